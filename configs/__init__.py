@@ -1,0 +1,1 @@
+"""One small Python file per experiment."""

@@ -1,0 +1,71 @@
+"""Three heads on scikit-learn's handwritten digits: which digit, what it looks like, how much ink.
+
+    python -m trainer.main --strategy=mirrored --combine=weighted
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The default experiment: a small convolutional trunk, three heads, one optimizer per loss."""
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "steps": "40 epochs",
+            "batch_size": 64,
+            "eval_every": "5 epochs",
+            "dataset": {"name": "digits"},
+            "model": {
+                "trunk": [
+                    {"layer": "Conv2D", "filters": 32, "kernel_size": 3, "padding": "same", "activation": "relu"},
+                    {"layer": "Conv2D", "filters": 64, "kernel_size": 3, "padding": "same", "activation": "relu"},
+                    {"layer": "MaxPooling2D"},
+                    {"layer": "Flatten"},
+                    {"layer": "Dense", "units": 128, "activation": "relu"},
+                ],
+                "heads": {
+                    "digit": [{"layer": "Dense", "units": 10}],
+                    "image": [
+                        {"layer": "Dense", "units": 128, "activation": "relu"},
+                        {"layer": "Dense", "units": 64, "activation": "sigmoid"},
+                        {"layer": "Reshape", "target_shape": (8, 8)},
+                    ],
+                    "ink": [{"layer": "Dense", "units": 1}],
+                },
+            },
+            "losses": {
+                "digit": {
+                    "head": "digit",
+                    "target": "digit",
+                    "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
+                    "metrics": ["accuracy"],
+                    "optimizer": {"name": "adam", "learning_rate": 1e-3},
+                },
+                "redraw": {
+                    "head": "image",
+                    "target": "image",
+                    "loss": "binary_crossentropy",
+                    "metrics": ["mae"],
+                    "optimizer": {"name": "adam", "learning_rate": 1e-3},
+                },
+                "ink": {
+                    "head": "ink",
+                    "target": "ink",
+                    "loss": "mse",
+                    "metrics": ["mae"],
+                    "optimizer": {"name": "rmsprop", "learning_rate": 1e-3},
+                },
+            },
+            "shared_optimizer": {
+                "name": "adam",
+                "learning_rate": {
+                    "name": "cosine_decay",
+                    "initial_learning_rate": 0.0,
+                    "warmup_target": 1e-3,
+                    "warmup_steps": "1 epoch",
+                    "decay_steps": "39 epochs",
+                },
+            },
+            "combine": {"name": "weighted"},
+        }
+    )

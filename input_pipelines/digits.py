@@ -1,0 +1,95 @@
+"""scikit-learn's handwritten digits (1,797 images of 8 x 8) as a TFDS dataset with several targets.
+
+https://scikit-learn.org/stable/datasets/toy_dataset.html#digits-dataset
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import sklearn.datasets
+import tensorflow_datasets as tfds
+
+from trainer.errors import ConfigError, first_line
+
+from input_pipelines.examples import TRAIN, VALIDATION, Examples
+
+_TRAINING_EXAMPLES = 1437
+_LARGEST_PIXEL = 16
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """The digits with fixed splits: 1,437 to train on, 360 held out, shuffled once for all."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Handwritten digits of 43 writers, 8 x 8 pixels of 0 to 16.",
+            homepage="https://archive.ics.uci.edu/dataset/80",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Tensor(shape=(8, 8, 1), dtype=np.uint8),
+                    "digit": tfds.features.ClassLabel(num_classes=10),
+                    "ink": tfds.features.Scalar(dtype=np.float32),
+                }
+            ),
+            supervised_keys=("image", "digit"),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager  # the data come with scikit-learn
+        images, labels = sklearn.datasets.load_digits(return_X_y=True)
+        order = np.random.RandomState(0).permutation(len(images))
+        return {
+            TRAIN: self._generate_examples(images, labels, order[:_TRAINING_EXAMPLES]),
+            VALIDATION: self._generate_examples(images, labels, order[_TRAINING_EXAMPLES:]),
+        }
+
+    def _generate_examples(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index in indices:
+            image = images[index].reshape(8, 8, 1)
+            yield (
+                int(index),
+                {
+                    "image": image.astype(np.uint8),
+                    "digit": int(labels[index]),
+                    "ink": np.float32(image.mean() / _LARGEST_PIXEL),
+                },
+            )
+
+
+def load(data_dir: str | None = None) -> dict[str, Examples]:
+    """The digits, prepared below `data_dir` (default: TFDS's own) on first use.
+
+    Targets: `digit` (class, 0 to 9), `image` (8 x 8, 0 to 1) and `ink` (mean of the pixels, one number). Inputs: the image,
+    8 x 8 x 1, 0 to 1.
+
+    Raises:
+      ConfigError: the data cannot be prepared there.
+    """
+    try:
+        _prepare(data_dir)
+        splits = {name: tfds.load("digits", data_dir=data_dir, split=name, batch_size=-1, download=False) for name in (TRAIN, VALIDATION)}
+    except OSError as error:
+        raise ConfigError("dataset.data_dir", data_dir, f"cannot hold the prepared digits: {first_line(error)}") from error
+    return {name: _examples(tfds.as_numpy(split)) for name, split in splits.items()}
+
+
+def _prepare(data_dir: str | None) -> None:
+    """Prepares the data unless they are there; of several processes that start at once, each finds them in the end."""
+    try:
+        Digits(data_dir=data_dir).download_and_prepare(file_format="tfrecord")
+    except FileExistsError:
+        if not Digits(data_dir=data_dir).is_prepared():  # else another process moved the same data into place first
+            raise
+
+
+def _examples(split: dict[str, np.ndarray]) -> Examples:
+    images = split["image"].astype(np.float32) / _LARGEST_PIXEL
+    return Examples(
+        inputs=images,
+        targets={"digit": split["digit"], "image": images[..., 0], "ink": split["ink"]},
+    )

@@ -1,0 +1,93 @@
+"""Batches from a split held in memory: a pure function of (configuration, seed, step).
+
+The examples of step s are positions s·B to (s + 1)·B - 1 of an endless sequence of epochs, each epoch a permutation drawn
+from (seed, epoch). A pipeline can therefore start at any step at no cost, has no state to save, and gives the same global
+batch whatever the number of replicas: replica r takes its contiguous share of it, shares differing by one example at most.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from input_pipelines.examples import Examples
+
+
+def training_batches(
+    examples: Examples, *, batch_size: int, seed: int, first_step: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Endless training data, one element per replica of this worker and step, in that order.
+
+    Args:
+      examples: the split.
+      batch_size: examples of the global batch; at most the size of the split.
+      seed: of the order.
+      first_step: step of the first element.
+      context: which replicas this pipeline feeds, as `strategy.distribute_datasets_from_function` gives it.
+
+    Returns:
+      A dataset of `{"inputs": ..., "targets": {...}, "weights": {...}}`, batch first.
+    """
+    count = len(examples)
+    replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
+    first_replica = context.input_pipeline_id * local
+    seed_words = [seed & 0x7FFFFFFF, seed >> 31]
+    gather = _gatherer(examples, static_size=batch_size // replicas if batch_size % replicas == 0 else None)
+
+    def element(index: tf.Tensor) -> dict[str, Any]:
+        step, replica = first_step + index // local, first_replica + index % local
+        start, stop = replica * batch_size // replicas, (replica + 1) * batch_size // replicas
+        positions = step * batch_size + tf.range(start, stop)
+        # A batch is no larger than the split, so it touches two epochs at most.
+        epoch = positions // count
+        shuffled = [_permuted(positions % count, count, seed_words, which) for which in (epoch[0], epoch[0] + 1)]
+        return gather(tf.where(epoch == epoch[0], *shuffled))
+
+    return _parallel(tf.data.Dataset.counter().map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+
+
+def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Every example exactly once, in order, cut into nearly equal parts so that every replica has its share of each step.
+
+    Args:
+      examples: the split.
+      batch_size: examples of the global batch, about.
+      context: which replicas this pipeline feeds.
+
+    Returns:
+      A finite dataset of the same structure as `training_batches`, one element per replica of this worker and step.
+    """
+    count = len(examples)
+    replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
+    steps = max(1, min(-(-count // batch_size), count // replicas))
+    parts = steps * replicas
+    gather = _gatherer(examples, static_size=count // parts if count % parts == 0 else None)
+
+    def element(index: tf.Tensor) -> dict[str, Any]:
+        part = index // local * replicas + context.input_pipeline_id * local + index % local
+        return gather(tf.range(part * count // parts, (part + 1) * count // parts))
+
+    return _parallel(tf.data.Dataset.range(steps * local).map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+
+
+def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
+    """Where a permutation of range(count), drawn from (seed, epoch), sends `positions`."""
+    seed = tf.cast(tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch), tf.int64)
+    return tf.random.experimental.index_shuffle(positions, seed, tf.constant(count - 1, tf.int64))
+
+
+def _gatherer(examples: Examples, *, static_size: int | None) -> Any:
+    """A function from indices to a batch; its leading dimension is known while tracing where every share is equal."""
+    with tf.device("CPU:0"):  # held once, captured by the pipeline, not copied into its graph
+        arrays = tf.nest.map_structure(tf.constant, examples.structure)
+
+    def gather(indices: tf.Tensor) -> dict[str, Any]:
+        indices = tf.ensure_shape(indices, [static_size])
+        return tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
+
+    return gather
+
+
+def _parallel(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

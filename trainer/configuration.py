@@ -1,0 +1,289 @@
+"""The configuration: a Python file's `get_config()`, overrides from the command line, and what must hold of the result.
+
+Nothing here needs TensorFlow, so mistakes are answered at once.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from input_pipelines.registry import DATASETS
+from trainer import durations, imports, schema
+from trainer.combine.registry import METHODS
+from trainer.errors import ConfigError, first_line, unknown
+from trainer.schema import setting
+
+PRECISIONS = ("float32", "float64")
+DEFAULT_MODEL = "trunk_and_heads"
+_ADAM = {"name": "adam", "learning_rate": 1e-3}
+_RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
+
+
+def load(path: str, overrides: Sequence[tuple[str, str]] = (), combine: str | None = None) -> "Config":
+    """Reads a configuration file, applies overrides and resolves every default.
+
+    Args:
+      path: a Python file with `get_config()` returning an `ml_collections.ConfigDict`.
+      overrides: (dotted key, text) pairs, as from `--config.batch_size=512`.
+      combine: replaces `combine.name` where given, as `--combine` does.
+
+    Returns:
+      The resolved configuration: every setting present and checked.
+
+    Raises:
+      ConfigError: the file or a value cannot be used.
+    """
+    tree = _plain(_run_file(path))
+    for key, text in overrides:
+        _override(tree, key, text)
+    if combine is not None:
+        if combine not in METHODS:
+            raise unknown("--combine", combine, "combination", METHODS)
+        _override(tree, "combine.name", repr(combine))
+    return resolve(tree)
+
+
+def resolve(tree: Mapping[str, Any]) -> "Config":
+    """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
+    config = schema.record(Config)(_plain(tree), "")
+    _check_optimizers(config)
+    _check_names(config)
+    return _check_combination(config)
+
+
+def save(config: "Config", path: pathlib.Path) -> None:
+    """Writes a resolved configuration as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+
+
+def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> "Config":
+    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read."""
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError("--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})") from error
+    for key, text in overrides:
+        _override(tree, key, text)
+    return resolve(tree)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a configuration holds.
+# ---------------------------------------------------------------------------------------------------------------------
+
+_OPTIMIZER = schema.call("name")
+_LAYERS = schema.sequence(schema.call("layer"))
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """One named loss: the head and the target it compares, how, and the optimizer that is its own."""
+
+    head: str = setting(schema.string)
+    target: str = setting(schema.string)
+    loss: dict[str, Any] = setting(schema.call("name"))
+    weight: float = setting(schema.number(), 1.0)
+    normalizer: str = setting(schema.choice("normalizer", ("weights", "examples")), "weights")
+    metrics: list[dict[str, Any]] = setting(schema.sequence(schema.call("name")), [])
+    optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """A registered dataset, or a function of the user's own by import path, and the arguments of either."""
+
+    name: str = setting(schema.string)
+    data_dir: str | None = setting(schema.optional(schema.string), None)
+    options: dict[str, Any] = setting(schema.keyword_arguments, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path."""
+
+    name: str = setting(schema.string, DEFAULT_MODEL)
+    trunk: list[dict[str, Any]] = setting(_LAYERS, [])
+    heads: dict[str, list[dict[str, Any]]] | None = setting(schema.optional(schema.mapping(_LAYERS, "head")), None)
+    options: dict[str, Any] = setting(schema.keyword_arguments, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Combination:
+    name: str = setting(schema.choice("combination", tuple(METHODS)), "weighted")
+    apply: str | None = setting(schema.optional(schema.choice("way to apply", ("joint", "per_loss"))), None)
+    use_weights: bool = setting(schema.boolean, False)
+
+
+CombineConfig = dataclasses.make_dataclass(
+    "CombineConfig",
+    [(name, method.options, setting(schema.record(method.options), {})) for name, method in METHODS.items() if method.options],
+    bases=(_Combination,),
+    frozen=True,
+)
+CombineConfig.__doc__ = "The combination, how it is applied, and every method's options under the method's name."
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole experiment. Durations (`steps`, `report_every`, `eval_every`) are in steps, epochs or examples."""
+
+    losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss"))
+    dataset: DatasetConfig = setting(schema.record(DatasetConfig))
+    model: ModelConfig = setting(schema.record(ModelConfig))
+    shared_optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
+    combine: CombineConfig = setting(schema.record(CombineConfig), {})
+    clip_norm: float | None = setting(schema.optional(schema.number(positive=True)), None)
+    steps: int | str = setting(durations.check, "10 epochs")
+    batch_size: int = setting(schema.integer(1), 64)
+    seed: int = setting(schema.integer(0), 0)
+    precision: str = setting(schema.choice("precision", PRECISIONS), "float32")
+    steps_per_loop: int = setting(schema.integer(1), 20)
+    report_every: int | str = setting(durations.check, 100)
+    eval_every: int | str = setting(durations.check, "1 epoch")
+
+
+def _check_names(config: Config) -> None:
+    if not imports.is_path(config.dataset.name) and config.dataset.name not in DATASETS:
+        raise unknown("dataset.name", config.dataset.name, "dataset", [*DATASETS, "package.module:function"])
+    model = config.model
+    if imports.is_path(model.name):
+        return
+    if model.name != DEFAULT_MODEL:
+        raise unknown("model.name", model.name, "model", [DEFAULT_MODEL, "package.module:function"])
+    if model.heads is None:
+        raise ConfigError("model.heads", ConfigError.ABSENT, "is missing and must be given")
+    if model.options:
+        raise ConfigError("model.options", model.options, "are for a model of your own (model.name='package.module:function')")
+    check_heads(config.losses, model.heads)
+
+
+def check_heads(losses: Mapping[str, LossConfig], heads: Sequence[str] | Mapping[str, Any]) -> None:
+    """Every loss's head exists and every head is used by a loss; raises ConfigError."""
+    for name, loss in losses.items():
+        if loss.head not in heads:
+            raise unknown(f"losses.{name}.head", loss.head, "head", heads)
+    used = {loss.head for loss in losses.values()}
+    for head in heads:
+        if head not in used:
+            raise ConfigError(f"model.heads.{head}", ConfigError.ABSENT, "no loss uses this head; remove it or give it a loss")
+
+
+def _check_optimizers(config: Config) -> None:
+    optimizers = {f"losses.{name}.optimizer": loss.optimizer for name, loss in config.losses.items()}
+    for field, optimizer in {**optimizers, "shared_optimizer": config.shared_optimizer}.items():
+        rate = optimizer.get("learning_rate")
+        if isinstance(rate, dict):
+            schema.call("name")(rate, f"{field}.learning_rate")
+            for key in _RATES:
+                if rate.get(key) is not None:
+                    schema.number()(rate[key], f"{field}.learning_rate.{key}")
+        elif rate is not None:
+            schema.number()(rate, f"{field}.learning_rate")
+
+
+def _check_combination(config: Config) -> Config:
+    combine = config.combine
+    method = METHODS[combine.name]
+    if method.per_loss and combine.apply == "joint":
+        raise ConfigError("combine.apply", "joint", f"{combine.name!r} is always applied per loss; 'weighted' is its joint form")
+    if method.weighted and combine.use_weights:
+        raise ConfigError("combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False")
+    weights = {name: loss.weight for name, loss in config.losses.items()}
+    if not any(weights.values()):
+        raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
+    apply = combine.apply or ("per_loss" if method.per_loss else "joint")
+    return dataclasses.replace(config, combine=dataclasses.replace(combine, apply=apply))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading files and overrides.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _run_file(path: str) -> ml_collections.ConfigDict:
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise ConfigError("--config", path, "must be an existing Python file, for example configs/digits.py")
+    spec = importlib.util.spec_from_loader("experiment_configuration", importlib.machinery.SourceFileLoader("experiment_configuration", path))
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError("--config", path, "must define get_config() returning an ml_collections.ConfigDict")
+    try:
+        config = module.get_config()
+    except (Exception, SystemExit) as error:
+        raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError("--config", path, f"get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}")
+    return config
+
+
+def _describe(error: BaseException, path: str) -> str:
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f"{type(error).__name__}: {first_line(error)}" + (f" (line {lines[-1]})" if lines else "")
+
+
+def _plain(value: Any, field: str = "") -> Any:
+    """`value` as plain dictionaries, lists, strings, numbers, booleans and None, which is what a run can save."""
+    if isinstance(value, ml_collections.ConfigDict):
+        # A ConfigDict iterates alphabetically; losses and heads keep the order in which they were written.
+        value = {key: value[key] for key in getattr(value, "_fields", value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry, schema.join(field, str(key))) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(field, value, "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)")
+
+
+@dataclasses.dataclass
+class _Step:
+    """One part of an override's dotted key: how to read and replace what lies there."""
+
+    container: Any
+    key: Any
+
+
+def _override(tree: dict[str, Any], key: str, text: str) -> None:
+    """Sets the value at the dotted `key` of a nested dictionary; missing levels are made, the check comes later."""
+    steps = []
+    node: Any = tree
+    for part in key.split("."):
+        if isinstance(node, str):  # "adam" stands for {"name": "adam"}
+            node = steps[-1].container[steps[-1].key] = {"name": node}
+        if node is None:
+            node = steps[-1].container[steps[-1].key] = {}
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
+            part = int(part)
+        elif not isinstance(node, dict):
+            raise ConfigError(f"--config.{key}", text, f"{'.'.join(str(step.key) for step in steps)} is a value, it has no {part!r}")
+        steps.append(_Step(node, part))
+        node = node[part] if isinstance(node, list) else node.get(part)
+        if node is None and not isinstance(steps[-1].container, list):
+            steps[-1].container[part] = None
+    steps[-1].container[steps[-1].key] = _parse(text)
+
+
+def _parse(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return _plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text

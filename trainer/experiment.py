@@ -1,0 +1,166 @@
+"""From a configuration to everything a run is made of; whatever cannot work is found here, before the first step."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from input_pipelines import examples as examples_lib
+from input_pipelines import in_memory
+from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from trainer import durations, jacobian, losses, metrics, optimizers
+from trainer.combine import combination as combination_lib
+from trainer.configuration import Config, check_heads
+from trainer.errors import ConfigError, unknown
+from trainer.evaluation import Evaluator
+from trainer.losses import NamedLoss
+from trainer.models import trunk_and_heads
+from trainer.step import Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A configuration made real on a strategy.
+
+    Attributes:
+      config: the resolved configuration.
+      strategy: where it runs.
+      train: the training split.
+      model: the model.
+      losses: the losses, in the configuration's order.
+      step: the training step.
+      evaluator: evaluates the validation split.
+      steps: length of the run.
+      report_every: steps between reports.
+      eval_every: steps between evaluations.
+    """
+
+    config: Config
+    strategy: tf.distribute.Strategy
+    train: Examples
+    model: keras.Model
+    losses: tuple[NamedLoss, ...]
+    step: Step
+    evaluator: Evaluator
+    steps: int
+    report_every: int
+    eval_every: int
+
+    def batches(self, first_step: int) -> tf.distribute.DistributedDataset:
+        """The training data from a step on."""
+        return self.strategy.distribute_datasets_from_function(
+            functools.partial(self._pipeline, first_step), tf.distribute.InputOptions(experimental_fetch_to_device=True)
+        )
+
+    def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return in_memory.training_batches(
+            self.train, batch_size=self.config.batch_size, seed=self.config.seed, first_step=first_step, context=context
+        )
+
+
+def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
+    """Builds data, model, losses, optimizers and the step.
+
+    Raises:
+      ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
+    """
+    keras.config.set_floatx(config.precision)
+    keras.config.set_dtype_policy(config.precision)
+    splits = examples_lib.load(config.dataset, floatx=config.precision)
+    train = splits[TRAIN]
+    _check_batch_size(config, train, strategy.num_replicas_in_sync)
+    for name, loss in config.losses.items():
+        for split, examples in splits.items():
+            if loss.target not in examples.targets:
+                raise unknown(f"losses.{name}.target", loss.target, f"target (in the {split} split)", examples.targets)
+
+    # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
+    keras.utils.set_random_seed(config.seed % 2**32)
+    spec = _batch_spec(train, -(-config.batch_size // strategy.num_replicas_in_sync))
+    with strategy.scope():
+        named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
+        model = trunk_and_heads.build(config.model, spec["inputs"])
+        outputs = _output_spec(model, spec["inputs"])
+        check_heads(config.losses, outputs)
+        losses.check_shapes(named, outputs, spec["targets"])
+        built_metrics = {
+            loss.name: metrics.build(
+                loss.name,
+                config.losses[loss.name],
+                prediction=tuple(outputs[loss.head].shape[1:]),
+                target=tuple(spec["targets"][loss.target].shape[1:]),
+            )
+            for loss in named
+        }
+    reach = jacobian.discover_reach(model, named, spec, strategy)
+    if reach.unreached:
+        logging.warning("No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached))
+    combination = _combination(config)
+    with strategy.scope():
+        updates = optimizers.build_updates(config, reach, combination, examples=len(train))
+    step = Step(
+        strategy=strategy,
+        model=model,
+        losses=named,
+        reach=reach,
+        combination=combination,
+        updates=updates,
+        per_loss=config.combine.apply == "per_loss",
+        maskable=tuple(loss.target in train.weights for loss in named),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        clip_norm=config.clip_norm,
+    )
+    validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
+    to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
+    return Experiment(
+        config=config,
+        strategy=strategy,
+        train=train,
+        model=model,
+        losses=named,
+        step=step,
+        evaluator=Evaluator(strategy, model, named, built_metrics, validation),
+        steps=to_steps(config.steps),
+        report_every=to_steps(config.report_every),
+        eval_every=to_steps(config.eval_every),
+    )
+
+
+def _combination(config: Config) -> combination_lib.Combination:
+    options = getattr(config.combine, config.combine.name, None)
+    return combination_lib.build(
+        config.combine.name,
+        {} if options is None else dataclasses.asdict(options),
+        [loss.weight for loss in config.losses.values()],
+        use_weights=config.combine.use_weights,
+    )
+
+
+def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
+    if config.batch_size < replicas:
+        raise ConfigError("batch_size", config.batch_size, f"must be at least the number of replicas, {replicas}")
+    if config.batch_size > len(train):
+        raise ConfigError("batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples")
+
+
+def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+    return tf.nest.map_structure(
+        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
+    )
+
+
+def _output_spec(model: keras.Model, inputs: Any) -> Mapping[str, Any]:
+    tensors = tf.nest.map_structure(lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), inputs)
+    outputs = model.compute_output_spec(tensors)
+    if not isinstance(outputs, Mapping):
+        raise ConfigError("model.name", model.name, "must return a dictionary from head names to outputs")
+    return outputs
+
+
+def _evaluation_pipeline(examples: Examples, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    return in_memory.evaluation_batches(examples, batch_size=batch_size, context=context)

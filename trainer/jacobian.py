@@ -1,0 +1,145 @@
+"""Every loss's gradients on one replica, and which losses reach which variable.
+
+Gradients stay a list per variable: for each variable one tensor for every loss that reaches it, in the order of the losses.
+They are never concatenated into one matrix, which would take several times the memory and store zeros where a loss does not
+reach.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer import losses as losses_lib
+from trainer.errors import ConfigError
+from trainer.losses import LossSums, NamedLoss
+
+Jacobian = tuple[tuple[tf.Tensor, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Which losses reach which variable.
+
+    Attributes:
+      variables: the trainable variables that at least one loss reaches, in the model's order.
+      losses: for each of them, the indices of the losses that reach it, ascending.
+      unreached: trainable variables that no loss reaches; they are never updated.
+    """
+
+    variables: tuple[keras.Variable, ...]
+    losses: tuple[tuple[int, ...], ...]
+    unreached: tuple[keras.Variable, ...] = ()
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """Positions in `variables` of those that two losses or more reach."""
+        return tuple(v for v, losses in enumerate(self.losses) if len(losses) > 1)
+
+    def task_specific(self, loss: int) -> tuple[int, ...]:
+        """Positions in `variables` of those that only `loss` (an index) reaches."""
+        return tuple(v for v, losses in enumerate(self.losses) if losses == (loss,))
+
+    def reached_by(self, loss: int) -> tuple[int, ...]:
+        """Positions in `variables` of all that `loss` (an index) reaches."""
+        return tuple(v for v, losses in enumerate(self.losses) if loss in losses)
+
+
+def discover_reach(
+    model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any], strategy: tf.distribute.Strategy
+) -> Reach:
+    """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
+
+    The trace runs every loss function once on symbolic tensors, so it is also where a loss that cannot be used is named.
+
+    Args:
+      model: the model, built.
+      losses: the losses, in the order of the configuration.
+      batch_spec: `tf.TensorSpec`s of one replica's part of a batch.
+      strategy: the strategy whose scope built the model.
+
+    Raises:
+      ConfigError: a loss that reaches no trainable variable, returns a scalar or fails; an `add_loss` in the model.
+    """
+    variables = tuple(model.trainable_variables)
+    found: list[list[bool]] = []
+
+    def trace(batch: Mapping[str, Any]) -> None:
+        with _ScratchReplica(strategy, 0), tf.GradientTape(persistent=True) as tape:
+            outputs = model(batch["inputs"], training=True)
+            totals = [losses_lib.sums(loss, outputs, batch).weighted for loss in losses]
+        _refuse_added_losses(model)
+        for total in totals:
+            gradients = tape.gradient(total, [variable.value for variable in variables])
+            found.append([gradient is not None for gradient in gradients])
+
+    tf.function(trace, autograph=False).get_concrete_function(batch_spec)
+    for loss, reaches in zip(losses, found, strict=True):
+        if not any(reaches):
+            raise ConfigError(
+                f"losses.{loss.name}", ConfigError.ABSENT, f"reaches no trainable variable through head {loss.head!r}; it cannot train anything"
+            )
+    reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
+    return Reach(
+        variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
+        losses=tuple(by for by in reached if by),
+        unreached=tuple(variable for variable, by in zip(variables, reached, strict=True) if not by),
+    )
+
+
+def per_loss_gradients(
+    model: keras.Model, losses: Sequence[NamedLoss], reach: Reach, batch: Mapping[str, Any]
+) -> tuple[Jacobian, tuple[LossSums, ...]]:
+    """One forward pass and one backward pass per loss, over this replica's part of the batch.
+
+    Args:
+      model: the model; called with `training=True`.
+      losses: the K losses.
+      reach: which of them reach which variable.
+      batch: `inputs`, `targets` and perhaps `weights`.
+
+    Returns:
+      For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's shape);
+      and every loss's sums.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = model(batch["inputs"], training=True)
+        sums = tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
+    columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
+    for k, loss_sums in enumerate(sums):
+        positions = reach.reached_by(k)
+        gradients = tape.gradient(
+            loss_sums.weighted, [reach.variables[v].value for v in positions], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        for v, gradient in zip(positions, gradients, strict=True):
+            columns[v][k] = tf.convert_to_tensor(gradient)  # an embedding's sparse gradient made dense
+    return tuple(tuple(column[k] for k in by) for column, by in zip(columns, reach.losses, strict=True)), sums
+
+
+def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
+    """Gradients of the variables' own regularizers, by position in `reach.variables`; only where there is one."""
+    gradients = {}
+    for v, variable in enumerate(reach.variables):
+        if getattr(variable, "regularizer", None) is not None:
+            with tf.GradientTape() as tape:
+                penalty = variable.regularizer(variable)
+            gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
+    return gradients
+
+
+class _ScratchReplica(tf.distribute.ReplicaContext):
+    """A replica context for traces that never run: one replica's variables, and reductions that leave values alone."""
+
+    def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        del reduce_op, options
+        return value
+
+
+def _refuse_added_losses(model: keras.Model) -> None:
+    regularized = sum(getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables)
+    if len(model.losses) > regularized:
+        raise ConfigError(
+            "model", model.name, "calls add_loss or has an activity_regularizer; make that a loss of its own, with a name, under `losses`"
+        )

@@ -1,0 +1,173 @@
+"""Named per-example losses: a head, a target, a function, and the sums that make a global mean of them.
+
+A loss is never reduced to a scalar before its sums over all replicas exist: with per-example values ℓ and weights w the
+loss of a global batch is Σ w·ℓ / Σ w (`normalizer: weights`) or Σ w·ℓ / N as Keras does (`normalizer: examples`, N the
+number of values), and both sums are taken over all replicas first.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer import imports, keras_objects
+from trainer.configuration import LossConfig
+from trainer.errors import ConfigError, first_line
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Losses whose targets are class indices: one number where the prediction has one per class.
+_CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
+# Losses whose target has a shape of its own.
+_FREE_SHAPE = ("CTC", "Circle")
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedLoss:
+    """One loss of the configuration, ready to compute.
+
+    Attributes:
+      name: its name in the configuration and in every report.
+      head: name of the model's output it reads.
+      target: name of the target it compares with.
+      function: `function(target, prediction)` → one value per example, shape (examples, ...).
+      weight: the configuration's weight.
+      normalizer: "weights" or "examples".
+      targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
+    """
+
+    name: str
+    head: str
+    target: str
+    function: Loss
+    weight: float
+    normalizer: str
+    targets_are_classes: bool | None
+
+
+class LossSums(NamedTuple):
+    """What one replica knows of one loss; each a scalar of the loss's dtype.
+
+    Attributes:
+      weighted: Σ w·ℓ.
+      weights: Σ w (the number of values where there are no weights).
+      size: number of values.
+    """
+
+    weighted: tf.Tensor
+    weights: tf.Tensor
+    size: tf.Tensor
+
+
+def build(name: str, config: LossConfig) -> NamedLoss:
+    """Resolves a loss of the configuration; raises ConfigError where its function or an argument does not exist."""
+    field = f"losses.{name}.loss"
+    function_name, arguments = keras_objects.split(config.loss)
+    found = keras_objects.find(function_name, keras.losses, keras.losses.Loss, kind="loss", field=field)
+    if inspect.isclass(found):
+        if "reduction" in arguments:
+            raise ConfigError(f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example")
+        # A Loss object would divide by the number of replicas, unless it does not reduce at all.
+        function = keras_objects.build(found, arguments | {"reduction": "none"}, field=field)
+    else:
+        function = functools.partial(_with_autograph(found), **arguments)
+    if imports.is_path(function_name) or found.__name__ in _FREE_SHAPE:
+        classes = None
+    else:
+        classes = found.__name__ in _CLASS_INDICES
+    return NamedLoss(name, config.head, config.target, function, config.weight, config.normalizer, classes)
+
+
+def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
+    """Every loss's target has the shape of its head's output.
+
+    Args:
+      losses: the losses.
+      outputs: head name → anything with a `.shape`, batch first.
+      targets: target name → the same.
+
+    Raises:
+      ConfigError: naming the first loss whose shapes do not match.
+    """
+    for loss in losses:
+        prediction, target = tuple(outputs[loss.head].shape[1:]), tuple(targets[loss.target].shape[1:])
+        if loss.targets_are_classes is None:
+            continue
+        expected = prediction[:-1] if loss.targets_are_classes else prediction
+        allowed = {expected, (*expected, 1)} | ({expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set())
+        if target not in allowed:
+            raise ConfigError(
+                f"losses.{loss.name}.target",
+                loss.target,
+                f"has shape {target} per example, but head {loss.head!r} gives {prediction} and this loss needs a target of "
+                f"shape {expected}{' (class indices)' if loss.targets_are_classes else ''}",
+            )
+
+
+def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossSums:
+    """Σ w·ℓ and Σ w of one loss over a replica's part of the batch.
+
+    Args:
+      loss: the loss.
+      outputs: head name → predictions, batch first.
+      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to the
+        loss's values: (examples,) or any shape that fits them from the left.
+
+    Raises:
+      ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
+    """
+    values = _values(loss, outputs[loss.head], batch["targets"][loss.target])
+    size = tf.cast(tf.size(values), values.dtype)
+    weights = batch.get("weights", {}).get(loss.target)
+    if weights is None:
+        return LossSums(tf.reduce_sum(values), size, size)
+    weights = _broadcast(tf.cast(weights, values.dtype), values, loss)
+    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), size)
+
+
+def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    field = f"losses.{loss.name}.loss"
+    try:
+        values = tf.convert_to_tensor(loss.function(target, prediction))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(field, _describe(loss), f"fails on target {target.shape} and prediction {prediction.shape}: {type(error).__name__}: {first_line(error)}") from error
+    if values.shape.rank == 0:
+        raise ConfigError(field, _describe(loss), "returns a scalar; it must return one value per example (do not average over the batch)")
+    if not values.dtype.is_floating:
+        raise ConfigError(field, _describe(loss), f"returns {values.dtype.name}; it must return floating-point values")
+    examples = prediction.shape[0]
+    if examples is not None and values.shape[0] is not None and values.shape[0] != examples:
+        raise ConfigError(field, _describe(loss), f"returns shape {tuple(values.shape)} for {examples} examples; it must return one value per example")
+    return tf.cast(values, keras.config.floatx())
+
+
+def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Tensor:
+    shape = tuple(weights.shape)
+    while weights.shape.rank > values.shape.rank and weights.shape[-1] == 1:
+        weights = tf.squeeze(weights, -1)
+    while weights.shape.rank < values.shape.rank:
+        weights = weights[..., tf.newaxis]
+    pairs = zip(weights.shape[1:], values.shape[1:], strict=False)
+    if weights.shape.rank != values.shape.rank or any(w not in (1, v) for w, v in pairs if None not in (w, v)):
+        raise ConfigError(
+            f"dataset.weights.{loss.target}", list(shape), f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}"
+        )
+    return tf.broadcast_to(weights, tf.shape(values))
+
+
+def _with_autograph(function: Loss) -> Loss:
+    """A user's function with Python conditions on tensors turned into graph ones, as Keras' `fit` would."""
+    try:
+        return tf.autograph.to_graph(function)
+    except Exception:  # no source to convert: a builtin, a lambda, a callable object
+        return function
+
+
+def _describe(loss: NamedLoss) -> str:
+    function = getattr(loss.function, "func", loss.function)
+    return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")

@@ -1,0 +1,1 @@
+"""Models: trunks, heads, and how they share."""

@@ -1,0 +1,63 @@
+"""A trunk of layers that every head starts from, and named heads, each with layers of its own.
+
+How much is shared is the configuration's choice: a head may be one layer straight on the trunk or have private layers before
+it; with an empty trunk the heads start from the input and share nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from trainer import imports, keras_objects
+from trainer.configuration import ModelConfig
+from trainer.errors import ConfigError, first_line
+
+
+def build(config: ModelConfig, inputs: Any) -> keras.Model:
+    """Builds the model; call it in the strategy's scope.
+
+    Args:
+      config: the configuration's `model`.
+      inputs: anything with `.shape` (batch first) and `.dtype`, or a dictionary of those.
+
+    Returns:
+      A model from inputs to a dictionary of outputs by head.
+
+    Raises:
+      ConfigError: a layer that does not exist or does not fit, or a model of the user's own that cannot be used.
+    """
+    if imports.is_path(config.name):
+        return _user_model(config)
+    if isinstance(inputs, Mapping):
+        raise ConfigError("model.name", config.name, "takes one input array; give a model of your own for a dictionary of inputs")
+    source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
+    trunk = _stack(source, config.trunk, "model.trunk", "trunk")
+    outputs = {head: _stack(trunk, layers, f"model.heads.{head}", head) for head, layers in config.heads.items()}
+    return keras.Model(source, outputs, name="trunk_and_heads")
+
+
+def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix: str) -> Any:
+    """Applies layers one after another; each is named for where it stands, so that names last from run to run."""
+    for index, spec in enumerate(layers):
+        at = f"{field}.{index}"
+        name, arguments = keras_objects.split(spec, "layer")
+        found = keras_objects.find(name, keras.layers, keras.layers.Layer, kind="layer", field=f"{at}.layer")
+        default = f"{prefix}_{index}_{keras_objects.snake(name.rpartition(':')[2])}"
+        layer = keras_objects.build(found, {"name": default} | arguments, field=at)
+        try:
+            tensor = layer(tensor)
+        except Exception as error:
+            raise ConfigError(at, name, f"does not fit an input of shape {tuple(tensor.shape)}: {first_line(error)}") from error
+    return tensor
+
+
+def _user_model(config: ModelConfig) -> keras.Model:
+    model = keras_objects.build(imports.load(config.name, "model.name"), config.options, field="model.options")
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ConfigError("model.name", config.name, f"must return a built keras.Model, not {type(model).__name__}")
+    return model
+
+
+def _name(dtype: Any) -> str:
+    return getattr(dtype, "name", str(dtype))

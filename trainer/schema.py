@@ -1,0 +1,154 @@
+"""Checks that turn a plain value into a resolved one, or say in one line what is wrong with it.
+
+A check is `check(value, field) -> value`; `record`, `mapping` and `sequence` build larger checks from smaller ones.
+A frozen dataclass whose fields are `setting(check, default)` describes a record.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trainer.errors import ConfigError, unknown
+
+Check = Callable[[Any, str], Any]
+REQUIRED = object()
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def setting(check: Check, default: Any = REQUIRED) -> Any:
+    """A dataclass field with its check and its default (`REQUIRED`: it must be given)."""
+    return dataclasses.field(metadata={"check": check, "default": default})
+
+
+def integer(minimum: int) -> Check:
+    """A whole number of at least `minimum` (and below 2^63)."""
+
+    def check(value: Any, field: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < 2**63:
+            raise ConfigError(field, value, f"must be a whole number of at least {minimum}")
+        return value
+
+    return check
+
+
+def number(*, positive: bool = False) -> Check:
+    """A finite number, at least 0 (above 0 where `positive`)."""
+
+    def check(value: Any, field: str) -> float:
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not valid or value < 0 or (positive and value == 0):
+            raise ConfigError(field, value, f"must be a finite number {'above' if positive else 'of at least'} 0")
+        return float(value)
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """None, or what `check` accepts."""
+    return lambda value, field: None if value is None else check(value, field)
+
+
+def boolean(value: Any, field: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(field, value, "must be True or False")
+    return value
+
+
+def string(value: Any, field: str) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(field, value, "must be a name (a string that is not empty)")
+    return value
+
+
+def choice(kind: str, names: Sequence[str]) -> Check:
+    """One of `names`."""
+
+    def check(value: Any, field: str) -> str:
+        if value not in names:
+            raise unknown(field, value, kind, names)
+        return value
+
+    return check
+
+
+def record(kind: type) -> Check:
+    """A dictionary with the settings of the dataclass `kind` and no others, turned into a `kind`."""
+    settings = {field.name: field.metadata for field in dataclasses.fields(kind)}
+
+    def check(value: Any, field: str) -> Any:
+        _expect(dict, value, field, "must be a dictionary")
+        for key in value:
+            if key not in settings:
+                raise unknown(join(field, str(key)), value[key], "key", settings, name=str(key))
+        resolved = {}
+        for key, setting_ in settings.items():
+            given = value.get(key, setting_["default"])
+            if given is REQUIRED:
+                raise ConfigError(join(field, key), ConfigError.ABSENT, "is missing and must be given")
+            resolved[key] = setting_["check"](given, join(field, key))
+        return kind(**resolved)
+
+    return check
+
+
+def mapping(item: Check, kind: str) -> Check:
+    """A dictionary of named items, at least one."""
+
+    def check(value: Any, field: str) -> dict[str, Any]:
+        _expect(dict, value, field, f"must be a dictionary from {kind} names to their settings")
+        if not value:
+            raise ConfigError(field, value, f"must name at least one {kind}")
+        for key in value:
+            if not isinstance(key, str) or not NAME.fullmatch(key):
+                raise ConfigError(field, key, f"a {kind}'s name is letters, digits, '_' and '-', starting with a letter")
+        return {key: item(entry, join(field, key)) for key, entry in value.items()}
+
+    return check
+
+
+def sequence(item: Check) -> Check:
+    """A list of items; a single item that is not a list stands for a list of one."""
+
+    def check(value: Any, field: str) -> list[Any]:
+        entries = value if isinstance(value, list | tuple) else [value]
+        return [item(entry, f"{field}.{index}") for index, entry in enumerate(entries)]
+
+    return check
+
+
+def keyword_arguments(value: Any, field: str) -> dict[str, Any]:
+    """A dictionary of keyword arguments for a function."""
+    _expect(dict, value, field, "must be a dictionary of arguments")
+    for key in value:
+        if not isinstance(key, str) or not key.isidentifier():
+            raise ConfigError(field, key, "an argument's name must be an identifier")
+    return value
+
+
+def call(key: str) -> Check:
+    """Something built by name: a name, or a dictionary with the name under `key` and its arguments beside it."""
+
+    def check(value: Any, field: str) -> dict[str, Any]:
+        if isinstance(value, str):
+            value = {key: value}
+        _expect(dict, value, field, f"must be a name, or a dictionary with {key!r} and arguments")
+        if key not in value:
+            raise ConfigError(join(field, key), ConfigError.ABSENT, "is missing and must be given")
+        string(value[key], join(field, key))
+        return keyword_arguments(value, field)
+
+    return check
+
+
+def join(field: str, key: str) -> str:
+    """The dotted name of `key` within `field`."""
+    return f"{field}.{key}" if field else key
+
+
+def _expect(kind: type, value: Any, field: str, allowed: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(field or "configuration", value, allowed)
