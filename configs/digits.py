@@ -1,9 +1,22 @@
 """Three heads on scikit-learn's handwritten digits: which digit, what it looks like, how much ink.
 
-    python -m trainer.main --strategy=mirrored --combine=weighted
+python -m trainer.main --strategy=mirrored --combine=weighted
 """
 
 import ml_collections
+
+
+def _warm_up_and_cosine(peak: float) -> dict:
+    return {
+        "name": "cosine_decay",
+        "initial_learning_rate": 0.0,
+        "warmup_target": peak,
+        "warmup_steps": "1 epoch",
+    }
+
+
+def _convolution(filters: int) -> dict:
+    return {"layer": "Conv2D", "filters": filters, "kernel_size": 3, "padding": "same", "activation": "relu"}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -17,11 +30,12 @@ def get_config() -> ml_collections.ConfigDict:
             "dataset": {"name": "digits"},
             "model": {
                 "trunk": [
-                    {"layer": "Conv2D", "filters": 32, "kernel_size": 3, "padding": "same", "activation": "relu"},
-                    {"layer": "Conv2D", "filters": 64, "kernel_size": 3, "padding": "same", "activation": "relu"},
+                    _convolution(32),
+                    _convolution(64),
                     {"layer": "MaxPooling2D"},
+                    _convolution(64),
                     {"layer": "Flatten"},
-                    {"layer": "Dense", "units": 128, "activation": "relu"},
+                    {"layer": "Dense", "units": 128, "activation": "tanh"},
                 ],
                 "heads": {
                     "digit": [{"layer": "Dense", "units": 10}],
@@ -39,33 +53,25 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": "digit",
                     "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
                     "metrics": ["accuracy"],
-                    "optimizer": {"name": "adam", "learning_rate": 1e-3},
+                    "optimizer": {"name": "adam", "learning_rate": _warm_up_and_cosine(1e-3)},
                 },
                 "redraw": {
                     "head": "image",
                     "target": "image",
                     "loss": "binary_crossentropy",
                     "metrics": ["mae"],
-                    "optimizer": {"name": "adam", "learning_rate": 1e-3},
+                    "optimizer": {"name": "adam", "learning_rate": _warm_up_and_cosine(1e-3)},
                 },
                 "ink": {
                     "head": "ink",
                     "target": "ink",
                     "loss": "mse",
+                    "weight": 10.0,
                     "metrics": ["mae"],
-                    "optimizer": {"name": "rmsprop", "learning_rate": 1e-3},
+                    "optimizer": {"name": "rmsprop", "learning_rate": _warm_up_and_cosine(1e-3)},
                 },
             },
-            "shared_optimizer": {
-                "name": "adam",
-                "learning_rate": {
-                    "name": "cosine_decay",
-                    "initial_learning_rate": 0.0,
-                    "warmup_target": 1e-3,
-                    "warmup_steps": "1 epoch",
-                    "decay_steps": "39 epochs",
-                },
-            },
+            "shared_optimizer": {"name": "adam", "learning_rate": _warm_up_and_cosine(1e-3)},
             "combine": {"name": "weighted"},
         }
     )

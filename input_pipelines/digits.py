@@ -10,9 +10,8 @@ import numpy as np
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
-from trainer.errors import ConfigError, first_line
-
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from trainer.errors import ConfigError, first_line
 
 _TRAINING_EXAMPLES = 1437
 _LARGEST_PIXEL = 16
@@ -48,7 +47,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             VALIDATION: self._generate_examples(images, labels, order[_TRAINING_EXAMPLES:]),
         }
 
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(
+        self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in indices:
             image = images[index].reshape(8, 8, 1)
             yield (
@@ -64,17 +65,22 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 def load(data_dir: str | None = None) -> dict[str, Examples]:
     """The digits, prepared below `data_dir` (default: TFDS's own) on first use.
 
-    Targets: `digit` (class, 0 to 9), `image` (8 x 8, 0 to 1) and `ink` (mean of the pixels, one number). Inputs: the image,
-    8 x 8 x 1, 0 to 1.
+    Targets: `digit` (class, 0 to 9), `image` (8 x 8, 0 to 1) and `ink` (mean of the pixels, one number). Inputs: the
+    image, 8 x 8 x 1, 0 to 1.
 
     Raises:
       ConfigError: the data cannot be prepared there.
     """
     try:
         _prepare(data_dir)
-        splits = {name: tfds.load("digits", data_dir=data_dir, split=name, batch_size=-1, download=False) for name in (TRAIN, VALIDATION)}
+        splits = {
+            name: tfds.load("digits", data_dir=data_dir, split=name, batch_size=-1, download=False)
+            for name in (TRAIN, VALIDATION)
+        }
     except OSError as error:
-        raise ConfigError("dataset.data_dir", data_dir, f"cannot hold the prepared digits: {first_line(error)}") from error
+        raise ConfigError(
+            "dataset.data_dir", data_dir, f"cannot hold the prepared digits: {first_line(error)}"
+        ) from error
     return {name: _examples(tfds.as_numpy(split)) for name, split in splits.items()}
 
 

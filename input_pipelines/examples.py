@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from input_pipelines.registry import DATASETS
 from trainer import imports, keras_objects
 from trainer.configuration import DatasetConfig
 from trainer.errors import ConfigError
-
-from input_pipelines.registry import DATASETS
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -22,7 +21,8 @@ class Examples:
     Attributes:
       inputs: an array, or a dictionary of arrays.
       targets: target name → array.
-      weights: target name → array of finite weights of at least 0, of shape (examples,) or any that fits the target from the
+      weights: target name → array of finite weights of at least 0, of shape (examples,) or any that fits the target
+      from the
         left; only for targets with missing or weighted labels. A weight of 0 means the label is missing.
     """
 
@@ -58,7 +58,9 @@ def load(config: DatasetConfig, *, floatx: str) -> dict[str, Examples]:
 def _checked(split: str, examples: Examples, floatx: str) -> Examples:
     field = f"dataset.{split}"
     if not isinstance(examples, Examples) or not examples.targets:
-        raise ConfigError(field, type(examples).__name__, "must be input_pipelines.examples.Examples with at least one target")
+        raise ConfigError(
+            field, type(examples).__name__, "must be input_pipelines.examples.Examples with at least one target"
+        )
     count = len(examples)
     if count == 0:
         raise ConfigError(field, count, "holds no example")
@@ -67,7 +69,11 @@ def _checked(split: str, examples: Examples, floatx: str) -> Examples:
     for part, arrays in parts.items():
         for name, array in arrays.items():
             if len(array) != count:
-                raise ConfigError(f"{field}.{part}.{name}".rstrip("."), len(array), f"must hold one entry for each of the {count} examples")
+                raise ConfigError(
+                    f"{field}.{part}.{name}".rstrip("."),
+                    len(array),
+                    f"must hold one entry for each of the {count} examples",
+                )
     for name, weights in examples.weights.items():
         _check_weights(f"{field}.weights.{name}", np.asarray(weights), known=name in examples.targets)
     cast = {part: {name: _cast(array, floatx) for name, array in arrays.items()} for part, arrays in parts.items()}
@@ -81,7 +87,9 @@ def _check_weights(field: str, weights: np.ndarray, *, known: bool) -> None:
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
         where = np.argwhere(wrong)[0]
-        raise ConfigError(field, float(weights[tuple(where)]), f"(example {where[0]}) weights must be finite and at least 0")
+        raise ConfigError(
+            field, float(weights[tuple(where)]), f"(example {where[0]}) weights must be finite and at least 0"
+        )
     if not weights.any():
         raise ConfigError(field, 0.0, "all weights are 0, so no example has this label")
 

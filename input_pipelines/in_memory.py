@@ -1,8 +1,9 @@
 """Batches from a split held in memory: a pure function of (configuration, seed, step).
 
-The examples of step s are positions s·B to (s + 1)·B - 1 of an endless sequence of epochs, each epoch a permutation drawn
-from (seed, epoch). A pipeline can therefore start at any step at no cost, has no state to save, and gives the same global
-batch whatever the number of replicas: replica r takes its contiguous share of it, shares differing by one example at most.
+The examples of step s are positions s·B to (s + 1)·B - 1 of an endless sequence of epochs, each epoch a permutation
+drawn from (seed, epoch). A pipeline can therefore start at any step at no cost, has no state to save, and gives the
+same global batch whatever the number of replicas: replica r takes its contiguous share of it, shares differing by one
+example at most.
 """
 
 from typing import Any
@@ -46,7 +47,7 @@ def training_batches(
 
 
 def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """Every example exactly once, in order, cut into nearly equal parts so that every replica has its share of each step.
+    """Every example exactly once, in order, in nearly equal parts, so that every replica has its share of each step.
 
     Args:
       examples: the split.
@@ -66,7 +67,9 @@ def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distr
         part = index // local * replicas + context.input_pipeline_id * local + index % local
         return gather(tf.range(part * count // parts, (part + 1) * count // parts))
 
-    return _parallel(tf.data.Dataset.range(steps * local).map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+    return _parallel(
+        tf.data.Dataset.range(steps * local).map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
 
 
 def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:

@@ -68,7 +68,9 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
     try:
         tree = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError("--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})") from error
+        raise ConfigError(
+            "--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})"
+        ) from error
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)
@@ -123,7 +125,11 @@ class _Combination:
 
 CombineConfig = dataclasses.make_dataclass(
     "CombineConfig",
-    [(name, method.options, setting(schema.record(method.options), {})) for name, method in METHODS.items() if method.options],
+    [
+        (name, method.options, setting(schema.record(method.options), {}))
+        for name, method in METHODS.items()
+        if method.options
+    ],
     bases=(_Combination,),
     frozen=True,
 )
@@ -160,7 +166,9 @@ def _check_names(config: Config) -> None:
     if model.heads is None:
         raise ConfigError("model.heads", ConfigError.ABSENT, "is missing and must be given")
     if model.options:
-        raise ConfigError("model.options", model.options, "are for a model of your own (model.name='package.module:function')")
+        raise ConfigError(
+            "model.options", model.options, "are for a model of your own (model.name='package.module:function')"
+        )
     check_heads(config.losses, model.heads)
 
 
@@ -172,7 +180,9 @@ def check_heads(losses: Mapping[str, LossConfig], heads: Sequence[str] | Mapping
     used = {loss.head for loss in losses.values()}
     for head in heads:
         if head not in used:
-            raise ConfigError(f"model.heads.{head}", ConfigError.ABSENT, "no loss uses this head; remove it or give it a loss")
+            raise ConfigError(
+                f"model.heads.{head}", ConfigError.ABSENT, "no loss uses this head; remove it or give it a loss"
+            )
 
 
 def _check_optimizers(config: Config) -> None:
@@ -192,9 +202,13 @@ def _check_combination(config: Config) -> Config:
     combine = config.combine
     method = METHODS[combine.name]
     if method.per_loss and combine.apply == "joint":
-        raise ConfigError("combine.apply", "joint", f"{combine.name!r} is always applied per loss; 'weighted' is its joint form")
+        raise ConfigError(
+            "combine.apply", "joint", f"{combine.name!r} is always applied per loss; 'weighted' is its joint form"
+        )
     if method.weighted and combine.use_weights:
-        raise ConfigError("combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False")
+        raise ConfigError(
+            "combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False"
+        )
     weights = {name: loss.weight for name, loss in config.losses.items()}
     if not any(weights.values()):
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
@@ -211,7 +225,9 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
     file = pathlib.Path(path)
     if not file.is_file():
         raise ConfigError("--config", path, "must be an existing Python file, for example configs/digits.py")
-    spec = importlib.util.spec_from_loader("experiment_configuration", importlib.machinery.SourceFileLoader("experiment_configuration", path))
+    spec = importlib.util.spec_from_loader(
+        "experiment_configuration", importlib.machinery.SourceFileLoader("experiment_configuration", path)
+    )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -224,7 +240,9 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
     except (Exception, SystemExit) as error:
         raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
-        raise ConfigError("--config", path, f"get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}")
+        raise ConfigError(
+            "--config", path, f"get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}"
+        )
     return config
 
 
@@ -246,7 +264,11 @@ def _plain(value: Any, field: str = "") -> Any:
         return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ConfigError(field, value, "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)")
+    raise ConfigError(
+        field,
+        value,
+        "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)",
+    )
 
 
 @dataclasses.dataclass
@@ -271,7 +293,9 @@ def _override(tree: dict[str, Any], key: str, text: str) -> None:
                 raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
             part = int(part)
         elif not isinstance(node, dict):
-            raise ConfigError(f"--config.{key}", text, f"{'.'.join(str(step.key) for step in steps)} is a value, it has no {part!r}")
+            raise ConfigError(
+                f"--config.{key}", text, f"{'.'.join(str(step.key) for step in steps)} is a value, it has no {part!r}"
+            )
         steps.append(_Step(node, part))
         node = node[part] if isinstance(node, list) else node.get(part)
         if node is None and not isinstance(steps[-1].container, list):

@@ -19,7 +19,9 @@ class ConfigError(ValueError):
         self.field = field
         self.value = value
         self.allowed = " ".join(allowed.split())
-        super().__init__(f"{field}: {self.allowed}" if value is self.ABSENT else f"{field}={_short(value)}: {self.allowed}")
+        super().__init__(
+            f"{field}: {self.allowed}" if value is self.ABSENT else f"{field}={_short(value)}: {self.allowed}"
+        )
 
 
 class NonFiniteError(ArithmeticError):

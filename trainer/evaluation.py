@@ -58,7 +58,9 @@ class Evaluator:
         def one_batch(batch: Mapping[str, Any], totals: _Sums) -> _Sums:
             sums = self.strategy.run(on_replica, args=(batch,))
             return tf.nest.map_structure(
-                lambda total, value: total + self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None), totals, sums
+                lambda total, value: total + self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None),
+                totals,
+                sums,
             )
 
         def evaluate() -> dict[str, float | None]:

@@ -98,7 +98,9 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         }
     reach = jacobian.discover_reach(model, named, spec, strategy)
     if reach.unreached:
-        logging.warning("No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached))
+        logging.warning(
+            "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
+        )
     combination = _combination(config)
     with strategy.scope():
         updates = optimizers.build_updates(config, reach, combination, examples=len(train))
@@ -145,7 +147,9 @@ def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
     if config.batch_size < replicas:
         raise ConfigError("batch_size", config.batch_size, f"must be at least the number of replicas, {replicas}")
     if config.batch_size > len(train):
-        raise ConfigError("batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples")
+        raise ConfigError(
+            "batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples"
+        )
 
 
 def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:

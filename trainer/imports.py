@@ -25,14 +25,19 @@ def load(path: str, field: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = sorted(name for name in vars(module) if not name.startswith("_"))
-        raise ConfigError(field, path, f"module {module_name} has no {attribute!r}; it has: {', '.join(public)}") from None
+        raise ConfigError(
+            field, path, f"module {module_name} has no {attribute!r}; it has: {', '.join(public)}"
+        ) from None
 
 
 def _import(module_name: str, path: str, field: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}:{frame.lineno}"
         raise ConfigError(
-            field, path, f"cannot import {module_name}: {type(error).__name__}: {first_line(error)} ({where.filename}:{where.lineno})"
+            field,
+            path,
+            f"cannot import {module_name}: {type(error).__name__}: {first_line(error)} ({where})",
         ) from error

@@ -1,8 +1,8 @@
 """Every loss's gradients on one replica, and which losses reach which variable.
 
-Gradients stay a list per variable: for each variable one tensor for every loss that reaches it, in the order of the losses.
-They are never concatenated into one matrix, which would take several times the memory and store zeros where a loss does not
-reach.
+Gradients stay a list per variable: for each variable one tensor for every loss that reaches it, in the order of the
+losses. They are never concatenated into one matrix, which would take several times the memory and store zeros where
+a loss does not reach.
 """
 
 import dataclasses
@@ -52,7 +52,8 @@ def discover_reach(
 ) -> Reach:
     """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
 
-    The trace runs every loss function once on symbolic tensors, so it is also where a loss that cannot be used is named.
+    The trace runs every loss function once on symbolic tensors, so it is also where a loss that cannot be used is
+    named.
 
     Args:
       model: the model, built.
@@ -79,7 +80,9 @@ def discover_reach(
     for loss, reaches in zip(losses, found, strict=True):
         if not any(reaches):
             raise ConfigError(
-                f"losses.{loss.name}", ConfigError.ABSENT, f"reaches no trainable variable through head {loss.head!r}; it cannot train anything"
+                f"losses.{loss.name}",
+                ConfigError.ABSENT,
+                f"reaches no trainable variable through head {loss.head!r}; it cannot train anything",
             )
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
     return Reach(
@@ -101,8 +104,8 @@ def per_loss_gradients(
       batch: `inputs`, `targets` and perhaps `weights`.
 
     Returns:
-      For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's shape);
-      and every loss's sums.
+      For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
+      shape); and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
         outputs = model(batch["inputs"], training=True)
@@ -111,7 +114,9 @@ def per_loss_gradients(
     for k, loss_sums in enumerate(sums):
         positions = reach.reached_by(k)
         gradients = tape.gradient(
-            loss_sums.weighted, [reach.variables[v].value for v in positions], unconnected_gradients=tf.UnconnectedGradients.ZERO
+            loss_sums.weighted,
+            [reach.variables[v].value for v in positions],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         for v, gradient in zip(positions, gradients, strict=True):
             columns[v][k] = tf.convert_to_tensor(gradient)  # an embedding's sparse gradient made dense
@@ -141,5 +146,7 @@ def _refuse_added_losses(model: keras.Model) -> None:
     regularized = sum(getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables)
     if len(model.losses) > regularized:
         raise ConfigError(
-            "model", model.name, "calls add_loss or has an activity_regularizer; make that a loss of its own, with a name, under `losses`"
+            "model",
+            model.name,
+            "calls add_loss or has an activity_regularizer; make that a loss of its own, with a name, under `losses`",
         )

@@ -69,7 +69,9 @@ def build(name: str, config: LossConfig) -> NamedLoss:
     found = keras_objects.find(function_name, keras.losses, keras.losses.Loss, kind="loss", field=field)
     if inspect.isclass(found):
         if "reduction" in arguments:
-            raise ConfigError(f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example")
+            raise ConfigError(
+                f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
+            )
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
         function = keras_objects.build(found, arguments | {"reduction": "none"}, field=field)
     else:
@@ -97,13 +99,15 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
         if loss.targets_are_classes is None:
             continue
         expected = prediction[:-1] if loss.targets_are_classes else prediction
-        allowed = {expected, (*expected, 1)} | ({expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set())
+        allowed = {expected, (*expected, 1)} | (
+            {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
+        )
         if target not in allowed:
             raise ConfigError(
                 f"losses.{loss.name}.target",
                 loss.target,
-                f"has shape {target} per example, but head {loss.head!r} gives {prediction} and this loss needs a target of "
-                f"shape {expected}{' (class indices)' if loss.targets_are_classes else ''}",
+                f"has shape {target} per example; with head {loss.head!r}, which gives {prediction}, this loss needs "
+                f"{'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
             )
 
 
@@ -113,7 +117,8 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
     Args:
       loss: the loss.
       outputs: head name → predictions, batch first.
-      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to the
+      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast
+      to the
         loss's values: (examples,) or any shape that fits them from the left.
 
     Raises:
@@ -135,14 +140,27 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(field, _describe(loss), f"fails on target {target.shape} and prediction {prediction.shape}: {type(error).__name__}: {first_line(error)}") from error
+        raise ConfigError(
+            field,
+            _describe(loss),
+            f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
+            f"{type(error).__name__}: {first_line(error)}",
+        ) from error
     if values.shape.rank == 0:
-        raise ConfigError(field, _describe(loss), "returns a scalar; it must return one value per example (do not average over the batch)")
+        raise ConfigError(
+            field,
+            _describe(loss),
+            "returns a scalar; it must return one value per example (do not average over the batch)",
+        )
     if not values.dtype.is_floating:
         raise ConfigError(field, _describe(loss), f"returns {values.dtype.name}; it must return floating-point values")
     examples = prediction.shape[0]
     if examples is not None and values.shape[0] is not None and values.shape[0] != examples:
-        raise ConfigError(field, _describe(loss), f"returns shape {tuple(values.shape)} for {examples} examples; it must return one value per example")
+        raise ConfigError(
+            field,
+            _describe(loss),
+            f"returns shape {tuple(values.shape)} for {examples} examples; it must return one value per example",
+        )
     return tf.cast(values, keras.config.floatx())
 
 
@@ -155,7 +173,9 @@ def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Ten
     pairs = zip(weights.shape[1:], values.shape[1:], strict=False)
     if weights.shape.rank != values.shape.rank or any(w not in (1, v) for w, v in pairs if None not in (w, v)):
         raise ConfigError(
-            f"dataset.weights.{loss.target}", list(shape), f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}"
+            f"dataset.weights.{loss.target}",
+            list(shape),
+            f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
         )
     return tf.broadcast_to(weights, tf.shape(values))
 

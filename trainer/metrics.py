@@ -17,7 +17,9 @@ _RESOLVED = {
 }
 
 
-def build(name: str, config: LossConfig, *, prediction: tuple[int, ...], target: tuple[int, ...]) -> Mapping[str, keras.metrics.Metric]:
+def build(
+    name: str, config: LossConfig, *, prediction: tuple[int, ...], target: tuple[int, ...]
+) -> Mapping[str, keras.metrics.Metric]:
     """The metrics of one loss, by the names they were given.
 
     Args:

@@ -60,7 +60,9 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
     total = durations.to_steps(config.steps, batch_size=config.batch_size, examples=examples)
     updates = []
 
-    def add(name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]) -> None:
+    def add(
+        name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]
+    ) -> None:
         optimizer = build(spec, field, batch_size=config.batch_size, examples=examples, total_steps=total)
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
@@ -82,12 +84,14 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
             raise ConfigError(
                 f"losses.{update.name}.optimizer.weight_decay",
                 decay,
-                "must be None or 0 when applied per loss: several optimizers own the shared variables and each would decay them",
+                "must be None or 0 when applied per loss: each optimizer would decay the shared variables",
             )
     return tuple(updates)
 
 
-def build(spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int) -> keras.optimizers.Optimizer:
+def build(
+    spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int
+) -> keras.optimizers.Optimizer:
     """A Keras optimizer that applies gradients as they are, without reducing them across replicas once more.
 
     Args:
@@ -102,7 +106,9 @@ def build(spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int
       ConfigError: a name or an argument that does not exist or is refused.
     """
     name, arguments = keras_objects.split(spec)
-    found = keras_objects.find(name, keras.optimizers, keras.optimizers.Optimizer, kind="optimizer", field=f"{field}.name")
+    found = keras_objects.find(
+        name, keras.optimizers, keras.optimizers.Optimizer, kind="optimizer", field=f"{field}.name"
+    )
     if found.__name__ in _WRAPPERS:
         raise ConfigError(f"{field}.name", name, "wraps other optimizers; give each loss its own instead")
     for key, reason in _REFUSED.items():
@@ -110,7 +116,11 @@ def build(spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int
             raise ConfigError(f"{field}.{key}", arguments[key], f"must be None: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
         arguments["learning_rate"] = _schedule(
-            arguments["learning_rate"], f"{field}.learning_rate", batch_size=batch_size, examples=examples, total_steps=total_steps
+            arguments["learning_rate"],
+            f"{field}.learning_rate",
+            batch_size=batch_size,
+            examples=examples,
+            total_steps=total_steps,
         )
     optimizer = keras_objects.build(found, arguments, field=field)
     _apply_without_reduction(optimizer)

@@ -11,8 +11,9 @@ _RANDOM_LAYERS = 0x52414E44  # sets these seeds apart from others that are drawn
 def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> None:
     """Gives every random layer its seed for this replica and step; call it in replica context, before the forward pass.
 
-    Keras keeps one seed for all replicas, which would give all of them the same dropout mask. Here the state of every seed
-    generator is a function of (seed, layer, replica, step): masks differ between replicas and steps, and repeat with the seed.
+    Keras keeps one seed for all replicas, which would give all of them the same dropout mask. Here the state of
+    every seed generator is a function of (seed, layer, replica, step): masks differ between replicas and steps, and
+    repeat with the seed.
     """
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     for layer, state in enumerate(_seed_states(model)):
@@ -26,8 +27,8 @@ def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> Non
 def build_statistics_average(strategy: tf.distribute.Strategy, model: keras.Model) -> Callable[[], None]:
     """A function that sets statistics that layers move along by themselves to their mean over replicas.
 
-    Every replica sees its own part of a batch, so batch normalisation's moving statistics drift apart unless the layer is
-    `synchronized`; call the function in cross-replica context before anything reads them.
+    Every replica sees its own part of a batch, so batch normalisation's moving statistics drift apart unless the
+    layer is `synchronized`; call the function in cross-replica context before anything reads them.
     """
     statistics = [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
     if not statistics or strategy.num_replicas_in_sync == 1:
@@ -35,7 +36,9 @@ def build_statistics_average(strategy: tf.distribute.Strategy, model: keras.Mode
 
     def on_replica() -> None:
         context = tf.distribute.get_replica_context()
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(variable.value) for variable in statistics])
+        means = context.all_reduce(
+            tf.distribute.ReduceOp.MEAN, [tf.identity(variable.value) for variable in statistics]
+        )
         for variable, mean in zip(statistics, means, strict=True):
             variable.value.assign(mean)
 

@@ -7,7 +7,7 @@ A frozen dataclass whose fields are `setting(check, default)` describes a record
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainer.errors import ConfigError, unknown
@@ -104,7 +104,9 @@ def mapping(item: Check, kind: str) -> Check:
             raise ConfigError(field, value, f"must name at least one {kind}")
         for key in value:
             if not isinstance(key, str) or not NAME.fullmatch(key):
-                raise ConfigError(field, key, f"a {kind}'s name is letters, digits, '_' and '-', starting with a letter")
+                raise ConfigError(
+                    field, key, f"a {kind}'s name is letters, digits, '_' and '-', starting with a letter"
+                )
         return {key: item(entry, join(field, key)) for key, entry in value.items()}
 
     return check

@@ -94,7 +94,8 @@ class Step:
       maskable: for each loss, whether its target has weights, so that it can be inactive.
       batch_size: examples in a global batch.
       seed: of everything random in the step.
-      clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no limit.
+      clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no
+      limit.
     """
 
     strategy: tf.distribute.Strategy
@@ -113,7 +114,13 @@ class Step:
         """The totals at the start of a run and after every report."""
         count, dtype = len(self.losses), keras.config.floatx()
         zeros = tf.zeros([count], tf.float64)
-        last = StepSummary(tf.zeros([count], dtype), tf.zeros([count], tf.bool), tf.ones([count], tf.bool), zeros, tf.zeros([count, count], tf.float64))
+        last = StepSummary(
+            tf.zeros([count], dtype),
+            tf.zeros([count], tf.bool),
+            tf.ones([count], tf.bool),
+            zeros,
+            tf.zeros([count, count], tf.float64),
+        )
         return Totals(tf.zeros([count], dtype), tf.zeros([count], dtype), tf.constant(-1, tf.int64), last)
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -133,17 +140,24 @@ class Step:
             sizes=sizes * (self.batch_size / tf.cast(examples, sizes.dtype)),
         )
 
-    def reduce_and_combine(self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor) -> tuple[Gradients, StepSummary]:
+    def reduce_and_combine(
+        self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor
+    ) -> tuple[Gradients, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
         context = tf.distribute.get_replica_context()
-        jacobian, weighted, weights = context.all_reduce(tf.distribute.ReduceOp.SUM, (local.jacobian, local.weighted, local.weights))
+        jacobian, weighted, weights = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, (local.jacobian, local.weighted, local.weights)
+        )
 
         active = weights > 0
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, local.sizes)
         scales = tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
         losses = weighted * scales
         by = self.reach.losses
-        jacobian = tuple(tuple(g * scales[k] for g, k in zip(gradients, ks, strict=True)) for gradients, ks in zip(jacobian, by, strict=True))
+        jacobian = tuple(
+            tuple(g * scales[k] for g, k in zip(gradients, ks, strict=True))
+            for gradients, ks in zip(jacobian, by, strict=True)
+        )
 
         gramian = self._shared_gramian(jacobian) if self.combination.needs_gramian else None
         coefficients = self.combination.coefficients(
@@ -162,12 +176,14 @@ class Step:
     # The traced function around them.
     # -----------------------------------------------------------------------------------------------------------------
 
-    def build(self) -> Callable[[Any, tf.Tensor, tf.Tensor, Totals], Totals]:
+    def build(self) -> Callable[..., Totals]:
         """The in-graph host loop.
 
         Returns:
-          `train(iterator, first_step, count, totals)`, which runs `count` steps (a scalar int64, like `first_step`, so that
-          no number of steps is traced anew) and returns the totals. After a step that is not finite the rest do nothing.
+          `train(iterator, first_step, count, diagnose, totals)`, which runs `count` steps and returns the totals;
+          the last of the steps measures gradient norms and cosines where `diagnose`. The three are scalar tensors
+          (int64, int64, bool), so that nothing is traced anew. A step that is not finite changes nothing and ends
+          the loop.
         """
 
         def one_step(iterator: Any, step: tf.Tensor, diagnose: tf.Tensor, totals: Totals) -> Totals:
@@ -178,7 +194,12 @@ class Step:
             finite = tf.reduce_all(summary.finite)
             for group in self._groups():
                 takes_part = finite & self._takes_part(group, summary.active)
-                run_if(takes_part, self.strategy, self.apply, ([gradients[i] for i in group], [self.updates[i] for i in group]))
+                run_if(
+                    takes_part,
+                    self.strategy,
+                    self.apply,
+                    ([gradients[i] for i in group], [self.updates[i] for i in group]),
+                )
             active = tf.cast(summary.active & finite, totals.counts.dtype)
             return Totals(
                 losses=totals.losses + tf.where(active > 0, summary.losses, 0),
@@ -188,9 +209,11 @@ class Step:
             )
 
         @tf.function(autograph=False)
-        def train(iterator: Any, first_step: tf.Tensor, count: tf.Tensor, totals: Totals) -> Totals:
+        def train(
+            iterator: Any, first_step: tf.Tensor, count: tf.Tensor, diagnose: tf.Tensor, totals: Totals
+        ) -> Totals:
             def body(index: tf.Tensor, totals: Totals) -> tuple[tf.Tensor, Totals]:
-                return index + 1, one_step(iterator, first_step + index, tf.equal(index, count - 1), totals)
+                return index + 1, one_step(iterator, first_step + index, diagnose & (index + 1 == count), totals)
 
             def going_on(index: tf.Tensor, totals: Totals) -> tf.Tensor:
                 return (index < count) & (totals.failed_step < 0)
@@ -281,7 +304,9 @@ class Step:
         return tf.reduce_any(tf.gather(active, update.losses)) if self._can_rest(update) else True
 
 
-def run_if(condition: tf.Tensor, strategy: tf.distribute.Strategy, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+def run_if(
+    condition: tf.Tensor, strategy: tf.distribute.Strategy, function: Callable[..., None], args: tuple[Any, ...]
+) -> None:
     """`strategy.run(function, args)` where `condition` (a scalar bool outside replica context) holds."""
 
     def run() -> tf.Tensor:

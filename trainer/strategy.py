@@ -1,10 +1,10 @@
 """`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
 
+import contextlib
+
 import tensorflow as tf
 
 from trainer.errors import ConfigError
-
-STRATEGIES = ("mirrored", "one_device")
 
 
 def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strategy:
@@ -37,11 +37,11 @@ def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strate
 
 def _virtual_cpus(count: int) -> list[str]:
     cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
+    with contextlib.suppress(RuntimeError):  # devices are laid out already; enough of them will do
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:  # devices are laid out already; enough of them will do
-        pass
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     if len(names) < count:
-        raise ConfigError("--virtual_devices", count, f"this process has laid out {len(names)} logical CPU devices already")
+        raise ConfigError(
+            "--virtual_devices", count, f"this process has laid out {len(names)} logical CPU devices already"
+        )
     return names[:count]

@@ -46,7 +46,11 @@ def aggregate(
     checked = _check_options(name, options)
     jacobian = tf.convert_to_tensor(jacobian)
     if jacobian.shape.rank != 2 or not jacobian.dtype.is_floating:
-        raise ConfigError("jacobian", f"{jacobian.dtype.name}{list(jacobian.shape)}", "must be a floating-point matrix (losses, parameters)")
+        raise ConfigError(
+            "jacobian",
+            f"{jacobian.dtype.name}{list(jacobian.shape)}",
+            "must be a floating-point matrix (losses, parameters)",
+        )
     count = jacobian.shape[0]
     for field, values in (("losses", losses), ("active", active), ("weights", weights)):
         if values is not None and tuple(tf.convert_to_tensor(values).shape) != (count,):
@@ -54,7 +58,9 @@ def aggregate(
     rows, by = (tuple(tf.unstack(jacobian)),), (tuple(range(count)),)
     active = tf.ones([count], tf.bool) if active is None else tf.convert_to_tensor(active, tf.bool)
     rows = (tuple(tf.where(active[k], row, 0.0) for k, row in enumerate(rows[0])),)
-    combination = combination_lib.build(name, checked, [1.0] * count if weights is None else [float(w) for w in weights])
+    combination = combination_lib.build(
+        name, checked, [1.0] * count if weights is None else [float(w) for w in weights]
+    )
     coefficients = combination.coefficients(
         rows,
         by,

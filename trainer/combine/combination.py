@@ -54,8 +54,8 @@ class Combination:
           seed: (2,) int32.
 
         Returns:
-          For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver is made
-          of the variable's k gradients.
+          For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
+          is made of the variable's k gradients.
         """
         weights = tf.constant(self.weights, tf.float64)
         scales = weights if self.use_weights else tf.ones_like(weights)
@@ -83,7 +83,9 @@ class Combination:
         return self.mix(Problem(active, weights, products, seed)) * scales
 
 
-def build(name: str, options: Mapping[str, object], weights: Sequence[float], *, use_weights: bool = False) -> Combination:
+def build(
+    name: str, options: Mapping[str, object], weights: Sequence[float], *, use_weights: bool = False
+) -> Combination:
     """The combination that a method's name and options select; imports its module."""
     method, remaining = registry.resolve(name, options)
     function = method.load()
@@ -95,8 +97,10 @@ def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
     return _weighted_sum(gradients, tf.reduce_sum(coefficients, axis=0))
 
 
-def own(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor, receiver: int, *, only: int | None = None) -> tf.Tensor:
-    """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where that is known."""
+def own(
+    gradients: Sequence[tf.Tensor], coefficients: tf.Tensor, receiver: int, *, only: int | None = None
+) -> tf.Tensor:
+    """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
     if only is not None:
         return _weighted_sum(gradients[only : only + 1], coefficients[receiver, only : only + 1])
     return _weighted_sum(gradients, coefficients[receiver])

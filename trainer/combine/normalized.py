@@ -14,7 +14,7 @@ def rows(problem: Problem) -> tf.Tensor:
 
 
 def variables(problem: Problem) -> tf.Tensor:
-    """`normalized` with `per_variable`: g / √max(‖g‖², 1e-12) for one variable, averaged over the losses that reach it."""
+    """`normalized` with `per_variable`: g / √max(‖g‖², 1e-12) for one variable, averaged over its losses."""
     squares = tf.linalg.diag_part(problem.gramian)
     return _mean_scaled(problem.active, tf.math.rsqrt(tf.maximum(squares, _SMALLEST_SQUARE)))
 

@@ -6,11 +6,11 @@ from trainer.combine.problem import Problem, unit_gramian
 
 
 def project(problem: Problem) -> tf.Tensor:
-    """`pcgrad`: every gradient is projected off the others it conflicts with, one after another; the results are summed.
+    """`pcgrad`: every gradient is projected off those it conflicts with, one after another; the results are summed.
 
-    The others are visited in an order drawn anew for each gradient from the step's seed, and are themselves the original
-    gradients, as in the paper. All of it happens on coefficients: gradient i starts as the unit vector eᵢ of the unit rows,
-    and projecting it off row j changes its j-th coefficient alone.
+    The others are visited in an order drawn anew for each gradient from the step's seed, and are themselves the
+    original gradients, as in the paper. All of it happens on coefficients: gradient i starts as the unit vector eᵢ
+    of the unit rows, and projecting it off row j changes its j-th coefficient alone.
 
     Differences from the authors' code: the same computation on the K x K Gramian instead of on n-vectors.
 
@@ -23,11 +23,15 @@ def project(problem: Problem) -> tf.Tensor:
 
     def visit(position: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         other = tf.one_hot(order[:, position], count, dtype=tf.float64)
-        product = tf.reduce_sum(tf.matmul(coefficients, cosines) * other, axis=1)  # every gradient with the one it visits
+        product = tf.reduce_sum(
+            tf.matmul(coefficients, cosines) * other, axis=1
+        )  # every gradient with the one it visits
         conflict = (product < 0.0) & (order[:, position] != tf.range(count))
         return position + 1, coefficients - tf.where(conflict, product, 0.0)[:, tf.newaxis] * other
 
     _, coefficients = tf.while_loop(lambda position, _: position < count, visit, (0, tf.eye(count, dtype=tf.float64)))
     mask = tf.cast(problem.active, tf.float64)
     coefficients *= mask[:, tf.newaxis] * mask
-    return norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms) + tf.linalg.diag(mask * tf.cast(norms == 0.0, tf.float64))
+    return norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms) + tf.linalg.diag(
+        mask * tf.cast(norms == 0.0, tf.float64)
+    )

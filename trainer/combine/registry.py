@@ -59,16 +59,24 @@ class NormalizedOptions:
     per_variable: bool = schema.setting(schema.boolean, False)
 
 
-_WEIGHTED = Method("linear:weighted", LooksAt.NOTHING, "Σ wₖ gₖ, the configuration's weights", diagonal=True, weighted=True)
+_WEIGHTED = Method(
+    "linear:weighted", LooksAt.NOTHING, "Σ wₖ gₖ, the configuration's weights", diagonal=True, weighted=True
+)
 
 METHODS: Mapping[str, Method] = {
     "sum": Method("linear:total", LooksAt.NOTHING, "Σ gₖ", diagonal=True),
     "mean": Method(
-        "linear:mean", LooksAt.NOTHING, "per variable, the average over the losses that reach it", per_variable=True, diagonal=True
+        "linear:mean",
+        LooksAt.NOTHING,
+        "per variable, the average over the losses that reach it",
+        per_variable=True,
+        diagonal=True,
     ),
     "weighted": _WEIGHTED,
     "independent": dataclasses.replace(
-        _WEIGHTED, summary="every loss's own optimizer applies its own wₖ gₖ to every variable it reaches", per_loss=True
+        _WEIGHTED,
+        summary="every loss's own optimizer applies its own wₖ gₖ to every variable it reaches",
+        per_loss=True,
     ),
     "normalized": Method(
         "normalized:rows",

@@ -1,7 +1,7 @@
 """A trunk of layers that every head starts from, and named heads, each with layers of its own.
 
-How much is shared is the configuration's choice: a head may be one layer straight on the trunk or have private layers before
-it; with an empty trunk the heads start from the input and share nothing.
+How much is shared is the configuration's choice: a head may be one layer straight on the trunk or have private
+layers before it; with an empty trunk the heads start from the input and share nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,9 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
     if imports.is_path(config.name):
         return _user_model(config)
     if isinstance(inputs, Mapping):
-        raise ConfigError("model.name", config.name, "takes one input array; give a model of your own for a dictionary of inputs")
+        raise ConfigError(
+            "model.name", config.name, "takes one input array; give a model of your own for a dictionary of inputs"
+        )
     source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
     trunk = _stack(source, config.trunk, "model.trunk", "trunk")
     outputs = {head: _stack(trunk, layers, f"model.heads.{head}", head) for head, layers in config.heads.items()}
@@ -48,7 +50,9 @@ def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix:
         try:
             tensor = layer(tensor)
         except Exception as error:
-            raise ConfigError(at, name, f"does not fit an input of shape {tuple(tensor.shape)}: {first_line(error)}") from error
+            raise ConfigError(
+                at, name, f"does not fit an input of shape {tuple(tensor.shape)}: {first_line(error)}"
+            ) from error
     return tensor
 
 

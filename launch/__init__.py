@@ -1,0 +1,1 @@
+"""Scripts that start runs: on this machine, and what they share."""

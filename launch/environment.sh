@@ -1,0 +1,46 @@
+# Sourced by the scripts that need the project's environment: makes .venv and installs the locked dependencies, once.
+# Sets $root (the project) and $python (the environment's interpreter).
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=$root/.venv/bin/python
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  exit 2
+}
+
+# find_python: prints a Python 3.11 to 3.13 from $PYTHON or the PATH.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+    if [ "$candidate" = "${PYTHON:-}" ]; then
+      break # the interpreter that was asked for, or none
+    fi
+  done
+  fail "PYTHON=${PYTHON:-python3} ($("${PYTHON:-python3}" --version 2>&1 | head -n 1)): Python 3.11, 3.12 or 3.13 is needed; set PYTHON to one"
+}
+
+# prepare_environment LOCK: installs what the lock file LOCK (a path within the project) names; quick when it is there.
+prepare_environment() {
+  local lock=$root/$1 stamp interpreter
+  # A lock for tests holds everything a run needs too, so either stamp serves a run.
+  stamp=$(cksum <"$lock")
+  if [ -x "$python" ] && grep -qxF "$1 $stamp" "$root/.venv/installed" 2>/dev/null; then
+    return
+  fi
+  interpreter=$(find_python) || exit 2
+  printf 'Setting up %s from %s (once, about a minute)\n' "$root/.venv" "$1" >&2
+  if [ ! -x "$python" ]; then
+    "$interpreter" -c 'import venv, ensurepip' 2>/dev/null ||
+      fail "PYTHON=$interpreter: has no venv module; install it (on Debian and Ubuntu: apt install python3-venv)"
+    "$interpreter" -m venv "$root/.venv" || fail "$root/.venv: cannot be made"
+  fi
+  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" >&2 ||
+    fail "$1: installing the locked packages failed (see above)"
+  printf '%s %s\n' "$1" "$stamp" >>"$root/.venv/installed"
+}

@@ -1,0 +1,69 @@
+"""The picture of a run: every loss, gradient norms and conflicts over steps."""
+
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+
+from trainer.reports import TRAIN, Report
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: there may be no display)
+
+
+def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.Path) -> None:
+    """Draws losses (training and validation), metrics, gradient norms and cosines against steps.
+
+    Args:
+      reports: all reports of the run.
+      losses: names of the losses.
+      path: PNG file to write.
+    """
+    has_metrics = any(name.split("/")[0] in losses for report in reports for name in report.values)
+    has_cosines = any(name.startswith("cosine/") for report in reports for name in report.values)
+    rows = [f"loss/{loss}" for loss in losses]
+    width = max(3, len(rows))
+    figure, axes = pyplot.subplots(2, width, figsize=(4 * width, 6.4), squeeze=False, layout="constrained")
+    for column, loss in enumerate(losses):
+        axis = axes[0][column]
+        for split, style in ((TRAIN, {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
+            _draw(axis, reports, f"loss/{loss}", split, label=split, **style)
+        axis.set(title=f"loss {loss}", yscale="log")
+        axis.legend()
+    panels = [("gradient norms", "grad_norm/", TRAIN, "log"), ("cosines between gradients", "cosine/", TRAIN, "linear")]
+    bottom = panels if has_cosines else panels[:1]
+    for axis, (title, prefix, split, scale) in zip(axes[1], bottom, strict=False):
+        for name in _names(reports, lambda name, prefix=prefix: name.startswith(prefix)):
+            _draw(axis, reports, name, split, label=name.removeprefix(prefix))
+        axis.set(title=title, yscale=scale)
+        if prefix == "cosine/":
+            axis.axhline(0, color="black", linewidth=0.8)
+        axis.legend()
+    if has_metrics:
+        axis = axes[1][len(bottom)]
+        for name in _names(reports, lambda name: name.split("/")[0] in losses):
+            _draw(axis, reports, name, "validation", label=name, marker="o", markersize=3)
+        axis.set(title="validation metrics")
+        axis.legend()
+    for axis in axes.flat:
+        if axis.has_data():
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3)
+        else:
+            axis.set_axis_off()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _names(reports: Sequence[Report], wanted) -> list[str]:
+    return list(dict.fromkeys(name for report in reports for name in report.values if wanted(name)))
+
+
+def _draw(axis, reports: Sequence[Report], name: str, split: str, **style) -> None:
+    points = [
+        (report.step, report.values[name])
+        for report in reports
+        if report.split == split and report.values.get(name) is not None
+    ]
+    if points:
+        axis.plot(*zip(*points, strict=True), **style)

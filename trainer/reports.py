@@ -1,0 +1,96 @@
+"""Reports of a run for machines: `metrics.jsonl` and TensorBoard."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from trainer.losses import NamedLoss
+from trainer.step import Totals
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What is known at one step.
+
+    Attributes:
+      step: number of steps taken.
+      split: "train" or "validation".
+      values: flat names → numbers; None where a value does not exist (no label, a gradient of zero).
+    """
+
+    step: int
+    split: str
+    values: Mapping[str, float | None]
+
+
+def of_totals(step: int, totals: Totals, losses: Sequence[NamedLoss], *, sharing: bool) -> Report:
+    """Reads the totals of the steps since the last report: the one copy from the devices.
+
+    Args:
+      step: number of steps taken.
+      totals: the totals.
+      losses: the K losses.
+      sharing: whether any variable is shared; there are no cosines where none is.
+
+    Returns:
+      `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
+      `cosine/<loss>/<loss>`: of the last step.
+    """
+    sums, counts = totals.losses.numpy(), totals.counts.numpy()
+    active, norms, cosines = totals.last.active.numpy(), totals.last.grad_norms.numpy(), totals.last.cosines.numpy()
+    names = [loss.name for loss in losses]
+    values = {f"loss/{name}": float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
+    values |= {f"grad_norm/{name}": float(norms[k]) if active[k] else None for k, name in enumerate(names)}
+    for j, first in enumerate(names if sharing else ()):
+        for k, second in enumerate(names[j + 1 :], start=j + 1):
+            known = cosines[j, j] > 0 and cosines[k, k] > 0
+            values[f"cosine/{first}/{second}"] = float(cosines[j, k]) if known else None
+    return Report(step, TRAIN, values)
+
+
+class JsonLines:
+    """Appends each report to a file as one JSON object with flat keys."""
+
+    def __init__(self, path: pathlib.Path):
+        self._file = path.open("a")
+
+    def write(self, report: Report) -> None:
+        """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
+        values = {name: value if _is_number(value) else None for name, value in report.values.items()}
+        self._file.write(json.dumps({"step": report.step, "split": report.split, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Writes each report as scalars, one folder per split so that their curves lie over one another."""
+
+    def __init__(self, directory: pathlib.Path):
+        self._writers = {split: tf.summary.create_file_writer(str(directory / split)) for split in (TRAIN, VALIDATION)}
+
+    def write(self, report: Report) -> None:
+        """Writes the values that exist."""
+        writer = self._writers[report.split]
+        with writer.as_default(step=report.step):
+            for name, value in report.values.items():
+                if value is not None:
+                    tf.summary.scalar(name, value)
+        writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
