@@ -3,6 +3,7 @@
 https://scikit-learn.org/stable/datasets/toy_dataset.html#digits-dataset
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,11 +87,15 @@ def load(data_dir: str | None = None) -> dict[str, Examples]:
 
 def _prepare(data_dir: str | None) -> None:
     """Prepares the data unless they are there; of several processes that start at once, each finds them in the end."""
+    tfds.disable_progress_bar()
     try:
-        Digits(data_dir=data_dir).download_and_prepare(file_format="tfrecord")
+        with contextlib.redirect_stdout(None):  # half a second's work; TFDS would announce a download that there is not
+            Digits(data_dir=data_dir).download_and_prepare(file_format="tfrecord")
     except FileExistsError:
         if not Digits(data_dir=data_dir).is_prepared():  # else another process moved the same data into place first
             raise
+    finally:
+        tfds.enable_progress_bar()
 
 
 def _examples(split: dict[str, np.ndarray]) -> Examples:

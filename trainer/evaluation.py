@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from trainer import losses as losses_lib
+from trainer import metrics as metrics_lib
 from trainer import replica_state
 from trainer.losses import NamedLoss
 
@@ -51,7 +52,7 @@ class Evaluator:
             for loss in self.losses:
                 weights = batch.get("weights", {}).get(loss.target)
                 for metric in self.metrics[loss.name].values():
-                    metric.update_state(batch["targets"][loss.target], outputs[loss.head], sample_weight=weights)
+                    metrics_lib.update(metric, batch["targets"][loss.target], outputs[loss.head], weights)
             return _Sums(*(tf.stack(column) for column in zip(*sums, strict=True)))
 
         @tf.function(autograph=False)

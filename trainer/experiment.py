@@ -89,10 +89,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         losses.check_shapes(named, outputs, spec["targets"])
         built_metrics = {
             loss.name: metrics.build(
-                loss.name,
-                config.losses[loss.name],
-                prediction=tuple(outputs[loss.head].shape[1:]),
-                target=tuple(spec["targets"][loss.target].shape[1:]),
+                loss.name, config.losses[loss.name], prediction=outputs[loss.head], target=spec["targets"][loss.target]
             )
             for loss in named
         }

@@ -23,7 +23,7 @@ _ALIASES = {
 _EVERY_KIND = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
-def find(name: str, module: ModuleType, base: type, *, kind: str, field: str) -> Any:
+def find(name: str, module: ModuleType, base: type, *, kind: str, field: str, also: tuple[str, ...] = ()) -> Any:
     """The class in `module` (a subclass of `base`) that `name` means, or what an import path names.
 
     Args:
@@ -33,6 +33,7 @@ def find(name: str, module: ModuleType, base: type, *, kind: str, field: str) ->
       base: what its classes derive from.
       kind: what to call it in an error.
       field: the configuration's key in an error.
+      also: further names that the caller resolves, to be listed in an error.
 
     Raises:
       ConfigError: nothing has that name.
@@ -47,7 +48,7 @@ def find(name: str, module: ModuleType, base: type, *, kind: str, field: str) ->
     spellings = {_squash(attribute): value for attribute, value in classes.items()}
     spellings |= {alias: classes[target] for alias, target in _ALIASES.items() if target in classes}
     if _squash(name) not in spellings:
-        raise unknown(field, name, kind, [snake(attribute) for attribute in classes])
+        raise unknown(field, name, kind, [*also, *(snake(attribute) for attribute in classes)])
     return spellings[_squash(name)]
 
 
@@ -57,7 +58,25 @@ def build(target: Any, arguments: Mapping[str, Any], *, field: str) -> Any:
     Raises:
       ConfigError: an argument does not exist, is missing, or the call refuses its value.
     """
-    parameters = inspect.signature(target).parameters.values()
+    check_arguments(target, arguments, field=field)
+    try:
+        return target(**arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(field, dict(arguments), f"{_name(target)} refuses it: {first_line(error)}") from error
+
+
+def check_arguments(target: Any, arguments: Mapping[str, Any], *, field: str, positional: int = 0) -> None:
+    """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
+
+    Args:
+      target: a class or function.
+      arguments: keyword arguments.
+      field: the configuration's key, for errors.
+      positional: how many arguments come before them.
+    """
+    parameters = list(inspect.signature(target).parameters.values())[positional:]
     names = [parameter.name for parameter in parameters if parameter.kind in _EVERY_KIND]
     open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     # Keras layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
@@ -68,12 +87,6 @@ def build(target: Any, arguments: Mapping[str, Any], *, field: str) -> Any:
     for parameter in parameters:
         if parameter.kind in _EVERY_KIND and parameter.default is parameter.empty and parameter.name not in arguments:
             raise ConfigError(f"{field}.{parameter.name}", ConfigError.ABSENT, "is missing and must be given")
-    try:
-        return target(**arguments)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(field, dict(arguments), f"{_name(target)} refuses it: {first_line(error)}") from error
 
 
 def split(spec: Mapping[str, Any], key: str = "name") -> tuple[str, dict[str, Any]]:

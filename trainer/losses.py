@@ -75,6 +75,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
         function = keras_objects.build(found, arguments | {"reduction": "none"}, field=field)
     else:
+        keras_objects.check_arguments(found, arguments, field=field, positional=2)
         function = functools.partial(_with_autograph(found), **arguments)
     if imports.is_path(function_name) or found.__name__ in _FREE_SHAPE:
         classes = None

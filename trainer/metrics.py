@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from trainer import imports, keras_objects
 from trainer.configuration import LossConfig
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_line
 
 _RESOLVED = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
@@ -17,19 +20,17 @@ _RESOLVED = {
 }
 
 
-def build(
-    name: str, config: LossConfig, *, prediction: tuple[int, ...], target: tuple[int, ...]
-) -> Mapping[str, keras.metrics.Metric]:
+def build(name: str, config: LossConfig, *, prediction: Any, target: Any) -> Mapping[str, keras.metrics.Metric]:
     """The metrics of one loss, by the names they were given.
 
     Args:
       name: the loss's name.
       config: its configuration.
-      prediction: shape of its head's output per example.
-      target: shape of its target per example.
+      prediction: `.shape` (batch first) and `.dtype` of its head's output.
+      target: the same of its target.
 
     Raises:
-      ConfigError: a metric or one of its arguments does not exist, or the same name is given twice.
+      ConfigError: a metric that does not exist, does not fit, is given twice or has more than one number as its result.
     """
     metrics = {}
     for index, spec in enumerate(config.metrics):
@@ -38,13 +39,47 @@ def build(
         key = given.rpartition(":")[2] if imports.is_path(given) else given
         if key in metrics:
             raise ConfigError(field, given, "is given twice")
-        resolved = _resolve(given, prediction, target)
-        found = keras_objects.find(resolved, keras.metrics, keras.metrics.Metric, kind="metric", field=field)
+        found = keras_objects.find(
+            _resolve(given, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
+            keras.metrics,
+            keras.metrics.Metric,
+            kind="metric",
+            field=field,
+            also=tuple(_RESOLVED),
+        )
         if inspect.isclass(found):
             metrics[key] = keras_objects.build(found, arguments, field=field)
         else:
+            keras_objects.check_arguments(found, arguments, field=field, positional=2)
             metrics[key] = keras.metrics.MeanMetricWrapper(found, name=key, **arguments)
+        _try_once(metrics[key], field, given, prediction, target)
     return metrics
+
+
+def update(metric: keras.metrics.Metric, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
+    """Adds a batch to a metric.
+
+    A target of one number per example gets the axis that the prediction has: Keras' metrics differ in whether they
+    add it themselves. A function of the user's own gets the target as it is.
+    """
+    own_function = type(metric) is keras.metrics.MeanMetricWrapper
+    if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
+        target = target[..., tf.newaxis]
+    metric.update_state(target, prediction, sample_weight=weights)
+
+
+def _try_once(metric: keras.metrics.Metric, field: str, name: str, prediction: Any, target: Any) -> None:
+    shapes = [tuple(spec.shape[1:]) for spec in (target, prediction)]
+    zeros = [tf.zeros((1, *spec.shape[1:]), spec.dtype) for spec in (target, prediction)]
+    try:
+        update(metric, *zeros, weights=None)
+        size = np.size(metric.result())
+    except Exception as error:
+        reason = f"does not fit a target of shape {shapes[0]} and predictions of shape {shapes[1]}: {first_line(error)}"
+        raise ConfigError(field, name, reason) from error
+    if size != 1:
+        raise ConfigError(field, name, f"gives {size} numbers; a metric must give one number (average='macro', say)")
+    metric.reset_state()
 
 
 def _resolve(name: str, prediction: tuple[int, ...], target: tuple[int, ...]) -> str:

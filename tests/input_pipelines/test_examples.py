@@ -1,0 +1,69 @@
+"""What a dataset may give, and what is wrong with what it gives."""
+
+import numpy as np
+import pytest
+
+from input_pipelines import examples
+from input_pipelines.examples import Examples
+from trainer.configuration import DatasetConfig
+from trainer.errors import ConfigError
+
+WEIGHTS = {
+    "good": [1.0, 0.0, 2.0],
+    "negative": [1.0, -1.0, 0.0],
+    "infinite": [1.0, np.inf, 1.0],
+    "nan": [np.nan, 1.0, 1.0],
+    "zero": [0.0] * 3,
+}
+
+
+def source(
+    weights: str = "good", target: str = "t", length: int = 3, splits: tuple[str, ...] = ("train", "validation")
+):
+    split = Examples(np.zeros((3, 2)), {"t": np.zeros(length)}, {target: np.array(WEIGHTS[weights])})
+    return dict.fromkeys(splits, split)
+
+
+def empty():
+    return dict.fromkeys(("train", "validation"), Examples(np.zeros((0, 2)), {"t": np.zeros(0)}))
+
+
+def _load(name: str = "source", data_dir: str | None = None, **options):
+    return examples.load(
+        DatasetConfig(f"tests.input_pipelines.test_examples:{name}", data_dir, options), floatx="float32"
+    )
+
+
+def test_floats_take_the_precision_of_the_run():
+    train = _load()["train"]
+    assert train.inputs.dtype == train.targets["t"].dtype == train.weights["t"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"weights": "negative"}, "dataset.train.weights.t", "(example 1) weights must be finite and at least 0"),
+        ({"weights": "infinite"}, "dataset.train.weights.t", "(example 1)"),
+        ({"weights": "nan"}, "dataset.train.weights.t", "(example 0)"),
+        ({"weights": "zero"}, "dataset.train.weights.t", "all weights are 0"),
+        ({"target": "other"}, "dataset.train.weights.other", "no target of that name"),
+        ({"length": 2}, "dataset.train.targets.t", "one entry for each of the 3 examples"),
+        ({"splits": ["train"]}, "dataset.name", "'validation'"),
+        ({"lenght": 2}, "dataset.options.lenght", "did you mean 'length'"),
+        ({"data_dir": "x"}, "dataset.options.data_dir", "unknown argument"),
+        ({"name": "empty"}, "dataset.train", "no example"),
+        ({"name": "nothing_here"}, "dataset.name", "has no 'nothing_here'"),
+    ],
+)
+def test_what_is_wrong_is_named(options, field, words):
+    with pytest.raises(ConfigError) as caught:
+        _load(**options)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+def test_a_module_that_does_not_import_is_named():
+    with pytest.raises(
+        ConfigError, match="dataset.name='no_such_module:load': cannot import no_such_module: ModuleNotFoundError"
+    ):
+        examples.load(DatasetConfig("no_such_module:load", None, {}), floatx="float32")

@@ -1,0 +1,205 @@
+"""A small problem with every way of sharing, given to the trainer by import path, and ways to run it."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines.examples import Examples
+from trainer import configuration, experiment
+from trainer.experiment import Experiment
+
+LOSSES = ("label", "number", "vector", "vector_l1")
+
+
+def load(examples: int = 64, missing: bool = False) -> dict[str, Examples]:
+    """Classes, a number and a vector of six inputs; with `missing`, most numbers and many classes are unknown."""
+    return {"train": _split(examples, 1, missing), "validation": _split(29, 2, missing)}
+
+
+def _split(count: int, seed: int, missing: bool) -> Examples:
+    random = np.random.RandomState(seed)
+    inputs = random.normal(size=(count, 6))
+    hidden = np.tanh(inputs @ random.normal(size=(6, 5)))
+    targets = {
+        "label": np.argmax(hidden[:, :4], axis=1),
+        "number": hidden @ random.normal(size=5),
+        "vector": hidden @ random.normal(size=(5, 3)),
+    }
+    weights = {}
+    if missing:
+        # Few numbers, so that some batches have none; labels missing or weighted, more of them among the later
+        # examples.
+        weights["number"] = (random.uniform(size=count) < 0.12).astype(np.float64)
+        weights["number"][0] = 1.0
+        weights["label"] = np.where(
+            random.uniform(size=count) < np.linspace(0.9, 0.2, count), random.uniform(0.5, 2, count), 0
+        )
+    return Examples(inputs, targets, weights)
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    """The configuration as a nested dictionary; `a__b=value` sets `a.b`."""
+    adam = {"name": "adam", "learning_rate": 0.01}
+    result = {
+        "precision": "float64",
+        "batch_size": 11,
+        "steps": 20,
+        "dataset": {"name": "tests.problems:load", "options": {}},
+        "model": {
+            "trunk": [
+                {"layer": "Dense", "units": 7, "activation": "tanh"},
+                {"layer": "Dense", "units": 6, "activation": "tanh"},
+            ],
+            "heads": {
+                "label": [{"layer": "Dense", "units": 4}],
+                "number": [{"layer": "Dense", "units": 1}],
+                "vector": [{"layer": "Dense", "units": 5, "activation": "tanh"}, {"layer": "Dense", "units": 3}],
+            },
+        },
+        "losses": {
+            "label": {
+                "head": "label",
+                "target": "label",
+                "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
+                "metrics": ["accuracy"],
+                "optimizer": adam,
+            },
+            "number": {
+                "head": "number",
+                "target": "number",
+                "loss": "mse",
+                "weight": 0.5,
+                "metrics": ["mae"],
+                "optimizer": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9},
+            },
+            # Two losses share a head, so its variables are reached by two losses of four.
+            "vector": {"head": "vector", "target": "vector", "loss": "mse", "weight": 2.0, "optimizer": adam},
+            "vector_l1": {
+                "head": "vector",
+                "target": "vector",
+                "loss": "mae",
+                "normalizer": "examples",
+                "optimizer": {"name": "rmsprop", "learning_rate": 0.003},
+            },
+        },
+        "shared_optimizer": adam,
+    }
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = result
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return result
+
+
+def config(**changes: Any) -> configuration.Config:
+    """The resolved configuration, changed as `tree` does."""
+    return configuration.resolve(tree(**changes))
+
+
+@functools.cache
+def strategy(replicas: int) -> tf.distribute.Strategy:
+    """`replicas` logical CPU devices."""
+
+    class Strategy(tf.distribute.MirroredStrategy):
+        # TensorFlow's own hook for tests: groups of different sizes in one process must not share a collective's key.
+        _collective_key_base = 100_000 * replicas
+
+    return Strategy([f"/device:CPU:{index}" for index in range(replicas)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a short training gave: (steps, K) losses, variables, optimizer variables and the final evaluation."""
+
+    losses: np.ndarray
+    variables: dict[str, np.ndarray]
+    optimizers: dict[str, np.ndarray]
+    validation: dict[str, float | None]
+    grad_norms: np.ndarray
+    cosines: np.ndarray
+
+
+def train(built: Experiment, steps: int, *, calls: int | None = None) -> Result:
+    """Trains for `steps` steps in `calls` calls of the in-graph loop (default: one step each)."""
+    loop, iterator = built.step.build(), iter(built.batches(0))
+    per_call = steps // (calls or steps)
+    losses = []
+    for first in range(0, steps, per_call):
+        numbers = (tf.constant(value, tf.int64) for value in (first, per_call))
+        totals = loop(iterator, *numbers, tf.constant(True), built.step.initial_totals())
+        assert int(totals.failed_step) == -1
+        counts = totals.counts.numpy()
+        losses.append(np.where(counts > 0, totals.losses.numpy() / np.maximum(counts, 1), np.nan))
+    return Result(
+        losses=np.array(losses),
+        variables={variable.path: variable.numpy() for variable in built.model.trainable_variables},
+        optimizers={
+            f"{update.name}/{variable.path.partition('/')[2]}": np.array(variable)
+            for update in built.step.updates
+            for variable in update.optimizer.variables
+        },
+        validation=built.evaluator.build()(),
+        grad_norms=totals.last.grad_norms.numpy(),
+        cosines=totals.last.cosines.numpy(),
+    )
+
+
+def run(replicas: int, steps: int, *, calls: int | None = None, **changes: Any) -> Result:
+    """Builds the problem on `replicas` replicas and trains it."""
+    return train(experiment.build(config(**changes), strategy(replicas)), steps, calls=calls)
+
+
+def scalar_loss(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """A loss as many write it, and as it cannot be used here."""
+    return tf.reduce_mean(tf.square(target - prediction))
+
+
+def exploding_loss(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """Rewards large predictions, so that it overflows some steps in."""
+    del target
+    return -tf.reduce_sum(tf.exp(tf.square(prediction)), axis=-1)
+
+
+def two_towers(width: int = 4) -> keras.Model:
+    """A model of the user's own: two towers, the second a middle layer shared by two heads."""
+    inputs = keras.Input((6,), name="inputs")
+    left = keras.layers.Dense(width, activation="tanh", name="left")(inputs)
+    right = keras.layers.Dense(width, activation="tanh", name="right")(inputs)
+    outputs = {
+        "label": keras.layers.Dense(4, name="label")(left),
+        "number": keras.layers.Dense(1, name="number")(right),
+        "vector": keras.layers.Dense(3, name="vector")(right),
+    }
+    return keras.Model(inputs, outputs, name="two_towers")
+
+
+def linear_rows(seed: int = 0) -> dict[str, Examples]:
+    """Two examples; as linear losses of one shared vector of two numbers their gradients are the inputs themselves."""
+    del seed
+    inputs = np.array([[[1.0, 0.0], [-1.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]])
+    split = Examples(inputs, {"none": np.zeros(2)})
+    return {"train": split, "validation": split}
+
+
+def linear_rows_model() -> keras.Model:
+    """Heads `a` and `b`: the products of a shared vector with the first and the second row of an example."""
+    inputs = keras.Input((2, 2), name="inputs")
+    shared = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="shared")
+    outputs = shared(inputs)
+    heads = {
+        "a": keras.layers.Lambda(lambda x: x[:, 0, 0])(outputs),
+        "b": keras.layers.Lambda(lambda x: x[:, 1, 0])(outputs),
+    }
+    return keras.Model(inputs, heads)
+
+
+def output_itself(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """The prediction as the loss."""
+    del target
+    return prediction

@@ -1,0 +1,183 @@
+"""Configuration files, overrides, durations, and what is wrong with them."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from tests import problems
+from trainer import configuration, durations
+from trainer.errors import ConfigError
+
+DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
+
+
+def _digits(*overrides: str) -> configuration.Config:
+    return configuration.load(DIGITS, [tuple(override.split("=", 1)) for override in overrides])
+
+
+def test_order_is_as_written():
+    """A ConfigDict iterates alphabetically; losses are applied and reported in the order they are written."""
+    config = _digits()
+    assert list(config.losses) == ["digit", "redraw", "ink"]
+    assert list(config.model.heads) == ["digit", "image", "ink"]
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "value"),
+    [
+        ("batch_size=512", lambda c: c.batch_size, 512),
+        ("steps='20 epochs'", lambda c: c.steps, "20 epochs"),
+        ("steps=500", lambda c: c.steps, 500),
+        ("clip_norm=1e-2", lambda c: c.clip_norm, 0.01),
+        ("clip_norm=none", lambda c: c.clip_norm, None),
+        ("precision=float64", lambda c: c.precision, "float64"),
+        ("losses.ink.weight=2", lambda c: c.losses["ink"].weight, 2.0),
+        ("losses.ink.metrics=['mae','mse']", lambda c: [m["name"] for m in c.losses["ink"].metrics], ["mae", "mse"]),
+        ("losses.ink.loss.name=huber", lambda c: c.losses["ink"].loss, {"name": "huber"}),
+        ("losses.ink.optimizer.momentum=0.5", lambda c: c.losses["ink"].optimizer["momentum"], 0.5),
+        ("losses.ink.optimizer.learning_rate=0.1", lambda c: c.losses["ink"].optimizer["learning_rate"], 0.1),
+        ("shared_optimizer=sgd", lambda c: c.shared_optimizer, {"name": "sgd"}),
+        ("model.trunk.0.filters=8", lambda c: c.model.trunk[0]["filters"], 8),
+        ("combine.normalized.per_variable=true", lambda c: c.combine.normalized.per_variable, True),
+        ("combine.name=pcgrad", lambda c: (c.combine.name, c.combine.apply), ("pcgrad", "joint")),
+        ("combine.name=independent", lambda c: (c.combine.name, c.combine.apply), ("independent", "per_loss")),
+    ],
+)
+def test_overrides(override, read, value):
+    assert read(_digits(override)) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "words"),
+    [
+        ("batch_size=0", "batch_size", "at least 1"),
+        ("batch_size=1.5", "batch_size", "whole number"),
+        ("batch_size=true", "batch_size", "whole number"),
+        ("batch_sze=3", "batch_sze", "did you mean 'batch_size'"),
+        ("steps=0", "steps", "at least 1 step"),
+        ("steps=-5", "steps", "at least 1 step"),
+        ("steps='3 weeks'", "steps", "epochs"),
+        ("eval_every=0", "eval_every", "at least 1 step"),
+        ("report_every='0 epochs'", "report_every", "at least 1 step"),
+        ("steps_per_loop=0", "steps_per_loop", "at least 1"),
+        ("seed=-1", "seed", "at least 0"),
+        ("precision=float12", "precision", "float32, float64"),
+        ("clip_norm=-1", "clip_norm", "above 0"),
+        ("clip_norm=0", "clip_norm", "above 0"),
+        ("clip_norm=nan", "clip_norm", "finite"),
+        ("dataset.name=digit", "dataset.name", "did you mean 'digits'"),
+        ("dataset.name=5", "dataset.name", "string"),
+        ("model.name=resnet", "model.name", "trunk_and_heads"),
+        ("model.heads=none", "model.heads", "missing"),
+        ("model.heads.spare=[]", "model.heads.spare", "no loss uses this head"),
+        ("model.trunk.9.filters=1", "--config.model.trunk.9.filters", "not a position in a list of 6"),
+        ("losses={}", "losses", "at least one loss"),
+        ("losses.ink=none", "losses.ink", "dictionary"),
+        ("losses.ink.head=digt", "losses.ink.head", "did you mean 'digit'"),
+        ("losses.ink.target=none", "losses.ink.target", "string"),
+        ("losses.new.head=ink", "losses.new.target", "missing"),
+        ("losses.ink.weight=-1", "losses.ink.weight", "at least 0"),
+        ("losses.ink.weight=inf", "losses.ink.weight", "finite"),
+        ("losses.ink.normalizer=batch", "losses.ink.normalizer", "weights"),
+        ("losses.ink.optimizer={}", "losses.ink.optimizer.name", "missing"),
+        ("losses.ink.optimizer.learning_rate=-1", "losses.ink.optimizer.learning_rate", "at least 0"),
+        (
+            "losses.ink.optimizer.learning_rate.initial_learning_rate=-1",
+            "losses.ink.optimizer.learning_rate.initial_learning_rate",
+            "at least 0",
+        ),
+        ("combine.name=pcgrd", "combine.name", "did you mean 'pcgrad'"),
+        ("combine.apply=both", "combine.apply", "joint, per_loss"),
+        ("combine.pcgrad.alpha=1", "combine.pcgrad", "unknown key"),
+        ("combine.normalized.per_varible=1", "combine.normalized.per_varible", "did you mean 'per_variable'"),
+        ("combine.use_weights=true", "combine.use_weights", "already"),
+        ("seed.low=1", "--config.seed.low", "is a value"),
+        ("dataset.options={1: 2}", "dataset.options", "identifier"),
+    ],
+)
+def test_bad_values_are_named(override, field, words):
+    with pytest.raises(ConfigError) as caught:
+        _digits(override)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_combinations_of_values():
+    with pytest.raises(ConfigError, match="combine.apply='joint': 'independent' is always applied per loss"):
+        _digits("combine.name=independent", "combine.apply=joint")
+    with pytest.raises(ConfigError, match="at least one loss must have a weight above 0"):
+        _digits(*(f"losses.{name}.weight=0" for name in ("digit", "redraw", "ink")))
+    with pytest.raises(ConfigError, match="--combine='pcgrd'"):
+        configuration.load(DIGITS, combine="pcgrd")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def get_config(:\n", "SyntaxError: invalid syntax (line 1)"),
+        ("x = 1\nraise RuntimeError('no\\nluck')\n", "RuntimeError: no (line 2)"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3 (line 2)"),
+        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' (line 1)"),
+        ("x = 1\n", "must define get_config()"),
+        ("get_config = 1\n", "must define get_config()"),
+        ("def get_config():\n  return {'steps': 1}\n", "must return an ml_collections.ConfigDict, not dict"),
+        ("def get_config():\n  return 1 / 0\n", "get_config() raised ZeroDivisionError: division by zero (line 2)"),
+        ("def get_config(size):\n  pass\n", "get_config() raised TypeError"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, words):
+    path = tmp_path / "experiment.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        configuration.load(str(path))
+    assert caught.value.field == "--config"
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["nothing.py", "."])
+def test_missing_files_are_named(path):
+    with pytest.raises(ConfigError, match="must be an existing Python file"):
+        configuration.load(path)
+
+
+def test_values_that_cannot_be_saved_are_named():
+    with pytest.raises(ConfigError, match=r"losses.label.loss.function=.*name a function by import path"):
+        configuration.resolve(problems.tree(losses__label__loss={"name": "mse", "function": len}))
+
+
+def test_saved_configurations_resolve_to_themselves(tmp_path):
+    config = _digits("combine.name=independent", "clip_norm=1.0")
+    configuration.save(config, tmp_path / "config.json")
+    again = configuration.load_saved(tmp_path / "config.json")
+    assert again == config
+    assert list(again.losses) == list(config.losses)
+    assert dataclasses.asdict(
+        configuration.load_saved(tmp_path / "config.json", [("seed", "4")])
+    ) == dataclasses.asdict(dataclasses.replace(config, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("value", "steps"),
+    [
+        (7, 7),
+        ("7", 7),
+        ("7 steps", 7),
+        ("1 epoch", 13),
+        ("2 epochs", 25),
+        ("0.5 epochs", 7),
+        ("1 example", 1),
+        ("100 examples", 13),
+        ("96 examples", 12),
+    ],
+)
+def test_durations(value, steps):
+    assert durations.to_steps(durations.check(value, "steps"), batch_size=8, examples=100) == steps
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "", "epoch", "-1 epochs", "1.5 steps", "3 4", [1]])
+def test_bad_durations(value):
+    with pytest.raises(ConfigError):
+        durations.check(value, "steps")

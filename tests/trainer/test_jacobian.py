@@ -1,0 +1,125 @@
+"""Which loss reaches which variable, and losses and models that cannot be used."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests import problems
+from trainer import configuration, experiment
+from trainer.errors import ConfigError
+
+
+def _reach(**changes) -> dict[str, tuple[str, ...]]:
+    built = experiment.build(problems.config(**changes), problems.strategy(2))
+    reach = built.step.reach
+    return {
+        variable.path: tuple(problems.LOSSES[k] for k in by)
+        for variable, by in zip(reach.variables, reach.losses, strict=True)
+    }
+
+
+def test_trunk_private_layers_and_heads():
+    reach = _reach()
+    assert reach["trunk_0_dense/kernel"] == problems.LOSSES
+    assert reach["label_0_dense/kernel"] == ("label",)
+    assert reach["vector_0_dense/bias"] == ("vector", "vector_l1")
+
+
+def test_any_architecture():
+    reach = _reach(model={"name": "tests.problems:two_towers", "options": {"width": 3}})
+    assert reach["left/kernel"] == ("label",)
+    assert reach["right/kernel"] == ("number", "vector", "vector_l1")
+
+
+def _with_layer(layer: dict) -> dict:
+    return {"model__trunk": [{"layer": "Dense", "units": 4}, layer]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        (
+            {
+                "model__trunk": [],
+                "model__heads": {k: [{"layer": "Dense", "units": 4}] for k in ("label", "vector")} | {"number": []},
+            },
+            "losses.number.target",
+            "shape",
+        ),
+        ({"losses__number__loss": "tests.problems:scalar_loss"}, "losses.number.loss", "scalar"),
+        ({"losses__number__loss": {"name": "dice"}}, "losses.number.loss", "scalar"),
+        ({"losses__number__loss": "tests.trainer.test_jacobian:numpy_loss"}, "losses.number.loss", "numpy_loss"),
+        (
+            {"losses__number__loss": "tests.trainer.test_jacobian:averaged_loss"},
+            "losses.number.loss",
+            "one value per example",
+        ),
+        (
+            {"losses__number__loss": "tests.trainer.test_jacobian:stopped_loss"},
+            "losses.number",
+            "reaches no trainable variable",
+        ),
+        (_with_layer({"layer": "ActivityRegularization", "l2": 0.1}), "model", "add_loss"),
+        (_with_layer({"layer": "Dense", "units": 4, "activity_regularizer": "l2"}), "model", "activity_regularizer"),
+    ],
+)
+def test_what_cannot_be_used_is_named(changes, field, words):
+    with pytest.raises(ConfigError) as caught:
+        _reach(**changes)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def numpy_loss(target, prediction):
+    return np.square(np.asarray(target) - np.asarray(prediction))
+
+
+def averaged_loss(target, prediction):
+    return keras.ops.reshape(keras.ops.mean(keras.ops.square(target - prediction[:, 0])), (1,))
+
+
+def stopped_loss(target, prediction):
+    return keras.ops.square(target - keras.ops.stop_gradient(prediction)[:, 0])
+
+
+def test_a_head_without_variables_is_named():
+    tree = problems.tree(model__trunk=[])
+    tree["model"]["heads"]["number"] = [{"layer": "Lambda", "function": "x"}]
+    tree["model"] = {"name": "tests.trainer.test_jacobian:bare_model"}
+    with pytest.raises(ConfigError, match="losses.number: reaches no trainable variable through head 'number'"):
+        experiment.build(configuration.resolve(tree), problems.strategy(1))
+
+
+def bare_model() -> keras.Model:
+    """The number's head is a column of the input."""
+    inputs = keras.Input((6,))
+    outputs = {"number": inputs[:, :1], "label": keras.layers.Dense(4)(inputs), "vector": keras.layers.Dense(3)(inputs)}
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_embeddings_train(replicas):
+    """Sparse gradients are made dense and combined like others; rows that are looked up twice count twice."""
+    tree = {
+        "batch_size": 6,
+        "precision": "float64",
+        "dataset": {"name": "tests.trainer.test_jacobian:words"},
+        "model": {
+            "trunk": [{"layer": "Embedding", "input_dim": 5, "output_dim": 3}, {"layer": "Flatten"}],
+            "heads": {"a": [{"layer": "Dense", "units": 1}], "b": [{"layer": "Dense", "units": 1}]},
+        },
+        "losses": {k: {"head": k, "target": k, "loss": "mse"} for k in ("a", "b")},
+        "combine": {"name": "pcgrad"},
+    }
+    result = problems.train(experiment.build(configuration.resolve(tree), problems.strategy(replicas)), 5)
+    reference = problems.train(experiment.build(configuration.resolve(tree), problems.strategy(2)), 5)
+    for name, value in reference.variables.items():
+        np.testing.assert_allclose(result.variables[name], value, atol=1e-9)
+
+
+def words():
+    random = np.random.RandomState(0)
+    inputs = random.randint(5, size=(12, 4))
+    split = problems.Examples(inputs, {"a": inputs.sum(1, keepdims=True) * 1.0, "b": (inputs == 2).sum(1) * 1.0})
+    return {"train": split, "validation": split}

@@ -1,0 +1,171 @@
+"""Whole runs: what they write, what they show, that they repeat, and that replicas hardly matter in float32."""
+
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from tests import problems
+from trainer import configuration, loop, workdir
+from trainer.reports import Report
+
+DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
+
+
+def _console(*, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=150, highlight=False)
+
+
+def _train(path: pathlib.Path, replicas: int = 1, console: Console | None = None, **changes) -> list[Report]:
+    return loop.train(problems.config(**changes), str(path), problems.strategy(replicas), console or _console())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of 25 steps with missing labels."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    changes = {
+        "steps": 25,
+        "report_every": 10,
+        "eval_every": 8,
+        "steps_per_loop": 6,
+        "dataset__options": {"missing": True},
+    }
+    return path, _train(path, replicas=2, **changes), changes
+
+
+def test_metrics_file(run):
+    path, history, _ = run
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (8, "validation"),
+        (10, "train"),
+        (16, "validation"),
+        (20, "train"),
+        (24, "validation"),
+        (25, "train"),
+        (25, "validation"),
+    ]
+    names = problems.LOSSES
+    pairs = {f"cosine/{a}/{b}" for i, a in enumerate(names) for b in names[i + 1 :]}
+    train_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {f"grad_norm/{n}" for n in names} | pairs
+    validation_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {"label/accuracy", "number/mae"}
+    for row, report in zip(rows, history, strict=True):
+        assert set(row) == (train_keys if row["split"] == "train" else validation_keys)
+        assert {key: value for key, value in row.items() if key not in ("step", "split")} == report.values
+
+
+def test_training_losses_are_means_since_the_last_report(run):
+    _, history, changes = run
+    single = problems.run(1, 25, **{key: value for key, value in changes.items() if key.startswith("dataset")})
+    first, second, third = (report for report in history if report.split == "train")
+    for report, steps in ((first, slice(0, 10)), (second, slice(10, 20)), (third, slice(20, 25))):
+        for k, name in enumerate(problems.LOSSES):
+            losses = single.losses[steps, k]
+            expected = np.nanmean(losses) if not np.all(np.isnan(losses)) else None
+            assert report.values[f"loss/{name}"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_tensorboard_has_the_same_numbers(run):
+    path, history, _ = run
+    for split in ("train", "validation"):
+        (events,) = (path / "tensorboard" / split).iterdir()
+        found = {}
+        for event in tf.compat.v1.train.summary_iterator(str(events)):
+            for value in event.summary.value:
+                found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+        expected = {
+            (report.step, name): value
+            for report in history
+            if report.split == split
+            for name, value in report.values.items()
+            if value is not None
+        }
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_everything_else_is_there(run):
+    path, history, _ = run
+    assert {entry.name for entry in path.iterdir()} == {entry.name for entry in workdir.Workdir(path).contents}
+    assert configuration.load_saved(path / "config.json") == problems.config(**run[2])
+    report = (path / "report.md").read_text()
+    assert "| label | label |" in report
+    assert f"{history[-1].values['label/accuracy']:.4g}" in report
+    assert (path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    log = (path / "log.txt").read_text()
+    assert "25/25  validation" in log
+    assert "steps/s" in log
+
+
+def test_the_checkpoint_evaluates_to_the_final_report(run):
+    path, history, _ = run
+    config = configuration.load_saved(path / "config.json")
+    evaluated = loop.evaluate(config, workdir.open_run(str(path)), problems.strategy(3), _console())
+    assert evaluated.step == 25
+    assert evaluated.values == pytest.approx(history[-1].values, abs=1e-9)
+
+
+def test_checkpoints_name_variables(run):
+    path, _, _ = run
+    names = [name for name, _ in tf.train.list_variables(str(path / "checkpoints" / "step_00000025" / "variables"))]
+    assert any("trunk_0_dense" in name and name.startswith("model/") for name in names)
+    assert any("trunk_0_dense" in name and name.startswith("optimizers/shared/") for name in names)
+    assert any("number_0_dense" in name and name.startswith("optimizers/number/") for name in names)
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    path, _, _ = run
+    config = configuration.load_saved(path / "config.json")
+    (tmp_path / "checkpoints" / "step_00000025").mkdir(parents=True)
+    with pytest.raises(configuration.ConfigError, match="does not hold this model's variables"):
+        loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
+    with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
+        loop.evaluate(config, workdir.Workdir(tmp_path / "elsewhere"), problems.strategy(1), _console())
+
+
+def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):
+    screen, lines = _console(terminal=True), _console()
+    for name, console in (("a", screen), ("b", lines)):
+        _train(tmp_path / name, console=console, steps=6, report_every=2, eval_every=6)
+    shown = screen.file.getvalue()
+    assert "━" in shown
+    assert "6/6" in shown
+    assert "steps/s" in shown
+    text = lines.file.getvalue()
+    assert "\x1b" not in text
+    assert "step 2/6  train " in text
+    assert "step 6/6  validation  label" in text
+    assert (tmp_path / "a" / "log.txt").read_text().count(" train ") == 3
+
+
+def test_same_seed_same_file(tmp_path):
+    changes = {"steps": 12, "report_every": 3, "combine__name": "pcgrad", "precision": "float32"}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        _train(tmp_path / name, replicas=2, seed=seed, **changes)
+    a, b, c = ((tmp_path / name / "metrics.jsonl").read_text() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_bad_configurations_leave_nothing(tmp_path):
+    with pytest.raises(configuration.ConfigError):
+        _train(tmp_path / "run", losses__number__target="nothing")
+    assert not (tmp_path / "run").exists()
+
+
+def test_float32_replicas_matter_less_than_seeds(tmp_path):
+    """On the digits, 1 and 2 replicas are closer to each other than any two of three seeds are."""
+    curves = {}
+    for replicas, seed in ((1, 0), (2, 0), (1, 1), (1, 2)):
+        overrides = [("seed", str(seed)), ("steps", "60"), ("report_every", "1"), ("eval_every", "60")]
+        config, path = configuration.load(DIGITS, overrides), str(tmp_path / f"{replicas}_{seed}")
+        reports = [r for r in loop.train(config, path, problems.strategy(replicas), _console()) if r.split == "train"]
+        curves[replicas, seed] = np.array([[r.values[f"loss/{name}"] for name in config.losses] for r in reports])
+    between_replicas = np.abs(curves[1, 0] - curves[2, 0]).max(axis=0)
+    seeds = [curves[1, seed] for seed in range(3)]
+    between_seeds = np.max([np.abs(seeds[i] - seeds[j]).max(axis=0) for i in range(3) for j in range(i)], axis=0)
+    assert np.all(between_replicas < between_seeds)

@@ -1,0 +1,144 @@
+"""The command line: exit codes, one line on stderr, nothing left behind; and that it answers at once."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+NO_TENSORFLOW_SECONDS = 1.5
+
+
+def run(*arguments: str, cwd: pathlib.Path, root: pathlib.Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "trainer.main", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def _assert_one_line(result: subprocess.CompletedProcess, code: int, *words: str) -> None:
+    assert result.returncode == code, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+
+
+@pytest.fixture
+def place(tmp_path):
+    """An empty directory to run in, with some things to point at beside it."""
+    (tmp_path / "file").write_text("")
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "config.json").write_text("{}")
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "metrics.jsonl").write_text("")
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    (tmp_path / "cwd").mkdir()
+    return tmp_path / "cwd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--combine=pcgrd"], ["--combine='pcgrd'", "did you mean 'pcgrad'", "weighted"]),
+        (["--strategy=mirored"], ["--strategy=mirored", "mirrored|one_device"]),
+        (["--mode=test"], ["--mode=test", "train|eval"]),
+        (["--virtual_devices=0"], ["--virtual_devices=0", "positive"]),
+        (["--virtual_devices=two"], ["--virtual_devices=two"]),
+        (["--stratgy=mirrored"], ["'stratgy'", "Did you mean: strategy"]),
+        (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
+        (["--config=../broken.py"], ["--config='../broken.py'", "SyntaxError", "line 1"]),
+        (["--config.batch_sze=3"], ["batch_sze=3", "did you mean 'batch_size'"]),
+        (["--config.batch_size", "0"], ["batch_size=0", "at least 1"]),
+        (["--config.batch_size"], ["--config.batch_size", "--config.<key>=<value>"]),
+        (["--config.eval_every=0"], ["eval_every=0"]),
+        (["--config.losses.ink.head=inc"], ["losses.ink.head='inc'", "did you mean 'ink'"]),
+        (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
+        (["train"], ["arguments='train'"]),
+        (["--workdir=../held"], ["--workdir='../held'", "already holds a run"]),
+        (["--workdir=../torn"], ["--workdir='../torn'", "metrics.jsonl"]),
+        (["--workdir=../file"], ["--workdir='../file'", "is a file"]),
+        (["--workdir=../file/run"], ["--workdir='../file/run'", "is a file"]),
+        (["--mode=eval"], ["--workdir", "missing"]),
+        (["--mode=eval", "--workdir=../cwd"], ["--workdir='../cwd'", "holds no run"]),
+        (["--mode=eval", "--workdir=../held"], ["losses", "missing"]),
+        (["--mode=eval", "--workdir=../held", "--combine=sum"], ["--combine='sum'", "no place"]),
+    ],
+)
+def test_mistakes_that_need_no_tensorflow(place, root, arguments, words):
+    start = time.monotonic()
+    result = run(*arguments, cwd=place, root=root)
+    seconds = time.monotonic() - start
+    _assert_one_line(result, 2, *words)
+    assert result.stdout == ""
+    assert not list(place.iterdir())
+    assert seconds < NO_TENSORFLOW_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.losses.ink.loss=mze"], ["losses.ink.loss='mze'", "unknown loss"]),
+        (["--config.losses.ink.metrics=acuracy"], ["losses.ink.metrics.0='acuracy'", "did you mean 'accuracy'"]),
+        (["--config.losses.ink.optimizer.name=adm"], ["losses.ink.optimizer.name='adm'", "did you mean 'adam'"]),
+        (["--config.losses.ink.target=inc"], ["losses.ink.target='inc'", "did you mean 'ink'"]),
+        (["--config.losses.ink.target=image"], ["losses.ink.target='image'", "(8, 8)", "(1,)"]),
+        (["--config.batch_size=1438"], ["batch_size=1438", "1437"]),
+        (["--config.batch_size=2", "--virtual_devices=3"], ["batch_size=2", "replicas, 3"]),
+        (["--config.model.trunk.0.layer=Conv9D"], ["model.trunk.0.layer='Conv9D'", "conv2_d"]),
+        (["--config.dataset.data_dir=../file"], ["dataset.data_dir='../file'"]),
+        (["--strategy=one_device", "--virtual_devices=2"], ["--virtual_devices=2", "mirrored"]),
+        (["--workdir=/proc/run"], ["--workdir='/proc/run'", "cannot be written"]),
+    ],
+)
+def test_mistakes_that_need_tensorflow(place, root, arguments, words):
+    result = run(*arguments, cwd=place, root=root)
+    _assert_one_line(result, 2, *words)
+    assert not list(place.iterdir())
+
+
+def test_help_is_quick_and_short(place, root):
+    start = time.monotonic()
+    result = run("--help", cwd=place, root=root)
+    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
+    assert (result.returncode, result.stderr) == (0, "")
+    for flag in ("--config", "--workdir", "--strategy", "--combine", "--virtual_devices", "--mode"):
+        assert flag in result.stdout
+    assert len(result.stdout.splitlines()) < 40
+
+
+def test_train_then_evaluate(place, root):
+    """Training leaves a run that evaluates to the same numbers, on other devices too."""
+    flags = ["--config.steps=25", "--config.eval_every=20", "--config.report_every=10", "--combine=pcgrad"]
+    trained = run("--workdir=run", "--virtual_devices=2", *flags, cwd=place, root=root)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    evaluated = run("--mode=eval", "--workdir=run", cwd=place, root=root)
+    assert (evaluated.returncode, evaluated.stderr) == (0, "")
+    table = trained.stdout[trained.stdout.index("┏") : trained.stdout.index("┘") + 1]
+    assert table in evaluated.stdout
+    again = run("--workdir=run", *flags, cwd=place, root=root)
+    _assert_one_line(again, 2, "already holds a run")
+
+
+def test_default_workdir_is_a_new_dated_one(place, root):
+    for _ in range(2):
+        assert run("--config.steps=1", cwd=place, root=root).returncode == 0
+    assert len(list((place / "runs").iterdir())) == 2
+
+
+def test_non_finite_loss_stops_the_run(place, root):
+    flags = [
+        "--config.losses.ink.loss=tests.problems:exploding_loss",
+        "--config.shared_optimizer={'name':'sgd','learning_rate':1.0}",
+    ]
+    result = run("--workdir=run", *flags, "--config.steps=400", "--config.steps_per_loop=50", cwd=place, root=root)
+    _assert_one_line(result, 1, "step ", "'ink'", "non-finite")
+    assert (place / "run" / "config.json").exists()
+    rows = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    failed = int(result.stderr.split("step ")[1].split(":")[0])
+    assert all(row["step"] < failed for row in rows)
+    assert not (place / "run" / "report.md").exists()

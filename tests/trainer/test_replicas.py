@@ -1,0 +1,65 @@
+"""The result does not depend on the number of replicas, in float64 to 1e-9."""
+
+import numpy as np
+import pytest
+
+from tests import problems
+from trainer.combine.registry import METHODS
+
+STEPS = 20
+VARIANTS = [
+    (name, apply, {})
+    for name, method in METHODS.items()
+    for apply in (("per_loss",) if method.per_loss else ("joint", "per_loss"))
+]
+VARIANTS += [("normalized", apply, {"combine__normalized": {"per_variable": True}}) for apply in ("joint", "per_loss")]
+VARIANTS += [("weighted", apply, {"clip_norm": 0.05}) for apply in ("joint", "per_loss")]
+VARIANTS += [("pcgrad", "joint", {"combine__use_weights": True})]
+
+
+def _assert_same(result: problems.Result, reference: problems.Result) -> None:
+    np.testing.assert_allclose(result.losses, reference.losses, rtol=0, atol=1e-9)
+    for name, value in reference.variables.items():
+        np.testing.assert_allclose(result.variables[name], value, rtol=0, atol=1e-9, err_msg=name)
+    for name, value in reference.optimizers.items():
+        np.testing.assert_allclose(result.optimizers[name], value, rtol=0, atol=1e-9, err_msg=name)
+    assert result.validation.keys() == reference.validation.keys()
+    for name, value in reference.validation.items():
+        assert result.validation[name] == pytest.approx(value, rel=0, abs=1e-9), name
+    np.testing.assert_allclose(result.grad_norms, reference.grad_norms, atol=1e-9)
+    np.testing.assert_allclose(result.cosines, reference.cosines, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "apply", "changes"), VARIANTS)
+def test_uneven_batches_with_missing_labels(name, apply, changes):
+    """11 examples do not divide by 2, 3 or 4; numbers are so rare that some steps have none at all."""
+    changes = changes | {"combine__name": name, "combine__apply": apply, "dataset__options": {"missing": True}}
+    reference = problems.run(1, STEPS, **changes)
+    missing = np.isnan(reference.losses[:, problems.LOSSES.index("number")])
+    assert 0 < missing.sum() < STEPS
+    for replicas in (2, 3, 4):
+        _assert_same(problems.run(replicas, STEPS, **changes), reference)
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+def test_even_batches(apply):
+    changes = {"combine__name": "pcgrad", "combine__apply": apply, "batch_size": 12}
+    reference = problems.run(1, STEPS, **changes)
+    for replicas in (2, 3, 4):
+        _assert_same(problems.run(replicas, STEPS, **changes), reference)
+
+
+def test_steps_per_loop_changes_nothing():
+    changes = {"combine__name": "pcgrad", "dataset__options": {"missing": True}}
+    one, many = problems.run(2, STEPS, **changes), problems.run(2, STEPS, calls=4, **changes)
+    for name, value in one.variables.items():
+        np.testing.assert_array_equal(many.variables[name], value)
+
+
+def test_replicas_hold_the_same_variables():
+    built = problems.experiment.build(problems.config(combine__name="pcgrad"), problems.strategy(3))
+    problems.train(built, 5)
+    for variable in (*built.model.trainable_variables, *(v for u in built.step.updates for v in u.optimizer.variables)):
+        first, *others = (component.numpy() for component in variable.value.values)
+        for other in others:
+            np.testing.assert_array_equal(first, other)

@@ -1,0 +1,269 @@
+"""One step: against numbers worked out by hand, what it communicates, and when it changes nothing."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import problems
+from trainer import configuration, experiment
+from trainer.experiment import Experiment
+
+SGD = {"name": "sgd", "learning_rate": 1.0}
+
+
+def _build(replicas: int, **changes) -> Experiment:
+    return experiment.build(problems.config(**changes), problems.strategy(replicas))
+
+
+def _one_step(built: Experiment, count: int = 1):
+    loop, iterator = built.step.build(), iter(built.batches(0))
+    return loop(
+        iterator, tf.constant(0, tf.int64), tf.constant(count, tf.int64), tf.constant(True), built.step.initial_totals()
+    )
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_pcgrad_combines_reduced_gradients(replicas):
+    """The worked case of two replicas: (1, 1); combining on each replica first would give (1.25, 1.25)."""
+    tree = {
+        "batch_size": 2,
+        "dataset": {"name": "tests.problems:linear_rows"},
+        "model": {"name": "tests.problems:linear_rows_model"},
+        "losses": {k: {"head": k, "target": "none", "loss": "tests.problems:output_itself"} for k in ("a", "b")},
+        "shared_optimizer": SGD,
+        "combine": {"name": "pcgrad"},
+    }
+    built = experiment.build(configuration.resolve(tree), problems.strategy(replicas))
+    _one_step(built)
+    np.testing.assert_allclose(built.model.trainable_variables[0].numpy()[:, 0], [-1.0, -1.0], atol=1e-6)
+
+
+def test_float32_sgd_step_by_hand():
+    """x = 1..4, prediction w·x with w = 1, target 0: the squared loss has gradient 2·7.5, the absolute one 2.5."""
+    tree = {
+        "batch_size": 4,
+        "dataset": {"name": "tests.trainer.test_step:one_to_four"},
+        "model": {"heads": {"y": [{"layer": "Dense", "units": 1, "use_bias": False, "kernel_initializer": "ones"}]}},
+        "losses": {
+            "squared": {"head": "y", "target": "zero", "loss": "mse"},
+            "absolute": {"head": "y", "target": "zero", "loss": "mae", "weight": 0.5},
+        },
+        "shared_optimizer": {"name": "sgd", "learning_rate": 0.01},
+    }
+    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    totals = _one_step(built)
+    np.testing.assert_allclose(totals.losses.numpy(), [7.5, 2.5], rtol=1e-6)
+    np.testing.assert_allclose(totals.last.grad_norms.numpy(), [15.0, 2.5], rtol=1e-6)
+    np.testing.assert_allclose(built.model.trainable_variables[0].numpy(), [[1 - 0.01 * (15 + 0.5 * 2.5)]], rtol=1e-6)
+
+
+def one_to_four():
+    split = problems.Examples(np.array([[1.0], [2.0], [3.0], [4.0]]), {"zero": np.zeros((4, 1))})
+    return {"train": split, "validation": split}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Communication.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _collectives(built: Experiment) -> list[tf.Operation]:
+    loop, iterator = built.step.build(), iter(built.batches(0))
+    zero = tf.constant(0, tf.int64)
+    concrete = loop.get_concrete_function(iterator, zero, zero, tf.constant(True), built.step.initial_totals())
+    seen, found = set(), []
+
+    def walk(graph: tf.Graph) -> None:
+        if id(graph) in seen:
+            return
+        seen.add(id(graph))
+        found.extend(op for op in graph.get_operations() if "Collective" in op.type or "Nccl" in op.type)
+        for function in graph._functions.values():
+            walk(function.graph)
+
+    walk(concrete.graph)
+    return found
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize("layers", [1, 4])
+def test_gradients_are_reduced_exactly_once(replicas, apply, layers):
+    trunk = [{"layer": "Dense", "units": 5}] * layers
+    built = _build(
+        replicas, model__trunk=trunk, combine__name="pcgrad", combine__apply=apply, dataset__options={"missing": True}
+    )
+    collectives = _collectives(built)
+    assert [op.type for op in collectives] == ["CollectiveReduceV2"] * replicas  # one, seen from each replica
+
+    trunk_size = 6 * 5 + 5 + (layers - 1) * (5 * 5 + 5)
+    label, number, vector = 5 * 4 + 4, 5 + 1, (5 * 5 + 5) + (5 * 3 + 3)
+    values = (
+        trunk_size * 4 + label + number + vector * 2 + 2 * 4
+    )  # the trunk by 4 losses, the vector's head by 2; Σ w·ℓ, Σ w
+    for op in collectives:
+        assert op.inputs[0].shape.num_elements() == values
+        assert op.inputs[0].dtype == tf.float64
+
+
+def test_one_device_communicates_nothing():
+    assert not _collectives(experiment.build(problems.config(), tf.distribute.OneDeviceStrategy("/cpu:0")))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# When it changes nothing, or less.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _state(built: Experiment) -> list[np.ndarray]:
+    variables = [*built.model.trainable_variables, *(v for u in built.step.updates for v in u.optimizer.variables)]
+    return [np.array(variable) for variable in variables]
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+def test_non_finite_step_touches_nothing(apply):
+    """The fourth loss explodes some steps in, within one call of the loop."""
+    changes = {
+        "losses__vector_l1__loss": "tests.problems:exploding_loss",
+        "losses__vector_l1__optimizer": {"name": "sgd", "learning_rate": 0.5},
+        "shared_optimizer": {"name": "sgd", "learning_rate": 0.5},
+        "combine__apply": apply,
+    }
+    whole = _build(2, **changes)
+    totals = _one_step(whole, count=20)
+    failed = int(totals.failed_step)
+    assert 0 < failed < 19
+    finite = dict(zip(problems.LOSSES, totals.last.finite.numpy(), strict=True))
+    assert not finite["vector_l1"]
+    assert finite["label"]
+    short = _build(2, **changes)
+    assert int(_one_step(short, count=failed).failed_step) == -1
+    for stopped, expected in zip(_state(whole), _state(short), strict=True):
+        np.testing.assert_array_equal(stopped, expected)
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+def test_optimizer_of_an_inactive_loss_rests(apply):
+    built = _build(2, combine__apply=apply, dataset__options={"missing": True})
+    result = problems.train(built, 10)
+    active = ~np.isnan(result.losses[:, problems.LOSSES.index("number")])
+    assert 0 < active.sum() < 10
+    assert result.optimizers["number/iteration"] == active.sum()
+    assert result.optimizers["vector/iteration" if apply == "per_loss" else "shared/iteration"] == 10
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+def test_clip_norm_bounds_what_is_applied(apply):
+    """With plain SGD at rate 1 the change of all variables is the applied gradient."""
+    names = problems.LOSSES
+    changes = {f"losses__{name}__optimizer": SGD for name in names} | {"shared_optimizer": SGD, "combine__apply": apply}
+    free, clipped = (_build(3, **changes, clip_norm=norm) for norm in (None, 1e-3))
+    starts = [[variable.numpy() for variable in built.model.trainable_variables] for built in (free, clipped)]
+    changed = []
+    for built, start in zip((free, clipped), starts, strict=True):
+        _one_step(built)
+        changed.append(
+            [variable.numpy() - value for variable, value in zip(built.model.trainable_variables, start, strict=True)]
+        )
+    norms = [np.sqrt(sum(np.sum(change**2) for change in changes)) for changes in changed]
+    if apply == "joint":  # one norm over everything, the direction kept
+        assert norms[1] == pytest.approx(1e-3, rel=1e-9)
+        for before, after in zip(*changed, strict=True):
+            np.testing.assert_allclose(after, before * (1e-3 / norms[0]), rtol=1e-9, atol=1e-15)
+    else:  # every loss's own update has a norm of at most 1e-3
+        assert norms[1] < 4e-3
+        assert norms[0] > 0.1
+
+
+def test_independent_applies_each_loss_by_its_own_optimizer():
+    """SGD with its own rate per loss: the shared variables move by Σ rateₖ wₖ gₖ."""
+    rates = dict(zip(problems.LOSSES, (0.1, 0.2, 0.3, 0.4), strict=True))
+    optimizers = {f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": rate} for name, rate in rates.items()}
+    built = _build(2, **optimizers, combine__name="independent")
+    weights = [loss.weight for loss in built.losses]
+    variables = built.model.trainable_variables
+    start = [variable.numpy() for variable in variables]
+
+    batches = [problems.tf.nest.map_structure(lambda x: x.numpy(), b) for b in _replica_batches(built)]
+    whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = built.model(whole["inputs"], training=True)
+        losses = [
+            tf.reduce_mean(loss.function(whole["targets"][loss.target], outputs[loss.head])) for loss in built.losses
+        ]
+    gradients = [tape.gradient(loss, [v.value.values[0] for v in variables]) for loss in losses]
+    _one_step(built)
+    for v, variable in enumerate(variables):
+        expected = start[v] - sum(
+            rate * weight * own[v]
+            for rate, weight, own in zip(rates.values(), weights, gradients, strict=True)
+            if own[v] is not None
+        )
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def _replica_batches(built: Experiment) -> list:
+    return list(_local(built, next(iter(built.batches(0)))))
+
+
+def _local(built: Experiment, batch):
+    flat = [built.strategy.experimental_local_results(part) for part in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, list(parts)) for parts in zip(*flat, strict=True)]
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_regularizer_is_added_once(apply, replicas):
+    """An L2 penalty of λ‖v‖² changes an SGD update by -2λ v exactly, however many replicas and losses there are."""
+    names = problems.LOSSES
+    sgd = {f"losses__{name}__optimizer": SGD for name in names} | {"shared_optimizer": SGD, "combine__apply": apply}
+    after = []
+    for regularizer in (None, {"class_name": "L2", "config": {"l2": 0.0625}}):
+        trunk = [{"layer": "Dense", "units": 5, "kernel_regularizer": regularizer}]
+        built = _build(replicas, **sgd, model__trunk=trunk, combine__name="mean")
+        start = built.model.trainable_variables[0].numpy()
+        _one_step(built)
+        after.append(built.model.trainable_variables[0].numpy())
+    np.testing.assert_allclose(after[1] - after[0], -0.125 * start, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize("name", ["weighted", "mean", "normalized", "pcgrad"])
+def test_one_loss_alone_and_heads_that_share_nothing_train(name, apply):
+    tree = problems.tree(combine__name=name, combine__apply=apply, model__trunk=[])
+    alone = {
+        **tree,
+        "losses": {"number": tree["losses"]["number"]},
+        "model": {"heads": {"number": tree["model"]["heads"]["number"]}},
+    }
+    for variant in (tree, alone):
+        if variant is tree:
+            del variant["losses"]["vector_l1"]
+        built = experiment.build(configuration.resolve(variant), problems.strategy(2))
+        assert not built.step.reach.shared
+        result = problems.train(built, 30)
+        assert np.all(result.losses[-1] < result.losses[0])
+
+
+def test_task_specific_gradients_are_scaled_as_each_method_says():
+    """One SGD step of the label's own head: `weighted` scales it, `mean` and `pcgrad` do not."""
+    changes = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"losses__label__weight": 3.0}
+    moved = {}
+    for name, more in (
+        ("sum", {}),
+        ("weighted", {}),
+        ("mean", {}),
+        ("pcgrad", {}),
+        ("normalized", {"combine__normalized": {"per_variable": True}}),
+    ):
+        built = _build(1, **changes, **more, combine__name=name)
+        (kernel,) = (
+            variable for variable in built.model.trainable_variables if variable.path == "label_0_dense/kernel"
+        )
+        start = kernel.numpy()
+        _one_step(built)
+        moved[name] = kernel.numpy() - start
+    for name in ("mean", "pcgrad"):
+        np.testing.assert_allclose(moved[name], moved["sum"], rtol=1e-9)
+    np.testing.assert_allclose(moved["weighted"], 3 * moved["sum"], rtol=1e-9)
+    np.testing.assert_allclose(moved["normalized"], moved["sum"] / np.linalg.norm(moved["sum"]), rtol=1e-9)
