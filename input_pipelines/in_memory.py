@@ -59,7 +59,7 @@ def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distr
     """
     count = len(examples)
     replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
-    steps = max(1, min(-(-count // batch_size), count // replicas))
+    steps = evaluation_steps(count, batch_size, replicas)
     parts = steps * replicas
     gather = _gatherer(examples, static_size=count // parts if count % parts == 0 else None)
 
@@ -70,6 +70,11 @@ def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distr
     return _parallel(
         tf.data.Dataset.range(steps * local).map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )
+
+
+def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
+    """Steps of one evaluation, each of about `batch_size` examples and, if there are enough, one for every replica."""
+    return max(1, min(-(-count // batch_size), count // replicas))
 
 
 def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:

@@ -50,10 +50,7 @@ def tree(**changes: Any) -> dict[str, Any]:
         "steps": 20,
         "dataset": {"name": "tests.problems:load", "options": {}},
         "model": {
-            "trunk": [
-                {"layer": "Dense", "units": 7, "activation": "tanh"},
-                {"layer": "Dense", "units": 6, "activation": "tanh"},
-            ],
+            "trunk": [{"layer": "Dense", "units": 7, "activation": "tanh"}],
             "heads": {
                 "label": [{"layer": "Dense", "units": 4}],
                 "number": [{"layer": "Dense", "units": 1}],
@@ -125,8 +122,8 @@ class Result:
     cosines: np.ndarray
 
 
-def train(built: Experiment, steps: int, *, calls: int | None = None) -> Result:
-    """Trains for `steps` steps in `calls` calls of the in-graph loop (default: one step each)."""
+def train(built: Experiment, steps: int, *, calls: int | None = None, evaluate: bool = False) -> Result:
+    """Trains for `steps` steps in `calls` calls of the in-graph loop (default: one step each), perhaps evaluates."""
     loop, iterator = built.step.build(), iter(built.batches(0))
     per_call = steps // (calls or steps)
     losses = []
@@ -144,15 +141,15 @@ def train(built: Experiment, steps: int, *, calls: int | None = None) -> Result:
             for update in built.step.updates
             for variable in update.optimizer.variables
         },
-        validation=built.evaluator.build()(),
+        validation=built.evaluator.build()() if evaluate else {},
         grad_norms=totals.last.grad_norms.numpy(),
         cosines=totals.last.cosines.numpy(),
     )
 
 
-def run(replicas: int, steps: int, *, calls: int | None = None, **changes: Any) -> Result:
+def run(replicas: int, steps: int, *, calls: int | None = None, evaluate: bool = False, **changes: Any) -> Result:
     """Builds the problem on `replicas` replicas and trains it."""
-    return train(experiment.build(config(**changes), strategy(replicas)), steps, calls=calls)
+    return train(experiment.build(config(**changes), strategy(replicas)), steps, calls=calls, evaluate=evaluate)
 
 
 def scalar_loss(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:

@@ -33,6 +33,7 @@ class Evaluator:
       losses: its K losses.
       metrics: loss name → metric name → metric.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
+      steps: number of steps of that pass.
     """
 
     strategy: tf.distribute.Strategy
@@ -40,6 +41,7 @@ class Evaluator:
     losses: Sequence[NamedLoss]
     metrics: Metrics
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    steps: int
 
     def build(self) -> Callable[[], dict[str, float | None]]:
         """A function that evaluates and returns `loss/<loss>` and `<loss>/<metric>`; None where no label is there."""
@@ -53,25 +55,26 @@ class Evaluator:
                 weights = batch.get("weights", {}).get(loss.target)
                 for metric in self.metrics[loss.name].values():
                     metrics_lib.update(metric, batch["targets"][loss.target], outputs[loss.head], weights)
-            return _Sums(*(tf.stack(column) for column in zip(*sums, strict=True)))
+            examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
+            weighted, weights, per_example = (tf.stack(column) for column in zip(*sums, strict=True))
+            return _Sums(weighted, weights, per_example * tf.cast(examples, per_example.dtype))
 
         @tf.function(autograph=False)
-        def one_batch(batch: Mapping[str, Any], totals: _Sums) -> _Sums:
-            sums = self.strategy.run(on_replica, args=(batch,))
-            return tf.nest.map_structure(
-                lambda total, value: total + self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None),
-                totals,
-                sums,
-            )
+        def one_pass(iterator: Any) -> _Sums:
+            def body(step: tf.Tensor, totals: _Sums) -> tuple[tf.Tensor, _Sums]:
+                sums = self.strategy.run(on_replica, args=(next(iterator),))
+                summed = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in sums)
+                return step + 1, _Sums(*(total + value for total, value in zip(totals, summed, strict=True)))
+
+            zeros = _Sums(*[tf.zeros([len(self.losses)], keras.config.floatx())] * 3)
+            return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
         def evaluate() -> dict[str, float | None]:
             average_statistics()
             for metrics in self.metrics.values():
                 for metric in metrics.values():
                     metric.reset_state()
-            totals = _Sums(*[tf.zeros([len(self.losses)], keras.config.floatx())] * 3)
-            for batch in data:
-                totals = one_batch(batch, totals)
+            totals = one_pass(iter(data))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
         return evaluate

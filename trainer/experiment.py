@@ -52,9 +52,7 @@ class Experiment:
 
     def batches(self, first_step: int) -> tf.distribute.DistributedDataset:
         """The training data from a step on."""
-        return self.strategy.distribute_datasets_from_function(
-            functools.partial(self._pipeline, first_step), tf.distribute.InputOptions(experimental_fetch_to_device=True)
-        )
+        return self.strategy.distribute_datasets_from_function(functools.partial(self._pipeline, first_step))
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return in_memory.training_batches(
@@ -115,6 +113,9 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         clip_norm=config.clip_norm,
     )
     validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
+    validation_steps = in_memory.evaluation_steps(
+        len(splits[VALIDATION]), config.batch_size, strategy.num_replicas_in_sync
+    )
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     return Experiment(
         config=config,
@@ -123,7 +124,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         model=model,
         losses=named,
         step=step,
-        evaluator=Evaluator(strategy, model, named, built_metrics, validation),
+        evaluator=Evaluator(strategy, model, named, built_metrics, validation, validation_steps),
         steps=to_steps(config.steps),
         report_every=to_steps(config.report_every),
         eval_every=to_steps(config.eval_every),

@@ -35,7 +35,9 @@ def train(
     built = experiment.build(config, strategy)
     heads = {loss.name: loss.head for loss in built.losses}
     train_steps, evaluate = built.step.build(), built.evaluator.build()
-    iterator = iter(built.batches(first_step=0))
+    iterator, totals = iter(built.batches(first_step=0)), built.step.initial_totals()
+    # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
+    train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
 
     run = workdir_lib.create(workdir)
     configuration.save(config, run.config)
@@ -53,7 +55,7 @@ def train(
                 writer.write(report)
 
         shown.say(f"{run.path}: {built.steps} steps on {_devices(strategy)}, {_combination(config)}")
-        step, totals = 0, built.step.initial_totals()
+        step = 0
         while step < built.steps:
             stop = _next_stop(step, built.steps, built.report_every, built.eval_every, config.steps_per_loop)
             report_due = stop % built.report_every == 0 or stop == built.steps

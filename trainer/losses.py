@@ -54,12 +54,12 @@ class LossSums(NamedTuple):
     Attributes:
       weighted: Σ w·ℓ.
       weights: Σ w (the number of values where there are no weights).
-      size: number of values.
+      per_example: number of values per example.
     """
 
     weighted: tf.Tensor
     weights: tf.Tensor
-    size: tf.Tensor
+    per_example: tf.Tensor
 
 
 def build(name: str, config: LossConfig) -> NamedLoss:
@@ -126,12 +126,12 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
     """
     values = _values(loss, outputs[loss.head], batch["targets"][loss.target])
-    size = tf.cast(tf.size(values), values.dtype)
+    per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     weights = batch.get("weights", {}).get(loss.target)
     if weights is None:
-        return LossSums(tf.reduce_sum(values), size, size)
+        return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), per_example)
     weights = _broadcast(tf.cast(weights, values.dtype), values, loss)
-    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), size)
+    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), per_example)
 
 
 def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

@@ -36,7 +36,7 @@ class LocalSums(NamedTuple):
       jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it.
       weighted: (K,) Σ w·ℓ.
       weights: (K,) Σ w.
-      sizes: (K,) number of values in the *global* batch.
+      sizes: (K,) number of values in the *global* batch; the same on every replica.
     """
 
     jacobian: Jacobian
@@ -131,23 +131,18 @@ class Step:
         """Forward and backward passes over this replica's part of the global batch; no communication."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=step)
         jacobian, sums = jacobian_lib.per_loss_gradients(self.model, self.losses, self.reach, batch)
-        examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
-        sizes = tf.stack([loss.size for loss in sums])
         return LocalSums(
             jacobian=jacobian,
             weighted=tf.stack([loss.weighted for loss in sums]),
             weights=tf.stack([loss.weights for loss in sums]),
-            sizes=sizes * (self.batch_size / tf.cast(examples, sizes.dtype)),
+            sizes=tf.stack([loss.per_example for loss in sums]) * self.batch_size,
         )
 
     def reduce_and_combine(
         self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor
     ) -> tuple[Gradients, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
-        context = tf.distribute.get_replica_context()
-        jacobian, weighted, weights = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, (local.jacobian, local.weighted, local.weights)
-        )
+        jacobian, weighted, weights = all_reduce_sum((local.jacobian, local.weighted, local.weights))
 
         active = weights > 0
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, local.sizes)
@@ -155,7 +150,7 @@ class Step:
         losses = weighted * scales
         by = self.reach.losses
         jacobian = tuple(
-            tuple(g * scales[k] for g, k in zip(gradients, ks, strict=True))
+            tuple(g * tf.cast(scales[k], g.dtype) for g, k in zip(gradients, ks, strict=True))
             for gradients, ks in zip(jacobian, by, strict=True)
         )
 
@@ -302,6 +297,19 @@ class Step:
         """Whether a group has anything to do: an optimizer rests where none of its losses has a label."""
         update = self.updates[group[0]]
         return tf.reduce_any(tf.gather(active, update.losses)) if self._can_rest(update) else True
+
+
+def all_reduce_sum(values: Any) -> Any:
+    """Sums a structure of tensors across replicas, in replica context: one packed collective for each dtype."""
+    flat = tf.nest.flatten(values)
+    reduced = list(flat)
+    for dtype in dict.fromkeys(value.dtype for value in flat):
+        positions = [i for i, value in enumerate(flat) if value.dtype == dtype]
+        context = tf.distribute.get_replica_context()
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [flat[i] for i in positions])
+        for i, value in zip(positions, sums, strict=True):
+            reduced[i] = value
+    return tf.nest.pack_sequence_as(values, reduced)
 
 
 def run_if(

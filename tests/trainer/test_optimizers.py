@@ -74,7 +74,7 @@ def test_who_updates_what():
         updates = experiment.build(problems.config(**changes), problems.strategy(1)).step.updates
         return {update.name: {variable.path.partition("/")[0] for variable in update.variables} for update in updates}
 
-    trunk = {"trunk_0_dense", "trunk_1_dense"}
+    trunk = {"trunk_0_dense"}
     vector = {"vector_0_dense", "vector_1_dense"}
     # Both losses on the vector's head reach it, so it is shared, and they have nothing of their own.
     assert owners() == {"shared": trunk | vector, "label": {"label_0_dense"}, "number": {"number_0_dense"}}

@@ -68,7 +68,7 @@ def test_batch_statistics_are_averaged_before_evaluation(synchronized):
 
 def test_synchronized_statistics_do_not_depend_on_replicas():
     trunk = [{"layer": "Dense", "units": 4}, {"layer": "BatchNormalization", "synchronized": True}]
-    one, three = (problems.run(replicas, 5, model__trunk=trunk, batch_size=12) for replicas in (1, 3))
+    one, three = (problems.run(replicas, 5, model__trunk=trunk, batch_size=12, evaluate=True) for replicas in (1, 3))
     for name, value in one.variables.items():
         np.testing.assert_allclose(three.variables[name], value, atol=1e-9)
     for name, value in one.validation.items():

@@ -106,6 +106,15 @@ def test_gradients_are_reduced_exactly_once(replicas, apply, layers):
         assert op.inputs[0].dtype == tf.float64
 
 
+def test_layers_of_another_dtype_have_a_collective_of_their_own():
+    trunk = [{"layer": "Dense", "units": 5, "dtype": "float64"}, {"layer": "Dense", "units": 5}]
+    changes = {"model__trunk": trunk, "precision": "float32", "combine__name": "pcgrad"}
+    built = _build(2, **changes)
+    assert sorted(op.inputs[0].dtype.name for op in _collectives(built)) == ["float32"] * 2 + ["float64"] * 2
+    one, two = (problems.run(replicas, 5, **changes) for replicas in (1, 2))
+    np.testing.assert_allclose(one.losses, two.losses, rtol=1e-4)
+
+
 def test_one_device_communicates_nothing():
     assert not _collectives(experiment.build(problems.config(), tf.distribute.OneDeviceStrategy("/cpu:0")))
 
