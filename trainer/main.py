@@ -27,7 +27,7 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy", "mirrored", _STRATEGIES, "mirrored: all GPUs, else the CPU. one_device: the first of them."
 )
 _COMBINE = flags.DEFINE_string(
-    "combine", None, f"How gradients are combined (replaces combine.name): {', '.join(METHODS)}."
+    "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
 )
 _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices",
@@ -70,7 +70,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     """absl's parser with overrides taken aside and errors for people: one line and exit code 2; 0 for --help."""
     rest = _take_overrides(list(argv))
     if any(argument in ("--help", "-help", "-h") for argument in rest):
-        print(_HELP + flags.FLAGS.main_module_help())
+        listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is this file's path
+        methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
+        print(f"{_HELP}{listed}\n\nCombinations:\n{methods}")
         sys.exit(0)
     try:
         return flags.FLAGS(rest)

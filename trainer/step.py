@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from trainer import diagnostics, reduction, replica_state
 from trainer import jacobian as jacobian_lib
-from trainer import replica_state
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
@@ -142,7 +142,7 @@ class Step:
         self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor
     ) -> tuple[Gradients, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
-        jacobian, weighted, weights = all_reduce_sum((local.jacobian, local.weighted, local.weights))
+        jacobian, weighted, weights = reduction.all_reduce_sum((local.jacobian, local.weighted, local.weights))
 
         active = weights > 0
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, local.sizes)
@@ -154,13 +154,16 @@ class Step:
             for gradients, ks in zip(jacobian, by, strict=True)
         )
 
-        gramian = self._shared_gramian(jacobian) if self.combination.needs_gramian else None
+        gramian = (
+            gramian_lib.of_shared(jacobian, self.reach, len(self.losses)) if self.combination.needs_gramian else None
+        )
         coefficients = self.combination.coefficients(
             jacobian, by, active=active, gramian=gramian, seed=combination_lib.step_seed(self.seed, step)
         )
         gradients = self._clip(self._mixed(jacobian, coefficients))
-        norms, cosines = self._diagnose(jacobian, gramian, active, diagnose)
-        return gradients, StepSummary(losses, active, self._finite(jacobian, losses), norms, cosines)
+        finite = diagnostics.finite(jacobian, losses, self.reach)
+        norms, cosines = diagnostics.norms_and_cosines(jacobian, self.reach, gramian, active, wanted=diagnose)
+        return gradients, StepSummary(losses, active, finite, norms, cosines)
 
     def apply(self, gradients: Sequence[tuple[tf.Tensor, ...]], updates: Sequence[Update]) -> None:
         """Optimizers' updates of their variables, one after another, on every replica alike."""
@@ -249,37 +252,6 @@ class Step:
             return tuple(_clip_by_norm(own, self.clip_norm) for own in gradients)
         return tuple(tf.nest.pack_sequence_as(gradients, _clip_by_norm(tf.nest.flatten(gradients), self.clip_norm)))
 
-    def _shared_gramian(self, jacobian: Jacobian) -> tf.Tensor:
-        shared = self.reach.shared
-        blocks = [gramian_lib.block(jacobian[v]) for v in shared]
-        return gramian_lib.total(blocks, [self.reach.losses[v] for v in shared], len(self.losses))
-
-    def _diagnose(
-        self, jacobian: Jacobian, gramian: tf.Tensor | None, active: tf.Tensor, diagnose: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Each loss's gradient norm over all variables, and cosines over the shared ones; zeros unless asked for."""
-        count = len(self.losses)
-
-        def measure() -> tuple[tf.Tensor, tf.Tensor]:
-            shared = self._shared_gramian(jacobian) if gramian is None else gramian
-            squares = tf.unstack(tf.linalg.diag_part(shared))
-            for v, by in enumerate(self.reach.losses):
-                if len(by) == 1:
-                    squares[by[0]] += tf.reduce_sum(tf.square(tf.cast(jacobian[v][0], tf.float64)))
-            scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
-            cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
-            return tf.where(active, tf.sqrt(tf.stack(squares)), 0), cosines
-
-        return tf.cond(diagnose, measure, lambda: (tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)))
-
-    def _finite(self, jacobian: Jacobian, losses: tf.Tensor) -> tf.Tensor:
-        """(K,) bool: a loss and all its gradients are finite."""
-        checks: list[list[tf.Tensor]] = [[tf.math.is_finite(loss)] for loss in tf.unstack(losses)]
-        for gradients, by in zip(jacobian, self.reach.losses, strict=True):
-            for gradient, k in zip(gradients, by, strict=True):
-                checks[k].append(tf.reduce_all(tf.math.is_finite(gradient)))
-        return tf.stack([tf.reduce_all(tf.stack(own)) for own in checks])
-
     def _groups(self) -> list[list[int]]:
         """Indices of `updates`, in order: those that always take part together, each that can rest on its own."""
         groups: list[list[int]] = []
@@ -297,19 +269,6 @@ class Step:
         """Whether a group has anything to do: an optimizer rests where none of its losses has a label."""
         update = self.updates[group[0]]
         return tf.reduce_any(tf.gather(active, update.losses)) if self._can_rest(update) else True
-
-
-def all_reduce_sum(values: Any) -> Any:
-    """Sums a structure of tensors across replicas, in replica context: one packed collective for each dtype."""
-    flat = tf.nest.flatten(values)
-    reduced = list(flat)
-    for dtype in dict.fromkeys(value.dtype for value in flat):
-        positions = [i for i, value in enumerate(flat) if value.dtype == dtype]
-        context = tf.distribute.get_replica_context()
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, [flat[i] for i in positions])
-        for i, value in zip(positions, sums, strict=True):
-            reduced[i] = value
-    return tf.nest.pack_sequence_as(values, reduced)
 
 
 def run_if(

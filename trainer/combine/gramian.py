@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from trainer.jacobian import Jacobian, Reach
+
 
 def block(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     """Inner products of several gradients of one variable: (k, k) float64, accumulated in float64."""
@@ -31,3 +33,8 @@ def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int
         place = np.eye(count)[list(losses)]  # (k, K): row i of a block belongs to loss losses[i]
         result += tf.matmul(place, tf.matmul(tf.add_n(products), place), transpose_a=True)
     return result
+
+
+def of_shared(jacobian: Jacobian, reach: Reach, count: int) -> tf.Tensor:
+    """The (K, K) float64 Gramian of K = `count` losses over the variables that two of them or more reach."""
+    return total([block(jacobian[v]) for v in reach.shared], [reach.losses[v] for v in reach.shared], count)

@@ -1,0 +1,55 @@
+"""What a step says of its losses' gradients: whether they are finite, how long they are, where they conflict."""
+
+import tensorflow as tf
+
+from trainer.combine import gramian as gramian_lib
+from trainer.jacobian import Jacobian, Reach
+
+
+def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
+    """Whether each loss and all its gradients are finite.
+
+    Args:
+      jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
+      losses: (K,) values.
+      reach: which losses reach which variable.
+
+    Returns:
+      (K,) bool.
+    """
+    checks: list[list[tf.Tensor]] = [[tf.math.is_finite(loss)] for loss in tf.unstack(losses)]
+    for gradients, by in zip(jacobian, reach.losses, strict=True):
+        for gradient, k in zip(gradients, by, strict=True):
+            checks[k].append(tf.reduce_all(tf.math.is_finite(gradient)))
+    return tf.stack([tf.reduce_all(tf.stack(own)) for own in checks])
+
+
+def norms_and_cosines(
+    jacobian: Jacobian, reach: Reach, gramian: tf.Tensor | None, active: tf.Tensor, *, wanted: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lengths of the losses' gradients and the cosines between them.
+
+    Args:
+      jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
+      reach: which losses reach which variable.
+      gramian: (K, K) float64 over the shared variables, where the step has it already.
+      active: (K,) bool.
+      wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.
+
+    Returns:
+      (K,) float64, each loss's norm over all the variables it reaches, 0 where inactive; and (K, K) float64, cosines
+      over the shared variables, rows of zero where a gradient is.
+    """
+    count = active.shape[0]
+
+    def measure() -> tuple[tf.Tensor, tf.Tensor]:
+        shared = gramian_lib.of_shared(jacobian, reach, count) if gramian is None else gramian
+        squares = tf.unstack(tf.linalg.diag_part(shared))
+        for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
+            if len(by) == 1:
+                squares[by[0]] += tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64)))
+        scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
+        cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
+        return tf.where(active, tf.sqrt(tf.stack(squares)), 0), cosines
+
+    return tf.cond(wanted, measure, lambda: (tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)))
