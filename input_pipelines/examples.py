@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from input_pipelines.registry import DATASETS
-from trainer import imports, keras_objects
+from trainer import imports
 from trainer.configuration import DatasetConfig
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_line
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -47,53 +47,94 @@ def load(config: DatasetConfig, *, floatx: str) -> dict[str, Examples]:
     Raises:
       ConfigError: the dataset cannot be used.
     """
-    function = imports.load(DATASETS.get(config.name, config.name), "dataset.name")
     arguments = dict(config.options) | ({"data_dir": config.data_dir} if config.data_dir is not None else {})
-    splits = keras_objects.build(function, arguments, field="dataset.options")
+    path = DATASETS.get(config.name, config.name)
+    splits = imports.call(path, arguments, field="dataset.name", arguments_field="dataset.options")
     if not isinstance(splits, Mapping) or not {TRAIN, VALIDATION} <= set(splits):
         raise ConfigError("dataset.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
-    return {split: _checked(split, examples, floatx) for split, examples in splits.items()}
+    checked = {split: _checked(split, examples, floatx) for split, examples in splits.items()}
+    for split, examples in checked.items():
+        _check_alike(split, examples, checked[TRAIN])
+    return checked
 
 
 def _checked(split: str, examples: Examples, floatx: str) -> Examples:
     field = f"dataset.{split}"
-    if not isinstance(examples, Examples) or not examples.targets:
-        raise ConfigError(
-            field, type(examples).__name__, "must be input_pipelines.examples.Examples with at least one target"
-        )
-    count = len(examples)
+    if not isinstance(examples, Examples):
+        raise ConfigError(field, type(examples).__name__, "must be input_pipelines.examples.Examples")
+    several = isinstance(examples.inputs, Mapping)
+    parts = {
+        "inputs": _arrays(examples.inputs if several else {"": examples.inputs}, f"{field}.inputs", floatx),
+        "targets": _arrays(examples.targets, f"{field}.targets", floatx),
+        "weights": _arrays(examples.weights or {}, f"{field}.weights", floatx, required=False),
+    }
+    count = len(next(iter(parts["inputs"].values())))
     if count == 0:
         raise ConfigError(field, count, "holds no example")
-    inputs = examples.inputs if isinstance(examples.inputs, Mapping) else {"": examples.inputs}
-    parts = {"inputs": inputs, "targets": examples.targets, "weights": examples.weights}
     for part, arrays in parts.items():
         for name, array in arrays.items():
             if len(array) != count:
-                raise ConfigError(
-                    f"{field}.{part}.{name}".rstrip("."),
-                    len(array),
-                    f"must hold one entry for each of the {count} examples",
-                )
-    for name, weights in examples.weights.items():
-        _check_weights(f"{field}.weights.{name}", np.asarray(weights), known=name in examples.targets)
-    cast = {part: {name: _cast(array, floatx) for name, array in arrays.items()} for part, arrays in parts.items()}
-    whole = cast["inputs"] if isinstance(examples.inputs, Mapping) else cast["inputs"][""]
-    return Examples(whole, cast["targets"], cast["weights"])
+                at = f"{field}.{part}.{name}".rstrip(".")
+                raise ConfigError(at, len(array), f"must hold one entry for each of the {count} examples")
+    for name, weights in parts["weights"].items():
+        if name not in parts["targets"]:
+            raise ConfigError(f"{field}.weights.{name}", ConfigError.ABSENT, "there is no target of that name")
+        _check_weights(f"{field}.weights.{name}", weights)
+        parts["targets"][name] = _without_missing(parts["targets"][name], weights)
+    return Examples(parts["inputs"] if several else parts["inputs"][""], parts["targets"], parts["weights"])
 
 
-def _check_weights(field: str, weights: np.ndarray, *, known: bool) -> None:
-    if not known:
-        raise ConfigError(field, ConfigError.ABSENT, "there is no target of that name")
+def _arrays(arrays: Any, field: str, floatx: str, *, required: bool = True) -> dict[str, np.ndarray]:
+    """A dictionary of numeric arrays with the examples along the first axis, floating-point ones as `floatx`."""
+    if not isinstance(arrays, Mapping) or (required and not arrays):
+        raise ConfigError(field, type(arrays).__name__, "must be a dictionary from names to arrays, with at least one")
+    result = {}
+    for name, values in arrays.items():
+        at = f"{field}.{name}".rstrip(".")
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ConfigError(at, ConfigError.ABSENT, f"is not an array: {first_line(error)}") from error
+        if array.ndim == 0 or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+            raise ConfigError(
+                at, f"{array.dtype}{list(array.shape)}", "must be an array of numbers, one entry per example"
+            )
+        result[name] = array.astype(floatx) if np.issubdtype(array.dtype, np.floating) else array
+    return result
+
+
+def _check_alike(split: str, examples: Examples, train: Examples) -> None:
+    """Every split has the shapes and types of the training split."""
+    for part in ("inputs", "targets"):
+        own, expected = (_as_dict(getattr(each, part)) for each in (examples, train))
+        for name, array in expected.items():
+            at = f"dataset.{split}.{part}.{name}".rstrip(".")
+            if name not in own:
+                raise ConfigError(at, ConfigError.ABSENT, "is missing; the training split has it")
+            if own[name].shape[1:] != array.shape[1:] or own[name].dtype != array.dtype:
+                given = f"{own[name].dtype}{list(own[name].shape[1:])}"
+                raise ConfigError(at, given, f"must be as in the training split, {array.dtype}{list(array.shape[1:])}")
+
+
+def _as_dict(arrays: Any) -> Mapping[str, np.ndarray]:
+    return arrays if isinstance(arrays, Mapping) else {"": arrays}
+
+
+def _without_missing(target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`target` with zeros where its weight is 0: NaN there would reach the loss, because 0 · NaN is NaN."""
+    weights = weights.reshape(weights.shape + (1,) * (target.ndim - weights.ndim))
+    try:
+        missing = np.broadcast_to(weights == 0, target.shape)
+    except ValueError:  # weights of the loss's values rather than of the target's; the loss says whether they fit
+        return target
+    return np.where(missing, np.zeros((), target.dtype), target)
+
+
+def _check_weights(field: str, weights: np.ndarray) -> None:
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
         where = np.argwhere(wrong)[0]
-        raise ConfigError(
-            field, float(weights[tuple(where)]), f"(example {where[0]}) weights must be finite and at least 0"
-        )
+        value = float(weights[tuple(where)])
+        raise ConfigError(field, value, f"(example {where[0]}) weights must be finite and at least 0")
     if not weights.any():
         raise ConfigError(field, 0.0, "all weights are 0, so no example has this label")
-
-
-def _cast(array: Any, floatx: str) -> np.ndarray:
-    array = np.asarray(array)
-    return array.astype(floatx) if np.issubdtype(array.dtype, np.floating) else array

@@ -25,22 +25,24 @@ find_python() {
   fail "PYTHON=${PYTHON:-python3} ($("${PYTHON:-python3}" --version 2>&1 | head -n 1)): Python 3.11, 3.12 or 3.13 is needed; set PYTHON to one"
 }
 
-# prepare_environment LOCK: installs what the lock file LOCK (a path within the project) names; quick when it is there.
+# prepare_environment LOCK [LARGER]: installs what the lock file LOCK (a path within the project) names, unless that is
+# installed already, or what LARGER names, which holds the same versions and more.
 prepare_environment() {
-  local lock=$root/$1 stamp interpreter
-  # A lock for tests holds everything a run needs too, so either stamp serves a run.
-  stamp=$(cksum <"$lock")
-  if [ -x "$python" ] && grep -qxF "$1 $stamp" "$root/.venv/installed" 2>/dev/null; then
-    return
-  fi
+  local lock=$1 candidate interpreter
+  for candidate in "$@"; do
+    if [ -x "$python" ] && [ "$(cat "$root/.venv/installed" 2>/dev/null)" = "$(cd "$root" && cksum "$candidate")" ]; then
+      return
+    fi
+  done
   interpreter=$(find_python) || exit 2
-  printf 'Setting up %s from %s (once, about a minute)\n' "$root/.venv" "$1" >&2
+  printf 'Setting up %s from %s (once, about a minute)\n' "$root/.venv" "$lock" >&2
   if [ ! -x "$python" ]; then
     "$interpreter" -c 'import venv, ensurepip' 2>/dev/null ||
       fail "PYTHON=$interpreter: has no venv module; install it (on Debian and Ubuntu: apt install python3-venv)"
     "$interpreter" -m venv "$root/.venv" || fail "$root/.venv: cannot be made"
   fi
-  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" >&2 ||
-    fail "$1: installing the locked packages failed (see above)"
-  printf '%s %s\n' "$1" "$stamp" >>"$root/.venv/installed"
+  rm -f "$root/.venv/installed"
+  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$root/$lock" >&2 ||
+    fail "$lock: installing the locked packages failed (see above)"
+  (cd "$root" && cksum "$lock") >"$root/.venv/installed"
 }

@@ -40,7 +40,7 @@ def load(path: str, overrides: Sequence[tuple[str, str]] = (), combine: str | No
     Raises:
       ConfigError: the file or a value cannot be used.
     """
-    tree = _plain(_run_file(path))
+    tree = _read(_run_file(path), path)
     for key, text in overrides:
         _override(tree, key, text)
     if combine is not None:
@@ -80,6 +80,8 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
 # What a configuration holds.
 # ---------------------------------------------------------------------------------------------------------------------
 
+# Names that mean something else beside losses' names in reports and checkpoints.
+_RESERVED = ("loss", "grad_norm", "cosine", "step", "split", "shared")
 _OPTIMIZER = schema.call("name")
 _LAYERS = schema.sequence(schema.call("layer"))
 
@@ -140,7 +142,7 @@ CombineConfig.__doc__ = "The combination, how it is applied, and every method's 
 class Config:
     """A whole experiment. Durations (`steps`, `report_every`, `eval_every`) are in steps, epochs or examples."""
 
-    losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss"))
+    losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED))
     dataset: DatasetConfig = setting(schema.record(DatasetConfig))
     model: ModelConfig = setting(schema.record(ModelConfig))
     shared_optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
@@ -195,7 +197,7 @@ def _check_optimizers(config: Config) -> None:
                 if rate.get(key) is not None:
                     schema.number()(rate[key], f"{field}.learning_rate.{key}")
         elif rate is not None:
-            schema.number()(rate, f"{field}.learning_rate")
+            optimizer["learning_rate"] = schema.number()(rate, f"{field}.learning_rate")
 
 
 def _check_combination(config: Config) -> Config:
@@ -223,7 +225,11 @@ def _check_combination(config: Config) -> Config:
 
 def _run_file(path: str) -> ml_collections.ConfigDict:
     file = pathlib.Path(path)
-    if not file.is_file():
+    try:
+        exists = file.is_file()
+    except OSError:  # a name that no file can have
+        exists = False
+    if not exists:
         raise ConfigError("--config", path, "must be an existing Python file, for example configs/digits.py")
     spec = importlib.util.spec_from_loader(
         "experiment_configuration", importlib.machinery.SourceFileLoader("experiment_configuration", path)
@@ -231,19 +237,28 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except imports.USER_ERRORS as error:
         raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError("--config", path, "must define get_config() returning an ml_collections.ConfigDict")
     try:
         config = module.get_config()
-    except (Exception, SystemExit) as error:
+    except imports.USER_ERRORS as error:
         raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(
             "--config", path, f"get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}"
         )
     return config
+
+
+def _read(config: ml_collections.ConfigDict, path: str) -> dict[str, Any]:
+    try:
+        return _plain(config)
+    except (ml_collections.config_dict.RequiredValueError, RecursionError) as error:
+        raise ConfigError(
+            "--config", path, f"get_config() gives an incomplete configuration: {first_line(error)}"
+        ) from error
 
 
 def _describe(error: BaseException, path: str) -> str:
@@ -289,7 +304,7 @@ def _override(tree: dict[str, Any], key: str, text: str) -> None:
         if node is None:
             node = steps[-1].container[steps[-1].key] = {}
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdecimal() or int(part) >= len(node):
                 raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
             part = int(part)
         elif not isinstance(node, dict):
@@ -309,5 +324,5 @@ def _parse(text: str) -> Any:
         return words[text.lower()]
     try:
         return _plain(ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -6,7 +6,7 @@ import re
 from trainer.errors import ConfigError
 
 ALLOWED = "a duration of at least 1 step: 500, '20 epochs' or '50000 examples'"
-_PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(step|epoch|example)?s?\s*")
+_PATTERN = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(step|epoch|example)?s?\s*")
 
 
 def check(value: object, field: str) -> int | str:

@@ -1,7 +1,11 @@
 """Errors for people: one line that names the field, the value and what is allowed."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Lines that Keras puts before the reason.
+_WRAPPERS = ("Exception encountered when calling", "in user code:")
 
 
 class ConfigError(ValueError):
@@ -24,23 +28,30 @@ class ConfigError(ValueError):
         )
 
 
-class NonFiniteError(ArithmeticError):
+class RunError(RuntimeError):
+    """A run cannot go on; the command line prints it as one line and exits with code 1. The workdir is kept."""
+
+
+class NonFiniteError(RunError):
     """A loss or a gradient became NaN or infinite; raised before the step that met it changed any trained variable.
 
     Attributes:
       step: 1-based number of the offending step.
       losses: names of the losses whose value or gradient is not finite.
+      split: where it was met, "train" or "validation".
     """
 
-    def __init__(self, step: int, losses: list[str]):
+    def __init__(self, step: int, losses: list[str], *, split: str = "train"):
         self.step = step
         self.losses = losses
-        names = ", ".join(repr(name) for name in losses)
-        plural = "losses" if len(losses) > 1 else "loss"
-        super().__init__(
-            f"step {step}: {plural} {names} became non-finite (value or gradient); "
-            "no variable was changed by this step. A lower learning rate or clip_norm often helps"
-        )
+        self.split = split
+        names = f"{'losses' if len(losses) > 1 else 'loss'} {', '.join(repr(name) for name in losses)}"
+        advice = "a lower learning rate or clip_norm often helps"
+        if split == "train":
+            what = f"{names} became non-finite (value or gradient); this step changed no variable"
+        else:
+            what = f"{names} of the {split} split became non-finite"
+        super().__init__(f"step {step}: {what}; {advice}")
 
 
 def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, name: str | None = None) -> ConfigError:
@@ -53,8 +64,22 @@ def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, nam
 
 def first_line(error: BaseException) -> str:
     """The first meaningful line of an exception's message (its type where it has none)."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [_plain_text(line) for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_WRAPPERS)]
     return lines[0] if lines else type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """The line of an error from within a graph that tells why: the last one that is neither a place nor a node."""
+    places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
+    lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
+    told = [line for line in lines if line]
+    return told[-1] if told else first_line(error)
+
+
+def _plain_text(line: str) -> str:
+    """`line` without colours and TensorFlow's names of graph nodes."""
+    return re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*", "", line).strip()
 
 
 def _short(value: object) -> str:

@@ -69,6 +69,8 @@ class Evaluator:
             zeros = _Sums(*[tf.zeros([len(self.losses)], keras.config.floatx())] * 3)
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
+        one_pass.get_concrete_function(iter(data))  # whatever cannot be traced fails here, not in the first evaluation
+
         def evaluate() -> dict[str, float | None]:
             average_statistics()
             for metrics in self.metrics.values():
@@ -86,5 +88,5 @@ class Evaluator:
             results[f"loss/{loss.name}"] = float(totals.weighted[k] / denominator) if totals.weights[k] > 0 else None
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = float(metric.result()) if totals.weights[k] > 0 else None
+                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if totals.weights[k] > 0 else None
         return results

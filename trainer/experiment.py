@@ -12,10 +12,10 @@ from absl import logging
 from input_pipelines import examples as examples_lib
 from input_pipelines import in_memory
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
-from trainer import durations, jacobian, losses, metrics, optimizers
+from trainer import checkpoint, durations, jacobian, losses, metrics, optimizers
 from trainer.combine import combination as combination_lib
 from trainer.configuration import Config, check_heads
-from trainer.errors import ConfigError, unknown
+from trainer.errors import ConfigError, first_line, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
 from trainer.models import trunk_and_heads
@@ -82,12 +82,18 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
         model = trunk_and_heads.build(config.model, spec["inputs"])
-        outputs = _output_spec(model, spec["inputs"])
+        checkpoint.check_names(model)
+        outputs = _output_spec(model, spec["inputs"], config.model.name)
         check_heads(config.losses, outputs)
         losses.check_shapes(named, outputs, spec["targets"])
+        _check_classes(config, named, outputs, splits)
         built_metrics = {
             loss.name: metrics.build(
-                loss.name, config.losses[loss.name], prediction=outputs[loss.head], target=spec["targets"][loss.target]
+                loss.name,
+                config.losses[loss.name],
+                prediction=outputs[loss.head],
+                target=spec["targets"][loss.target],
+                weights=spec.get("weights", {}).get(loss.target),
             )
             for loss in named
         }
@@ -156,12 +162,38 @@ def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
     )
 
 
-def _output_spec(model: keras.Model, inputs: Any) -> Mapping[str, Any]:
+def _output_spec(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
     tensors = tf.nest.map_structure(lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), inputs)
-    outputs = model.compute_output_spec(tensors)
-    if not isinstance(outputs, Mapping):
-        raise ConfigError("model.name", model.name, "must return a dictionary from head names to outputs")
+    try:
+        outputs = model.compute_output_spec(tensors)
+    except Exception as error:
+        shapes = tf.nest.map_structure(lambda spec: tuple(spec.shape), inputs)
+        raise ConfigError(
+            "model.name", name, f"does not take the inputs, of shape {shapes}: {first_line(error)}"
+        ) from error
+    if not isinstance(outputs, Mapping) or not all(hasattr(output, "shape") for output in outputs.values()):
+        raise ConfigError("model.name", name, "must return a dictionary from head names to one output each")
     return outputs
+
+
+def _check_classes(
+    config: Config, named: tuple[NamedLoss, ...], outputs: Mapping[str, Any], splits: Mapping[str, Examples]
+) -> None:
+    """Class indices lie within the head's classes: a GPU would give NaN, a CPU fail somewhere in the run."""
+    for loss in named:
+        classes = outputs[loss.head].shape[-1]
+        if not loss.targets_are_classes or "ignore_class" in config.losses[loss.name].loss:
+            continue
+        for split, examples in splits.items():
+            labels = examples.targets[loss.target]
+            wrong = labels[(labels < 0) | (labels >= classes)]
+            if wrong.size:
+                raise ConfigError(
+                    f"losses.{loss.name}.target",
+                    loss.target,
+                    f"holds the class {wrong[0]} in the {split} split, but head {loss.head!r} has {classes} classes, "
+                    f"0 to {classes - 1}",
+                )
 
 
 def _evaluation_pipeline(examples: Examples, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -1,43 +1,94 @@
-"""Names given as import paths: `package.module:attribute`."""
+"""Names given as import paths, `package.module:attribute`, and calls of what they name."""
 
 import importlib
+import inspect
+import re
 import traceback
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.errors import ConfigError, first_line
+from trainer.errors import ConfigError, first_line, unknown
+
+# User code may end in `sys.exit`, which must not end the process without a word.
+USER_ERRORS = (Exception, SystemExit)
+_BY_KEYWORD = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 def is_path(name: str) -> bool:
     """Whether `name` is written as an import path."""
-    return ":" in name
+    return re.fullmatch(r"[\w.]+:\w+", name) is not None
 
 
-def load(path: str, field: str) -> Any:
-    """The attribute that `package.module:attribute` names.
+def load(path: str, field: str) -> Callable:
+    """The class or function that `package.module:attribute` names.
 
     Raises:
-      ConfigError: the module cannot be imported or lacks the attribute.
+      ConfigError: the module cannot be imported, or lacks the attribute, or that cannot be called.
     """
     module_name, _, attribute = path.partition(":")
-    module = _import(module_name, path, field)
     try:
-        return getattr(module, attribute)
-    except AttributeError:
+        module = importlib.import_module(module_name)
+    except USER_ERRORS as error:
+        raise ConfigError(field, path, f"cannot import {module_name!r}: {describe(error)}") from error
+    if not hasattr(module, attribute):
         public = sorted(name for name in vars(module) if not name.startswith("_"))
-        raise ConfigError(
-            field, path, f"module {module_name} has no {attribute!r}; it has: {', '.join(public)}"
-        ) from None
+        raise ConfigError(field, path, f"module {module_name} has no {attribute!r}; it has: {', '.join(public)}")
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise ConfigError(field, path, f"names a {type(found).__name__}; it must be a class or a function")
+    return found
 
 
-def _import(module_name: str, path: str, field: str) -> ModuleType:
+def call(path: str, arguments: Mapping[str, Any], *, field: str, arguments_field: str) -> Any:
+    """Calls the user's function that `path` names.
+
+    Args:
+      path: its import path.
+      arguments: keyword arguments.
+      field: the configuration's key for the path.
+      arguments_field: the configuration's key for the arguments.
+
+    Raises:
+      ConfigError: it cannot be imported, does not take these arguments, or raises.
+    """
+    function = load(path, field)
+    check_arguments(function, arguments, field=arguments_field)
     try:
-        return importlib.import_module(module_name)
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename}:{frame.lineno}"
-        raise ConfigError(
-            field,
-            path,
-            f"cannot import {module_name}: {type(error).__name__}: {first_line(error)} ({where})",
-        ) from error
+        return function(**arguments)
+    except ConfigError:
+        raise
+    except USER_ERRORS as error:
+        raise ConfigError(field, path, f"raised {describe(error)}") from error
+
+
+def check_arguments(target: Callable, arguments: Mapping[str, Any], *, field: str, positional: int = 0) -> None:
+    """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
+
+    Args:
+      target: a class or function.
+      arguments: keyword arguments.
+      field: the configuration's key, for errors.
+      positional: how many arguments come before them.
+    """
+    try:
+        parameters = list(inspect.signature(target).parameters.values())[positional:]
+    except (TypeError, ValueError):  # builtins need not have a signature
+        return
+    named = [parameter for parameter in parameters if parameter.kind in _BY_KEYWORD]
+    names = [parameter.name for parameter in named]
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        for key, value in arguments.items():
+            if key not in names:
+                raise unknown(f"{field}.{key}", value, "argument", names, name=key)
+    for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in arguments:
+            raise ConfigError(f"{field}.{parameter.name}", ConfigError.ABSENT, "is missing and must be given")
+
+
+def describe(error: BaseException) -> str:
+    """An error of the user's code in one line: its type, its message and where it was raised."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first_line(error)}{where}"

@@ -5,15 +5,17 @@ losses. They are never concatenated into one matrix, which would take several ti
 a loss does not reach.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from trainer import imports
 from trainer import losses as losses_lib
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, first_line
 from trainer.losses import LossSums, NamedLoss
 
 Jacobian = tuple[tuple[tf.Tensor, ...], ...]
@@ -68,8 +70,11 @@ def discover_reach(
     found: list[list[bool]] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
-        with _ScratchReplica(strategy, 0), tf.GradientTape(persistent=True) as tape:
-            outputs = model(batch["inputs"], training=True)
+        with _nested_functions_inlined(), _ScratchReplica(strategy, 0), tf.GradientTape(persistent=True) as tape:
+            try:
+                outputs = model(batch["inputs"], training=True)
+            except imports.USER_ERRORS as error:
+                raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
             totals = [losses_lib.sums(loss, outputs, batch).weighted for loss in losses]
         _refuse_added_losses(model)
         for total in totals:
@@ -132,6 +137,17 @@ def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
                 penalty = variable.regularizer(variable)
             gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
     return gradients
+
+
+@contextlib.contextmanager
+def _nested_functions_inlined() -> Iterator[None]:
+    """A nested `tf.function` would give gradients of zero, not None, for variables that a loss does not reach."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 class _ScratchReplica(tf.distribute.ReplicaContext):

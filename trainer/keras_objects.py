@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -20,10 +20,11 @@ _ALIASES = {
     "bce": "BinaryCrossentropy",
     "kld": "KLDivergence",
 }
-_EVERY_KIND = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
-def find(name: str, module: ModuleType, base: type, *, kind: str, field: str, also: tuple[str, ...] = ()) -> Any:
+def find(
+    name: str, module: ModuleType, base: type, *, kind: str, field: str, also: tuple[str, ...] = ()
+) -> Callable[..., Any]:
     """The class in `module` (a subclass of `base`) that `name` means, or what an import path names.
 
     Args:
@@ -52,41 +53,40 @@ def find(name: str, module: ModuleType, base: type, *, kind: str, field: str, al
     return spellings[_squash(name)]
 
 
-def build(target: Any, arguments: Mapping[str, Any], *, field: str) -> Any:
+def build(
+    target: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    *,
+    field: str,
+    base: type,
+    implied: Mapping[str, Any] | None = None,
+) -> Any:
     """Calls `target` with keyword arguments.
-
-    Raises:
-      ConfigError: an argument does not exist, is missing, or the call refuses its value.
-    """
-    check_arguments(target, arguments, field=field)
-    try:
-        return target(**arguments)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(field, dict(arguments), f"{_name(target)} refuses it: {first_line(error)}") from error
-
-
-def check_arguments(target: Any, arguments: Mapping[str, Any], *, field: str, positional: int = 0) -> None:
-    """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
 
     Args:
       target: a class or function.
-      arguments: keyword arguments.
+      arguments: what the configuration gives.
       field: the configuration's key, for errors.
-      positional: how many arguments come before them.
+      base: what the result must be an instance of.
+      implied: arguments of the caller's own; those of the configuration win.
+
+    Raises:
+      ConfigError: an argument does not exist, is missing, or is refused; the result is something else.
     """
-    parameters = list(inspect.signature(target).parameters.values())[positional:]
-    names = [parameter.name for parameter in parameters if parameter.kind in _EVERY_KIND]
-    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    # Keras layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
-    is_layer = inspect.isclass(target) and issubclass(target, keras.layers.Layer)
-    for key, value in arguments.items():
-        if key not in names and not (open_ended and (is_layer or not inspect.isclass(target))):
-            raise unknown(f"{field}.{key}", value, "argument", names, name=key)
-    for parameter in parameters:
-        if parameter.kind in _EVERY_KIND and parameter.default is parameter.empty and parameter.name not in arguments:
-            raise ConfigError(f"{field}.{parameter.name}", ConfigError.ABSENT, "is missing and must be given")
+    if not (inspect.isclass(target) and issubclass(target, keras.layers.Layer)):
+        # Layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
+        imports.check_arguments(target, arguments, field=field)
+        if inspect.isclass(target):
+            _refuse_unlisted(target, arguments, field)
+    try:
+        result = target(**{**(implied or {}), **arguments})
+    except ConfigError:
+        raise
+    except imports.USER_ERRORS as error:
+        raise ConfigError(field, dict(arguments), f"{name_of(target)} refuses it: {first_line(error)}") from error
+    if not isinstance(result, base):
+        raise ConfigError(field, name_of(target), f"gives a {type(result).__name__}, not a {base.__name__}")
+    return result
 
 
 def split(spec: Mapping[str, Any], key: str = "name") -> tuple[str, dict[str, Any]]:
@@ -99,9 +99,19 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def name_of(target: Any) -> str:
+    """A name for a class, a function or another callable."""
+    return getattr(target, "__name__", type(target).__name__)
+
+
+def _refuse_unlisted(target: type, arguments: Mapping[str, Any], field: str) -> None:
+    """Keras' classes take **kwargs for names of the past; what they do not list is a mistake."""
+    parameters = inspect.signature(target).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for key, value in arguments.items():
+        if key not in names:
+            raise unknown(f"{field}.{key}", value, "argument", names, name=key)
+
+
 def _squash(name: str) -> str:
     return name.replace("_", "").lower()
-
-
-def _name(target: Any) -> str:
-    return getattr(target, "__name__", type(target).__name__)

@@ -1,15 +1,16 @@
 """The run: steps, reports, evaluations and the final checkpoint."""
 
 import contextlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from rich.console import Console
 
-from trainer import checkpoint, configuration, experiment, plots, reports, terminal
+from trainer import checkpoint, configuration, experiment, imports, plots, reports, terminal
 from trainer import workdir as workdir_lib
 from trainer.configuration import Config
-from trainer.errors import NonFiniteError
+from trainer.errors import ConfigError, NonFiniteError, RunError, reason_of
 from trainer.reports import VALIDATION, Report
 from trainer.step import Totals
 
@@ -30,14 +31,15 @@ def train(
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
-      NonFiniteError: a loss or gradient became non-finite; the workdir is kept.
+      RunError: a loss or gradient became non-finite, or a step failed; the workdir is kept.
     """
     built = experiment.build(config, strategy)
     heads = {loss.name: loss.head for loss in built.losses}
-    train_steps, evaluate = built.step.build(), built.evaluator.build()
     iterator, totals = iter(built.batches(first_step=0)), built.step.initial_totals()
-    # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
-    train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
+    with _named("the training step or the evaluation cannot be built", ConfigError):
+        # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
+        train_steps, evaluate = built.step.build(), built.evaluator.build()
+        train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
 
     run = workdir_lib.create(workdir)
     configuration.save(config, run.config)
@@ -60,19 +62,24 @@ def train(
             stop = _next_stop(step, built.steps, built.report_every, built.eval_every, config.steps_per_loop)
             report_due = stop % built.report_every == 0 or stop == built.steps
             eval_due = stop % built.eval_every == 0 or stop == built.steps
-            totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
+            with shown.logging_errors(), _named(f"after step {step}", RunError):
+                totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
             if step == 0:
                 shown.start_clock(stop)  # the first call includes tracing
             step = stop
             shown.advance(step)
             if report_due or eval_due:
-                _stop_where_not_finite(totals, list(heads))
+                with shown.logging_errors():
+                    _stop_where_not_finite(totals, list(heads))
             if report_due:
                 publish(reports.of_totals(step, totals, built.losses, sharing=bool(built.step.reach.shared)))
                 totals = built.step.initial_totals()
             if eval_due:
-                publish(Report(step, VALIDATION, evaluate()))
+                with shown.logging_errors(), _named(f"evaluation after step {step}", RunError):
+                    publish(Report(step, VALIDATION, evaluate()))
                 shown.start_clock(step)
+        with shown.logging_errors():
+            _refuse_non_finite_result(history[-1], list(heads))
         checkpoint.save(run.checkpoints, step, built.model, built.step.updates)
         _finish(run, history, heads, config, console)
         shown.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
@@ -108,6 +115,30 @@ def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
         raise NonFiniteError(
             failed + 1, [name for name, fine in zip(names, totals.last.finite.numpy(), strict=True) if not fine]
         )
+
+
+def _refuse_non_finite_result(final: Report, names: list[str]) -> None:
+    """The last update may have spoilt the variables, with no step after it to notice."""
+    values = {name: final.values[f"loss/{name}"] for name in names}
+    wrong = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
+    if wrong:
+        raise NonFiniteError(final.step, wrong, split=final.split)
+
+
+@contextlib.contextmanager
+def _named(what: str, kind: type[ConfigError] | type[RunError]) -> Iterator[None]:
+    """Turns an error from within a model, a loss or TensorFlow into one line that says what was being done."""
+    try:
+        yield
+    except (ConfigError, RunError):
+        raise
+    except imports.USER_ERRORS as error:
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise (
+            ConfigError("configuration", ConfigError.ABSENT, f"{what}: {reason}")
+            if kind is ConfigError
+            else RunError(f"{what}: {reason}")
+        ) from error
 
 
 def _finish(

@@ -73,14 +73,16 @@ def build(name: str, config: LossConfig) -> NamedLoss:
                 f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
             )
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
-        function = keras_objects.build(found, arguments | {"reduction": "none"}, field=field)
+        function = keras_objects.build(
+            found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}
+        )
     else:
-        keras_objects.check_arguments(found, arguments, field=field, positional=2)
+        imports.check_arguments(found, arguments, field=field, positional=2)
         function = functools.partial(_with_autograph(found), **arguments)
-    if imports.is_path(function_name) or found.__name__ in _FREE_SHAPE:
+    if imports.is_path(function_name) or keras_objects.name_of(found) in _FREE_SHAPE:
         classes = None
     else:
-        classes = found.__name__ in _CLASS_INDICES
+        classes = keras_objects.name_of(found) in _CLASS_INDICES
     return NamedLoss(name, config.head, config.target, function, config.weight, config.normalizer, classes)
 
 
@@ -140,7 +142,7 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
         values = tf.convert_to_tensor(loss.function(target, prediction))
     except ConfigError:
         raise
-    except Exception as error:
+    except imports.USER_ERRORS as error:
         raise ConfigError(
             field,
             _describe(loss),
@@ -155,12 +157,14 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
         )
     if not values.dtype.is_floating:
         raise ConfigError(field, _describe(loss), f"returns {values.dtype.name}; it must return floating-point values")
-    examples = prediction.shape[0]
-    if examples is not None and values.shape[0] is not None and values.shape[0] != examples:
+    # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
+    given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
+    if len(given) > prediction.shape.rank or any(g not in (e, None) for g, e in zip(given, expected, strict=True) if e):
         raise ConfigError(
             field,
             _describe(loss),
-            f"returns shape {tuple(values.shape)} for {examples} examples; it must return one value per example",
+            f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
+            f"{prediction.shape}; it must return one value per example",
         )
     return tf.cast(values, keras.config.floatx())
 

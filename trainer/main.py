@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 from trainer import configuration, workdir
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, NonFiniteError
+from trainer.errors import ConfigError, RunError
 
 _DEFAULT_CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py"
 _STRATEGIES = ("mirrored", "one_device")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
             _train()
     except ConfigError as error:
         _fail(error, 2)
-    except NonFiniteError as error:
+    except RunError as error:
         _fail(error, 1)
     except KeyboardInterrupt:
         _fail(KeyboardInterrupt("interrupted"), 130)
@@ -81,10 +81,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    config = configuration.load(_CONFIG.value or str(_DEFAULT_CONFIG), _overrides, _COMBINE.value)
+    path = str(_DEFAULT_CONFIG) if _CONFIG.value is None else _CONFIG.value
+    with _quiet():  # a configuration may import TensorFlow
+        config = configuration.load(path, _overrides, _COMBINE.value)
     workdir.check_free(_WORKDIR.value)
-    with _quiet_import():
-        from trainer import loop, strategy
+    with _quiet():
+        from trainer import loop, strategy  # what comes before must not wait for TensorFlow
     loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
 
 
@@ -96,7 +98,7 @@ def _evaluate() -> None:
             )
     run = workdir.open_run(_WORKDIR.value)
     config = configuration.load_saved(run.config, _overrides)
-    with _quiet_import():
+    with _quiet():
         from trainer import loop, strategy
     loop.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
 
@@ -126,8 +128,8 @@ def _take_overrides(argv: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages off the terminal; shows them where the import fails."""
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages off the terminal; shows them where something fails unexpectedly."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     original = os.dup(2)
@@ -135,6 +137,8 @@ def _quiet_import() -> Iterator[None]:
         os.dup2(messages.fileno(), 2)
         try:
             yield
+        except ConfigError:
+            raise
         except BaseException:
             messages.seek(0)
             os.write(original, messages.read())

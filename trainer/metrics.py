@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import imports, keras_objects
+from trainer import imports, keras_objects, schema
 from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
 
@@ -20,7 +20,9 @@ _RESOLVED = {
 }
 
 
-def build(name: str, config: LossConfig, *, prediction: Any, target: Any) -> Mapping[str, keras.metrics.Metric]:
+def build(
+    name: str, config: LossConfig, *, prediction: Any, target: Any, weights: Any | None = None
+) -> Mapping[str, keras.metrics.Metric]:
     """The metrics of one loss, by the names they were given.
 
     Args:
@@ -28,6 +30,7 @@ def build(name: str, config: LossConfig, *, prediction: Any, target: Any) -> Map
       config: its configuration.
       prediction: `.shape` (batch first) and `.dtype` of its head's output.
       target: the same of its target.
+      weights: the same of its target's weights, where there are any.
 
     Raises:
       ConfigError: a metric that does not exist, does not fit, is given twice or has more than one number as its result.
@@ -36,9 +39,13 @@ def build(name: str, config: LossConfig, *, prediction: Any, target: Any) -> Map
     for index, spec in enumerate(config.metrics):
         field = f"losses.{name}.metrics.{index}"
         given, arguments = keras_objects.split(spec)
-        key = given.rpartition(":")[2] if imports.is_path(given) else given
+        key = arguments.pop("as", given.rpartition(":")[2])
+        if not isinstance(key, str) or not schema.NAME.fullmatch(key):
+            raise ConfigError(
+                f"{field}.as", key, "a metric's name is letters, digits, '_' and '-', starting with a letter"
+            )
         if key in metrics:
-            raise ConfigError(field, given, "is given twice")
+            raise ConfigError(field, given, "is given twice; name one of them with 'as'")
         found = keras_objects.find(
             _resolve(given, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
             keras.metrics,
@@ -48,11 +55,11 @@ def build(name: str, config: LossConfig, *, prediction: Any, target: Any) -> Map
             also=tuple(_RESOLVED),
         )
         if inspect.isclass(found):
-            metrics[key] = keras_objects.build(found, arguments, field=field)
+            metrics[key] = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric)
         else:
-            keras_objects.check_arguments(found, arguments, field=field, positional=2)
+            imports.check_arguments(found, arguments, field=field, positional=2)
             metrics[key] = keras.metrics.MeanMetricWrapper(found, name=key, **arguments)
-        _try_once(metrics[key], field, given, prediction, target)
+        _try_once(metrics[key], field, given, prediction, target, weights)
     return metrics
 
 
@@ -68,11 +75,19 @@ def update(metric: keras.metrics.Metric, target: tf.Tensor, prediction: tf.Tenso
     metric.update_state(target, prediction, sample_weight=weights)
 
 
-def _try_once(metric: keras.metrics.Metric, field: str, name: str, prediction: Any, target: Any) -> None:
+def result(metric: keras.metrics.Metric) -> float:
+    """A metric's result so far."""
+    return np.asarray(metric.result()).item()
+
+
+def _try_once(
+    metric: keras.metrics.Metric, field: str, name: str, prediction: Any, target: Any, weights: Any | None
+) -> None:
+    """Refuses a metric that fails on three examples (one would broadcast) or gives more than one number."""
     shapes = [tuple(spec.shape[1:]) for spec in (target, prediction)]
-    zeros = [tf.zeros((1, *spec.shape[1:]), spec.dtype) for spec in (target, prediction)]
+    examples = [tf.zeros((3, *spec.shape[1:]), spec.dtype) for spec in (target, prediction)]
     try:
-        update(metric, *zeros, weights=None)
+        update(metric, *examples, weights=None if weights is None else tf.ones((3, *weights.shape[1:]), weights.dtype))
         size = np.size(metric.result())
     except Exception as error:
         reason = f"does not fit a target of shape {shapes[0]} and predictions of shape {shapes[1]}: {first_line(error)}"
@@ -84,9 +99,9 @@ def _try_once(metric: keras.metrics.Metric, field: str, name: str, prediction: A
 
 def _resolve(name: str, prediction: tuple[int, ...], target: tuple[int, ...]) -> str:
     """Keras' rule for names that depend on the shapes (`compile`'s "accuracy" and "crossentropy")."""
-    if name not in _RESOLVED:
+    if name.lower() not in _RESOLVED:
         return name
-    binary, categorical, sparse = _RESOLVED[name]
+    binary, categorical, sparse = _RESOLVED[name.lower()]
     if prediction[-1:] in ((), (1,)):
         return binary
     if len(target) < len(prediction) or target[-1] == 1:

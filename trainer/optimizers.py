@@ -1,12 +1,13 @@
 """Keras optimizers for gradients that are reduced already, and which of them updates what."""
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from trainer import durations, keras_objects
+from trainer import durations, keras_objects, schema
 from trainer.combine.combination import Combination
 from trainer.configuration import Config
 from trainer.errors import ConfigError, unknown
@@ -14,10 +15,14 @@ from trainer.jacobian import Reach
 
 SHARED = "shared"
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
+# Arguments that are numbers though Keras' defaults do not show it.
+_NUMBERS = ("initial_learning_rate", "decay_rate")
+_NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 _REFUSED = {
     "gradient_accumulation_steps": "accumulates combined gradients, which is wrong for most combinations",
     "ema_overwrite_frequency": "cannot run inside a distributed step",
     "loss_scale_factor": "would divide gradients that are not scaled",
+    "use_ema": "would keep averages that nothing reads",
 }
 
 
@@ -80,7 +85,7 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
         add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, positions, (k,))
     for update in updates:
         decay = update.optimizer.weight_decay
-        if decay and reach.shared:
+        if decay and set(update.positions) & set(reach.shared):
             raise ConfigError(
                 f"losses.{update.name}.optimizer.weight_decay",
                 decay,
@@ -109,11 +114,11 @@ def build(
     found = keras_objects.find(
         name, keras.optimizers, keras.optimizers.Optimizer, kind="optimizer", field=f"{field}.name"
     )
-    if found.__name__ in _WRAPPERS:
+    if keras_objects.name_of(found) in _WRAPPERS:
         raise ConfigError(f"{field}.name", name, "wraps other optimizers; give each loss its own instead")
     for key, reason in _REFUSED.items():
-        if arguments.get(key) is not None:
-            raise ConfigError(f"{field}.{key}", arguments[key], f"must be None: it {reason}")
+        if arguments.get(key):
+            raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
         arguments["learning_rate"] = _schedule(
             arguments["learning_rate"],
@@ -122,7 +127,8 @@ def build(
             examples=examples,
             total_steps=total_steps,
         )
-    optimizer = keras_objects.build(found, arguments, field=field)
+    _make_numbers(found, arguments, field)
+    optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
     _apply_without_reduction(optimizer)
     return optimizer
 
@@ -144,7 +150,26 @@ def _schedule(spec: Mapping[str, Any], field: str, *, batch_size: int, examples:
             arguments[key] = [steps(boundary, f"{key}.{index}") for index, boundary in enumerate(arguments[key])]
     if found is schedules.CosineDecay and "decay_steps" not in arguments:
         arguments["decay_steps"] = max(1, total_steps - arguments.get("warmup_steps", 0))
-    return keras_objects.build(found, arguments, field=field)
+    _make_numbers(found, arguments, field)
+    return keras_objects.build(found, arguments, field=field, base=schedules.LearningRateSchedule)
+
+
+def _make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
+    """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
+
+    Keras checks few of them and fails late, in the first step.
+    """
+    if not inspect.isclass(found) or not found.__module__.startswith("keras"):
+        return
+    defaults = {name: parameter.default for name, parameter in inspect.signature(found).parameters.items()}
+    for key, value in arguments.items():
+        default = defaults.get(key)
+        if key == "values" and isinstance(value, list):
+            arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
+        elif key in _NUMBERS_OR_NONE:
+            arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")
+        elif key in _NUMBERS or (isinstance(default, float) and default >= 0 and not hasattr(value, "get_config")):
+            arguments[key] = schema.number()(value, f"{field}.{key}")
 
 
 def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:

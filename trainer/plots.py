@@ -1,5 +1,6 @@
 """The picture of a run: every loss, gradient norms and conflicts over steps."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -28,8 +29,9 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
         axis = axes[0][column]
         for split, style in ((TRAIN, {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
             _draw(axis, reports, f"loss/{loss}", split, label=split, **style)
-        axis.set(title=f"loss {loss}", yscale="log")
-        axis.legend()
+        positive = all(value > 0 for value in _values(reports, f"loss/{loss}"))
+        axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
+        _legend(axis)
     panels = [("gradient norms", "grad_norm/", TRAIN, "log"), ("cosines between gradients", "cosine/", TRAIN, "linear")]
     bottom = panels if has_cosines else panels[:1]
     for axis, (title, prefix, split, scale) in zip(axes[1], bottom, strict=False):
@@ -38,13 +40,13 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
         axis.set(title=title, yscale=scale)
         if prefix == "cosine/":
             axis.axhline(0, color="black", linewidth=0.8)
-        axis.legend()
+        _legend(axis)
     if has_metrics:
         axis = axes[1][len(bottom)]
         for name in _names(reports, lambda name: name.split("/")[0] in losses):
             _draw(axis, reports, name, "validation", label=name, marker="o", markersize=3)
         axis.set(title="validation metrics")
-        axis.legend()
+        _legend(axis)
     for axis in axes.flat:
         if axis.has_data():
             axis.set_xlabel("step")
@@ -57,6 +59,16 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
 
 def _names(reports: Sequence[Report], wanted) -> list[str]:
     return list(dict.fromkeys(name for report in reports for name in report.values if wanted(name)))
+
+
+def _legend(axis) -> None:
+    if axis.get_legend_handles_labels()[0]:  # a run may have no value of a kind at all
+        axis.legend()
+
+
+def _values(reports: Sequence[Report], name: str) -> list[float]:
+    values = [report.values.get(name) for report in reports]
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def _draw(axis, reports: Sequence[Report], name: str, split: str, **style) -> None:

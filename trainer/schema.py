@@ -7,6 +7,7 @@ A frozen dataclass whose fields are `setting(check, default)` describes a record
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def number(*, positive: bool = False) -> Check:
     """A finite number, at least 0 (above 0 where `positive`)."""
 
     def check(value: Any, field: str) -> float:
-        valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        valid = valid and not (isinstance(value, int) and abs(value) > sys.float_info.max)
         if not valid or value < 0 or (positive and value == 0):
             raise ConfigError(field, value, f"must be a finite number {'above' if positive else 'of at least'} 0")
         return float(value)
@@ -95,8 +97,8 @@ def record(kind: type) -> Check:
     return check
 
 
-def mapping(item: Check, kind: str) -> Check:
-    """A dictionary of named items, at least one."""
+def mapping(item: Check, kind: str, *, reserved: Sequence[str] = ()) -> Check:
+    """A dictionary of named items, at least one; none of them named as one of `reserved`."""
 
     def check(value: Any, field: str) -> dict[str, Any]:
         _expect(dict, value, field, f"must be a dictionary from {kind} names to their settings")
@@ -106,6 +108,12 @@ def mapping(item: Check, kind: str) -> Check:
             if not isinstance(key, str) or not NAME.fullmatch(key):
                 raise ConfigError(
                     field, key, f"a {kind}'s name is letters, digits, '_' and '-', starting with a letter"
+                )
+            if key in reserved:
+                raise ConfigError(
+                    join(field, key),
+                    ConfigError.ABSENT,
+                    f"a {kind} cannot have this name; it means something else in reports",
                 )
         return {key: item(entry, join(field, key)) for key, entry in value.items()}
 

@@ -1,8 +1,10 @@
 """Reports of a run for people: a progress bar on a terminal, plain lines elsewhere and in the log file."""
 
+import contextlib
 import datetime
 import pathlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trainer.errors import RunError
 from trainer.reports import TRAIN, Report
 
 
@@ -88,6 +91,15 @@ class Terminal:
         if show:
             self._console.print(escape(line), soft_wrap=True)
 
+    @contextlib.contextmanager
+    def logging_errors(self) -> Iterator[None]:
+        """Leaves the reason why a run ends in the log; whoever started the run prints it."""
+        try:
+            yield
+        except RunError as error:
+            self.say(f"error: {error}", show=False)
+            raise
+
     def _results(self, report: Report) -> str:
         parts = []
         for loss in self._losses:
@@ -124,7 +136,7 @@ HEADINGS = ("head", "loss", "value", "metrics")
 
 def print_table(report: Report, losses: dict[str, str], *, title: str, console: Console | None = None) -> None:
     """Prints the results of every loss as a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading == "value" else "left")
     for row in results_rows(report, losses):

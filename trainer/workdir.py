@@ -68,6 +68,16 @@ class Workdir:
 
 def check_free(path: str | None) -> None:
     """Raises ConfigError where a new run cannot be put at `path`; None stands for `create`'s own choice."""
+    if path is not None and (not path.strip() or any(character in path for character in "*?[]")):
+        # TensorFlow reads checkpoint paths as patterns.
+        raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
+    try:
+        _check_target(path)
+    except OSError as error:
+        raise ConfigError(_FIELD, path, f"cannot be written: {error.strerror}") from error
+
+
+def _check_target(path: str | None) -> None:
     target = pathlib.Path("runs" if path is None else path)
     if path is not None and Workdir(target).config.exists():
         raise ConfigError(_FIELD, path, "already holds a run; choose another directory, or --mode=eval to evaluate it")
@@ -107,7 +117,11 @@ def open_run(path: str | None) -> Workdir:
     if path is None:
         raise ConfigError(_FIELD, ConfigError.ABSENT, "is missing: --mode=eval needs the directory of a run")
     workdir = Workdir(pathlib.Path(path))
-    if not workdir.config.is_file():
+    try:
+        exists = workdir.config.is_file()
+    except OSError:  # a name that no directory can have
+        exists = False
+    if not exists:
         raise ConfigError(_FIELD, path, "holds no run (it has no config.json)")
     return workdir
 

@@ -1,5 +1,7 @@
 """What a dataset may give, and what is wrong with what it gives."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,30 @@ def empty():
     return dict.fromkeys(("train", "validation"), Examples(np.zeros((0, 2)), {"t": np.zeros(0)}))
 
 
+def alike(shape=(), dtype="float32"):
+    other = Examples(np.zeros((3, 2)), {"t": np.zeros((3, *shape), dtype)})
+    return {"train": Examples(np.zeros((3, 2)), {"t": np.zeros(3, "float32")}, None), "validation": other}
+
+
+def odd(part: str, value=None):
+    parts = {"inputs": np.zeros((3, 2)), "targets": {"t": np.zeros(3)}, "weights": None} | {part: value}
+    return dict.fromkeys(("train", "validation"), Examples(**parts))
+
+
+def raises():
+    raise RuntimeError("no luck")
+
+
+def exits():
+    sys.exit(3)
+
+
+def with_nan():
+    target = np.array([[np.nan, 1.0], [2.0, np.nan], [5.0, np.inf]])
+    weights = {"t": np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])}
+    return dict.fromkeys(("train", "validation"), Examples(np.zeros((3, 2)), {"t": target}, weights))
+
+
 def _load(name: str = "source", data_dir: str | None = None, **options):
     return examples.load(
         DatasetConfig(f"tests.input_pipelines.test_examples:{name}", data_dir, options), floatx="float32"
@@ -37,6 +63,14 @@ def _load(name: str = "source", data_dir: str | None = None, **options):
 def test_floats_take_the_precision_of_the_run():
     train = _load()["train"]
     assert train.inputs.dtype == train.targets["t"].dtype == train.weights["t"].dtype == np.float32
+
+
+def test_what_a_missing_target_holds_does_not_matter():
+    np.testing.assert_array_equal(_load("with_nan")["train"].targets["t"], [[0, 1], [2, 0], [5, 0]])
+
+
+def test_no_weights_may_be_none():
+    assert _load("alike")["train"].weights == {}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +86,17 @@ def test_floats_take_the_precision_of_the_run():
         ({"lenght": 2}, "dataset.options.lenght", "did you mean 'length'"),
         ({"data_dir": "x"}, "dataset.options.data_dir", "unknown argument"),
         ({"name": "empty"}, "dataset.train", "no example"),
+        ({"name": "alike", "shape": [2]}, "dataset.validation.targets.t", "as in the training split, float32[]"),
+        ({"name": "alike", "dtype": "int64"}, "dataset.validation.targets.t", "as in the training split"),
+        ({"name": "odd", "part": "targets"}, "dataset.train.targets", "dictionary"),
+        ({"name": "odd", "part": "targets", "value": {}}, "dataset.train.targets", "at least one"),
+        ({"name": "odd", "part": "targets", "value": {"t": ["a", "b", "c"]}}, "dataset.train.targets.t", "numbers"),
+        ({"name": "odd", "part": "inputs"}, "dataset.train.inputs", "array of numbers"),
+        ({"name": "odd", "part": "inputs", "value": {}}, "dataset.train.inputs", "at least one"),
+        ({"name": "odd", "part": "inputs", "value": [[1], [2, 3]]}, "dataset.train.inputs", "not an array"),
+        ({"name": "odd", "part": "weights", "value": {"t": 1.0}}, "dataset.train.weights.t", "one entry per example"),
+        ({"name": "raises"}, "dataset.name", "RuntimeError: no luck ("),
+        ({"name": "exits"}, "dataset.name", "SystemExit: 3"),
         ({"name": "nothing_here"}, "dataset.name", "has no 'nothing_here'"),
     ],
 )
@@ -64,6 +109,6 @@ def test_what_is_wrong_is_named(options, field, words):
 
 def test_a_module_that_does_not_import_is_named():
     with pytest.raises(
-        ConfigError, match="dataset.name='no_such_module:load': cannot import no_such_module: ModuleNotFoundError"
+        ConfigError, match="dataset.name='no_such_module:load': cannot import 'no_such_module': ModuleNotFoundError"
     ):
         examples.load(DatasetConfig("no_such_module:load", None, {}), floatx="float32")

@@ -73,6 +73,11 @@ def test_overrides(override, read, value):
         ("model.heads.spare=[]", "model.heads.spare", "no loss uses this head"),
         ("model.trunk.9.filters=1", "--config.model.trunk.9.filters", "not a position in a list of 6"),
         ("losses={}", "losses", "at least one loss"),
+        ("losses.cosine.head=ink", "losses.cosine", "cannot have this name"),
+        ("losses.ink.weight=1" + 400 * "0", "losses.ink.weight", "finite"),
+        ("steps=1" + 400 * "0", "steps", "epochs"),
+        ("dataset.name={[1]: 2}", "dataset.name", "unknown dataset"),
+        ("model.trunk.².filters=1", "--config.model.trunk.².filters", "not a position"),
         ("losses.ink=none", "losses.ink", "dictionary"),
         ("losses.ink.head=digt", "losses.ink.head", "did you mean 'digit'"),
         ("losses.ink.target=none", "losses.ink.target", "string"),
@@ -124,6 +129,11 @@ def test_bad_combinations_of_values():
         ("get_config = 1\n", "must define get_config()"),
         ("def get_config():\n  return {'steps': 1}\n", "must return an ml_collections.ConfigDict, not dict"),
         ("def get_config():\n  return 1 / 0\n", "get_config() raised ZeroDivisionError: division by zero (line 2)"),
+        (
+            "import ml_collections as m\ndef get_config():\n"
+            "  return m.ConfigDict({'steps': m.config_dict.required_placeholder(int)})\n",
+            "incomplete configuration",
+        ),
         ("def get_config(size):\n  pass\n", "get_config() raised TypeError"),
     ],
 )

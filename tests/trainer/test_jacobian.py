@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import problems
 from trainer import configuration, experiment
@@ -21,8 +22,8 @@ def _reach(**changes) -> dict[str, tuple[str, ...]]:
 def test_trunk_private_layers_and_heads():
     reach = _reach()
     assert reach["trunk_0_dense/kernel"] == problems.LOSSES
-    assert reach["label_0_dense/kernel"] == ("label",)
-    assert reach["vector_0_dense/bias"] == ("vector", "vector_l1")
+    assert reach["head_label_0_dense/kernel"] == ("label",)
+    assert reach["head_vector_0_dense/bias"] == ("vector", "vector_l1")
 
 
 def test_any_architecture():
@@ -55,6 +56,20 @@ def _with_layer(layer: dict) -> dict:
             "one value per example",
         ),
         (
+            {"losses__number__loss": "tests.trainer.test_jacobian:broadcasting_loss"},
+            "losses.number.loss",
+            "one value per example",
+        ),
+        (_with_layer({"layer": "LSTM", "units": 2}), "model.trunk.1", "does not fit an input of shape (None, 4)"),
+        (
+            {"model": {"name": "tests.trainer.test_jacobian:training_fails"}},
+            "model",
+            "fails with training=True: no luck",
+        ),
+        ({"model": {"name": "tests.trainer.test_jacobian:wide_model"}}, "model.name", "does not take the inputs"),
+        ({"model": {"name": "tests.trainer.test_jacobian:list_model"}}, "model.name", "dictionary from head names"),
+        ({"model": {"name": "math:pi"}}, "model.name", "must be a class or a function"),
+        (
             {"losses__number__loss": "tests.trainer.test_jacobian:stopped_loss"},
             "losses.number",
             "reaches no trainable variable",
@@ -77,6 +92,63 @@ def numpy_loss(target, prediction):
 
 def averaged_loss(target, prediction):
     return keras.ops.reshape(keras.ops.mean(keras.ops.square(target - prediction[:, 0])), (1,))
+
+
+def broadcasting_loss(target, prediction):
+    return keras.ops.square(target - prediction)  # (n,) - (n, 1)
+
+
+class _FailsInTraining(keras.layers.Layer):
+    def call(self, inputs, training=False):
+        if training:
+            raise RuntimeError("no luck")
+        return inputs
+
+
+class _Nested(keras.layers.Layer):
+    """Computes in a function of its own."""
+
+    def __init__(self, units, **arguments):
+        super().__init__(**arguments)
+        self.units = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, inputs):
+        return tf.function(lambda x: tf.matmul(x, self.kernel))(inputs)
+
+
+def _heads(shared) -> dict:
+    sizes = {"label": 4, "number": 1, "vector": 3}
+    return {name: keras.layers.Dense(size, name=name)(shared) for name, size in sizes.items()}
+
+
+def training_fails() -> keras.Model:
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, _heads(_FailsInTraining()(inputs)))
+
+
+def wide_model() -> keras.Model:
+    inputs = keras.Input((9,))
+    return keras.Model(inputs, _heads(inputs))
+
+
+def list_model() -> keras.Model:
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, list(_heads(inputs).values()))
+
+
+def nested_model() -> keras.Model:
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, _heads(_Nested(3, name="shared")(inputs)) | {"label": _Nested(4, name="alone")(inputs)})
+
+
+def test_functions_within_the_model_hide_nothing():
+    """Gradients through a nested tf.function are zeros, not None, for variables that a loss does not reach."""
+    reach = _reach(model={"name": "tests.trainer.test_jacobian:nested_model"})
+    assert reach["alone/kernel"] == ("label",)
+    assert reach["shared/kernel"] == ("number", "vector", "vector_l1")
 
 
 def stopped_loss(target, prediction):

@@ -1,5 +1,6 @@
 """Whole runs: what they write, what they show, that they repeat, and that replicas hardly matter in float32."""
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -10,7 +11,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration, loop, workdir
+from trainer import configuration, experiment, loop, workdir
+from trainer.errors import NonFiniteError, RunError
 from trainer.reports import Report
 
 DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
@@ -114,14 +116,14 @@ def test_checkpoints_name_variables(run):
     names = [name for name, _ in tf.train.list_variables(str(path / "checkpoints" / "step_00000025" / "variables"))]
     assert any("trunk_0_dense" in name and name.startswith("model/") for name in names)
     assert any("trunk_0_dense" in name and name.startswith("optimizers/shared/") for name in names)
-    assert any("number_0_dense" in name and name.startswith("optimizers/number/") for name in names)
+    assert any("head_number_0_dense" in name and name.startswith("optimizers/number/") for name in names)
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     path, _, _ = run
     config = configuration.load_saved(path / "config.json")
     (tmp_path / "checkpoints" / "step_00000025").mkdir(parents=True)
-    with pytest.raises(configuration.ConfigError, match="does not hold this model's variables"):
+    with pytest.raises(configuration.ConfigError, match="holds no readable checkpoint"):
         loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
     with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
         loop.evaluate(config, workdir.Workdir(tmp_path / "elsewhere"), problems.strategy(1), _console())
@@ -149,6 +151,40 @@ def test_same_seed_same_file(tmp_path):
     a, b, c = ((tmp_path / name / "metrics.jsonl").read_text() for name in "abc")
     assert a == b
     assert a != c
+
+
+def test_variables_spoilt_by_the_last_step_end_the_run(tmp_path):
+    """No step comes after it to notice; the final evaluation does, and nothing is saved."""
+    rate = {"name": "sgd", "learning_rate": 1e300}
+    with pytest.raises(NonFiniteError, match="step 1: losses .* of the validation split became non-finite"):
+        _train(tmp_path / "run", steps=1, shared_optimizer=rate)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert "error: step 1" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_step_that_fails_is_one_line(tmp_path):
+    """An input beyond an embedding's rows fails within the graph."""
+    embedding = [{"layer": "Embedding", "input_dim": 3, "output_dim": 2}, {"layer": "Flatten"}]
+    with pytest.raises(RunError, match=r"^after step 0: InvalidArgumentError: .*is not in \[0, 3\)$"):
+        _train(tmp_path / "run", dataset__name="tests.trainer.test_loop:words", model__trunk=embedding)
+    assert "error: after step 0" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def words(**options):
+    return {
+        split: dataclasses.replace(examples, inputs=np.arange(len(examples) * 6).reshape(-1, 6) % 5)
+        for split, examples in problems.load(**options).items()
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "lion", "nadam"])
+def test_checkpoints_hold_every_optimizer(tmp_path, optimizer):
+    changes = {"precision": "float32", "shared_optimizer": {"name": optimizer, "learning_rate": 0.01}}
+    _train(tmp_path / "run", steps=1, **changes)
+    saved = tf.train.list_variables(str(tmp_path / "run" / "checkpoints" / "step_00000001" / "variables"))
+    updates = experiment.build(problems.config(**changes), problems.strategy(1)).step.updates
+    (shared,) = (update.optimizer for update in updates if update.name == "shared")
+    assert sum(name.startswith("optimizers/shared/") for name, _ in saved) == len(shared.variables)
 
 
 def test_bad_configurations_leave_nothing(tmp_path):

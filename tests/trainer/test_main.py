@@ -63,6 +63,11 @@ def place(tmp_path):
         (["--workdir=../torn"], ["--workdir='../torn'", "metrics.jsonl"]),
         (["--workdir=../file"], ["--workdir='../file'", "is a file"]),
         (["--workdir=../file/run"], ["--workdir='../file/run'", "is a file"]),
+        (["--workdir="], ["--workdir=''", "not empty"]),
+        (["--workdir=a[b]"], ["--workdir='a[b]'", "*?[]"]),
+        (["--workdir=" + 300 * "x"], ["--workdir='xxx", "too long"]),
+        (["--config="], ["--config=''", "existing Python file"]),
+        (["--config=" + 300 * "x"], ["--config='xxx", "existing Python file"]),
         (["--mode=eval"], ["--workdir", "missing"]),
         (["--mode=eval", "--workdir=../cwd"], ["--workdir='../cwd'", "holds no run"]),
         (["--mode=eval", "--workdir=../held"], ["losses", "missing"]),
@@ -88,6 +93,7 @@ def test_mistakes_that_need_no_tensorflow(place, root, arguments, words):
         (["--config.losses.ink.target=inc"], ["losses.ink.target='inc'", "did you mean 'ink'"]),
         (["--config.losses.ink.target=image"], ["losses.ink.target='image'", "(8, 8)", "(1,)"]),
         (["--config.batch_size=1438"], ["batch_size=1438", "1437"]),
+        (["--config.model.heads.digit.0.units=5"], ["losses.digit.target='digit'", "class 7", "5 classes"]),
         (["--config.batch_size=2", "--virtual_devices=3"], ["batch_size=2", "replicas, 3"]),
         (["--config.model.trunk.0.layer=Conv9D"], ["model.trunk.0.layer='Conv9D'", "conv2_d"]),
         (["--config.dataset.data_dir=../file"], ["dataset.data_dir='../file'"]),
@@ -120,6 +126,8 @@ def test_train_then_evaluate(place, root):
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
     table = trained.stdout[trained.stdout.index("┏") : trained.stdout.index("┘") + 1]
     assert table in evaluated.stdout
+    other = run("--mode=eval", "--workdir=run", "--config.model.trunk.0.filters=3", cwd=place, root=root)
+    _assert_one_line(other, 2, "trunk_0_conv2_d/kernel is float32[3, 3, 1, 3] in the model, float32[3, 3, 1, 32]")
     again = run("--workdir=run", *flags, cwd=place, root=root)
     _assert_one_line(again, 2, "already holds a run")
 

@@ -30,7 +30,7 @@ def _build(names, prediction=(3,), target=()):
         ((4, 4, 10), (4, 4), "SparseCategorical"),
     ],
 )
-@pytest.mark.parametrize("name", ["accuracy", "crossentropy"])
+@pytest.mark.parametrize("name", ["accuracy", "Accuracy", "crossentropy"])
 def test_names_that_depend_on_the_shapes(prediction, target, kind, name):
     (metric,) = _build([name], prediction, target).values()
     assert type(metric).__name__ == kind + name.title()
@@ -44,6 +44,11 @@ def test_names_arguments_and_paths():
     assert float(built["bias"].result()) == 1.5
 
 
+def test_metrics_of_one_kind_go_by_names_of_their_own():
+    top = [{"name": "sparse_top_k_categorical_accuracy", "k": k, "as": f"top{k}"} for k in (1, 2)]
+    assert list(_build(top)) == ["top1", "top2"]
+
+
 def bias(target, prediction):
     return prediction - tf.cast(target, prediction.dtype)
 
@@ -53,6 +58,8 @@ def bias(target, prediction):
     [
         (["acuracy"], "losses.label.metrics.0", "did you mean 'accuracy'"),
         (["mae", "mae"], "losses.label.metrics.1", "twice"),
+        ([{"name": "mae", "as": "a/b"}], "losses.label.metrics.0.as", "letters"),
+        (["precision"], "losses.label.metrics.0", "does not fit a target of shape ()"),
         (
             [{"name": "auc", "num_threshold": 3}],
             "losses.label.metrics.0.num_threshold",

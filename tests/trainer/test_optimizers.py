@@ -7,6 +7,8 @@ from tests import problems
 from trainer import experiment, optimizers
 from trainer.errors import ConfigError
 
+DECAY = {"name": "exponential_decay", "initial_learning_rate": 1, "decay_steps": 10, "decay_rate": 0.5}
+
 
 def _build(spec):
     return optimizers.build(spec, "shared_optimizer", batch_size=10, examples=100, total_steps=500)
@@ -38,9 +40,30 @@ def test_schedule_in_steps_epochs_and_examples():
         (
             {"name": "adam", "gradient_accumulation_steps": 4},
             "shared_optimizer.gradient_accumulation_steps",
-            "must be None",
+            "left out",
         ),
+        ({"name": "adam", "use_ema": True}, "shared_optimizer.use_ema", "left out"),
         ({"name": "sgd", "momentum": 3.0}, "shared_optimizer", "SGD refuses it"),
+        ({"name": "adam", "beta_1": "x"}, "shared_optimizer.beta_1", "finite number"),
+        ({"name": "adam", "epsilon": None}, "shared_optimizer.epsilon", "finite number"),
+        ({"name": "adam", "weight_decay": "x"}, "shared_optimizer.weight_decay", "finite number"),
+        ({"name": "adam", "clipnorm": -1}, "shared_optimizer.clipnorm", "at least 0"),
+        (
+            {"name": "sgd", "learning_rate": {**DECAY, "decay_rate": -1}},
+            "shared_optimizer.learning_rate.decay_rate",
+            "at least 0",
+        ),
+        (
+            {
+                "name": "sgd",
+                "learning_rate": {"name": "piecewise_constant_decay", "boundaries": [3], "values": [1, "x"]},
+            },
+            "shared_optimizer.learning_rate.values.1",
+            "finite number",
+        ),
+        ({"name": "math:hypot"}, "shared_optimizer", "hypot"),
+        ({"name": "math:pi"}, "shared_optimizer.name", "must be a class or a function"),
+        ({"name": "collections:Counter"}, "shared_optimizer", "gives a Counter, not a Optimizer"),
         ({"name": "loss_scale_optimizer", "inner_optimizer": "adam"}, "shared_optimizer.name", "wraps"),
         (
             {"name": "adam", "learning_rate": {"name": "cosin"}},
@@ -75,19 +98,24 @@ def test_who_updates_what():
         return {update.name: {variable.path.partition("/")[0] for variable in update.variables} for update in updates}
 
     trunk = {"trunk_0_dense"}
-    vector = {"vector_0_dense", "vector_1_dense"}
+    vector = {"head_vector_0_dense", "head_vector_1_dense"}
     # Both losses on the vector's head reach it, so it is shared, and they have nothing of their own.
-    assert owners() == {"shared": trunk | vector, "label": {"label_0_dense"}, "number": {"number_0_dense"}}
+    assert owners() == {"shared": trunk | vector, "label": {"head_label_0_dense"}, "number": {"head_number_0_dense"}}
     independent = {
-        "label": trunk | {"label_0_dense"},
-        "number": trunk | {"number_0_dense"},
+        "label": trunk | {"head_label_0_dense"},
+        "number": trunk | {"head_number_0_dense"},
         "vector": trunk | vector,
         "vector_l1": trunk | vector,
     }
     assert owners(combine__name="independent") == independent
     # PCGrad mixes other losses' gradients into a loss's own, also on variables that the loss does not reach.
     pcgrad = owners(combine__name="pcgrad", combine__apply="per_loss")
-    assert pcgrad["label"] == trunk | vector | {"label_0_dense"}
+    assert pcgrad["label"] == trunk | vector | {"head_label_0_dense"}
+
+
+def test_whole_numbers_do_for_fractions():
+    assert float(_build({"name": "adam", "learning_rate": 1, "beta_1": 0, "weight_decay": 1}).learning_rate) == 1.0
+    assert float(_build({"name": "sgd", "learning_rate": DECAY})._learning_rate(10)) == 0.5
 
 
 @pytest.mark.parametrize("decay", [{"name": "adamw"}, {"name": "sgd", "weight_decay": 0.1}])

@@ -267,7 +267,7 @@ def test_task_specific_gradients_are_scaled_as_each_method_says():
     ):
         built = _build(1, **changes, **more, combine__name=name)
         (kernel,) = (
-            variable for variable in built.model.trainable_variables if variable.path == "label_0_dense/kernel"
+            variable for variable in built.model.trainable_variables if variable.path == "head_label_0_dense/kernel"
         )
         start = kernel.numpy()
         _one_step(built)

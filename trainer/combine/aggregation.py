@@ -9,7 +9,7 @@ from trainer import schema
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
-from trainer.errors import ConfigError, unknown
+from trainer.errors import ConfigError, first_line, unknown
 
 
 def aggregate(
@@ -41,11 +41,11 @@ def aggregate(
     Raises:
       ConfigError: an unknown method or option, or an argument of the wrong shape.
     """
-    if name not in registry.METHODS:
+    if not isinstance(name, str) or name not in registry.METHODS:
         raise unknown("name", name, "combination", registry.METHODS)
     checked = _check_options(name, options)
-    jacobian = tf.convert_to_tensor(jacobian)
-    if jacobian.shape.rank != 2 or not jacobian.dtype.is_floating:
+    jacobian = _tensor(jacobian, "jacobian")
+    if jacobian.shape.rank != 2 or not jacobian.shape[0] or not jacobian.dtype.is_floating:
         raise ConfigError(
             "jacobian",
             f"{jacobian.dtype.name}{list(jacobian.shape)}",
@@ -53,13 +53,13 @@ def aggregate(
         )
     count = jacobian.shape[0]
     for field, values in (("losses", losses), ("active", active), ("weights", weights)):
-        if values is not None and tuple(tf.convert_to_tensor(values).shape) != (count,):
+        if values is not None and tuple(_tensor(values, field).shape) != (count,):
             raise ConfigError(field, values, f"must hold one value for each of the {count} rows")
     rows, by = (tuple(tf.unstack(jacobian)),), (tuple(range(count)),)
-    active = tf.ones([count], tf.bool) if active is None else tf.convert_to_tensor(active, tf.bool)
+    active = tf.ones([count], tf.bool) if active is None else tf.cast(_tensor(active, "active"), tf.bool)
     rows = (tuple(tf.where(active[k], row, 0.0) for k, row in enumerate(rows[0])),)
     combination = combination_lib.build(
-        name, checked, [1.0] * count if weights is None else [float(w) for w in weights]
+        name, checked, [1.0] * count if weights is None else [schema.number()(float(w), "weights") for w in weights]
     )
     coefficients = combination.coefficients(
         rows,
@@ -69,6 +69,13 @@ def aggregate(
         seed=combination_lib.step_seed(seed, step),
     )
     return combination_lib.joint(rows[0], coefficients[0])
+
+
+def _tensor(values: Any, field: str) -> tf.Tensor:
+    try:
+        return tf.convert_to_tensor(values)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(field, values, f"is not a tensor: {first_line(error)}") from error
 
 
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

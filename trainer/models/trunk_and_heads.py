@@ -35,8 +35,13 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
         )
     source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
     trunk = _stack(source, config.trunk, "model.trunk", "trunk")
-    outputs = {head: _stack(trunk, layers, f"model.heads.{head}", head) for head, layers in config.heads.items()}
-    return keras.Model(source, outputs, name="trunk_and_heads")
+    outputs = {
+        head: _stack(trunk, layers, f"model.heads.{head}", f"head_{head}") for head, layers in config.heads.items()
+    }
+    try:
+        return keras.Model(source, outputs, name="trunk_and_heads")
+    except Exception as error:  # two layers of one name, say
+        raise ConfigError("model", config.name, first_line(error)) from error
 
 
 def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix: str) -> Any:
@@ -46,18 +51,19 @@ def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix:
         name, arguments = keras_objects.split(spec, "layer")
         found = keras_objects.find(name, keras.layers, keras.layers.Layer, kind="layer", field=f"{at}.layer")
         default = f"{prefix}_{index}_{keras_objects.snake(name.rpartition(':')[2])}"
-        layer = keras_objects.build(found, {"name": default} | arguments, field=at)
+        layer = keras_objects.build(found, arguments, field=at, base=keras.layers.Layer, implied={"name": default})
+        shape = tuple(tensor.shape)
         try:
             tensor = layer(tensor)
-        except Exception as error:
-            raise ConfigError(
-                at, name, f"does not fit an input of shape {tuple(tensor.shape)}: {first_line(error)}"
-            ) from error
+        except imports.USER_ERRORS as error:
+            raise ConfigError(at, name, f"does not fit an input of shape {shape}: {first_line(error)}") from error
+        if not hasattr(tensor, "shape"):
+            raise ConfigError(at, name, f"gives a {type(tensor).__name__}; a layer of a trunk or head gives one output")
     return tensor
 
 
 def _user_model(config: ModelConfig) -> keras.Model:
-    model = keras_objects.build(imports.load(config.name, "model.name"), config.options, field="model.options")
+    model = imports.call(config.name, config.options, field="model.name", arguments_field="model.options")
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigError("model.name", config.name, f"must return a built keras.Model, not {type(model).__name__}")
     return model
