@@ -83,7 +83,7 @@ class TensorBoard:
         with writer.as_default(step=report.step):
             for name, value in report.values.items():
                 if value is not None:
-                    tf.summary.scalar(name, value)
+                    tf.summary.scalar(name, tf.constant(value, tf.float64))  # float32 overflows
         writer.flush()
 
     def close(self) -> None:
