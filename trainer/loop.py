@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 from rich.console import Console
@@ -36,7 +36,7 @@ def train(
     built = experiment.build(config, strategy)
     heads = {loss.name: loss.head for loss in built.losses}
     iterator, totals = iter(built.batches(first_step=0)), built.step.initial_totals()
-    with _named("the training step or the evaluation cannot be built", ConfigError):
+    with _building():
         # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
@@ -46,6 +46,7 @@ def train(
     history: list[Report] = []
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(terminal.Terminal(run.log, built.steps, heads, console))
+        stack.enter_context(shown.logging_errors())
         writers = [
             stack.enter_context(contextlib.closing(kind))
             for kind in (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
@@ -62,24 +63,22 @@ def train(
             stop = _next_stop(step, built.steps, built.report_every, built.eval_every, config.steps_per_loop)
             report_due = stop % built.report_every == 0 or stop == built.steps
             eval_due = stop % built.eval_every == 0 or stop == built.steps
-            with shown.logging_errors(), _named(f"after step {step}", RunError):
+            with _running(f"after step {step}"):
                 totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
             if step == 0:
                 shown.start_clock(stop)  # the first call includes tracing
             step = stop
             shown.advance(step)
             if report_due or eval_due:
-                with shown.logging_errors():
-                    _stop_where_not_finite(totals, list(heads))
+                _stop_where_not_finite(totals, list(heads))
             if report_due:
                 publish(reports.of_totals(step, totals, built.losses, sharing=bool(built.step.reach.shared)))
                 totals = built.step.initial_totals()
             if eval_due:
-                with shown.logging_errors(), _named(f"evaluation after step {step}", RunError):
+                with _running(f"evaluation after step {step}"):
                     publish(Report(step, VALIDATION, evaluate()))
                 shown.start_clock(step)
-        with shown.logging_errors():
-            _refuse_non_finite_result(history[-1], list(heads))
+        _refuse_non_finite_result(history[-1], list(heads))
         checkpoint.save(run.checkpoints, step, built.model, built.step.updates)
         _finish(run, history, heads, config, console)
         shown.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
@@ -105,8 +104,8 @@ def evaluate(
 
 def _next_stop(step: int, steps: int, report_every: int, eval_every: int, steps_per_loop: int) -> int:
     """Where the next call of the in-graph loop ends: the end, a report, an evaluation, or the loop's own length."""
-    due: Callable[[int], int] = lambda every: (step // every + 1) * every  # noqa: E731
-    return min(steps, due(report_every), due(eval_every), step + steps_per_loop)
+    due = ((step // every + 1) * every for every in (report_every, eval_every))
+    return min(steps, step + steps_per_loop, *due)
 
 
 def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
@@ -126,19 +125,24 @@ def _refuse_non_finite_result(final: Report, names: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _named(what: str, kind: type[ConfigError] | type[RunError]) -> Iterator[None]:
-    """Turns an error from within a model, a loss or TensorFlow into one line that says what was being done."""
+def _building() -> Iterator[None]:
+    """Turns whatever a model or a loss raises while it is traced into a ConfigError."""
     try:
         yield
-    except (ConfigError, RunError):
+    except ConfigError:
         raise
     except imports.USER_ERRORS as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"
-        raise (
-            ConfigError("configuration", ConfigError.ABSENT, f"{what}: {reason}")
-            if kind is ConfigError
-            else RunError(f"{what}: {reason}")
-        ) from error
+        raise ConfigError("configuration", ConfigError.ABSENT, f"the step cannot be built: {reason}") from error
+
+
+@contextlib.contextmanager
+def _running(what: str) -> Iterator[None]:
+    """Turns an error from within the graph into a RunError that says what was being done."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise RunError(f"{what}: {type(error).__name__}: {reason_of(error)}") from error
 
 
 def _finish(

@@ -153,6 +153,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _fail(error: BaseException, code: int) -> None:
+    logging.debug("The error in full:", exc_info=error)  # --verbosity=1
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(code)
 
