@@ -5,10 +5,10 @@ Nothing here needs TensorFlow, so mistakes are answered at once.
 
 import ast
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import traceback
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -231,12 +231,11 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
         exists = False
     if not exists:
         raise ConfigError("--config", path, "must be an existing Python file, for example configs/digits.py")
-    spec = importlib.util.spec_from_loader(
-        "experiment_configuration", importlib.machinery.SourceFileLoader("experiment_configuration", path)
-    )
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType("experiment_configuration")
+    module.__file__ = path
     try:
-        spec.loader.exec_module(module)
+        # Not imported: that would leave a __pycache__ beside the file, and read a stale one after a quick edit.
+        exec(compile(file.read_bytes(), path, "exec"), vars(module))
     except imports.USER_ERRORS as error:
         raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
     if not callable(getattr(module, "get_config", None)):
@@ -286,36 +285,24 @@ def _plain(value: Any, field: str = "") -> Any:
     )
 
 
-@dataclasses.dataclass
-class _Step:
-    """One part of an override's dotted key: how to read and replace what lies there."""
-
-    container: Any
-    key: Any
-
-
 def _override(tree: dict[str, Any], key: str, text: str) -> None:
     """Sets the value at the dotted `key` of a nested dictionary; missing levels are made, the check comes later."""
-    steps = []
-    node: Any = tree
-    for part in key.split("."):
-        if isinstance(node, str):  # "adam" stands for {"name": "adam"}
-            node = steps[-1].container[steps[-1].key] = {"name": node}
+    node, holder, at = tree, {}, ""
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
         if node is None:
-            node = steps[-1].container[steps[-1].key] = {}
-        if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
-                raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
-            part = int(part)
-        elif not isinstance(node, dict):
-            raise ConfigError(
-                f"--config.{key}", text, f"{'.'.join(str(step.key) for step in steps)} is a value, it has no {part!r}"
-            )
-        steps.append(_Step(node, part))
-        node = node[part] if isinstance(node, list) else node.get(part)
-        if node is None and not isinstance(steps[-1].container, list):
-            steps[-1].container[part] = None
-    steps[-1].container[steps[-1].key] = _parse(text)
+            node = holder[at] = {}
+        elif isinstance(node, str):  # "adam" stands for {"name": "adam"}
+            node = holder[at] = {"name": node}
+        if isinstance(node, dict):
+            holder, at, node = node, part, node.get(part)
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            holder, at, node = node, int(part), node[int(part)]
+        elif isinstance(node, list):
+            raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
+        else:
+            raise ConfigError(f"--config.{key}", text, f"{'.'.join(parts[:depth])} is a value, it has no {part!r}")
+    holder[at] = _parse(text)
 
 
 def _parse(text: str) -> Any:
