@@ -57,9 +57,9 @@ def restore_model(checkpoint: pathlib.Path, model: keras.Model) -> int:
         status = tf.train.Checkpoint(model=named).read(prefix)
         status.expect_partial()  # the optimizers stay unread
         status.assert_existing_objects_matched()
+    except ConfigError:
+        raise
     except (tf.errors.OpError, AssertionError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError("--workdir", str(checkpoint), f"holds no readable checkpoint: {first_line(error)}") from error
     return int(checkpoint.name.removeprefix("step_"))
 

@@ -33,7 +33,10 @@ class RunError(RuntimeError):
 
 
 class NonFiniteError(RunError):
-    """A loss or a gradient became NaN or infinite; raised before the step that met it changed any trained variable.
+    """A loss or a gradient became NaN or infinite.
+
+    In training it is raised before the step that met it changed any trained variable; of the final evaluation, before
+    anything is saved.
 
     Attributes:
       step: 1-based number of the offending step.

@@ -61,7 +61,9 @@ def call(path: str, arguments: Mapping[str, Any], *, field: str, arguments_field
         raise ConfigError(field, path, f"raised {describe(error)}") from error
 
 
-def check_arguments(target: Callable, arguments: Mapping[str, Any], *, field: str, positional: int = 0) -> None:
+def check_arguments(
+    target: Callable, arguments: Mapping[str, Any], *, field: str, positional: int = 0, listed_only: bool = False
+) -> None:
     """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
 
     Args:
@@ -69,6 +71,7 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], *, field: st
       arguments: keyword arguments.
       field: the configuration's key, for errors.
       positional: how many arguments come before them.
+      listed_only: refuse what `target` would take as **kwargs, too.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[positional:]
@@ -76,7 +79,7 @@ def check_arguments(target: Callable, arguments: Mapping[str, Any], *, field: st
         return
     named = [parameter for parameter in parameters if parameter.kind in _BY_KEYWORD]
     names = [parameter.name for parameter in named]
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+    if listed_only or not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for key, value in arguments.items():
             if key not in names:
                 raise unknown(f"{field}.{key}", value, "argument", names, name=key)

@@ -75,9 +75,8 @@ def build(
     """
     if not (inspect.isclass(target) and issubclass(target, keras.layers.Layer)):
         # Layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
-        imports.check_arguments(target, arguments, field=field)
-        if inspect.isclass(target):
-            _refuse_unlisted(target, arguments, field)
+        # Other Keras classes take **kwargs for names of the past; what they do not list is a mistake.
+        imports.check_arguments(target, arguments, field=field, listed_only=inspect.isclass(target))
     try:
         result = target(**{**(implied or {}), **arguments})
     except ConfigError:
@@ -102,15 +101,6 @@ def snake(name: str) -> str:
 def name_of(target: Any) -> str:
     """A name for a class, a function or another callable."""
     return getattr(target, "__name__", type(target).__name__)
-
-
-def _refuse_unlisted(target: type, arguments: Mapping[str, Any], field: str) -> None:
-    """Keras' classes take **kwargs for names of the past; what they do not list is a mistake."""
-    parameters = inspect.signature(target).parameters.values()
-    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    for key, value in arguments.items():
-        if key not in names:
-            raise unknown(f"{field}.{key}", value, "argument", names, name=key)
 
 
 def _squash(name: str) -> str:

@@ -120,9 +120,8 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
     Args:
       loss: the loss.
       outputs: head name → predictions, batch first.
-      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast
-      to the
-        loss's values: (examples,) or any shape that fits them from the left.
+      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
+        the loss's values: (examples,) or any shape that fits them from the left.
 
     Raises:
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import matplotlib
 
-from trainer.reports import TRAIN, Report
+from trainer.reports import TRAIN, VALIDATION, Report
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: there may be no display)
@@ -22,12 +22,11 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
     """
     has_metrics = any(name.split("/")[0] in losses for report in reports for name in report.values)
     has_cosines = any(name.startswith("cosine/") for report in reports for name in report.values)
-    rows = [f"loss/{loss}" for loss in losses]
-    width = max(3, len(rows))
+    width = max(3, len(losses))
     figure, axes = pyplot.subplots(2, width, figsize=(4 * width, 6.4), squeeze=False, layout="constrained")
     for column, loss in enumerate(losses):
         axis = axes[0][column]
-        for split, style in ((TRAIN, {"alpha": 0.6}), ("validation", {"marker": "o", "markersize": 3})):
+        for split, style in ((TRAIN, {"alpha": 0.6}), (VALIDATION, {"marker": "o", "markersize": 3})):
             _draw(axis, reports, f"loss/{loss}", split, label=split, **style)
         positive = all(value > 0 for value in _values(reports, f"loss/{loss}"))
         axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
@@ -44,7 +43,7 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
     if has_metrics:
         axis = axes[1][len(bottom)]
         for name in _names(reports, lambda name: name.split("/")[0] in losses):
-            _draw(axis, reports, name, "validation", label=name, marker="o", markersize=3)
+            _draw(axis, reports, name, VALIDATION, label=name, marker="o", markersize=3)
         axis.set(title="validation metrics")
         _legend(axis)
     for axis in axes.flat:

@@ -101,34 +101,20 @@ class Terminal:
             raise
 
     def _results(self, report: Report) -> str:
-        parts = []
-        for loss in self._losses:
-            metrics = [
-                f"{name.partition('/')[2]} {_number(value)}"
-                for name, value in report.values.items()
-                if name.startswith(f"{loss}/")
-            ]
-            parts.append(
-                f"{loss} {_number(report.values[f'loss/{loss}'])}" + (f" ({', '.join(metrics)})" if metrics else "")
-            )
-        return "  ".join(parts)
+        rows = results_rows(report, self._losses)
+        return "  ".join(f"{loss} {value}" + (f" ({metrics})" if metrics else "") for _, loss, value, metrics in rows)
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
     """(head, loss, value, metrics) for every loss."""
-    return [
-        (
-            head,
-            loss,
-            _number(report.values[f"loss/{loss}"]),
-            ", ".join(
-                f"{name.partition('/')[2]} {_number(value)}"
-                for name, value in report.values.items()
-                if name.startswith(f"{loss}/")
-            ),
-        )
-        for loss, head in losses.items()
-    ]
+    rows = []
+    for loss, head in losses.items():
+        values = report.values.items()
+        metrics = [
+            f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
+        ]
+        rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+    return rows
 
 
 HEADINGS = ("head", "loss", "value", "metrics")
