@@ -42,9 +42,9 @@ def _environment(project: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _run(command: str, project: pathlib.Path) -> str:
+def _run(command: str, project: pathlib.Path, timeout: float = 540) -> str:
     result = subprocess.run(
-        ["bash", "-c", command], cwd=project, env=_environment(project), capture_output=True, text=True, timeout=540
+        ["bash", "-c", command], cwd=project, env=_environment(project), capture_output=True, text=True, timeout=timeout
     )
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
@@ -111,10 +111,11 @@ def test_aggregate_example(project):
 
 
 @pytest.mark.ci_only
-@pytest.mark.parametrize("flags", ["", " --virtual_devices=2 --combine=weighted"])
+@pytest.mark.parametrize("flags", ["", " --virtual_devices=2"])
 def test_table_of_results(project, flags):
-    """The benchmark gives the README's table, and every combination reaches 98.5 %."""
-    rows = [line for line in _run(BENCHMARK + flags, project).splitlines() if line.startswith("| `") and "%" in line]
+    """The benchmark gives the README's row of the default combination, and that reaches 98.5 %."""
+    output = _run(f"{BENCHMARK} --combine=weighted{flags}", project, timeout=1200)
+    rows = [line for line in output.splitlines() if line.startswith("| `") and "%" in line]
     assert rows
     for row in rows:
         name, accuracy, *_ = (cell.strip() for cell in row.strip("|").split("|"))

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from trainer import sums
 from trainer.combine import gramian as gramian_lib
 from trainer.jacobian import Jacobian, Reach
 
@@ -44,12 +45,13 @@ def norms_and_cosines(
 
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
         shared = gramian_lib.of_shared(jacobian, reach, count) if gramian is None else gramian
-        squares = tf.unstack(tf.linalg.diag_part(shared))
+        squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
-                squares[by[0]] += tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64)))
+                squares[by[0]].append(tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))))
         scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
         cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
-        return tf.where(active, tf.sqrt(tf.stack(squares)), 0), cosines
+        norms = tf.sqrt(tf.stack([sums.ordered(own) for own in squares]))
+        return tf.where(active, norms, 0), cosines
 
     return tf.cond(wanted, measure, lambda: (tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer import diagnostics, reduction, replica_state
+from trainer import diagnostics, reduction, replica_state, sums
 from trainer import jacobian as jacobian_lib
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
@@ -130,12 +130,12 @@ class Step:
     def accumulate(self, batch: Mapping[str, Any], step: tf.Tensor) -> LocalSums:
         """Forward and backward passes over this replica's part of the global batch; no communication."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=step)
-        jacobian, sums = jacobian_lib.per_loss_gradients(self.model, self.losses, self.reach, batch)
+        jacobian, losses = jacobian_lib.per_loss_gradients(self.model, self.losses, self.reach, batch)
         return LocalSums(
             jacobian=jacobian,
-            weighted=tf.stack([loss.weighted for loss in sums]),
-            weights=tf.stack([loss.weights for loss in sums]),
-            sizes=tf.stack([loss.per_example for loss in sums]) * self.batch_size,
+            weighted=tf.stack([loss.weighted for loss in losses]),
+            weights=tf.stack([loss.weights for loss in losses]),
+            sizes=tf.stack([loss.per_example for loss in losses]) * self.batch_size,
         )
 
     def reduce_and_combine(
@@ -285,6 +285,6 @@ def run_if(
 
 def _clip_by_norm(gradients: Sequence[tf.Tensor], norm: float) -> tuple[tf.Tensor, ...]:
     """Scales gradients down to a global norm of at most `norm`, all of them by the same factor."""
-    square = tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
+    square = sums.ordered([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
     factor = norm / tf.maximum(tf.sqrt(square), norm)
     return tuple(gradient * tf.cast(factor, gradient.dtype) for gradient in gradients)

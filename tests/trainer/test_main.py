@@ -150,3 +150,15 @@ def test_non_finite_loss_stops_the_run(place, root):
     failed = int(result.stderr.split("step ")[1].split(":")[0])
     assert all(row["step"] < failed for row in rows)
     assert not (place / "run" / "report.md").exists()
+
+
+def test_two_runs_of_the_default_configuration_are_identical(tmp_path, root):
+    """Convolutions, three losses and the default threads: every bit of the metrics and of the final variables."""
+    for name in "ab":
+        steps = ["--config.steps=40", "--config.report_every=10", "--config.eval_every=20"]
+        result = run(f"--workdir={name}", *steps, cwd=tmp_path, root=root)
+        assert result.returncode == 0, result.stderr
+    a, b = (tmp_path / name for name in "ab")
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    (saved,) = (a / "checkpoints").rglob("*.data-*")
+    assert saved.read_bytes() == (b / saved.relative_to(a)).read_bytes()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests import problems
+from trainer import configuration, experiment
 from trainer.combine.registry import METHODS
 
 STEPS = 20
@@ -56,10 +57,19 @@ def test_steps_per_loop_changes_nothing():
         np.testing.assert_array_equal(many.variables[name], value)
 
 
-def test_replicas_hold_the_same_variables():
-    built = problems.experiment.build(problems.config(combine__name="pcgrad"), problems.strategy(3))
-    problems.train(built, 5)
+def _assert_replicas_agree(config: configuration.Config, replicas: int, steps: int) -> None:
+    built = experiment.build(config, problems.strategy(replicas))
+    problems.train(built, steps)
     for variable in (*built.model.trainable_variables, *(v for u in built.step.updates for v in u.optimizer.variables)):
         first, *others = (component.numpy() for component in variable.value.values)
         for other in others:
             np.testing.assert_array_equal(first, other)
+
+
+def test_replicas_hold_the_same_variables():
+    _assert_replicas_agree(problems.config(combine__name="pcgrad"), replicas=3, steps=5)
+
+
+def test_replicas_hold_the_same_variables_in_float32(root):
+    """Gradients large enough that timing could change the order in which they are added."""
+    _assert_replicas_agree(configuration.load(str(root / "configs/digits.py")), replicas=2, steps=20)

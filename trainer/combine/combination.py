@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from trainer import sums
 from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
 from trainer.combine.problem import Problem
@@ -94,7 +95,7 @@ def build(
 
 def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
     """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
-    return _weighted_sum(gradients, tf.reduce_sum(coefficients, axis=0))
+    return sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
 
 
 def own(
@@ -102,13 +103,8 @@ def own(
 ) -> tf.Tensor:
     """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
     if only is not None:
-        return _weighted_sum(gradients[only : only + 1], coefficients[receiver, only : only + 1])
-    return _weighted_sum(gradients, coefficients[receiver])
-
-
-def _weighted_sum(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
-    coefficients = tf.unstack(tf.cast(coefficients, gradients[0].dtype), len(gradients))
-    return tf.add_n([coefficient * gradient for coefficient, gradient in zip(coefficients, gradients, strict=True)])
+        return sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
+    return sums.weighted(gradients, coefficients[receiver])
 
 
 def step_seed(seed: int, step: tf.Tensor | int) -> tf.Tensor:

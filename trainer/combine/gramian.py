@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from trainer import sums
 from trainer.jacobian import Jacobian, Reach
 
 
@@ -28,11 +29,11 @@ def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int
     groups: dict[tuple[int, ...], list[tf.Tensor]] = {}
     for losses, products in zip(by, blocks, strict=True):
         groups.setdefault(losses, []).append(products)
-    result = tf.zeros([count, count], tf.float64)
+    parts = [tf.zeros([count, count], tf.float64)]
     for losses, products in groups.items():
         place = np.eye(count)[list(losses)]  # (k, K): row i of a block belongs to loss losses[i]
-        result += tf.matmul(place, tf.matmul(tf.add_n(products), place), transpose_a=True)
-    return result
+        parts.append(tf.matmul(place, tf.matmul(sums.ordered(products), place), transpose_a=True))
+    return sums.ordered(parts)
 
 
 def of_shared(jacobian: Jacobian, reach: Reach, count: int) -> tf.Tensor:
