@@ -34,7 +34,9 @@ class NamedLoss:
       head: name of the model's output it reads.
       target: name of the target it compares with.
       function: `function(target, prediction)` → one value per example, shape (examples, ...).
-      weight: the configuration's weight.
+      every: it takes part in one of so many steps.
+      offset: the first of them, counted from 0.
+      variables: patterns of the paths of the only variables it updates; None: all that it reaches.
       normalizer: "weights" or "examples".
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
     """
@@ -43,9 +45,15 @@ class NamedLoss:
     head: str
     target: str
     function: Loss
-    weight: float
+    every: int
+    offset: int
+    variables: tuple[str, ...] | None
     normalizer: str
     targets_are_classes: bool | None
+
+    def takes_part(self, step: tf.Tensor) -> tf.Tensor:
+        """Whether the loss is due in a step (counted from 0): scalar bool."""
+        return tf.equal((step - self.offset) % self.every, 0)
 
 
 class LossSums(NamedTuple):
@@ -83,7 +91,17 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         classes = None
     else:
         classes = keras_objects.name_of(found) in _CLASS_INDICES
-    return NamedLoss(name, config.head, config.target, function, config.weight, config.normalizer, classes)
+    return NamedLoss(
+        name=name,
+        head=config.head,
+        target=config.target,
+        function=function,
+        every=config.every,
+        offset=config.offset,
+        variables=None if config.variables is None else tuple(config.variables),
+        normalizer=config.normalizer,
+        targets_are_classes=classes,
+    )
 
 
 def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
