@@ -26,13 +26,20 @@ def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
 
 
 def norms_and_cosines(
-    jacobian: Jacobian, reach: Reach, gramian: tf.Tensor | None, active: tf.Tensor, *, wanted: tf.Tensor
+    jacobian: Jacobian,
+    reach: Reach,
+    means: tf.Tensor,
+    gramian: tf.Tensor | None,
+    active: tf.Tensor,
+    *,
+    wanted: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Lengths of the losses' gradients and the cosines between them.
 
     Args:
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       reach: which losses reach which variable.
+      means: (K,) float64, what makes means of the jacobian's sums.
       gramian: (K, K) float64 over the shared variables, where the step has it already.
       active: (K,) bool.
       wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.
@@ -44,11 +51,12 @@ def norms_and_cosines(
     count = active.shape[0]
 
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
-        shared = gramian_lib.of_shared(jacobian, reach, count) if gramian is None else gramian
+        shared = gramian_lib.of_shared(jacobian, reach, means) if gramian is None else gramian
         squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
-                squares[by[0]].append(tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))))
+                square = tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64)))
+                squares[by[0]].append(square * tf.square(means[by[0]]))
         scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
         cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
         norms = tf.sqrt(tf.stack([sums.ordered(own) for own in squares]))

@@ -151,20 +151,17 @@ class Step:
 
         active = (weights > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, local.sizes)
-        scales = tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
-        losses = weighted * scales
-        by = self.reach.losses
-        jacobian = tuple(
-            tuple(g * tf.cast(scales[k], g.dtype) for g, k in zip(gradients, ks, strict=True))
-            for gradients, ks in zip(jacobian, by, strict=True)
-        )
+        means = tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
+        losses = weighted * means
+        # The gradients stay sums. What makes means of them goes into the coefficients, one factor per gradient: of two
+        # the graph optimizer may choose the order, on every replica another one.
+        means = tf.cast(means, tf.float64)
 
-        gramian = (
-            gramian_lib.of_shared(jacobian, self.reach, len(self.losses)) if self.combination.needs_gramian else None
-        )
+        gramian = gramian_lib.of_shared(jacobian, self.reach, means) if self.combination.needs_gramian else None
         coefficients = self.combination.coefficients(
             jacobian,
-            by,
+            self.reach.losses,
+            means=means,
             active=active,
             weights=schedules.at(step, self.weights),
             gramian=gramian,
@@ -172,7 +169,7 @@ class Step:
         )
         gradients = self._clip(self._mixed(jacobian, coefficients))
         finite = diagnostics.finite(jacobian, losses, self.reach)
-        norms, cosines = diagnostics.norms_and_cosines(jacobian, self.reach, gramian, active, wanted=diagnose)
+        norms, cosines = diagnostics.norms_and_cosines(jacobian, self.reach, means, gramian, active, wanted=diagnose)
         return gradients, StepSummary(losses, active, finite, norms, cosines)
 
     def apply(self, gradients: Sequence[tuple[tf.Tensor, ...]], updates: Sequence[Update]) -> None:

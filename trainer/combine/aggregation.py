@@ -63,6 +63,7 @@ def aggregate(
     coefficients = combination.coefficients(
         rows,
         by,
+        means=tf.ones([count], tf.float64),
         active=active,
         weights=tf.constant(weights, tf.float64),
         gramian=gramian_lib.total([gramian_lib.block(rows[0])], by, count) if combination.needs_gramian else None,

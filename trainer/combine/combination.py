@@ -47,6 +47,7 @@ class Combination:
         jacobian: Jacobian,
         by: Sequence[Losses],
         *,
+        means: tf.Tensor,
         active: tf.Tensor,
         weights: tf.Tensor,
         gramian: tf.Tensor | None,
@@ -55,8 +56,9 @@ class Combination:
         """How each variable's gradients are mixed.
 
         Args:
-          jacobian: for each variable, the reduced gradients of the losses that reach it.
+          jacobian: for each variable, the reduced sums of gradients of the losses that reach it.
           by: for each variable, the indices of those k losses.
+          means: (K,) float64, what makes means of the sums.
           active: (K,) bool.
           weights: (K,) float64, the losses' weights in this step.
           gramian: (K, K) float64 over the shared variables, where `needs_gramian`.
@@ -64,31 +66,31 @@ class Combination:
 
         Returns:
           For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
-          is made of the variable's k gradients.
+          is made of the variable's k sums.
         """
         scales = weights if self.use_weights else tf.ones_like(weights)
         whole = None
         if not self.method.per_variable:
-            scaled = None if gramian is None else gramian * scales[:, tf.newaxis] * scales
-            whole = self.mix(Problem(active, weights, scaled, seed)) * scales
+            scaled = None if gramian is None else gramian_lib.scaled(gramian, scales)
+            whole = self.mix(Problem(active, weights, scaled, seed)) * scales * means
         result = []
         for gradients, losses in zip(jacobian, by, strict=True):
             if len(losses) == 1 and not self.method.mixes_task_specific:
                 coefficient = weights[losses[0]] if self.method.weighted else scales[losses[0]]
-                result.append(tf.reshape(coefficient, [1, 1]))
+                result.append(tf.reshape(coefficient * means[losses[0]], [1, 1]))
             elif whole is None:
-                result.append(self._mix_block(gradients, losses, active, weights, scales, seed))
+                result.append(self._mix_block(gradients, losses, means, active, weights, scales, seed))
             else:
                 result.append(tf.gather(tf.gather(whole, self.receivers(losses)), losses, axis=1))
         return tuple(result)
 
-    def _mix_block(self, gradients, losses, active, weights, scales, seed) -> tf.Tensor:
+    def _mix_block(self, gradients, losses, means, active, weights, scales, seed) -> tf.Tensor:
         """The mixing matrix of one variable on its own."""
-        active, weights, scales = (tf.gather(values, losses) for values in (active, weights, scales))
+        means, active, weights, scales = (tf.gather(values, losses) for values in (means, active, weights, scales))
         products = None
         if self.method.looks_at is LooksAt.BLOCK_GRAMIANS:
-            products = gramian_lib.block(gradients) * scales[:, tf.newaxis] * scales
-        return self.mix(Problem(active, weights, products, seed)) * scales
+            products = gramian_lib.scaled(gramian_lib.block(gradients), scales * means)
+        return self.mix(Problem(active, weights, products, seed)) * scales * means
 
 
 def build(name: str, options: Mapping[str, object], count: int, *, use_weights: bool = False) -> Combination:

@@ -36,6 +36,22 @@ def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int
     return sums.ordered(parts)
 
 
-def of_shared(jacobian: Jacobian, reach: Reach, count: int) -> tf.Tensor:
-    """The (K, K) float64 Gramian of K = `count` losses over the variables that two of them or more reach."""
-    return total([block(jacobian[v]) for v in reach.shared], [reach.losses[v] for v in reach.shared], count)
+def of_shared(jacobian: Jacobian, reach: Reach, means: tf.Tensor) -> tf.Tensor:
+    """The Gramian over the variables that two losses or more reach.
+
+    Args:
+      jacobian: per variable of `reach`, sums of gradients of the losses that reach it.
+      reach: which losses reach which variable.
+      means: (K,) float64, what makes means of the sums.
+
+    Returns:
+      (K, K) float64, of the means.
+    """
+    blocks = [block(jacobian[v]) for v in reach.shared]
+    sums_ = total(blocks, [reach.losses[v] for v in reach.shared], means.shape[0])
+    return scaled(sums_, means)
+
+
+def scaled(gramian: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """The Gramian of rows that are multiplied by (k,) factors."""
+    return gramian * factors[:, tf.newaxis] * factors

@@ -1,0 +1,119 @@
+"""Checkpoints: what comes back, what damage is noticed, what is kept."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import checkpoint
+from trainer.errors import ConfigError, RunError
+
+
+def _state(value: float) -> dict[str, dict[str, tf.Variable]]:
+    return {
+        "model": {"dense/kernel": tf.Variable([[value, 2.0]]), "a.b/bias": tf.Variable(np.float64(value))},
+        "optimizers/shared": {"iterations": tf.Variable(int(value), dtype=tf.int64)},
+    }
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Checkpoints of steps 1 to 3."""
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path / "checkpoints", step, _state(step))
+    return tmp_path / "checkpoints"
+
+
+def _values(folder: pathlib.Path) -> list[np.ndarray]:
+    state = _state(0.0)
+    checkpoint.restore(folder, state)
+    return [variable.numpy() for part in state.values() for variable in part.values()]
+
+
+def test_round_trip(directory):
+    kernel, bias, iterations = _values(directory / "step_00000002")
+    np.testing.assert_array_equal(kernel, [[2.0, 2.0]])
+    assert (bias, iterations) == (2.0, 2)
+
+
+def _flip_a_bit(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "truncated": lambda folder: (data := next(folder.glob("*.data-*"))).write_bytes(data.read_bytes()[:-1]),
+    "flipped": lambda folder: _flip_a_bit(next(folder.glob("*.data-*"))),
+    "index flipped": lambda folder: _flip_a_bit(folder / "variables.index"),
+    "removed": lambda folder: next(folder.glob("*.data-*")).unlink(),
+    "emptied": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "no checksums": lambda folder: (folder / "checksums.json").unlink(),
+    "checksums empty": lambda folder: (folder / "checksums.json").write_text("{}"),
+    "checksums torn": lambda folder: (folder / "checksums.json").write_text('{"variables.index": "12'),
+    "checksums of another kind": lambda folder: (folder / "checksums.json").write_text("[1]"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(directory, kind):
+    DAMAGE[kind](directory / "step_00000003")
+    warnings = []
+    assert checkpoint.newest_good(directory, warnings.append) == directory / "step_00000002"
+    (warning,) = warnings
+    assert "step_00000003 is damaged (" in warning
+    checkpoint.set_aside(directory, newer_than=2)
+    assert checkpoint.saved_steps(directory) == [1, 2]
+    assert (directory / "damaged_step_00000003").is_dir()
+    checkpoint.save(directory, 3, _state(3.5))
+    assert checkpoint.newest_good(directory, warnings.append) == directory / "step_00000003"
+    assert len(warnings) == 1
+
+
+def test_a_step_can_be_damaged_twice(directory):
+    for name in ("damaged_step_00000003", "damaged_step_00000003_2"):
+        checkpoint.set_aside(directory, newer_than=2)
+        assert (directory / name).is_dir()
+        checkpoint.save(directory, 3, _state(3))
+
+
+def test_nothing_good(directory, tmp_path):
+    assert checkpoint.newest_good(tmp_path / "nowhere", print) is None
+    for folder in directory.iterdir():
+        DAMAGE["flipped"](folder)
+    with pytest.raises(ConfigError, match=r"all its 3 checkpoints are damaged \(the newest: .*checksum"):
+        checkpoint.newest_good(directory, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("keep", "also", "left"), [(1, None, [3]), (2, None, [2, 3]), (1, 1, [1, 3]), (2, 3, [2, 3]), (9, 1, [1, 2, 3])]
+)
+def test_prune(directory, keep, also, left):
+    checkpoint.prune(directory, keep, also)
+    assert checkpoint.saved_steps(directory) == left
+
+
+def test_a_save_that_fails_leaves_what_was_there(directory):
+    """`.incomplete_…` is a file, so nothing can be written; the same holds for any other reason."""
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    (directory / ".incomplete_step_00000004").write_text("")
+    with pytest.raises(RunError, match="step 4: the checkpoint cannot be written .*the last checkpoint is of step 3"):
+        checkpoint.save(directory, 4, _state(4))
+    assert checkpoint.saved_steps(directory) == [1, 2, 3]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "variable", "words"),
+    [
+        ("model", "dense/kernel", [1.0], r"model dense/kernel is float32\[1\] here, float32\[1, 2\] in the checkpoint"),
+        ("model", "other", [1.0], "model other is float32.1. here, missing in the checkpoint"),
+        ("optimizers/shared", "iterations", 1.0, "iterations is float32.* here, int64.* in the checkpoint"),
+    ],
+)
+def test_variables_that_do_not_fit_are_named(directory, part, name, variable, words):
+    state = _state(0.0)
+    state[part][name] = tf.Variable(variable)
+    with pytest.raises(ConfigError, match=words):
+        checkpoint.restore(directory / "step_00000001", state)

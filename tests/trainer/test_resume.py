@@ -1,0 +1,349 @@
+"""Runs that are interrupted, in this process and as real ones that are killed, go on exactly."""
+
+import io
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from tests import problems
+from tests.trainer import test_history
+from trainer import checkpoint, configuration, loop
+from trainer.combine.registry import METHODS
+from trainer.errors import ConfigError, RunError
+
+CADENCES = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
+
+
+def _train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
+    console = Console(file=io.StringIO())
+    loop.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
+
+
+def _results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
+    """What must not depend on an interruption: every report, and every bit of the variables saved at a step."""
+    return {"reports": (path / "metrics.jsonl").read_text(), **_variables(path, step)}
+
+
+def _variables(path: pathlib.Path, step: int) -> dict[str, bytes]:
+    reader = tf.train.load_checkpoint(str(path / "checkpoints" / f"step_{step:08d}" / "variables"))
+    # The graph of objects names optimizers for how many the process has made.
+    names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    return {name: reader.get_tensor(name).tobytes() for name in sorted(names)}
+
+
+_WEIGHT = {"name": "polynomial_decay", "initial_learning_rate": 1.0, "decay_steps": 9, "end_learning_rate": 0.1}
+_RANDOM = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dropout", "rate": 0.3}]
+STATEFUL = {
+    "averages, alternating losses, weights on a schedule, the best": {
+        "ema": 0.9,
+        "losses__number__every": 3,
+        "losses__label__every": 2,
+        "losses__label__offset": 1,
+        "losses__vector__weight": _WEIGHT,
+        "best": {"metric": "loss/label"},
+        "early_stopping": {"metric": "label/accuracy", "patience": 1, "min_delta": 9.0},
+    },
+    "dropout and batch statistics": {"model__trunk": _RANDOM},
+    "optimizers with many kinds of state": {
+        "combine__apply": "per_loss",
+        **{
+            f"losses__{loss}__optimizer": {"name": name, "learning_rate": 0.01}
+            for loss, name in zip(problems.LOSSES, ("nadam", "adafactor", "lion", "ftrl"), strict=True)
+        },
+    },
+    **{name: {"combine__name": name, "precision": "float32"} for name in METHODS},
+    "pcgrad per loss": {"combine__name": "pcgrad", "combine__apply": "per_loss"},
+}
+
+
+@pytest.mark.parametrize("changes", STATEFUL.values(), ids=STATEFUL)
+def test_everything_with_state_comes_back(tmp_path, changes):
+    _assert_goes_on_exactly(tmp_path, 2, **changes | {"dataset__options": {"missing": True}})
+
+
+def _assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None:
+    """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
+    _train(path / "run", replicas, **changes)
+    last = checkpoint.saved_steps(path / "run" / "checkpoints")[-1]
+    expected = _results(path / "run", last)
+    events = sorted(test_history.events(path / "run"))
+    for step in checkpoint.saved_steps(path / "run" / "checkpoints"):
+        if step > 5:
+            shutil.rmtree(path / "run" / "checkpoints" / f"step_{step:08d}")
+    (path / "run" / "checkpoints" / ".incomplete_step_00000010").mkdir()
+    _train(path / "run", replicas, **changes)
+    assert _results(path / "run", last) == expected
+    assert sorted(test_history.events(path / "run")) == events
+    assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
+
+
+def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path):
+    _train(tmp_path / "run")
+    expected = _results(tmp_path / "run", 12)
+    (data,) = (tmp_path / "run" / "checkpoints" / "step_00000012").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:-1])
+    _train(tmp_path / "run")
+    assert _results(tmp_path / "run", 12) == expected
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "step_00000012 is damaged" in log
+    assert "from step 10 of 12 steps" in log
+
+
+def test_more_steps(tmp_path):
+    """A run that is made longer ends as one that was long from the start; a schedule over the run forbids it."""
+    _train(tmp_path / "long", steps=20)
+    _train(tmp_path / "run", steps=10)
+    _train(tmp_path / "run", steps=20)
+    assert _variables(tmp_path / "run", 20) == _variables(tmp_path / "long", 20)
+    with pytest.raises(ConfigError, match="steps=15: the run in .* has taken 20 steps already"):
+        _train(tmp_path / "run", steps=15)
+    cosine = {"name": "adam", "learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.01}}
+    _train(tmp_path / "cosine", shared_optimizer=cosine)
+    with pytest.raises(ConfigError, match=r"steps is 12 there and 13 here \(a schedule depends on it\)"):
+        _train(tmp_path / "cosine", shared_optimizer=cosine, steps=13)
+
+
+def test_cadences_may_change(tmp_path):
+    _train(tmp_path / "run", steps=6)
+    _train(tmp_path / "run", steps=12, report_every=1, eval_every=3, checkpoint_every=3, steps_per_loop=2)
+    assert configuration.load_saved(tmp_path / "run" / "config.json").report_every == 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [4, 6, 7, 8, 9, 10, 11, 12]
+
+
+def test_another_number_of_replicas(tmp_path):
+    _train(tmp_path / "one")
+    _train(tmp_path / "run", 3, steps=5)
+    _train(tmp_path / "run", 2)
+    last = {}
+    for name in ("one", "run"):
+        reader = tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "step_00000012" / "variables"))
+        last[name] = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if "model/" in key}
+    for key, value in last["one"].items():
+        assert last["run"][key] == pytest.approx(value, rel=0, abs=1e-9)
+
+
+def test_the_best_checkpoint_stays(tmp_path):
+    """With one checkpoint to keep, the best one stays beside the last."""
+    best = {"metric": "loss/label", "mode": "max"}  # the first, untrained one
+    changes = {"steps": 12, "eval_every": 2, "checkpoint_every": 12, "keep_checkpoints": 1}
+    _train(tmp_path / "run", **changes, best=best)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["loss/label"] for row in rows if row["split"] == "validation"}
+    expected = max(losses, key=losses.get)
+    assert expected < 12
+    assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == sorted({expected, 12})
+
+
+def test_early_stopping_ends_the_run_for_good(tmp_path):
+    early = {"metric": "loss/label", "patience": 2, "min_delta": 100.0}
+    for _ in range(2):
+        _train(tmp_path / "run", steps=40, eval_every=3, early_stopping=early)
+        rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert (rows[-1]["step"], rows[-1]["split"]) == (9, "validation")
+        assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints")[-1] == 9
+        assert "Validation after 9 steps" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "words"),
+    [
+        ("loss/lable", "auto", "best.metric='loss/lable'.*did you mean 'loss/label'"),
+        ("label/accuracy", "up", "best.mode='up'.*auto, max, min"),
+    ],
+)
+def test_a_metric_that_is_not_there(tmp_path, metric, mode, words):
+    with pytest.raises(ConfigError, match=words):
+        _train(tmp_path / "run", best={"metric": metric, "mode": mode})
+    assert not (tmp_path / "run").exists()
+
+
+def test_variables_that_are_not_finite_are_not_saved(tmp_path):
+    """The step that spoils them comes right before a checkpoint and no evaluation."""
+    rate = {"name": "piecewise_constant_decay", "boundaries": [4], "values": [0.01, 1e300]}
+    with pytest.raises(RunError, match="step 6: .*became non-finite"):
+        _train(
+            tmp_path / "run",
+            shared_optimizer={"name": "sgd", "learning_rate": rate},
+            precision="float32",
+            checkpoint_every=3,
+            keep_checkpoints=1,
+            eval_every=12,
+        )
+    assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == [3]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Real processes.
+# ---------------------------------------------------------------------------------------------------------------------
+
+_STEPS = 600
+_CONFIG = """
+import ml_collections
+from tests import problems
+
+
+def get_config():
+    return ml_collections.ConfigDict(problems.tree(
+        precision="float32", steps={steps}, report_every=40, eval_every=100, checkpoint_every=11, steps_per_loop=5,
+    ))
+"""
+
+
+@pytest.fixture
+def start(tmp_path, root):
+    """Starts the trainer on a small problem in a process of its own."""
+    (tmp_path / "config.py").write_text(_CONFIG.format(steps=_STEPS))
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    running = []
+
+    def start(workdir: str, *flags: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir={workdir}", *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def _finish(process: subprocess.Popen) -> str:
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    return output
+
+
+def _wait_for_training(process: subprocess.Popen) -> None:
+    assert " steps on " in process.stdout.readline(), process.communicate()[1]
+
+
+@pytest.mark.parametrize(
+    "combine",
+    ["weighted", *(pytest.param(name, marks=pytest.mark.ci_only) for name in ("pcgrad", "independent"))],
+)
+def test_killed_at_five_random_moments(tmp_path, start, combine):
+    """SIGKILL between, in and after steps, reports, evaluations and saves: the same bits as never interrupted."""
+    _finish(start("whole", f"--combine={combine}"))
+    moments = random.Random(combine)
+    for _ in range(5):
+        process = start("killed", f"--combine={combine}")
+        _wait_for_training(process)
+        time.sleep(moments.uniform(0, 1.2))
+        process.kill()
+        process.wait()
+    _finish(start("killed", f"--combine={combine}"))
+    assert _results(tmp_path / "killed", _STEPS) == _results(tmp_path / "whole", _STEPS)
+    assert sorted(test_history.events(tmp_path / "killed")) == sorted(test_history.events(tmp_path / "whole"))
+    assert (tmp_path / "killed" / "log.txt").read_text().count(" steps on ") >= 6
+
+
+def test_signals_save_and_the_lock_holds(tmp_path, start, root):
+    """SIGTERM, SIGUSR1 and SIGINT save and end with their codes; meanwhile the workdir is taken."""
+    for number, code in ((signal.SIGTERM, 42), (signal.SIGUSR1, 42), (signal.SIGINT, 130)):
+        process = start("run", "--config.steps=100000")
+        _wait_for_training(process)
+        if number == signal.SIGTERM:
+            other = start("run", "--config.steps=100000")
+            _, errors = other.communicate(timeout=60)
+            assert other.returncode == 2
+            assert f"--workdir='run': another run is using it (process {process.pid} on " in errors
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (code, "")
+        assert f"stopped by {number.name}" in output
+        step = checkpoint.saved_steps(tmp_path / "run" / "checkpoints")[-1]
+        assert f"step {step} is saved" in output
+    process = start("run", "--config.steps=100000")
+    assert f"from step {step} of" in process.stdout.readline()
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path, start):
+    """Even within an in-graph loop that would take minutes, in which Python's own handlers cannot run."""
+    long = [f"--config.{key}=10000000" for key in ("steps", "steps_per_loop", "report_every", "eval_every")]
+    process = start("run", *long, "--config.checkpoint_every=10000000")
+    _wait_for_training(process)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=5)
+    assert process.returncode == 130
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[pathlib.Path]:
+    """A script that runs its arguments on a disk of their own (`$DISK`), and where the disk's files are afterwards."""
+    probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("needs Linux namespaces (unshare --map-root-user --mount) for a file system of its own")
+    return tmp_path
+
+
+def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
+    """Runs a script with a file system of its own mounted at `disk`; returns its lines."""
+    (path / "disk").mkdir()
+    (path / "config.py").write_text(_CONFIG.format(steps=_STEPS))
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    train = f"{sys.executable} -m trainer.main --config=config.py --workdir=disk/run --config.keep_checkpoints=99"
+    script = f'set -u; train="{train}"\n{script}'
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script]
+    result = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in result.stderr
+    return result.stdout.splitlines() + result.stderr.splitlines()
+
+
+def test_a_disk_that_fills_during_a_save(small_disk, start, root):
+    """One line and exit code 1; with room again the run goes on from its last checkpoint to the same end."""
+    _finish(start("whole"))
+    lines = _on_disk(
+        small_disk,
+        root,
+        """
+        mount -t tmpfs -o size=400k tmpfs disk
+        $train >/dev/null; echo code $?
+        mount -o remount,size=100m disk
+        $train >/dev/null; echo code $?
+        cp -r disk/run after
+        """,
+    )
+    assert lines[:2] == ["code 1", "code 0"]
+    (error,) = lines[2:]
+    assert error.startswith("error: ")
+    assert "No space left on device" in error
+    assert _results(small_disk / "after", _STEPS) == _results(small_disk / "whole", _STEPS)
+
+
+def test_a_disk_that_becomes_read_only(small_disk, root):
+    """One line and exit code 1 while the run goes, 2 when it cannot even start; nothing good is lost."""
+    lines = _on_disk(
+        small_disk,
+        root,
+        """
+        mount -t tmpfs tmpfs disk
+        $train >/dev/null & sleep 0.2
+        until [ -d disk/run/checkpoints/step_00000011 ]; do sleep 0.1; done
+        mount --bind disk disk; mount -o remount,ro,bind disk 2>/dev/null
+        umount disk; mount -o remount,ro disk 2>/dev/null || true
+        wait $!; echo code $?
+        $train >/dev/null; echo code $?
+        mount -o remount,rw disk
+        $train >/dev/null; echo code $?
+        """,
+    )
+    assert lines[:3] == ["code 1", "code 2", "code 0"]
