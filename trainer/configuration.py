@@ -88,11 +88,12 @@ _LAYERS = schema.sequence(schema.call("layer"))
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """One named loss: the head and the target it compares, how, and the optimizer that is its own."""
+    """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer."""
 
     head: str = setting(schema.string)
     target: str = setting(schema.string)
     loss: dict[str, Any] = setting(schema.call("name"))
+    slice: tuple[int, int] | None = setting(schema.optional(schema.interval), None)
     weight: float = setting(schema.number(), 1.0)
     normalizer: str = setting(schema.choice("normalizer", ("weights", "examples")), "weights")
     metrics: list[dict[str, Any]] = setting(schema.sequence(schema.call("name")), [])

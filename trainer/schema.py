@@ -47,6 +47,14 @@ def number(*, positive: bool = False) -> Check:
     return check
 
 
+def interval(value: Any, field: str) -> tuple[int, int]:
+    """`[start, stop]`: two whole numbers, 0 <= start < stop, as a slice has them."""
+    whole = isinstance(value, list | tuple) and all(isinstance(end, int) and not isinstance(end, bool) for end in value)
+    if not whole or len(value) != 2 or not 0 <= value[0] < value[1]:
+        raise ConfigError(field, value, "must be [start, stop], two whole numbers with 0 <= start < stop")
+    return value[0], value[1]
+
+
 def optional(check: Check) -> Check:
     """None, or what `check` accepts."""
     return lambda value, field: None if value is None else check(value, field)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from input_pipelines import examples, tables
+from input_pipelines import examples
 from trainer.configuration import DatasetConfig
 from trainer.errors import ConfigError
 
