@@ -74,6 +74,7 @@ def load(data_dir: str | None = None, targets: Sequence[str] = ("digit", "image"
       ink: mean of the pixels, one number.
       pixels: the image as a vector of 64.
       pair: class, 0 to 4: 0 or 1, 2 or 3, and so on.
+      odd: class, 0 or 1.
       is_eight: a vector of one number, 1 for an eight (a tenth of the digits) and 0 otherwise.
       moments: covariance matrix, 2 x 2, of the ink's row and column, in squared pixels.
 
@@ -129,6 +130,7 @@ _TARGETS: Mapping[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
     "ink": lambda digits: digits["ink"],
     "pixels": lambda digits: digits["image"].reshape(len(digits["image"]), -1),
     "pair": lambda digits: digits["digit"] // 2,
+    "odd": lambda digits: digits["digit"] % 2,
     "is_eight": lambda digits: (digits["digit"] == 8).astype(np.float32)[:, np.newaxis],
     "moments": _moments,
 }

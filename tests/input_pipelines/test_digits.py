@@ -61,12 +61,12 @@ def test_a_folder_that_cannot_hold_data_is_named(tmp_path):
 
 
 def test_further_targets(tmp_path):
-    wanted = ["digit", "pixels", "pair", "is_eight", "moments"]
+    wanted = ["digit", "pixels", "pair", "odd", "is_eight", "moments"]
     for split in digits.load(data_dir=str(tmp_path), targets=wanted).values():
         targets, images = split.targets, split.inputs[..., 0].astype("float64")
         assert list(targets) == wanted
         np.testing.assert_array_equal(targets["pixels"].reshape(-1, 8, 8), images)
-        np.testing.assert_array_equal(targets["pair"], targets["digit"] // 2)
+        np.testing.assert_array_equal(2 * targets["pair"] + targets["odd"], targets["digit"])
         np.testing.assert_array_equal(targets["is_eight"], (targets["digit"] == 8)[:, np.newaxis])
         assert 0.05 < targets["is_eight"].mean() < 0.15
         rows, columns = (axis.ravel() for axis in np.indices((8, 8)))
