@@ -1,8 +1,9 @@
 """A loss of one's own, by import path, for an imbalanced class.
 
-"How can TensorFlow models be trained with multiple outputs?", example 3. `imbalanced_classes` with the loss as a function in this
-file. It uses TensorFlow's operations throughout, not NumPy's, and returns one value per example, not their mean. The
-result is that of `imbalanced_classes`.
+"How can TensorFlow models be trained with multiple outputs?", example 3.
+
+`imbalanced_classes` with the loss as a function in this file. It uses TensorFlow's operations throughout, not
+NumPy's, and returns one value per example, not their mean. The results are those of `imbalanced_classes`.
 
 bash launch/local.sh --config=configs/imbalanced_classes_own_loss.py
 """

@@ -1,7 +1,10 @@
 """A scalar and a vector output, optimised independently: absolute error by Adam, squared by RMSprop.
 
-"How can multiple loss functions be optimized independently in Keras?", example 2. From three exercises of 20 middle-aged men,
-their waist (one number) and their waist and pulse (two). MEASURED
+"How can multiple loss functions be optimized independently in Keras?", example 2.
+
+From the weight, pulse and jumps of 20 middle-aged men, their waist (one number) and their chin-ups and sit-ups (two).
+With four men held out this shows shapes, not skill: an absolute error of 0.306 and a squared one of 0.421 (guessing
+the mean: 0.290 and 0.642).
 
 bash launch/local.sh --config=configs/scalar_and_vector.py
 """

@@ -1,8 +1,10 @@
 """Two losses optimised independently: Adam applies one's gradients, SGD the other's.
 
-"How can multiple loss functions be optimized independently in Keras?", example 1. Each optimizer updates every variable that its
-loss reaches, the trunk by both, one after the other. From 12 measurements of a wine, its cultivar and its alcohol.
-MEASURED
+"How can multiple loss functions be optimized independently in Keras?", example 1.
+
+Each optimizer updates every variable that its loss reaches, the trunk by both, one after the other. From 12
+measurements of a wine, its cultivar and its alcohol: held out, an accuracy of 97.2 % (the most frequent class: 41.7
+%) and an R² of 0.533 (linear regression: 0.505; guessing the mean: 0).
 
 bash launch/local.sh --config=configs/separate_optimizers.py
 """
@@ -16,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": "100 epochs",
             "batch_size": 16,
+            "steps_per_loop": 100,
             "eval_every": "20 epochs",
             "dataset": {
                 "name": "wine",

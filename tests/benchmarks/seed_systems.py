@@ -17,16 +17,32 @@ from absl import app, flags
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent.parent / "configs"
 # Question → the configurations that answer its examples, in order.
 SYSTEMS = {
-    "Outputs by linear heads": ("linear_heads", "weighted_linear_heads", "validation_per_output"),
-    "Models with several outputs": (
+    "How can I optimize multiple outputs with varying linear transformations using TF Adam?": (
+        "linear_heads",
+        "weighted_linear_heads",
+        "validation_per_output",
+    ),
+    "How can TensorFlow models be trained with multiple outputs?": (
         "regression_and_classification",
         "partially_shared",
         "imbalanced_classes",
         "imbalanced_classes_own_loss",
     ),
-    "Losses optimised independently": ("separate_optimizers", "scalar_and_vector", "weighted_separate_optimizers"),
-    "Losses of named outputs": ("named_outputs", "two_regressions", "output_shapes"),
-    "Gradients combined before they are applied": ("weighted_slices", "averaged_gradients", "normalized_gradients"),
+    "How can multiple loss functions be optimized independently in Keras?": (
+        "separate_optimizers",
+        "scalar_and_vector",
+        "weighted_separate_optimizers",
+    ),
+    "Can a Keras multi-output model use gradient combinations for multiple loss functions?": (
+        "named_outputs",
+        "two_regressions",
+        "output_shapes",
+    ),
+    "How can TensorFlow's apply_gradients() function be used with multiple loss functions?": (
+        "weighted_slices",
+        "averaged_gradients",
+        "normalized_gradients",
+    ),
 }
 
 _CONFIG = flags.DEFINE_list("config", None, "Names of configurations to run; default all.")
@@ -51,15 +67,15 @@ def summary(name: str) -> str:
 def main(argv: list[str]) -> None:
     """Prints the table in Markdown, a row as soon as it is known."""
     del argv
-    print("| question | `--config=configs/` | what it shows | held-out result | seconds |")
-    print("| --- | --- | --- | --- | ---: |")
+    print("| `<name>` | what it shows | held-out result | seconds |\n| --- | --- | --- | ---: |")
     for question, names in SYSTEMS.items():
-        for name in names:
-            if _CONFIG.value and name not in _CONFIG.value:
-                continue
+        chosen = [name for name in names if _CONFIG.value is None or name in _CONFIG.value]
+        if chosen:
+            print(f"| **{question}** | | | |")
+        for name in chosen:
             metrics, seconds = run(name)
             result = ", ".join(f"{key.replace('/', ' ')} {value:.3f}" for key, value in metrics.items())
-            print(f"| {question} | `{name}.py` | {summary(name)} | {result} | {seconds:.0f} |", flush=True)
+            print(f"| `{name}` | {summary(name)} | {result} | {seconds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Losses by name, their sums, their weights and their shapes."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -296,3 +299,15 @@ def test_every_crossentropy_is_looked_at(loss, warned):
     named = losses.build("l", _config(loss))
     assert len(losses.logits_taken_for_probabilities([named], outputs)) == warned
     assert not losses.logits_taken_for_probabilities([named], {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])})
+
+
+def test_the_command_line_shows_the_warning(tmp_path, root):
+    """One line on stderr, and the run goes on."""
+    flags = ["--config.losses.classification.loss=sparse_categorical_crossentropy", "--config.steps=1"]
+    command = [sys.executable, "-m", "trainer.main", "--config=configs/weighted_slices.py", *flags]
+    result = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert "losses.classification: head 'combined' from 64 to 74 gives values from -" in line
