@@ -1,4 +1,4 @@
-"""Joint weighted training is Keras' `compile` and `fit`; independent training is a loop with a tape per loss."""
+"""What people write by hand, to 1e-9: `weighted` is Keras' `compile` and `fit`, the others are loops with tapes."""
 
 import keras
 import numpy as np
@@ -71,24 +71,58 @@ def test_weighted_is_compile_and_fit(optimizer):
         assert np.mean(losses[:, k]) == pytest.approx(history[f"{loss.name}_loss"][0], rel=1e-6)
 
 
-def test_independent_is_a_loop_with_a_tape_and_an_optimizer_for_each_loss():
-    """Every gradient at the same point, applied to all variables that a loss reaches, in the losses' order."""
-    specs = {"label": OPTIMIZERS["adam"], "number": OPTIMIZERS["momentum"], "vector": OPTIMIZERS["rmsprop"]}
-    built = _build(specs, OPTIMIZERS["adam"], combine__name="independent")
+def _loop(built: Experiment, apply) -> keras.Model:
+    """Trains a copy as one would by hand: per batch a tape for each loss, then `apply(gradients by loss, variables)`."""
     other = keras.models.clone_model(built.model)
     other.set_weights(built.model.get_weights())
     variables = other.trainable_variables
-    optimizers = {name: _keras_optimizer(spec) for name, spec in specs.items()}
     functions = {name: make() for name, make in KERAS_LOSSES.items()}
     for batch in _batches(built):
         gradients = {}
         for loss in built.losses:
             with tf.GradientTape() as tape:
                 outputs = other(batch["inputs"], training=True)
-                value = loss.weight * functions[loss.name](batch["targets"][loss.target], outputs[loss.head])
+                value = functions[loss.name](batch["targets"][loss.target], outputs[loss.head])
             gradients[loss.name] = tape.gradient(value, [variable.value for variable in variables])
+        apply(gradients, variables)
+    return other
+
+
+def test_independent_is_a_loop_with_a_tape_and_an_optimizer_for_each_loss():
+    """Every gradient at the same point, applied to all variables that a loss reaches, in the losses' order."""
+    specs = {"label": OPTIMIZERS["adam"], "number": OPTIMIZERS["momentum"], "vector": OPTIMIZERS["rmsprop"]}
+    built = _build(specs, OPTIMIZERS["adam"], combine__name="independent")
+    optimizers = {name: _keras_optimizer(spec) for name, spec in specs.items()}
+    weights = {loss.name: loss.weight for loss in built.losses}
+
+    def apply(gradients, variables):
         for name, own in gradients.items():
-            reached = [(gradient, v) for gradient, v in zip(own, variables, strict=True) if gradient is not None]
-            optimizers[name].apply_gradients(reached)
+            reached = zip(own, variables, strict=True)
+            optimizers[name].apply_gradients([(weights[name] * g, v) for g, v in reached if g is not None])
+
+    other = _loop(built, apply)
+    problems.train(built, STEPS)
+    _assert_same_variables(built, other)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize(
+    ("combine", "treat"),
+    [
+        ({"name": "mean"}, tf.identity),
+        ({"name": "normalized", "normalized": {"per_variable": True}}, tf.nn.l2_normalize),
+    ],
+)
+def test_separate_gradients_are_averaged_where_they_exist(combine, treat, optimizer):
+    """As they are, or each brought to unit length for each variable; one optimizer applies the average."""
+    spec = OPTIMIZERS[optimizer]
+    built = _build(dict.fromkeys(KERAS_LOSSES, spec), spec, combine=combine)
+    one = _keras_optimizer(spec)
+
+    def apply(gradients, variables):
+        existing = [[treat(g) for g in own if g is not None] for own in zip(*gradients.values(), strict=True)]
+        one.apply_gradients([(sum(own) / len(own), v) for own, v in zip(existing, variables, strict=True)])
+
+    other = _loop(built, apply)
     problems.train(built, STEPS)
     _assert_same_variables(built, other)
