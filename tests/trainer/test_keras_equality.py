@@ -72,7 +72,7 @@ def test_weighted_is_compile_and_fit(optimizer):
 
 
 def _loop(built: Experiment, apply) -> keras.Model:
-    """Trains a copy as one would by hand: per batch a tape for each loss, then `apply(gradients by loss, variables)`."""
+    """Trains a copy by hand: for every batch a tape for each loss, then `apply(gradients by loss, variables)`."""
     other = keras.models.clone_model(built.model)
     other.set_weights(built.model.get_weights())
     variables = other.trainable_variables
