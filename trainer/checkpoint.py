@@ -1,97 +1,202 @@
-"""Checkpoints: the variables of the model and of every optimizer, by name, in TensorFlow's own format."""
+"""Checkpoints: a run's variables by name, in TensorFlow's own format, with checksums, written whole or not at all.
 
+A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them
+and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums is damaged; it is never
+read and never deleted.
+"""
+
+import hashlib
+import json
+import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from trainer.errors import ConfigError, first_line
+from trainer.errors import ConfigError, RunError, first_line
 from trainer.optimizers import Update
 
+_FIELD = "--workdir"
 _PREFIX = "variables"
+_CHECKSUMS = "checksums.json"
+
+# A part of a run ("model", "optimizers/shared") → a name within it → the variable.
+State = Mapping[str, Mapping[str, tf.Variable]]
 
 
-def save(directory: pathlib.Path, step: int, model: keras.Model, updates: Iterable[Update]) -> pathlib.Path:
-    """Writes `directory/step_<step>`; it appears only when it is whole.
+def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[str, tf.Variable]]:
+    """The variables of a model and of its optimizers, for `save` and `restore`.
 
-    Args:
-      directory: the run's checkpoints.
-      step: number of steps taken.
-      model: the model. States of random layers are left out: every step sets them anew.
-      updates: the optimizers.
-
-    Returns:
-      The checkpoint's folder.
+    States of random layers are left out: every step sets them anew.
     """
-    final = directory / f"step_{step:08d}"
-    partial = directory / f".incomplete_{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    optimizers = {update.name: _slots_by_name(update.optimizer) for update in updates}
-    tf.train.Checkpoint(model=_by_name(model.variables), optimizers=optimizers).write(str(partial / _PREFIX))
-    partial.rename(final)
-    return final
+    optimizers = {f"optimizers/{update.name}": _slots_by_name(update.optimizer) for update in updates}
+    return {"model": model_state(model), **optimizers}
 
 
-def latest(directory: pathlib.Path) -> pathlib.Path:
-    """The folder of the newest checkpoint; raises ConfigError where there is none."""
-    found = sorted(directory.glob("step_*"))
-    if not found:
-        raise ConfigError("--workdir", str(directory.parent), "holds no checkpoint; the run has not finished")
-    return found[-1]
-
-
-def restore_model(checkpoint: pathlib.Path, model: keras.Model) -> int:
-    """Reads the model's variables; returns the step they were saved at.
+def model_state(model: keras.Model) -> dict[str, tf.Variable]:
+    """A model's variables by path, so that a checkpoint does not depend on their order.
 
     Raises:
-      ConfigError: the checkpoint is damaged, or of another model.
+      ConfigError: two variables have the same path, so that a checkpoint could not tell them apart.
     """
-    prefix = str(checkpoint / _PREFIX)
-    named = _by_name(model.variables)
-    try:
-        _check_fits(named, tf.train.load_checkpoint(prefix), checkpoint)
-        status = tf.train.Checkpoint(model=named).read(prefix)
-        status.expect_partial()  # the optimizers stay unread
-        status.assert_existing_objects_matched()
-    except ConfigError:
-        raise
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise ConfigError("--workdir", str(checkpoint), f"holds no readable checkpoint: {first_line(error)}") from error
-    return int(checkpoint.name.removeprefix("step_"))
-
-
-def _check_fits(named: Mapping[str, tf.Variable], saved: Any, checkpoint: pathlib.Path) -> None:
-    """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
-    shapes, dtypes = saved.get_variable_to_shape_map(), saved.get_variable_to_dtype_map()
-    for name, variable in named.items():
-        # How TensorFlow writes a name with these characters.
-        key = f"model/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-        here = f"{variable.dtype.name}{variable.shape.as_list()}"
-        there = f"{dtypes[key].name}{shapes[key]}" if key in shapes else "missing"
-        if here != there:
-            reason = f"does not hold this model's variables: {name} is {here} in the model, {there} in the checkpoint"
-            raise ConfigError("--workdir", str(checkpoint), reason)
-
-
-def check_names(model: keras.Model) -> None:
-    """Raises ConfigError where two variables of the model have the same path: a checkpoint could not tell them."""
-    _by_name(model.variables)
-
-
-def _by_name(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:
-    """A model's variables by path, so that a checkpoint does not depend on their order."""
     named: dict[str, tf.Variable] = {}
-    for variable in variables:
+    for variable in model.variables:
         if variable.path.endswith("seed_generator_state"):
             continue
         if variable.path in named:
             raise ConfigError("model", variable.path, "is the path of two variables; name their layers apart")
         named[variable.path] = variable.value
     return named
+
+
+def save(directory: pathlib.Path, step: int, state: State) -> pathlib.Path:
+    """Writes `directory/step_<step>`; it appears only when it is whole and on the disk.
+
+    Raises:
+      RunError: it cannot be written; what was there before is as it was.
+    """
+    final = directory / f"step_{step:08d}"
+    partial = directory / f".incomplete_{final.name}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _as_checkpoint(state).write(str(partial / _PREFIX))
+        sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+        (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        if reason := damage(partial):
+            raise OSError(reason)
+        partial.rename(final)
+        _sync(directory)
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = saved_steps(directory)
+        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
+    return final
+
+
+def saved_steps(directory: pathlib.Path) -> list[int]:
+    """The steps of which there are checkpoints, ascending."""
+    return sorted(int(path.name.removeprefix("step_")) for path in directory.glob("step_*"))
+
+
+def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib.Path | None:
+    """The newest checkpoint that is not damaged; None where there are no checkpoints.
+
+    Args:
+      directory: the run's checkpoints.
+      warn: gets a line for each damaged one that is newer.
+
+    Raises:
+      ConfigError: there are checkpoints, and all are damaged.
+    """
+    steps = saved_steps(directory)
+    reasons = []
+    for step in reversed(steps):
+        folder = directory / f"step_{step:08d}"
+        reason = damage(folder)
+        if reason is None:
+            return folder
+        warn(f"checkpoint {folder} is damaged ({reason}); the one before is used")
+        reasons.append(reason)
+    if not steps:
+        return None
+    raise ConfigError(
+        _FIELD, str(directory), f"all its {len(steps)} checkpoints are damaged (the newest: {reasons[0]})"
+    )
+
+
+def damage(folder: pathlib.Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where they agree with their checksums."""
+    try:
+        sums = json.loads((folder / _CHECKSUMS).read_text())
+        if f"{_PREFIX}.index" not in sums:
+            return f"{_CHECKSUMS} lacks {_PREFIX}.index"
+        for name, checksum in sums.items():
+            if _checksum(folder / name) != checksum:
+                return f"{name} does not have its checksum"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
+    return None
+
+
+def set_aside(directory: pathlib.Path, newer_than: int) -> None:
+    """Renames checkpoints of later steps, which are damaged, so that the run can save those steps again."""
+    for step in saved_steps(directory):
+        if step > newer_than:
+            folder = directory / f"step_{step:08d}"
+            folder.rename(next(path for path in _damaged_names(folder) if not path.exists()))
+
+
+def remove_incomplete(directory: pathlib.Path) -> None:
+    """Removes what a save that was interrupted has left."""
+    for path in directory.glob(".incomplete_*"):
+        shutil.rmtree(path)
+
+
+def prune(directory: pathlib.Path, keep: int, also: int | None) -> None:
+    """Removes all checkpoints but the last `keep` and that of step `also`."""
+    for step in saved_steps(directory)[:-keep]:
+        if step != also:
+            shutil.rmtree(directory / f"step_{step:08d}")
+
+
+def restore(folder: pathlib.Path, state: State) -> None:
+    """Reads variables from a checkpoint, on every replica.
+
+    Args:
+      folder: a checkpoint that is not damaged.
+      state: the variables to read; the checkpoint may hold more.
+
+    Raises:
+      ConfigError: the checkpoint lacks a variable, or holds it in another shape or type.
+    """
+    prefix = str(folder / _PREFIX)
+    try:
+        _check_fits(state, tf.train.load_checkpoint(prefix), folder)
+        status = _as_checkpoint(state).read(prefix)
+        status.expect_partial()
+        status.assert_existing_objects_matched()
+    except ConfigError:
+        raise
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
+
+
+def step_of(folder: pathlib.Path) -> int:
+    """The step a checkpoint is of."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def _as_checkpoint(state: State) -> tf.train.Checkpoint:
+    nested: dict[str, Any] = {}
+    for part, variables in state.items():
+        *parents, last = part.split("/")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = dict(variables)
+    return tf.train.Checkpoint(**nested)
+
+
+def _check_fits(state: State, saved: Any, folder: pathlib.Path) -> None:
+    """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
+    shapes, dtypes = saved.get_variable_to_shape_map(), saved.get_variable_to_dtype_map()
+    for part, variables in state.items():
+        for name, variable in variables.items():
+            # How TensorFlow writes a name with these characters.
+            key = f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+            here = f"{variable.dtype.name}{variable.shape.as_list()}"
+            there = f"{dtypes[key].name}{shapes[key]}" if key in shapes else "missing"
+            if here != there:
+                reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
+                raise ConfigError(_FIELD, str(folder), reason)
 
 
 def _slots_by_name(optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
@@ -103,3 +208,31 @@ def _slots_by_name(optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Variab
         unique = next(key for key in (name, *(f"{name}_{i}" for i in range(2, 2 + len(named)))) if key not in named)
         named[unique] = variable.value
     return named
+
+
+def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    yield folder.with_name(f"damaged_{folder.name}")
+    count = 2
+    while True:
+        yield folder.with_name(f"damaged_{folder.name}_{count}")
+        count += 1
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Makes sure that a file or folder is on the disk before anything relies on it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{pathlib.Path(error.filename).name} is missing"
+    return getattr(error, "strerror", None) or first_line(error)

@@ -15,7 +15,7 @@ from typing import Any
 import ml_collections
 
 from input_pipelines.registry import DATASETS
-from trainer import durations, imports, schema
+from trainer import durations, files, imports, schema
 from trainer.combine.registry import METHODS
 from trainer.errors import ConfigError, first_line, unknown
 from trainer.schema import setting
@@ -54,13 +54,14 @@ def resolve(tree: Mapping[str, Any]) -> "Config":
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
     config = schema.record(Config)(_plain(tree), "")
     _check_optimizers(config)
+    _check_losses(config)
     _check_names(config)
     return _check_combination(config)
 
 
 def save(config: "Config", path: pathlib.Path) -> None:
     """Writes a resolved configuration as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    files.write_whole(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> "Config":
@@ -81,20 +82,27 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
 # ---------------------------------------------------------------------------------------------------------------------
 
 # Names that mean something else beside losses' names in reports and checkpoints.
-_RESERVED = ("loss", "grad_norm", "cosine", "step", "split", "shared")
+_RESERVED = ("loss", "grad_norm", "cosine", "learning_rate", "step", "split", "shared")
 _OPTIMIZER = schema.call("name")
 _LAYERS = schema.sequence(schema.call("layer"))
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer."""
+    """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer.
+
+    It takes part in every `every`-th step from step `offset` (counted from 0) on; its weight may be a schedule over
+    steps; `variables` are patterns of the only variables it updates (`trunk_*`).
+    """
 
     head: str = setting(schema.string)
     target: str = setting(schema.string)
     loss: dict[str, Any] = setting(schema.call("name"))
     slice: tuple[int, int] | None = setting(schema.optional(schema.interval), None)
-    weight: float = setting(schema.number(), 1.0)
+    weight: float | dict[str, Any] = setting(schema.either(schema.number(), schema.call("name")), 1.0)
+    every: int = setting(schema.integer(1), 1)
+    offset: int = setting(schema.integer(0), 0)
+    variables: list[str] | None = setting(schema.optional(schema.sequence(schema.string)), None)
     normalizer: str = setting(schema.choice("normalizer", ("weights", "examples")), "weights")
     metrics: list[dict[str, Any]] = setting(schema.sequence(schema.call("name")), [])
     optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
@@ -140,8 +148,31 @@ CombineConfig.__doc__ = "The combination, how it is applied, and every method's 
 
 
 @dataclasses.dataclass(frozen=True)
+class MonitorConfig:
+    """A validation metric to watch: `loss/<loss>` or `<loss>/<metric>`, and whether less or more of it is better.
+
+    With `mode` "auto" a loss is to be small, and a metric is as Keras has it.
+    """
+
+    metric: str = setting(schema.string)
+    mode: str = setting(schema.choice("mode", ("auto", "min", "max")), "auto")
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStoppingConfig(MonitorConfig):
+    """End the run when `patience` evaluations in a row have not brought an improvement of more than `min_delta`."""
+
+    patience: int = setting(schema.integer(1))
+    min_delta: float = setting(schema.number(), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole experiment. Durations (`steps`, `report_every`, `eval_every`) are in steps, epochs or examples."""
+    """A whole experiment. Durations (`steps` and what ends in `_every`) are in steps, epochs or examples.
+
+    Checkpoints are written every `checkpoint_every` (None: at every evaluation); the last `keep_checkpoints` stay, and
+    the one that is `best`. `ema` is the momentum of a moving average of the weights, on which the run evaluates.
+    """
 
     losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED))
     dataset: DatasetConfig = setting(schema.record(DatasetConfig))
@@ -156,6 +187,66 @@ class Config:
     steps_per_loop: int = setting(schema.integer(1), 20)
     report_every: int | str = setting(durations.check, 100)
     eval_every: int | str = setting(durations.check, "1 epoch")
+    checkpoint_every: int | str | None = setting(schema.optional(durations.check), None)
+    keep_checkpoints: int = setting(schema.integer(1), 3)
+    best: MonitorConfig | None = setting(schema.optional(schema.record(MonitorConfig)), None)
+    early_stopping: EarlyStoppingConfig | None = setting(schema.optional(schema.record(EarlyStoppingConfig)), None)
+    ema: float | None = setting(schema.optional(schema.fraction), None)
+
+
+# What may change when a run is resumed: it decides when things happen and what is kept, not what is computed.
+_FREE = (
+    "steps_per_loop",
+    "report_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "best",
+    "early_stopping",
+    "dataset.data_dir",
+)
+
+
+def differences(saved: Config, now: Config) -> list[str]:
+    """What keeps a run from being resumed with another configuration.
+
+    Args:
+      saved: the run's own configuration.
+      now: the configuration to resume it with.
+
+    Returns:
+      A description of every field that differs and must not. Cadences may, and `steps` may unless a schedule depends
+      on their number.
+    """
+    before, after = _leaves(dataclasses.asdict(saved)), _leaves(dataclasses.asdict(now))
+    free = _FREE if _schedules_over_the_run(now) else (*_FREE, "steps")
+    found = []
+    if list(saved.losses) != list(now.losses) and set(saved.losses) == set(now.losses):
+        found.append(f"losses are in the order {', '.join(saved.losses)} there and {', '.join(now.losses)} here")
+    for field in dict.fromkeys((*before, *after)):
+        there, here = before.get(field), after.get(field)
+        if there != here and not any(field == name or field.startswith(f"{name}.") for name in free):
+            reason = " (a schedule depends on it)" if field == "steps" else ""
+            found.append(f"{field} is {there!r} there and {here!r} here{reason}")
+    return found
+
+
+def _leaves(tree: Mapping[str, Any], field: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        at = schema.join(field, key)
+        leaves |= _leaves(value, at) if isinstance(value, dict) and value else {at: value}
+    return leaves
+
+
+def _schedules_over_the_run(config: Config) -> bool:
+    """Whether a schedule's length is that of the run: a cosine without `decay_steps`."""
+    specs = [loss.optimizer.get("learning_rate") for loss in config.losses.values()]
+    specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
+    names = [
+        spec["name"].replace("_", "").lower() for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec
+    ]
+    return "cosinedecay" in names
 
 
 def _check_names(config: Config) -> None:
@@ -193,12 +284,26 @@ def _check_optimizers(config: Config) -> None:
     for field, optimizer in {**optimizers, "shared_optimizer": config.shared_optimizer}.items():
         rate = optimizer.get("learning_rate")
         if isinstance(rate, dict):
-            schema.call("name")(rate, f"{field}.learning_rate")
-            for key in _RATES:
-                if rate.get(key) is not None:
-                    schema.number()(rate[key], f"{field}.learning_rate.{key}")
+            _check_schedule(rate, f"{field}.learning_rate")
         elif rate is not None:
             optimizer["learning_rate"] = schema.number()(rate, f"{field}.learning_rate")
+
+
+def _check_losses(config: Config) -> None:
+    for name, loss in config.losses.items():
+        if loss.offset >= loss.every:
+            raise ConfigError(
+                f"losses.{name}.offset", loss.offset, f"must be below losses.{name}.every, which is {loss.every}"
+            )
+        if isinstance(loss.weight, dict):
+            _check_schedule(loss.weight, f"losses.{name}.weight")
+
+
+def _check_schedule(schedule: dict[str, Any], field: str) -> None:
+    schema.call("name")(schedule, field)
+    for key in _RATES:
+        if schedule.get(key) is not None:
+            schema.number()(schedule[key], f"{field}.{key}")
 
 
 def _check_combination(config: Config) -> Config:

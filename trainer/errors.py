@@ -32,6 +32,18 @@ class RunError(RuntimeError):
     """A run cannot go on; the command line prints it as one line and exits with code 1. The workdir is kept."""
 
 
+class StoppedError(RunError):
+    """A signal asked the process to stop; the run is saved.
+
+    Attributes:
+      code: the process's exit code.
+    """
+
+    def __init__(self, code: int):
+        self.code = code
+        super().__init__("stopped by a signal")
+
+
 class NonFiniteError(RunError):
     """A loss or a gradient became NaN or infinite.
 

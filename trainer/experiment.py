@@ -12,9 +12,10 @@ from absl import logging
 from input_pipelines import examples as examples_lib
 from input_pipelines import in_memory
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
-from trainer import checkpoint, durations, imports, jacobian, losses, metrics, optimizers
+from trainer import checkpoint, durations, imports, jacobian, losses, metrics, optimizers, schedules
+from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
-from trainer.configuration import Config, check_heads
+from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads
 from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
@@ -37,8 +38,9 @@ class Experiment:
       step: the training step.
       evaluator: evaluates the validation split.
       steps: length of the run.
-      report_every: steps between reports.
-      eval_every: steps between evaluations.
+      cadences: steps between reports, between evaluations and between checkpoints.
+      best: what tells which checkpoint is the best.
+      early_stopping: when to end before the last step.
     """
 
     config: Config
@@ -49,8 +51,9 @@ class Experiment:
     step: Step
     evaluator: Evaluator
     steps: int
-    report_every: int
-    eval_every: int
+    cadences: tuple[int, int, int]
+    best: MonitorConfig | None
+    early_stopping: EarlyStoppingConfig | None
 
     def batches(self, first_step: int) -> tf.distribute.DistributedDataset:
         """The training data from a step on."""
@@ -84,7 +87,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
         model = trunk_and_heads.build(config.model, spec["inputs"])
-        checkpoint.check_names(model)
+        checkpoint.model_state(model)  # names every variable apart
         outputs = _output_spec(model, spec["inputs"], config.model.name)
         check_heads(config.losses, outputs)
         losses.check_shapes(named, outputs, spec["targets"])
@@ -110,18 +113,21 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     combination = _combination(config)
     with strategy.scope():
         updates = optimizers.build_updates(config, reach, combination, examples=len(train))
+        average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
     step = Step(
         strategy=strategy,
         model=model,
         losses=named,
+        weights=_weights(config, examples=len(train)),
         reach=reach,
         combination=combination,
         updates=updates,
         per_loss=config.combine.apply == "per_loss",
-        maskable=tuple(loss.target in train.weights for loss in named),
+        can_rest=tuple(loss.target in train.weights or loss.every > 1 for loss in named),
         batch_size=config.batch_size,
         seed=config.seed,
         clip_norm=config.clip_norm,
+        average=average,
     )
     validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
     validation_steps = in_memory.evaluation_steps(
@@ -137,8 +143,12 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         step=step,
         evaluator=Evaluator(strategy, model, named, built_metrics, validation, validation_steps),
         steps=to_steps(config.steps),
-        report_every=to_steps(config.report_every),
-        eval_every=to_steps(config.eval_every),
+        cadences=tuple(
+            to_steps(every)
+            for every in (config.report_every, config.eval_every, config.checkpoint_every or config.eval_every)
+        ),
+        best=_resolve_mode(config.best, "best", built_metrics),
+        early_stopping=_resolve_mode(config.early_stopping, "early_stopping", built_metrics),
     )
 
 
@@ -147,9 +157,39 @@ def _combination(config: Config) -> combination_lib.Combination:
     return combination_lib.build(
         config.combine.name,
         {} if options is None else dataclasses.asdict(options),
-        [loss.weight for loss in config.losses.values()],
+        len(config.losses),
         use_weights=config.combine.use_weights,
     )
+
+
+def _weights(config: Config, *, examples: int) -> tuple[float | schedules.LearningRateSchedule, ...]:
+    to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=examples)
+    build_schedule = functools.partial(
+        schedules.build, batch_size=config.batch_size, examples=examples, total_steps=to_steps(config.steps)
+    )
+    return tuple(
+        build_schedule(loss.weight, f"losses.{name}.weight") if isinstance(loss.weight, dict) else loss.weight
+        for name, loss in config.losses.items()
+    )
+
+
+def _resolve_mode(
+    config: MonitorConfig | None, field: str, built_metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
+) -> MonitorConfig | None:
+    """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric."""
+    if config is None:
+        return None
+    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in built_metrics}
+    for loss, own in built_metrics.items():
+        # What Keras' own callbacks go by where their mode is "auto".
+        directions |= {f"{loss}/{name}": getattr(metric, "_direction", None) for name, metric in own.items()}
+    if config.metric not in directions:
+        raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
+    if config.mode != "auto":
+        return config
+    if directions[config.metric] is None:
+        raise ConfigError(f"{field}.mode", "auto", f"must be 'min' or 'max': {config.metric!r} does not say")
+    return dataclasses.replace(config, mode="max" if directions[config.metric] == "up" else "min")
 
 
 def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:

@@ -7,6 +7,7 @@ a loss does not reach.
 
 import contextlib
 import dataclasses
+import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,8 @@ def discover_reach(
 ) -> Reach:
     """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
 
+    A loss with patterns of its own (`losses.<name>.variables`) reaches only the variables that they match.
+
     The trace runs every loss function once on symbolic tensors, so it is also where a loss that cannot be used is
     named.
 
@@ -64,7 +67,8 @@ def discover_reach(
       strategy: the strategy whose scope built the model.
 
     Raises:
-      ConfigError: a loss that reaches no trainable variable, returns a scalar or fails; an `add_loss` in the model.
+      ConfigError: a loss that reaches no trainable variable, returns a scalar or fails; a pattern that matches none;
+        an `add_loss` in the model.
     """
     variables = tuple(model.trainable_variables)
     found: list[list[bool]] = []
@@ -89,6 +93,9 @@ def discover_reach(
                 ConfigError.ABSENT,
                 f"reaches no trainable variable through head {loss.head!r}; it cannot train anything",
             )
+    for loss, reaches in zip(losses, found, strict=True):
+        if loss.variables is not None:
+            _restrict(reaches, loss, [variable.path for variable in variables])
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
     return Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
@@ -137,6 +144,20 @@ def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
                 penalty = variable.regularizer(variable)
             gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
     return gradients
+
+
+def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> None:
+    """Leaves in `reaches` only the variables that the loss's patterns match."""
+    reached = [path for path, reaches_it in zip(paths, reaches, strict=True) if reaches_it]
+    for index, pattern in enumerate(loss.variables):
+        if not any(fnmatch.fnmatchcase(path, pattern) for path in reached):
+            raise ConfigError(
+                f"losses.{loss.name}.variables.{index}",
+                pattern,
+                f"matches none of the variables that the loss reaches: {', '.join(reached)}",
+            )
+    for v, path in enumerate(paths):
+        reaches[v] &= any(fnmatch.fnmatchcase(path, pattern) for pattern in loss.variables)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from trainer import imports
+from trainer import imports, schema
 from trainer.errors import ConfigError, first_line, unknown
 
 _ALIASES = {
@@ -20,6 +20,9 @@ _ALIASES = {
     "bce": "BinaryCrossentropy",
     "kld": "KLDivergence",
 }
+# Arguments that are numbers though Keras' defaults do not show it.
+_NUMBERS = ("initial_learning_rate", "decay_rate")
+_NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 
 
 def find(
@@ -95,6 +98,24 @@ def build(
     if not isinstance(result, base):
         raise ConfigError(field, name_of(target), f"gives a {type(result).__name__}, not a {base.__name__}")
     return result
+
+
+def make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
+    """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
+
+    Keras checks few of them and fails late, in the first step.
+    """
+    if not inspect.isclass(found) or not found.__module__.startswith("keras"):
+        return
+    defaults = {name: parameter.default for name, parameter in inspect.signature(found).parameters.items()}
+    for key, value in arguments.items():
+        default = defaults.get(key)
+        if key == "values" and isinstance(value, list):
+            arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
+        elif key in _NUMBERS_OR_NONE:
+            arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")
+        elif key in _NUMBERS or (isinstance(default, float) and default >= 0 and not hasattr(value, "get_config")):
+            arguments[key] = schema.number()(value, f"{field}.{key}")
 
 
 def split(spec: Mapping[str, Any], key: str = "name") -> tuple[str, dict[str, Any]]:

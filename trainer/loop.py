@@ -1,85 +1,222 @@
-"""The run: steps, reports, evaluations and the final checkpoint."""
+"""The run: steps, reports, evaluations and checkpoints; going on where an earlier process was interrupted."""
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
+from absl import logging
 from rich.console import Console
 
-from trainer import checkpoint, configuration, experiment, imports, plots, reports, terminal
+from trainer import (
+    checkpoint,
+    configuration,
+    experiment,
+    imports,
+    monitor,
+    optimizers,
+    plots,
+    profiling,
+    replica_state,
+    reports,
+    stopping,
+    terminal,
+)
+from trainer import history as history_lib
 from trainer import workdir as workdir_lib
 from trainer.configuration import Config
-from trainer.errors import ConfigError, NonFiniteError, RunError, reason_of
+from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, first_line, reason_of
+from trainer.experiment import Experiment
+from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
 from trainer.step import Totals
 
+_SINCE_REPORT, _AVERAGE = "since_report", "average"  # parts of a checkpoint beside the model and the optimizers
+
 
 def train(
-    config: Config, workdir: str | None, strategy: tf.distribute.Strategy, console: Console | None = None
+    config: Config,
+    workdir: str | None,
+    strategy: tf.distribute.Strategy,
+    console: Console | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> list[Report]:
-    """Trains from the first step to the last.
+    """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
     Args:
       config: the resolved configuration.
-      workdir: directory of the new run; None for a dated one under `runs/`. Made only once everything is known to fit.
+      workdir: directory of the run; None for a new dated one under `runs/`. A new one is made only once everything is
+        known to fit.
       strategy: where to run.
       console: where to show progress; default standard output.
+      profile: first and last step to profile, counted from 1; None profiles nothing.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`; the last one is the final evaluation.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
-      RunError: a loss or gradient became non-finite, or a step failed; the workdir is kept.
+      RunError: a loss or gradient became non-finite, a step failed, or something cannot be written; the workdir is
+        kept.
+      StoppedError: a signal asked the process to stop; everything is saved.
     """
-    built = experiment.build(config, strategy)
-    heads = {loss.name: loss.head for loss in built.losses}
-    iterator, totals = iter(built.batches(first_step=0)), built.step.initial_totals()
-    with _building():
-        # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
-        train_steps, evaluate = built.step.build(), built.evaluator.build()
-        train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
+    run = workdir_lib.claim(workdir, config)
+    try:
+        built = experiment.build(config, strategy)
+        resumed = _restore(run, built) if run else None
+        first_step = resumed.step if resumed else 0
+        marks = profiling.marks(profile, first=first_step, last=built.steps)
+        iterator = iter(built.batches(first_step=first_step))
+        totals = resumed.totals if resumed else built.step.initial_totals()
+        with _building():
+            # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
+            train_steps, evaluate = built.step.build(), built.evaluator.build()
+            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
+        run = run or workdir_lib.create(workdir, config)
+        with _writing():
+            return _run(built, run, resumed, iterator, totals, train_steps, evaluate, console, marks)
+    finally:
+        if run:
+            run.release()
 
-    run = workdir_lib.create(workdir)
-    configuration.save(config, run.config)
+
+@dataclasses.dataclass(frozen=True)
+class _Resumed:
+    """Where an interrupted run goes on.
+
+    Attributes:
+      step: number of steps taken.
+      totals: of the steps since the last report.
+      warnings: lines about checkpoints that could not be used.
+    """
+
+    step: int
+    totals: Totals
+    warnings: tuple[str, ...]
+
+
+def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
+    """Reads the newest good checkpoint into the experiment's variables; writes nothing."""
+    warnings: list[str] = []
+    folder = checkpoint.newest_good(run.checkpoints, warnings.append)
+    if folder is None:
+        return _Resumed(0, built.step.initial_totals(), tuple(warnings))
+    step = checkpoint.step_of(folder)
+    if step > built.steps:
+        raise ConfigError("steps", built.config.steps, f"the run in {run.path} has taken {step} steps already")
+    state = _state(built, built.step.initial_totals())
+    checkpoint.restore(folder, state)
+    since_report = state[_SINCE_REPORT]
+    totals = built.step.initial_totals()._replace(
+        losses=tf.convert_to_tensor(since_report["losses"]), counts=tf.convert_to_tensor(since_report["counts"])
+    )
+    return _Resumed(step, totals, tuple(warnings))
+
+
+def _state(built: Experiment, totals: Totals) -> checkpoint.State:
+    """Everything that a run must find again to go on as if it had not been interrupted."""
+    state = checkpoint.state_of(built.model, built.step.updates)
+    state[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    if built.step.average is not None:
+        state[_AVERAGE] = built.step.average.by_name
+    return state
+
+
+def _run(
+    built: Experiment,
+    run: workdir_lib.Workdir,
+    resumed: _Resumed | None,
+    iterator: Iterator,
+    totals: Totals,
+    train_steps: Callable[..., Totals],
+    evaluate: Callable[[], dict[str, float | None]],
+    console: Console | None,
+    marks: tuple[int, ...],
+) -> list[Report]:
+    config, heads = built.config, {loss.name: loss.head for loss in built.losses}
+    first = resumed.step if resumed else 0
     history: list[Report] = []
+    if resumed:
+        if configuration.load_saved(run.config) != config:  # a cadence may have changed
+            configuration.save(config, run.config)
+        checkpoint.remove_incomplete(run.checkpoints)
+        checkpoint.set_aside(run.checkpoints, newer_than=first)
+        history = history_lib.rewind(run.metrics, run.tensorboard, first)
+    average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
+    average = built.step.average
     with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(terminal.Terminal(run.log, built.steps, heads, console))
+        shown = stack.enter_context(terminal.Terminal(run.log, first, built.steps, heads, console))
         stack.enter_context(shown.logging_errors())
         writers = [
             stack.enter_context(contextlib.closing(kind))
             for kind in (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
         ]
+        request = stack.enter_context(stopping.listening())
+        profiler = stack.enter_context(contextlib.closing(Profiler(run.tensorboard, marks)))
 
         def publish(report: Report) -> None:
             history.append(report)
             for writer in (*writers, shown):
                 writer.write(report)
 
-        shown.say(f"{run.path}: {built.steps} steps on {_devices(strategy)}, {_combination(config)}")
-        step = 0
-        while step < built.steps:
-            stop = _next_stop(step, built.steps, built.report_every, built.eval_every, config.steps_per_loop)
-            report_due = stop % built.report_every == 0 or stop == built.steps
-            eval_due = stop % built.eval_every == 0 or stop == built.steps
+        def publish_evaluation(step: int) -> None:
+            with _running(f"evaluation after step {step}"), average.in_place() if average else contextlib.nullcontext():
+                values = evaluate()
+            publish(Report(step, VALIDATION, values))
+            shown.start_clock(step)
+
+        def save(step: int) -> None:
+            _refuse_non_finite_variables(step, built)
+            average_statistics()
+            checkpoint.save(run.checkpoints, step, _state(built, totals))
+            best = None if built.best is None else monitor.best_step(history, built.best)
+            checkpoint.prune(run.checkpoints, config.keep_checkpoints, best)
+
+        for warning in resumed.warnings if resumed else ():
+            shown.say(f"warning: {warning}")
+        start = f"from step {first} of" if resumed else ""
+        shown.say(
+            " ".join(
+                f"{run.path}: {start} {built.steps} steps on {_devices(built.strategy)}, {_combination(config)}".split()
+            )
+        )
+        step = first
+        profiler.at(step)
+        stopped = _is_exhausted(history, built)
+        while step < built.steps and not stopped:
+            stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
+            report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
             with _running(f"after step {step}"):
                 totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
-            if step == 0:
+            if step == first:
                 shown.start_clock(stop)  # the first call includes tracing
             step = stop
+            profiler.at(step)
             shown.advance(step)
-            if report_due or eval_due:
+            if report_due or eval_due or save_due or request.signal:
                 _stop_where_not_finite(totals, list(heads))
             if report_due:
-                publish(reports.of_totals(step, totals, built.losses, sharing=bool(built.step.reach.shared)))
+                rates = optimizers.learning_rates(built.step.updates)
+                publish(reports.of_totals(step, totals, built.losses, rates, sharing=bool(built.step.reach.shared)))
                 totals = built.step.initial_totals()
             if eval_due:
-                with _running(f"evaluation after step {step}"):
-                    publish(Report(step, VALIDATION, evaluate()))
-                shown.start_clock(step)
-        _refuse_non_finite_result(history[-1], list(heads))
-        checkpoint.save(run.checkpoints, step, built.model, built.step.updates)
+                publish_evaluation(step)
+                stopped = _is_exhausted(history, built)
+                improved = built.best is not None and monitor.best_step(history, built.best) == step
+                save_due = save_due or stopped or improved
+            if step == built.steps or stopped:
+                _refuse_non_finite_result(history[-1], list(heads))
+            if save_due or request.signal:
+                save(step)
+            if request.signal and step < built.steps and not stopped:
+                name = request.signal.name
+                shown.say(f"stopped by {name}; step {step} is saved, the same command with this workdir goes on")
+                raise StoppedError(stopping.EXIT_CODES[request.signal])
+        if history[-1].step != step or history[-1].split != VALIDATION:
+            publish_evaluation(step)  # the run now ends at a step that was not its end before
+        if stopped:
+            shown.say(f"stopped early at step {step}: {built.early_stopping.patience} evaluations without improvement")
         _finish(run, history, heads, config, console)
         shown.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
     return history
@@ -88,24 +225,36 @@ def train(
 def evaluate(
     config: Config, workdir: workdir_lib.Workdir, strategy: tf.distribute.Strategy, console: Console | None = None
 ) -> Report:
-    """Evaluates the newest checkpoint of a run on its validation split and prints the table; writes nothing.
+    """Evaluates the newest good checkpoint of a run on its validation split and prints the table; writes nothing.
 
     Raises:
-      ConfigError: there is no checkpoint, or it does not fit.
+      ConfigError: there is no good checkpoint, or it does not fit.
     """
-    saved = checkpoint.latest(workdir.checkpoints)
+    saved = checkpoint.newest_good(workdir.checkpoints, logging.warning)
+    if saved is None:
+        raise ConfigError("--workdir", str(workdir.path), "holds no checkpoint yet")
     built = experiment.build(config, strategy)
-    step = checkpoint.restore_model(saved, built.model)
-    report = Report(step, VALIDATION, built.evaluator.build()())
+    state = {"model": checkpoint.model_state(built.model)}
+    average = built.step.average
+    if average is not None:
+        state[_AVERAGE] = average.by_name
+    checkpoint.restore(saved, state)
+    step = checkpoint.step_of(saved)
+    with average.in_place() if average else contextlib.nullcontext():
+        report = Report(step, VALIDATION, built.evaluator.build()())
     heads = {loss.name: loss.head for loss in built.losses}
     terminal.print_table(report, heads, title=f"Validation of {saved}", console=console)
     return report
 
 
-def _next_stop(step: int, steps: int, report_every: int, eval_every: int, steps_per_loop: int) -> int:
-    """Where the next call of the in-graph loop ends: the end, a report, an evaluation, or the loop's own length."""
-    due = ((step // every + 1) * every for every in (report_every, eval_every))
-    return min(steps, step + steps_per_loop, *due)
+def _is_exhausted(history: list[Report], built: Experiment) -> bool:
+    return built.early_stopping is not None and monitor.is_exhausted(history, built.early_stopping)
+
+
+def _next_stop(step: int, steps: int, cadences: Sequence[int], marks: Sequence[int], steps_per_loop: int) -> int:
+    """Where the next call of the in-graph loop ends: the end, something due, a mark, or the loop's own length."""
+    due = ((step // every + 1) * every for every in cadences)
+    return min(steps, step + steps_per_loop, *due, *(mark for mark in marks if mark > step))
 
 
 def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
@@ -124,6 +273,16 @@ def _refuse_non_finite_result(final: Report, names: list[str]) -> None:
         raise NonFiniteError(final.step, wrong, split=final.split)
 
 
+def _refuse_non_finite_variables(step: int, built: Experiment) -> None:
+    """What is saved must be worth going on from."""
+    for variable in built.step.reach.variables:
+        if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
+            raise RunError(
+                f"step {step}: variable {variable.path} became non-finite; this step was not saved; "
+                "a lower learning rate or clip_norm often helps"
+            )
+
+
 @contextlib.contextmanager
 def _building() -> Iterator[None]:
     """Turns whatever a model or a loss raises while it is traced into a ConfigError."""
@@ -134,6 +293,18 @@ def _building() -> Iterator[None]:
     except imports.USER_ERRORS as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ConfigError("configuration", ConfigError.ABSENT, f"the step cannot be built: {reason}") from error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Turns a disk that is full or cannot be written into a RunError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise RunError(f"cannot write: {reason_of(error)}") from error
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise RunError(f"cannot write{where}: {error.strerror or first_line(error)}") from error
 
 
 @contextlib.contextmanager

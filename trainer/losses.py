@@ -37,7 +37,9 @@ class NamedLoss:
       slice: start and stop of what it reads of that output's last axis; None for all of it.
       target: name of the target it compares with.
       function: `function(target, prediction)` → one value per example, shape (examples, ...).
-      weight: the configuration's weight.
+      every: it takes part in one of so many steps.
+      offset: the first of them, counted from 0.
+      variables: patterns of the paths of the only variables it updates; None: all that it reaches.
       normalizer: "weights" or "examples".
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
@@ -48,7 +50,9 @@ class NamedLoss:
     slice: tuple[int, int] | None
     target: str
     function: Loss
-    weight: float
+    every: int
+    offset: int
+    variables: tuple[str, ...] | None
     normalizer: str
     targets_are_classes: bool | None
     takes_probabilities: bool
@@ -62,6 +66,10 @@ class NamedLoss:
         """What it reads of the model's outputs (tensors, or symbolic ones of Keras)."""
         output = outputs[self.head]
         return output if self.slice is None else output[..., self.slice[0] : self.slice[1]]
+
+    def takes_part(self, step: tf.Tensor) -> tf.Tensor:
+        """Whether the loss is due in a step (counted from 0): scalar bool."""
+        return tf.equal((step - self.offset) % self.every, 0)
 
 
 class LossSums(NamedTuple):
@@ -107,7 +115,9 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         slice=config.slice,
         target=config.target,
         function=function,
-        weight=config.weight,
+        every=config.every,
+        offset=config.offset,
+        variables=None if config.variables is None else tuple(config.variables),
         normalizer=config.normalizer,
         targets_are_classes=classes,
         takes_probabilities=_takes_probabilities(found, arguments),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from absl import app, flags, logging
 
 from trainer import configuration, workdir
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, RunError
+from trainer.errors import ConfigError, RunError, StoppedError
 
 _DEFAULT_CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py"
 _STRATEGIES = ("mirrored", "one_device")
@@ -22,7 +23,9 @@ _CONFIG = flags.DEFINE_string(
     None,
     "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default a new dated folder under runs/.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; default a new dated folder under runs/. A run that is there goes on."
+)
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "mirrored", _STRATEGIES, "mirrored: all GPUs, else the CPU. one_device: the first of them."
 )
@@ -35,6 +38,7 @@ _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "Split this machine's CPU into so many logical devices, to try mirrored without GPUs.",
     lower_bound=1,
 )
+_PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
 _HELP = """Trains Keras models with several heads and losses.
@@ -60,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
             _train()
     except ConfigError as error:
         _fail(error, 2)
+    except StoppedError as error:
+        sys.exit(error.code)
     except RunError as error:
         _fail(error, 1)
     except KeyboardInterrupt:
@@ -84,14 +90,24 @@ def _train() -> None:
     path = str(_DEFAULT_CONFIG) if _CONFIG.value is None else _CONFIG.value
     with _quiet():  # a configuration may import TensorFlow
         config = configuration.load(path, _overrides, _COMBINE.value)
-    workdir.check_free(_WORKDIR.value)
+    workdir.check(_WORKDIR.value, config)
+    profile = _profiled_steps()
     with _quiet():
         from trainer import loop, strategy  # what comes before must not wait for TensorFlow
-    loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
+    loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), profile=profile)
+
+
+def _profiled_steps() -> tuple[int, int] | None:
+    if _PROFILE.value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15}):(\d{1,15})", _PROFILE.value)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError("--profile", _PROFILE.value, "must be a first and a last step, for example 100:105")
+    return int(match[1]), int(match[2])
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE):
+    for flag in (_CONFIG, _COMBINE, _PROFILE):
         if flag.value is not None:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"

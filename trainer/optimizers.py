@@ -1,13 +1,12 @@
 """Keras optimizers for gradients that are reduced already, and which of them updates what."""
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from trainer import durations, keras_objects, schema
+from trainer import durations, keras_objects, schedules
 from trainer.combine.combination import Combination
 from trainer.configuration import Config
 from trainer.errors import ConfigError, unknown
@@ -15,9 +14,6 @@ from trainer.jacobian import Reach
 
 SHARED = "shared"
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
-# Arguments that are numbers though Keras' defaults do not show it.
-_NUMBERS = ("initial_learning_rate", "decay_rate")
-_NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 _REFUSED = {
     "gradient_accumulation_steps": "accumulates combined gradients, which is wrong for most combinations",
     "ema_overwrite_frequency": "cannot run inside a distributed step",
@@ -120,56 +116,22 @@ def build(
         if arguments.get(key):
             raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
-        arguments["learning_rate"] = _schedule(
+        arguments["learning_rate"] = schedules.build(
             arguments["learning_rate"],
             f"{field}.learning_rate",
             batch_size=batch_size,
             examples=examples,
             total_steps=total_steps,
         )
-    _make_numbers(found, arguments, field)
+    keras_objects.make_numbers(found, arguments, field)
     optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
     _apply_without_reduction(optimizer)
     return optimizer
 
 
-def _schedule(spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int) -> Any:
-    schedules = keras.optimizers.schedules
-    name, arguments = keras_objects.split(spec)
-    found = keras_objects.find(name, schedules, schedules.LearningRateSchedule, kind="schedule", field=f"{field}.name")
-
-    def steps(value: Any, key: str) -> int:
-        if value == 0:
-            return 0
-        return durations.to_steps(durations.check(value, f"{field}.{key}"), batch_size=batch_size, examples=examples)
-
-    for key in list(arguments):
-        if key.endswith("_steps"):
-            arguments[key] = steps(arguments[key], key)
-        elif key == "boundaries" and isinstance(arguments[key], list):
-            arguments[key] = [steps(boundary, f"{key}.{index}") for index, boundary in enumerate(arguments[key])]
-    if found is schedules.CosineDecay and "decay_steps" not in arguments:
-        arguments["decay_steps"] = max(1, total_steps - arguments.get("warmup_steps", 0))
-    _make_numbers(found, arguments, field)
-    return keras_objects.build(found, arguments, field=field, base=schedules.LearningRateSchedule)
-
-
-def _make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
-    """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
-
-    Keras checks few of them and fails late, in the first step.
-    """
-    if not inspect.isclass(found) or not found.__module__.startswith("keras"):
-        return
-    defaults = {name: parameter.default for name, parameter in inspect.signature(found).parameters.items()}
-    for key, value in arguments.items():
-        default = defaults.get(key)
-        if key == "values" and isinstance(value, list):
-            arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
-        elif key in _NUMBERS_OR_NONE:
-            arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")
-        elif key in _NUMBERS or (isinstance(default, float) and default >= 0 and not hasattr(value, "get_config")):
-            arguments[key] = schema.number()(value, f"{field}.{key}")
+def learning_rates(updates: Sequence[Update]) -> dict[str, float]:
+    """Each optimizer's learning rate, of its next update, by the name of its `Update`."""
+    return {update.name: float(keras.ops.convert_to_numpy(update.optimizer.learning_rate)) for update in updates}
 
 
 def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:

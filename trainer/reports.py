@@ -29,18 +29,21 @@ class Report:
     values: Mapping[str, float | None]
 
 
-def of_totals(step: int, totals: Totals, losses: Sequence[NamedLoss], *, sharing: bool) -> Report:
+def of_totals(
+    step: int, totals: Totals, losses: Sequence[NamedLoss], rates: Mapping[str, float], *, sharing: bool
+) -> Report:
     """Reads the totals of the steps since the last report: the one copy from the devices.
 
     Args:
       step: number of steps taken.
       totals: the totals.
       losses: the K losses.
+      rates: learning rates by the optimizer's name.
       sharing: whether any variable is shared; there are no cosines where none is.
 
     Returns:
       `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
-      `cosine/<loss>/<loss>`: of the last step.
+      `cosine/<loss>/<loss>`: of the last step; `learning_rate/<optimizer>`.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
     active, norms, cosines = totals.last.active.numpy(), totals.last.grad_norms.numpy(), totals.last.cosines.numpy()
@@ -51,6 +54,7 @@ def of_totals(step: int, totals: Totals, losses: Sequence[NamedLoss], *, sharing
         for k, second in enumerate(names[j + 1 :], start=j + 1):
             known = cosines[j, j] > 0 and cosines[k, k] > 0
             values[f"cosine/{first}/{second}"] = float(cosines[j, k]) if known else None
+    values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
     return Report(step, TRAIN, values)
 
 

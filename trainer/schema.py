@@ -55,9 +55,21 @@ def interval(value: Any, field: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
+def fraction(value: Any, field: str) -> float:
+    """A number of at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ConfigError(field, value, "must be a number of at least 0 and below 1")
+    return float(value)
+
+
 def optional(check: Check) -> Check:
     """None, or what `check` accepts."""
     return lambda value, field: None if value is None else check(value, field)
+
+
+def either(number_: Check, dictionary: Check) -> Check:
+    """What `dictionary` accepts where it is given a dictionary, else what `number_` does."""
+    return lambda value, field: dictionary(value, field) if isinstance(value, dict) else number_(value, field)
 
 
 def boolean(value: Any, field: str) -> bool:

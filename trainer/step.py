@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer import diagnostics, reduction, replica_state, sums
+from trainer import diagnostics, reduction, replica_state, schedules, sums
 from trainer import jacobian as jacobian_lib
+from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
@@ -50,7 +51,7 @@ class StepSummary(NamedTuple):
 
     Attributes:
       losses: (K,) global means; 0 where inactive.
-      active: (K,) bool, the losses with a labelled example in the global batch.
+      active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
       grad_norms: (K,) float64, length of each loss's whole gradient; zeros unless diagnosed.
       cosines: (K, K) float64, between the losses' gradients over the shared variables; zeros unless diagnosed.
@@ -87,13 +88,15 @@ class Step:
       strategy: built the model and the optimizers.
       model: the model.
       losses: its K losses.
+      weights: their K weights, each a number or a schedule.
       reach: which of them reach which variable.
       combination: how their gradients are combined.
       updates: the optimizers and what each of them updates.
       per_loss: whether every loss's own optimizer applies its own mixed gradients.
-      maskable: for each loss, whether its target has weights, so that it can be inactive.
+      can_rest: for each loss, whether there can be steps in which it takes no part.
       batch_size: examples in a global batch.
       seed: of everything random in the step.
+      average: moving averages of the weights, where the run keeps them.
       clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no
       limit.
     """
@@ -101,14 +104,16 @@ class Step:
     strategy: tf.distribute.Strategy
     model: keras.Model
     losses: Sequence[NamedLoss]
+    weights: Sequence[float | schedules.LearningRateSchedule]
     reach: Reach
     combination: Combination
     updates: Sequence[Update]
     per_loss: bool
-    maskable: Sequence[bool]
+    can_rest: Sequence[bool]
     batch_size: int
     seed: int
     clip_norm: float | None
+    average: WeightAverage | None = None
 
     def initial_totals(self) -> Totals:
         """The totals at the start of a run and after every report."""
@@ -144,7 +149,7 @@ class Step:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
         jacobian, weighted, weights = reduction.all_reduce_sum((local.jacobian, local.weighted, local.weights))
 
-        active = weights > 0
+        active = (weights > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, local.sizes)
         scales = tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
         losses = weighted * scales
@@ -158,7 +163,12 @@ class Step:
             gramian_lib.of_shared(jacobian, self.reach, len(self.losses)) if self.combination.needs_gramian else None
         )
         coefficients = self.combination.coefficients(
-            jacobian, by, active=active, gramian=gramian, seed=combination_lib.step_seed(self.seed, step)
+            jacobian,
+            by,
+            active=active,
+            weights=schedules.at(step, self.weights),
+            gramian=gramian,
+            seed=combination_lib.step_seed(self.seed, step),
         )
         gradients = self._clip(self._mixed(jacobian, coefficients))
         finite = diagnostics.finite(jacobian, losses, self.reach)
@@ -198,6 +208,8 @@ class Step:
                     self.apply,
                     ([gradients[i] for i in group], [self.updates[i] for i in group]),
                 )
+            if self.average is not None:
+                run_if(finite, self.strategy, self.average.update, (step,))
             active = tf.cast(summary.active & finite, totals.counts.dtype)
             return Totals(
                 losses=totals.losses + tf.where(active > 0, summary.losses, 0),
@@ -263,7 +275,7 @@ class Step:
         return groups
 
     def _can_rest(self, update: Update) -> bool:
-        return all(self.maskable[k] for k in update.losses)
+        return all(self.can_rest[k] for k in update.losses)
 
     def _takes_part(self, group: Sequence[int], active: tf.Tensor) -> tf.Tensor | bool:
         """Whether a group has anything to do: an optimizer rests where none of its losses has a label."""

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.errors import RunError
+from trainer.errors import RunError, StoppedError
 from trainer.reports import TRAIN, Report
 
 
@@ -21,17 +21,20 @@ class Terminal:
 
     Args:
       log: file that gets every line, with the time.
+      first: number of steps taken when it starts or goes on.
       steps: length of the run.
       losses: loss name → head name.
       console: where to show it; default standard output.
     """
 
-    def __init__(self, log: pathlib.Path, steps: int, losses: dict[str, str], console: Console | None = None):
+    def __init__(
+        self, log: pathlib.Path, first: int, steps: int, losses: dict[str, str], console: Console | None = None
+    ):
         self._console = console or Console(highlight=False)
         self._log = log.open("a")
         self._steps = steps
         self._losses = losses
-        self._clock, self._clock_step, self._rate = time.monotonic(), 0, None
+        self._clock, self._clock_step, self._rate = time.monotonic(), first, None
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -42,7 +45,7 @@ class Terminal:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("train", total=steps, losses="", rate="")
+        self._task = self._progress.add_task("train", total=steps, completed=first, losses="", rate="")
 
     def __enter__(self) -> "Terminal":
         self._progress.start()
@@ -96,8 +99,11 @@ class Terminal:
         """Leaves the reason why a run ends in the log; whoever started the run prints it."""
         try:
             yield
-        except RunError as error:
-            self.say(f"error: {error}", show=False)
+        except StoppedError:
+            raise
+        except (RunError, OSError) as error:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                self.say(f"error: {error}", show=False)
             raise
 
     def _results(self, report: Report) -> str:

@@ -3,6 +3,7 @@
 config.json      the resolved configuration
 metrics.jsonl    one JSON object per report
 log.txt          what the terminal showed
+lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
 checkpoints/     `step_<number>`, variables of the model and of every optimizer
 report.md        the final results; curves.png beside it
@@ -10,10 +11,14 @@ report.md        the final results; curves.png beside it
 
 import dataclasses
 import datetime
+import fcntl
 import itertools
 import os
 import pathlib
+import socket
 
+from trainer import configuration
+from trainer.configuration import Config
 from trainer.errors import ConfigError, first_line
 
 _FIELD = "--workdir"
@@ -21,9 +26,24 @@ _FIELD = "--workdir"
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """Paths within a run's directory."""
+    """Paths within a run's directory.
+
+    Attributes:
+      path: the directory.
+      descriptor: of the lock, where this process holds it.
+    """
 
     path: pathlib.Path
+    descriptor: int | None = dataclasses.field(default=None, compare=False)
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        os.close(self.descriptor)
+
+    @property
+    def lock(self) -> pathlib.Path:
+        """Locked by the process that is writing here; says which it is."""
+        return self.path / "lock"
 
     @property
     def config(self) -> pathlib.Path:
@@ -62,28 +82,62 @@ class Workdir:
 
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
-        """Everything a run writes."""
+        """What holds a run's results."""
         return (self.config, self.metrics, self.log, self.tensorboard, self.checkpoints, self.report, self.curves)
 
 
-def check_free(path: str | None) -> None:
-    """Raises ConfigError where a new run cannot be put at `path`; None stands for `create`'s own choice."""
+def check(path: str | None, config: Config) -> None:
+    """Raises ConfigError where a run of `config` can neither start nor go on at `path`.
+
+    None stands for `create`'s own choice. Nothing is written.
+    """
+    held = claim(path, config)
+    if held is not None:
+        held.release()
+
+
+def claim(path: str | None, config: Config) -> Workdir | None:
+    """The directory of a run that is to go on, locked; None where a new run can start at `path`.
+
+    Args:
+      path: the directory; None for `create`'s own choice.
+      config: the configuration to go on with.
+
+    Raises:
+      ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.
+    """
     if path is not None and (not path.strip() or any(character in path for character in "*?[]")):
         # TensorFlow reads checkpoint paths as patterns.
         raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
     try:
-        _check_target(path)
+        if path is None or not Workdir(pathlib.Path(path)).config.exists():
+            _check_free(path)
+            return None
+        held = _lock(Workdir(pathlib.Path(path)))
     except OSError as error:
         raise ConfigError(_FIELD, path, f"cannot be written: {error.strerror}") from error
+    reason = _why_not_resumed(held, config)
+    if reason is not None:
+        held.release()
+        raise ConfigError(_FIELD, path, reason)
+    return held
 
 
-def _check_target(path: str | None) -> None:
+def _why_not_resumed(held: Workdir, config: Config) -> str | None:
+    try:
+        different = configuration.differences(configuration.load_saved(held.config), config)
+    except ConfigError as error:
+        return f"its {held.config.name} cannot be used: {error}"
+    return f"its run has another configuration: {'; '.join(different)}; choose another directory" if different else None
+
+
+def _check_free(path: str | None) -> None:
     target = pathlib.Path("runs" if path is None else path)
-    if path is not None and Workdir(target).config.exists():
-        raise ConfigError(_FIELD, path, "already holds a run; choose another directory, or --mode=eval to evaluate it")
     left = next((entry for entry in Workdir(target).contents if path is not None and entry.exists()), None)
     if left is not None:
-        raise ConfigError(_FIELD, path, f"already holds {left.name}; a new run never writes over another's files")
+        raise ConfigError(
+            _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
+        )
     existing = next(candidate for candidate in (target, *target.absolute().parents) if candidate.exists())
     if not existing.is_dir():
         raise ConfigError(_FIELD, str(target), f"must be a directory, but {existing} is a file")
@@ -91,25 +145,43 @@ def _check_target(path: str | None) -> None:
         raise ConfigError(_FIELD, str(target), f"cannot be written: no permission in {existing}")
 
 
-def create(path: str | None) -> Workdir:
-    """Makes the directory of a new run.
+def _lock(workdir: Workdir) -> Workdir:
+    """Takes the directory for this process; the system gives it back when the process ends, in whatever way."""
+    descriptor = os.open(workdir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise ConfigError(_FIELD, str(workdir.path), f"another run is using it ({holder})") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return dataclasses.replace(workdir, descriptor=descriptor)
+
+
+def create(path: str | None, config: Config) -> Workdir:
+    """Makes and locks the directory of a new run and saves its configuration there.
 
     Args:
       path: where; None for a new folder under `runs/`, named for the date and time.
+      config: the run's configuration.
 
     Raises:
       ConfigError: it cannot be made.
     """
     try:
         if path is not None:
-            check_free(path)
+            _check_free(path)
             pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-            return Workdir(pathlib.Path(path))
-        return Workdir(_new_dated())
+        workdir = _lock(Workdir(_new_dated() if path is None else pathlib.Path(path)))
+        if workdir.config.exists():
+            raise ConfigError(_FIELD, path, "another run has just started there")
+        configuration.save(config, workdir.config)
     except OSError as error:
         raise ConfigError(
             _FIELD, path or "runs", f"cannot be written: {error.strerror or first_line(error)}"
         ) from error
+    return workdir
 
 
 def open_run(path: str | None) -> Workdir:

@@ -77,7 +77,7 @@ def test_linear_heads_share_nothing(name):
 
 
 def test_weights_of_the_examples():
-    weights = {name: [loss.weight for loss in _build(name).losses] for name in SYSTEMS}
+    weights = {name: [loss.weight for loss in _config(name).losses.values()] for name in SYSTEMS}
     assert weights["weighted_linear_heads"] == [1.0, 0.5, 0.2]
     assert weights["regression_and_classification"] == [0.5, 0.5]
     assert weights["weighted_separate_optimizers"] == [0.8, 0.2]

@@ -55,7 +55,7 @@ def test_weighted_is_compile_and_fit(optimizer):
     other = keras.models.clone_model(built.model)
     other.set_weights(built.model.get_weights())
     start = [variable.numpy() for variable in other.trainable_variables]
-    weights = {loss.name: loss.weight for loss in built.losses}
+    weights = {name: loss.weight for name, loss in built.config.losses.items()}
     assert len(set(weights.values())) == 3
     other.compile(_keras_optimizer(spec), {name: make() for name, make in KERAS_LOSSES.items()}, loss_weights=weights)
     batches = _batches(built)
@@ -93,7 +93,7 @@ def test_independent_is_a_loop_with_a_tape_and_an_optimizer_for_each_loss():
     specs = {"label": OPTIMIZERS["adam"], "number": OPTIMIZERS["momentum"], "vector": OPTIMIZERS["rmsprop"]}
     built = _build(specs, OPTIMIZERS["adam"], combine__name="independent")
     optimizers = {name: _keras_optimizer(spec) for name, spec in specs.items()}
-    weights = {loss.name: loss.weight for loss in built.losses}
+    weights = {name: loss.weight for name, loss in built.config.losses.items()}
 
     def apply(gradients, variables):
         for name, own in gradients.items():

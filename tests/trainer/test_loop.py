@@ -55,6 +55,7 @@ def test_metrics_file(run):
     names = problems.LOSSES
     pairs = {f"cosine/{a}/{b}" for i, a in enumerate(names) for b in names[i + 1 :]}
     train_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {f"grad_norm/{n}" for n in names} | pairs
+    train_keys |= {f"learning_rate/{n}" for n in ("shared", "label", "number")}
     validation_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {"label/accuracy", "number/mae"}
     for row, report in zip(rows, history, strict=True):
         assert set(row) == (train_keys if row["split"] == "train" else validation_keys)
@@ -92,7 +93,9 @@ def test_tensorboard_has_the_same_numbers(run):
 
 def test_everything_else_is_there(run):
     path, history, _ = run
-    assert {entry.name for entry in path.iterdir()} == {entry.name for entry in workdir.Workdir(path).contents}
+    assert {entry.name for entry in path.iterdir()} == {entry.name for entry in workdir.Workdir(path).contents} | {
+        "lock"
+    }
     assert configuration.load_saved(path / "config.json") == problems.config(**run[2])
     report = (path / "report.md").read_text()
     assert "| label | label |" in report
@@ -119,14 +122,10 @@ def test_checkpoints_name_variables(run):
     assert any("head_number_0_dense" in name and name.startswith("optimizers/number/") for name in names)
 
 
-def test_a_damaged_checkpoint_is_named(run, tmp_path):
-    path, _, _ = run
-    config = configuration.load_saved(path / "config.json")
-    (tmp_path / "checkpoints" / "step_00000025").mkdir(parents=True)
-    with pytest.raises(configuration.ConfigError, match="holds no readable checkpoint"):
-        loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
+def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
+    config = configuration.load_saved(run[0] / "config.json")
     with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
-        loop.evaluate(config, workdir.Workdir(tmp_path / "elsewhere"), problems.strategy(1), _console())
+        loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):

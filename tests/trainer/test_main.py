@@ -59,7 +59,7 @@ def place(tmp_path):
         (["--config.losses.ink.head=inc"], ["losses.ink.head='inc'", "did you mean 'ink'"]),
         (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
         (["train"], ["arguments='train'"]),
-        (["--workdir=../held"], ["--workdir='../held'", "already holds a run"]),
+        (["--workdir=../held"], ["--workdir='../held'", "config.json cannot be used", "losses"]),
         (["--workdir=../torn"], ["--workdir='../torn'", "metrics.jsonl"]),
         (["--workdir=../file"], ["--workdir='../file'", "is a file"]),
         (["--workdir=../file/run"], ["--workdir='../file/run'", "is a file"]),
@@ -127,9 +127,14 @@ def test_train_then_evaluate(place, root):
     table = trained.stdout[trained.stdout.index("┏") : trained.stdout.index("┘") + 1]
     assert table in evaluated.stdout
     other = run("--mode=eval", "--workdir=run", "--config.model.trunk.0.filters=3", cwd=place, root=root)
-    _assert_one_line(other, 2, "trunk_0_conv2_d/kernel is float32[3, 3, 1, 3] in the model, float32[3, 3, 1, 32]")
-    again = run("--workdir=run", *flags, cwd=place, root=root)
-    _assert_one_line(again, 2, "already holds a run")
+    _assert_one_line(other, 2, "trunk_0_conv2_d/kernel is float32[3, 3, 1, 3] here, float32[3, 3, 1, 32]")
+    before = (place / "run" / "metrics.jsonl").read_bytes()
+    again = run("--workdir=run", "--virtual_devices=2", *flags, cwd=place, root=root)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert table in again.stdout
+    assert (place / "run" / "metrics.jsonl").read_bytes() == before
+    changed = run("--workdir=run", *flags, "--config.seed=3", "--config.batch_size=8", cwd=place, root=root)
+    _assert_one_line(changed, 2, "--workdir='run'", "batch_size is 64 there and 8 here", "seed is 0 there and 3 here")
 
 
 def test_default_workdir_is_a_new_dated_one(place, root):
@@ -160,5 +165,5 @@ def test_two_runs_of_the_default_configuration_are_identical(tmp_path, root):
         assert result.returncode == 0, result.stderr
     a, b = (tmp_path / name for name in "ab")
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
-    (saved,) = (a / "checkpoints").rglob("*.data-*")
+    (saved,) = (a / "checkpoints" / "step_00000040").glob("*.data-*")
     assert saved.read_bytes() == (b / saved.relative_to(a)).read_bytes()

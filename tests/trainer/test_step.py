@@ -189,7 +189,7 @@ def test_independent_applies_each_loss_by_its_own_optimizer():
     rates = dict(zip(problems.LOSSES, (0.1, 0.2, 0.3, 0.4), strict=True))
     optimizers = {f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": rate} for name, rate in rates.items()}
     built = _build(2, **optimizers, combine__name="independent")
-    weights = [loss.weight for loss in built.losses]
+    weights = built.step.weights
     variables = built.model.trainable_variables
     start = [variable.numpy() for variable in variables]
 

@@ -58,13 +58,13 @@ def aggregate(
     rows, by = (tuple(tf.unstack(jacobian)),), (tuple(range(count)),)
     active = tf.ones([count], tf.bool) if active is None else tf.cast(_tensor(active, "active"), tf.bool)
     rows = (tuple(tf.where(active[k], row, 0.0) for k, row in enumerate(rows[0])),)
-    combination = combination_lib.build(
-        name, checked, [1.0] * count if weights is None else [schema.number()(float(w), "weights") for w in weights]
-    )
+    weights = [1.0] * count if weights is None else [schema.number()(float(weight), "weights") for weight in weights]
+    combination = combination_lib.build(name, checked, count)
     coefficients = combination.coefficients(
         rows,
         by,
         active=active,
+        weights=tf.constant(weights, tf.float64),
         gramian=gramian_lib.total([gramian_lib.block(rows[0])], by, count) if combination.needs_gramian else None,
         seed=combination_lib.step_seed(seed, step),
     )

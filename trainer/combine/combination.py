@@ -18,18 +18,18 @@ Losses = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A method with its options and the losses' weights.
+    """A method with its options.
 
     Attributes:
       method: the registry's entry.
       mix: the method's function, problem → (K, K) mixing matrix.
-      weights: the K weights of the configuration.
-      use_weights: scale the losses by `weights` before the method sees them.
+      count: number of losses K.
+      use_weights: scale the losses by their weights before the method sees them.
     """
 
     method: Method
     mix: Callable[[Problem], tf.Tensor]
-    weights: tuple[float, ...]
+    count: int
     use_weights: bool = False
 
     @property
@@ -40,10 +40,17 @@ class Combination:
     def receivers(self, by: Losses) -> Losses:
         """The losses whose mixed gradient exists on a variable that the losses `by` reach."""
         shared = len(by) > 1
-        return by if self.method.diagonal or not shared else tuple(range(len(self.weights)))
+        return by if self.method.diagonal or not shared else tuple(range(self.count))
 
     def coefficients(
-        self, jacobian: Jacobian, by: Sequence[Losses], *, active: tf.Tensor, gramian: tf.Tensor | None, seed: tf.Tensor
+        self,
+        jacobian: Jacobian,
+        by: Sequence[Losses],
+        *,
+        active: tf.Tensor,
+        weights: tf.Tensor,
+        gramian: tf.Tensor | None,
+        seed: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         """How each variable's gradients are mixed.
 
@@ -51,6 +58,7 @@ class Combination:
           jacobian: for each variable, the reduced gradients of the losses that reach it.
           by: for each variable, the indices of those k losses.
           active: (K,) bool.
+          weights: (K,) float64, the losses' weights in this step.
           gramian: (K, K) float64 over the shared variables, where `needs_gramian`.
           seed: (2,) int32.
 
@@ -58,7 +66,6 @@ class Combination:
           For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
           is made of the variable's k gradients.
         """
-        weights = tf.constant(self.weights, tf.float64)
         scales = weights if self.use_weights else tf.ones_like(weights)
         whole = None
         if not self.method.per_variable:
@@ -84,13 +91,11 @@ class Combination:
         return self.mix(Problem(active, weights, products, seed)) * scales
 
 
-def build(
-    name: str, options: Mapping[str, object], weights: Sequence[float], *, use_weights: bool = False
-) -> Combination:
-    """The combination that a method's name and options select; imports its module."""
+def build(name: str, options: Mapping[str, object], count: int, *, use_weights: bool = False) -> Combination:
+    """The combination of `count` losses that a method's name and options select; imports its module."""
     method, remaining = registry.resolve(name, options)
     function = method.load()
-    return Combination(method, lambda problem: function(problem, **remaining), tuple(weights), use_weights)
+    return Combination(method, lambda problem: function(problem, **remaining), count, use_weights)
 
 
 def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
