@@ -4,7 +4,7 @@ https://scikit-learn.org/stable/datasets/toy_dataset.html#digits-dataset
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from trainer import schema
 from trainer.errors import ConfigError, first_line
 
 _TRAINING_EXAMPLES = 1437
@@ -63,15 +64,24 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def load(data_dir: str | None = None) -> dict[str, Examples]:
+def load(data_dir: str | None = None, targets: Sequence[str] = ("digit", "image", "ink")) -> dict[str, Examples]:
     """The digits, prepared below `data_dir` (default: TFDS's own) on first use.
 
-    Targets: `digit` (class, 0 to 9), `image` (8 x 8, 0 to 1) and `ink` (mean of the pixels, one number). Inputs: the
-    image, 8 x 8 x 1, 0 to 1.
+    Inputs: the image, 8 x 8 x 1, 0 to 1. The targets to choose from, per image:
+
+      digit: class, 0 to 9.
+      image: 8 x 8, 0 to 1.
+      ink: mean of the pixels, one number.
+      pixels: the image as a vector of 64.
+      pair: class, 0 to 4: 0 or 1, 2 or 3, and so on.
+      odd: class, 0 or 1.
+      is_eight: a vector of one number, 1 for an eight (a tenth of the digits) and 0 otherwise.
+      moments: covariance matrix, 2 x 2, of the ink's row and column, in squared pixels.
 
     Raises:
-      ConfigError: the data cannot be prepared there.
+      ConfigError: the data cannot be prepared there, or there is no such target.
     """
+    targets = schema.sequence(schema.choice("target", tuple(_TARGETS)))(targets, "dataset.options.targets")
     try:
         _prepare(data_dir)
         splits = {
@@ -82,7 +92,7 @@ def load(data_dir: str | None = None) -> dict[str, Examples]:
         raise ConfigError(
             "dataset.data_dir", data_dir, f"cannot hold the prepared digits: {first_line(error)}"
         ) from error
-    return {name: _examples(tfds.as_numpy(split)) for name, split in splits.items()}
+    return {name: _examples(tfds.as_numpy(split), targets) for name, split in splits.items()}
 
 
 def _prepare(data_dir: str | None) -> None:
@@ -98,9 +108,29 @@ def _prepare(data_dir: str | None) -> None:
         tfds.enable_progress_bar()
 
 
-def _examples(split: dict[str, np.ndarray]) -> Examples:
-    images = split["image"].astype(np.float32) / _LARGEST_PIXEL
-    return Examples(
-        inputs=images,
-        targets={"digit": split["digit"], "image": images[..., 0], "ink": split["ink"]},
-    )
+def _examples(split: dict[str, np.ndarray], targets: Sequence[str]) -> Examples:
+    inputs = split["image"].astype(np.float32) / _LARGEST_PIXEL
+    digits = split | {"image": inputs[..., 0]}
+    return Examples(inputs=inputs, targets={target: _TARGETS[target](digits) for target in targets})
+
+
+def _moments(digits: dict[str, np.ndarray]) -> np.ndarray:
+    """The covariance matrix of (row, column), every pixel weighted by its ink."""
+    images = digits["image"]
+    places = np.stack(np.indices(images.shape[1:], dtype=np.float32), axis=-1)
+    shares = images / images.sum(axis=(1, 2), keepdims=True)
+    means = np.einsum("nrc,rci->ni", shares, places)
+    return np.einsum("nrc,rci,rcj->nij", shares, places, places) - np.einsum("ni,nj->nij", means, means)
+
+
+# target → function of the arrays `image` (n, 8, 8; 0 to 1), `digit` and `ink`.
+_TARGETS: Mapping[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
+    "digit": lambda digits: digits["digit"],
+    "image": lambda digits: digits["image"],
+    "ink": lambda digits: digits["ink"],
+    "pixels": lambda digits: digits["image"].reshape(len(digits["image"]), -1),
+    "pair": lambda digits: digits["digit"] // 2,
+    "odd": lambda digits: digits["digit"] % 2,
+    "is_eight": lambda digits: (digits["digit"] == 8).astype(np.float32)[:, np.newaxis],
+    "moments": _moments,
+}

@@ -19,6 +19,7 @@ COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in 
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 SUITE = "bash tests/run.sh"
 BENCHMARK = "python -m tests.benchmarks.digits"
+EXAMPLES = "python -m tests.benchmarks.seed_systems"
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,17 @@ def test_table_of_results(project, flags):
         assert accuracy >= 98.5, row
         promised = float(re.search(rf"^\| {re.escape(name)} \| ([\d.]+) %", README.read_text(), re.MULTILINE)[1])
         assert accuracy == pytest.approx(promised, abs=0.5), row  # other processors round differently
+
+
+@pytest.mark.ci_only
+def test_table_of_worked_examples(project):
+    """The benchmark gives the README's rows of a quick example of each kind; other processors round differently."""
+    names = ["partially_shared", "separate_optimizers", "weighted_slices"]
+    output = _run(f"{EXAMPLES} --config={','.join(names)}", project)
+    for name in names:
+        measured, promised = (
+            {key: float(value) for key, value in re.findall(r"([a-z_]+ [a-z_0-9]+) (-?[\d.]+)", row.split("|")[3])}
+            for row in (re.search(rf"^\| `{name}` .*$", text, re.MULTILINE)[0] for text in (output, README.read_text()))
+        )
+        assert len(promised) == 2
+        assert measured == pytest.approx(promised, abs=0.03), name

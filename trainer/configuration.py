@@ -89,7 +89,7 @@ _LAYERS = schema.sequence(schema.call("layer"))
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """One named loss: the head and the target it compares, how, and the optimizer that is its own.
+    """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer.
 
     It takes part in every `every`-th step from step `offset` (counted from 0) on; its weight may be a schedule over
     steps; `variables` are patterns of the only variables it updates (`trunk_*`).
@@ -98,6 +98,7 @@ class LossConfig:
     head: str = setting(schema.string)
     target: str = setting(schema.string)
     loss: dict[str, Any] = setting(schema.call("name"))
+    slice: tuple[int, int] | None = setting(schema.optional(schema.interval), None)
     weight: float | dict[str, Any] = setting(schema.either(schema.number(), schema.call("name")), 1.0)
     every: int = setting(schema.integer(1), 1)
     offset: int = setting(schema.integer(0), 0)

@@ -54,7 +54,7 @@ class Evaluator:
             for loss in self.losses:
                 weights = batch.get("weights", {}).get(loss.target)
                 for metric in self.metrics[loss.name].values():
-                    metrics_lib.update(metric, batch["targets"][loss.target], outputs[loss.head], weights)
+                    metrics_lib.update(metric, batch["targets"][loss.target], loss.prediction(outputs), weights)
             examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
             weighted, weights, per_example = (tf.stack(column) for column in zip(*sums, strict=True))
             return _Sums(weighted, weights, per_example * tf.cast(examples, per_example.dtype))

@@ -12,15 +12,17 @@ from absl import logging
 from input_pipelines import examples as examples_lib
 from input_pipelines import in_memory
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
-from trainer import checkpoint, durations, jacobian, losses, metrics, optimizers, schedules
+from trainer import checkpoint, durations, imports, jacobian, losses, metrics, optimizers, schedules
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads
-from trainer.errors import ConfigError, first_line, unknown
+from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
 from trainer.models import trunk_and_heads
 from trainer.step import Step
+
+_SOME_EXAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
             loss.name: metrics.build(
                 loss.name,
                 config.losses[loss.name],
-                prediction=outputs[loss.head],
+                prediction=loss.prediction(outputs),
                 target=spec["targets"][loss.target],
                 weights=spec.get("weights", {}).get(loss.target),
             )
@@ -105,6 +107,9 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         logging.warning(
             "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
         )
+    if any(loss.takes_probabilities for loss in named):
+        for line in losses.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
+            logging.warning("%s", line)
     combination = _combination(config)
     with strategy.scope():
         updates = optimizers.build_updates(config, reach, combination, examples=len(train))
@@ -221,7 +226,7 @@ def _check_classes(
 ) -> None:
     """Class indices lie within the head's classes: a GPU would give NaN, a CPU fail somewhere in the run."""
     for loss in named:
-        classes = outputs[loss.head].shape[-1]
+        classes = loss.prediction(outputs).shape[-1]
         if not loss.targets_are_classes or "ignore_class" in config.losses[loss.name].loss:
             continue
         for split, examples in splits.items():
@@ -231,9 +236,18 @@ def _check_classes(
                 raise ConfigError(
                     f"losses.{loss.name}.target",
                     loss.target,
-                    f"holds the class {wrong[0]} in the {split} split, but head {loss.head!r} has {classes} classes, "
+                    f"holds the class {wrong[0]} in the {split} split, but {loss.source} has {classes} classes, "
                     f"0 to {classes - 1}",
                 )
+
+
+def _outputs_of_some(model: keras.Model, train: Examples) -> Mapping[str, tf.Tensor]:
+    """What the untrained model gives for the first training examples."""
+    inputs = tf.nest.map_structure(lambda array: tf.constant(array[:_SOME_EXAMPLES]), train.structure["inputs"])
+    try:
+        return model(inputs, training=False)
+    except imports.USER_ERRORS as error:
+        raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
 
 
 def _evaluation_pipeline(examples: Examples, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,9 +90,11 @@ def check_arguments(
 
 
 def describe(error: BaseException) -> str:
-    """An error of the user's code in one line: its type, its message and where it was raised."""
+    """An error of the user's code in one line: its type, its message and the user's last line on the way to it."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
+    libraries = (sysconfig.get_path("purelib"), "<frozen")
+    frames = [frame for frame in frames[1:] if not frame.filename.startswith(libraries)] or frames
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {first_line(error)}{where}"

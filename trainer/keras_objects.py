@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,9 +26,16 @@ _NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", 
 
 
 def find(
-    name: str, module: ModuleType, base: type, *, kind: str, field: str, also: tuple[str, ...] = ()
+    name: str,
+    module: ModuleType,
+    base: type,
+    *,
+    kind: str,
+    field: str,
+    own: Sequence[type] = (),
+    also: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
-    """The class in `module` (a subclass of `base`) that `name` means, or what an import path names.
+    """The class in `module` (a subclass of `base`) or `own` that `name` means, or what an import path names.
 
     Args:
       name: the class's name in any of Keras' spellings (`MeanSquaredError`, `mean_squared_error`, `mse`), or
@@ -37,6 +44,7 @@ def find(
       base: what its classes derive from.
       kind: what to call it in an error.
       field: the configuration's key in an error.
+      own: classes of the trainer that go by their names beside those of `module`.
       also: further names that the caller resolves, to be listed in an error.
 
     Raises:
@@ -49,6 +57,7 @@ def find(
         for attribute, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and value is not base
     }
+    classes |= {value.__name__: value for value in own}
     spellings = {_squash(attribute): value for attribute, value in classes.items()}
     spellings |= {alias: classes[target] for alias, target in _ALIASES.items() if target in classes}
     if _squash(name) not in spellings:

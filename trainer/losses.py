@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from trainer import imports, keras_objects
+from trainer.class_weights import ClassWeightedBinaryCrossentropy
 from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
 
@@ -23,6 +24,7 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
 _FREE_SHAPE = ("CTC", "Circle")
+_ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,7 @@ class NamedLoss:
     Attributes:
       name: its name in the configuration and in every report.
       head: name of the model's output it reads.
+      slice: start and stop of what it reads of that output's last axis; None for all of it.
       target: name of the target it compares with.
       function: `function(target, prediction)` → one value per example, shape (examples, ...).
       every: it takes part in one of so many steps.
@@ -39,10 +42,12 @@ class NamedLoss:
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
       normalizer: "weights" or "examples".
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
+      takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
     """
 
     name: str
     head: str
+    slice: tuple[int, int] | None
     target: str
     function: Loss
     every: int
@@ -50,6 +55,17 @@ class NamedLoss:
     variables: tuple[str, ...] | None
     normalizer: str
     targets_are_classes: bool | None
+    takes_probabilities: bool
+
+    @property
+    def source(self) -> str:
+        """What it reads, in words."""
+        return f"head {self.head!r}" + ("" if self.slice is None else f" from {self.slice[0]} to {self.slice[1]}")
+
+    def prediction(self, outputs: Mapping[str, Any]) -> Any:
+        """What it reads of the model's outputs (tensors, or symbolic ones of Keras)."""
+        output = outputs[self.head]
+        return output if self.slice is None else output[..., self.slice[0] : self.slice[1]]
 
     def takes_part(self, step: tf.Tensor) -> tf.Tensor:
         """Whether the loss is due in a step (counted from 0): scalar bool."""
@@ -74,7 +90,9 @@ def build(name: str, config: LossConfig) -> NamedLoss:
     """Resolves a loss of the configuration; raises ConfigError where its function or an argument does not exist."""
     field = f"losses.{name}.loss"
     function_name, arguments = keras_objects.split(config.loss)
-    found = keras_objects.find(function_name, keras.losses, keras.losses.Loss, kind="loss", field=field)
+    found = keras_objects.find(
+        function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=[ClassWeightedBinaryCrossentropy]
+    )
     if inspect.isclass(found):
         if "reduction" in arguments:
             raise ConfigError(
@@ -94,6 +112,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
     return NamedLoss(
         name=name,
         head=config.head,
+        slice=config.slice,
         target=config.target,
         function=function,
         every=config.every,
@@ -101,22 +120,24 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         variables=None if config.variables is None else tuple(config.variables),
         normalizer=config.normalizer,
         targets_are_classes=classes,
+        takes_probabilities=_takes_probabilities(found, arguments),
     )
 
 
 def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
-    """Every loss's target has the shape of its head's output.
+    """Every loss's slice lies within its head's output, and its target has the shape of what it reads.
 
     Args:
       losses: the losses.
-      outputs: head name → anything with a `.shape`, batch first.
+      outputs: head name → tensor or Keras' symbolic tensor, batch first.
       targets: target name → the same.
 
     Raises:
       ConfigError: naming the first loss whose shapes do not match.
     """
     for loss in losses:
-        prediction, target = tuple(outputs[loss.head].shape[1:]), tuple(targets[loss.target].shape[1:])
+        _check_slice(loss, tuple(outputs[loss.head].shape[1:]))
+        prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
         if loss.targets_are_classes is None:
             continue
         expected = prediction[:-1] if loss.targets_are_classes else prediction
@@ -127,9 +148,31 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
             raise ConfigError(
                 f"losses.{loss.name}.target",
                 loss.target,
-                f"has shape {target} per example; with head {loss.head!r}, which gives {prediction}, this loss needs "
-                f"{'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
+                f"has shape {target} per example; with {loss.source}, which gives {prediction}, this loss "
+                f"needs {'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
             )
+
+
+def logits_taken_for_probabilities(losses: Sequence[NamedLoss], outputs: Mapping[str, tf.Tensor]) -> list[str]:
+    """One line for each loss that takes probabilities and reads, in these outputs, something else.
+
+    Args:
+      losses: the losses.
+      outputs: head name → predictions for some examples.
+    """
+    lines = []
+    for loss in losses:
+        if not loss.takes_probabilities:
+            continue
+        prediction = loss.prediction(outputs)
+        low, high = float(tf.reduce_min(prediction)), float(tf.reduce_max(prediction))
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            lines.append(
+                f"losses.{loss.name}: {loss.source} gives values from {low:.3g} to {high:.3g}, but {_describe(loss)} "
+                f"takes probabilities (0 to 1): set losses.{loss.name}.loss.from_logits=True, or end the head with a "
+                "softmax or sigmoid."
+            )
+    return lines
 
 
 def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossSums:
@@ -144,13 +187,33 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
     Raises:
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
     """
-    values = _values(loss, outputs[loss.head], batch["targets"][loss.target])
+    values = _values(loss, loss.prediction(outputs), batch["targets"][loss.target])
     per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     weights = batch.get("weights", {}).get(loss.target)
     if weights is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), per_example)
     weights = _broadcast(tf.cast(weights, values.dtype), values, loss)
     return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), per_example)
+
+
+def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:
+    if loss.slice is None:
+        return
+    size = output[-1] if output else 0
+    if size is not None and loss.slice[1] > size:
+        raise ConfigError(
+            f"losses.{loss.name}.slice",
+            list(loss.slice),
+            f"must end within the last axis of head {loss.head!r}, which gives {output} per example",
+        )
+
+
+def _takes_probabilities(function: Callable, arguments: Mapping[str, Any]) -> bool:
+    try:
+        from_logits = inspect.signature(function).parameters.get("from_logits")
+    except (TypeError, ValueError):  # builtins need not have a signature
+        return False
+    return from_logits is not None and arguments.get("from_logits", from_logits.default) is False
 
 
 def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -164,7 +227,7 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             field,
             _describe(loss),
             f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
-            f"{type(error).__name__}: {first_line(error)}",
+            f"{_advice(error)}{type(error).__name__}: {first_line(error)}",
         ) from error
     if values.shape.rank == 0:
         raise ConfigError(
@@ -184,6 +247,12 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             f"{prediction.shape}; it must return one value per example",
         )
     return tf.cast(values, keras.config.floatx())
+
+
+def _advice(error: BaseException) -> str:
+    if "numpy" in str(error).lower():
+        return "a loss must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy: "
+    return ""
 
 
 def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Tensor:

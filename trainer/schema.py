@@ -47,6 +47,14 @@ def number(*, positive: bool = False) -> Check:
     return check
 
 
+def interval(value: Any, field: str) -> tuple[int, int]:
+    """`[start, stop]`: two whole numbers, 0 <= start < stop, as a slice has them."""
+    whole = isinstance(value, list | tuple) and all(isinstance(end, int) and not isinstance(end, bool) for end in value)
+    if not whole or len(value) != 2 or not 0 <= value[0] < value[1]:
+        raise ConfigError(field, value, "must be [start, stop], two whole numbers with 0 <= start < stop")
+    return value[0], value[1]
+
+
 def fraction(value: Any, field: str) -> float:
     """A number of at least 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:

@@ -58,3 +58,23 @@ def test_a_folder_that_cannot_hold_data_is_named(tmp_path):
     with pytest.raises(ConfigError) as caught:
         digits.load(data_dir=str(tmp_path / "file"))
     assert caught.value.field == "dataset.data_dir"
+
+
+def test_further_targets(tmp_path):
+    wanted = ["digit", "pixels", "pair", "odd", "is_eight", "moments"]
+    for split in digits.load(data_dir=str(tmp_path), targets=wanted).values():
+        targets, images = split.targets, split.inputs[..., 0].astype("float64")
+        assert list(targets) == wanted
+        np.testing.assert_array_equal(targets["pixels"].reshape(-1, 8, 8), images)
+        np.testing.assert_array_equal(2 * targets["pair"] + targets["odd"], targets["digit"])
+        np.testing.assert_array_equal(targets["is_eight"], (targets["digit"] == 8)[:, np.newaxis])
+        assert 0.05 < targets["is_eight"].mean() < 0.15
+        rows, columns = (axis.ravel() for axis in np.indices((8, 8)))
+        for image, moments in zip(images[:20], targets["moments"][:20], strict=True):
+            expected = np.cov(rows, columns, bias=True, aweights=image.ravel())
+            np.testing.assert_allclose(moments, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_target_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="dataset.options.targets.1='momnts': .*did you mean 'moments'"):
+        digits.load(data_dir=str(tmp_path), targets=["digit", "momnts"])

@@ -49,7 +49,11 @@ def _with_layer(layer: dict) -> dict:
         ),
         ({"losses__number__loss": "tests.problems:scalar_loss"}, "losses.number.loss", "scalar"),
         ({"losses__number__loss": {"name": "dice"}}, "losses.number.loss", "scalar"),
-        ({"losses__number__loss": "tests.trainer.test_jacobian:numpy_loss"}, "losses.number.loss", "numpy_loss"),
+        *[
+            ({"losses__number__loss": f"tests.trainer.test_jacobian:{name}"}, "losses.number.loss", words)
+            for name in ("numpy_loss", "argmax_loss", "indexing_loss", "value_loss")
+            for words in (name, "must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy")
+        ],
         (
             {"losses__number__loss": "tests.trainer.test_jacobian:averaged_loss"},
             "losses.number.loss",
@@ -68,6 +72,17 @@ def _with_layer(layer: dict) -> dict:
         ),
         ({"model": {"name": "tests.trainer.test_jacobian:wide_model"}}, "model.name", "does not take the inputs"),
         ({"model": {"name": "tests.trainer.test_jacobian:list_model"}}, "model.name", "dictionary from head names"),
+        (
+            {"model": {"name": "tests.trainer.test_jacobian:disconnected_model"}},
+            "model.name",
+            "raised ValueError: Output with path `label` is not connected to `inputs` (" + __file__,
+        ),
+        ({"model": {"name": "tests.trainer.test_jacobian:sequential_model"}}, "model.name", "dictionary from head"),
+        (
+            {"model": {"name": "tests.problems:two_towers"}, "losses__number__head": "numbers"},
+            "losses.number.head",
+            "did you mean 'number'",
+        ),
         ({"model": {"name": "math:pi"}}, "model.name", "must be a class or a function"),
         (
             {"losses__number__loss": "tests.trainer.test_jacobian:stopped_loss"},
@@ -88,6 +103,20 @@ def test_what_cannot_be_used_is_named(changes, field, words):
 
 def numpy_loss(target, prediction):
     return np.square(np.asarray(target) - np.asarray(prediction))
+
+
+def argmax_loss(target, prediction):
+    weights = np.array([0.1, 0.9])[np.argmax(target, axis=-1)]
+    return weights * keras.losses.binary_crossentropy(target, prediction)
+
+
+def indexing_loss(target, prediction):
+    weights = np.array([0.1, 0.9])[tf.argmax(prediction, axis=-1)]
+    return weights * keras.losses.binary_crossentropy(target, prediction[:, 0])
+
+
+def value_loss(target, prediction):
+    return np.abs(target.numpy() - prediction.numpy())
 
 
 def averaged_loss(target, prediction):
@@ -132,6 +161,17 @@ def training_fails() -> keras.Model:
 def wide_model() -> keras.Model:
     inputs = keras.Input((9,))
     return keras.Model(inputs, _heads(inputs))
+
+
+def disconnected_model() -> keras.Model:
+    """Its heads start from inputs of their own."""
+    return keras.Model(keras.Input((6,)), _heads(keras.Input((6,))))
+
+
+def sequential_model() -> keras.Model:
+    """Layers with the names of heads, one after another: a single output."""
+    layers = [keras.layers.Dense(size, name=name) for name, size in (("number", 1), ("label", 4))]
+    return keras.Sequential([keras.Input((6,)), *layers])
 
 
 def list_model() -> keras.Model:

@@ -1,12 +1,15 @@
 """Losses by name, their sums, their weights and their shapes."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, losses
+from trainer import configuration, experiment, losses
 from trainer.errors import ConfigError
 
 
@@ -138,3 +141,173 @@ def test_shapes_of_target_and_head(loss, prediction, target, fits):
         with pytest.raises(ConfigError) as caught:
             losses.check_shapes([named], *specs)
         assert caught.value.field == "losses.l.target"
+
+
+def _bce(target, probability, weights=(1.0, 1.0)):
+    values = target * np.log(probability) + (1 - target) * np.log(1 - probability)
+    return -np.mean(np.where(target == 1, weights[1], weights[0]) * values, axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 1), (5,)])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_class_weighted_binary_crossentropy(shape, from_logits):
+    """Each element's term is multiplied by the weight of the class that its target names; the mean is as Keras'."""
+    logits = PREDICTION[:, : (*shape, 1)[1]]
+    target = np.array([[0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 0, 1], [1, 1, 1.0]])[:, : logits.shape[1]]
+    probability = 1 / (1 + np.exp(-logits))
+    spec = {"name": "class_weighted_binary_crossentropy", "from_logits": from_logits}
+    given = logits if from_logits else probability
+    weighted = _sums({**spec, "class_weights": [0.1, 0.9]}, given, target.reshape(shape))
+    assert weighted == pytest.approx((_bce(target, probability, (0.1, 0.9)).sum(), 5, 1))
+    plain = _sums({"name": "binary_crossentropy", "from_logits": from_logits}, given, target.reshape(shape))
+    assert _sums({**spec, "class_weights": [1, 1]}, given, target.reshape(shape)) == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("weights", [None, 0.9, [0.9], [0.1, 0.9, 0], [0.1, "b"], [-1, 1], [0, 0], [1, float("inf")]])
+def test_class_weights_that_cannot_be_used_are_named(weights):
+    with pytest.raises(ConfigError, match=r"losses.l.loss=.*class_weights must be \[negative, positive\]"):
+        losses.build("l", _config({"name": "class_weighted_binary_crossentropy", "class_weights": weights}))
+
+
+def test_own_losses_are_suggested_and_listed_beside_keras():
+    with pytest.raises(ConfigError, match="did you mean 'class_weighted_binary_crossentropy'.*binary_focal") as caught:
+        losses.build("l", _config("class_weihted_binary_crossentropy"))
+    assert str(caught.value).count("class_weighted_binary_crossentropy") == 2
+
+
+def test_slices_read_their_part_of_the_last_axis():
+    whole, left = _sums("mse", PREDICTION[:, 1:], TARGET[:, 1:]), _sums("mse", PREDICTION, TARGET[:, 1:], slice=[1, 3])
+    assert left == pytest.approx(whole)
+
+
+def _one_vector(**label) -> dict:
+    """The problem's label and vector read from one output of seven numbers."""
+    tree = problems.tree()
+    tree["model"]["heads"] = {"both": [{"layer": "Dense", "units": 7}]}
+    parts = {"label": [0, 4], "vector": [4, 7]}
+    tree["losses"] = {name: {**tree["losses"][name], "head": "both", "slice": part} for name, part in parts.items()}
+    tree["losses"]["vector"]["metrics"] = ["mae", "r2_score"]
+    tree["losses"]["label"].update(label)
+    return tree
+
+
+@pytest.mark.parametrize("combine", ["weighted", "independent"])
+def test_two_slices_of_one_vector_equal_two_heads(combine):
+    """Same losses, metrics and variables as a model with a head for each, from the same start."""
+    sliced = _one_vector()
+    heads = {"label": [{"layer": "Dense", "units": 4}], "vector": [{"layer": "Dense", "units": 3}]}
+    apart = {**sliced, "model": {**sliced["model"], "heads": heads}}
+    apart["losses"] = {name: {**loss, "head": name, "slice": None} for name, loss in sliced["losses"].items()}
+    built = [
+        experiment.build(configuration.resolve({**tree, "combine": {"name": combine}}), problems.strategy(2))
+        for tree in (sliced, apart)
+    ]
+    one, two = ({v.path: v for v in each.model.trainable_variables} for each in built)
+    for part in ("kernel", "bias"):
+        label, vector = np.split(one[f"head_both_0_dense/{part}"].numpy(), [4], axis=-1)
+        two[f"head_label_0_dense/{part}"].assign(label)
+        two[f"head_vector_0_dense/{part}"].assign(vector)
+        two[f"trunk_0_dense/{part}"].assign(one[f"trunk_0_dense/{part}"].numpy())
+    ours, theirs = (problems.train(each, 20, evaluate=True) for each in built)
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-9)
+    assert ours.validation == pytest.approx(theirs.validation, rel=1e-9)
+    np.testing.assert_allclose(
+        ours.variables["head_both_0_dense/kernel"],
+        np.hstack([theirs.variables[f"head_{name}_0_dense/kernel"] for name in ("label", "vector")]),
+        rtol=1e-9,
+    )
+
+
+def test_a_slice_leaves_the_rest_of_the_head_alone():
+    """With the vector's loss alone, the label's columns of the head do not move."""
+    tree = _one_vector()
+    del tree["losses"]["label"]
+    built = experiment.build(configuration.resolve(tree), problems.strategy(1))
+    start = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
+    after = problems.train(built, 3).variables
+    moved = np.any(after["head_both_0_dense/kernel"] != start["head_both_0_dense/kernel"], axis=0)
+    assert moved.tolist() == [False] * 4 + [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("label", "field", "words"),
+    [
+        ({"slice": [5, 8]}, "slice", "must end within the last axis of head 'both', which gives (7,)"),
+        ({"slice": [0, 2]}, "target", "head 'both' from 0 to 2 has 2 classes"),
+        ({"slice": [0, 2], "target": "vector", "loss": "mse"}, "target", "head 'both' from 0 to 2, which gives (2,)"),
+        ({"slice": [2, 2]}, "slice", "0 <= start < stop"),
+        ({"slice": [-1, 2]}, "slice", "0 <= start < stop"),
+        ({"slice": [0, 1, 2]}, "slice", "two whole numbers"),
+        ({"slice": [0.0, 2]}, "slice", "two whole numbers"),
+        ({"slice": 4}, "slice", "two whole numbers"),
+        ({"slice": [False, True]}, "slice", "two whole numbers"),
+    ],
+)
+def test_slices_that_do_not_fit_are_named(label, field, words):
+    with pytest.raises(ConfigError) as caught:
+        experiment.build(configuration.resolve(_one_vector(**label)), problems.strategy(1))
+    assert caught.value.field == f"losses.label.{field}"
+    assert words in str(caught.value)
+
+
+LOGITS = [{"layer": "Dense", "units": 4}]
+SOFTMAX = [{"layer": "Dense", "units": 4, "activation": "softmax"}]
+TAKES_LOGITS = {"name": "sparse_categorical_crossentropy", "from_logits": True}
+
+
+def own_crossentropy(target, prediction, from_logits=False):
+    return keras.losses.sparse_categorical_crossentropy(target, prediction, from_logits=from_logits)
+
+
+@pytest.mark.parametrize(
+    ("loss", "head", "warned"),
+    [
+        ("sparse_categorical_crossentropy", LOGITS, True),
+        ("sparse_categorical_crossentropy", SOFTMAX, False),
+        (TAKES_LOGITS, LOGITS, False),
+        ("tests.trainer.test_losses:own_crossentropy", LOGITS, True),
+        ("tests.trainer.test_losses:own_crossentropy", SOFTMAX, False),
+        ({"name": "tests.trainer.test_losses:own_crossentropy", "from_logits": True}, LOGITS, False),
+    ],
+)
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_logits_taken_for_probabilities_are_a_warning(caplog, loss, head, warned, replicas):
+    """One line with the loss, the head, the range seen and what to set; none for a head of probabilities."""
+    config = problems.config(losses__label__loss=loss, model__heads__label=head)
+    with caplog.at_level("WARNING", logger="absl"):
+        experiment.build(config, problems.strategy(replicas))
+    lines = [record.getMessage() for record in caplog.records if "probabilities" in record.getMessage()]
+    assert len(lines) == warned
+    for line in lines:
+        assert line.startswith("losses.label: head 'label' gives values from -")
+        assert "set losses.label.loss.from_logits=True, or end the head with a softmax or sigmoid" in line
+
+
+@pytest.mark.parametrize(
+    ("loss", "warned"),
+    [
+        ("binary_crossentropy", True),
+        ({"name": "binary_crossentropy", "from_logits": True}, False),
+        ("categorical_crossentropy", True),
+        ({"name": "class_weighted_binary_crossentropy", "class_weights": [1, 2]}, True),
+        ({"name": "class_weighted_binary_crossentropy", "class_weights": [1, 2], "from_logits": True}, False),
+        ("mse", False),
+    ],
+)
+def test_every_crossentropy_is_looked_at(loss, warned):
+    outputs = {"label": tf.constant([[0.2, 1.5], [0.0, 1.0]])}
+    named = losses.build("l", _config(loss))
+    assert len(losses.logits_taken_for_probabilities([named], outputs)) == warned
+    assert not losses.logits_taken_for_probabilities([named], {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])})
+
+
+def test_the_command_line_shows_the_warning(tmp_path, root):
+    """One line on stderr, and the run goes on."""
+    flags = ["--config.losses.classification.loss=sparse_categorical_crossentropy", "--config.steps=1"]
+    command = [sys.executable, "-m", "trainer.main", "--config=configs/weighted_slices.py", *flags]
+    result = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert "losses.classification: head 'combined' from 64 to 74 gives values from -" in line

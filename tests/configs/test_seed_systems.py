@@ -1,0 +1,136 @@
+"""Every configuration trains; those of the README's table of systems show what they say."""
+
+import ast
+import functools
+import io
+import math
+import pathlib
+
+import pytest
+from rich.console import Console
+
+from tests import problems
+from tests.benchmarks import seed_systems
+from trainer import configuration, experiment, loop
+from trainer.experiment import Experiment
+
+ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+SYSTEMS = [name for names in seed_systems.SYSTEMS.values() for name in names]
+LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
+SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
+
+
+def _config(name: str, **overrides: str) -> configuration.Config:
+    return configuration.load(f"{ROOT}/configs/{name}.py", list(overrides.items()))
+
+
+@functools.cache
+def _build(name: str) -> Experiment:
+    return experiment.build(_config(name), problems.strategy(1))
+
+
+def _reach(built: Experiment) -> dict[str, tuple[str, ...]]:
+    """Variable → the losses that reach it."""
+    reach = built.step.reach
+    pairs = zip(reach.variables, reach.losses, strict=True)
+    return {variable.path: tuple(built.losses[k].name for k in by) for variable, by in pairs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configuration_trains(name, tmp_path, caplog):
+    """Three steps and an evaluation: finite numbers for every loss and metric, and no warning."""
+    config = _config(name, steps="3", report_every="1", eval_every="3")
+    with caplog.at_level("WARNING", logger="absl"):
+        history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+    assert not [record.getMessage() for record in caplog.records if record.name == "absl"]
+    assert [report.split for report in history] == ["train"] * 3 + ["validation"]
+    for report in history:
+        assert {f"loss/{loss}" for loss in config.losses} <= set(report.values)
+    for loss, settings in config.losses.items():
+        assert math.isfinite(history[0].values[f"loss/{loss}"])
+        for metric in settings.metrics:
+            assert math.isfinite(history[-1].values[f"{loss}/{metric['name']}"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_configuration_says_how_to_run_it_and_is_in_the_readme(name):
+    command = f"--config=configs/{name}.py"
+    doc = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
+    if name in SYSTEMS:
+        assert f"bash launch/local.sh {command}" in doc
+        (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if f"| `{name}` |" in line]
+        assert seed_systems.summary(name) in row
+    else:
+        assert command in doc or name == "digits"  # the default needs no flag
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_heads_share_nothing(name):
+    built = _build(name)
+    assert not built.step.reach.shared
+    assert _reach(built) == {
+        f"head_{loss.name}_0_dense/{part}": (loss.name,) for loss in built.losses for part in ("kernel", "bias")
+    }
+    sizes = [built.model.output[loss.head].shape[1] for loss in built.losses]
+    assert sizes == [5, 3, 2][: len(sizes)]
+
+
+def test_weights_of_the_examples():
+    weights = {name: [loss.weight for loss in _config(name).losses.values()] for name in SYSTEMS}
+    assert weights["weighted_linear_heads"] == [1.0, 0.5, 0.2]
+    assert weights["regression_and_classification"] == [0.5, 0.5]
+    assert weights["weighted_separate_optimizers"] == [0.8, 0.2]
+    assert sorted(weights["two_regressions"]) == [0.3, 0.7]
+    assert weights["weighted_slices"] == [0.7, 0.3]
+
+
+def test_partially_shared():
+    reach = list(_reach(_build("partially_shared")).values())
+    assert (reach.count(("pair", "odd")), reach.count(("pair",)), reach.count(("odd",))) == (2, 2, 4)
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_slices_of_one_vector_share_every_variable(name):
+    built = _build(name)
+    assert len(built.step.reach.shared) == len(built.model.trainable_variables) == 4
+    assert [loss.slice for loss in built.losses] == [(0, 64), (64, 74)]
+
+
+def test_each_slices_example_combines_in_its_own_way():
+    combinations = [_build(name).config.combine for name in SLICES]
+    assert [combine.name for combine in combinations] == ["weighted", "mean", "normalized"]
+    assert combinations[2].normalized.per_variable
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizers"),
+    [
+        ("separate_optimizers", [("Adam", 1e-3), ("SGD", 1e-2)]),
+        ("scalar_and_vector", [("Adam", 1e-3), ("RMSprop", 5e-4)]),
+        ("weighted_separate_optimizers", [("Adam", 1e-3), ("Adam", 1e-4)]),
+    ],
+)
+def test_every_loss_has_an_optimizer_of_its_own_over_all_that_it_reaches(name, optimizers):
+    built = _build(name)
+    updates = built.step.updates
+    used = [(type(update.optimizer).__name__, float(update.optimizer.learning_rate.numpy())) for update in updates]
+    assert used == [(kind, pytest.approx(rate)) for kind, rate in optimizers]
+    for k, update in enumerate(updates):
+        assert update.positions == built.step.reach.reached_by(k)
+    assert built.step.reach.shared
+
+
+def test_outputs_of_different_shapes():
+    shapes = {head: tuple(output.shape) for head, output in _build("output_shapes").model.output.items()}
+    assert shapes == {"pair": (None, 5), "moments": (None, 2, 2)}
+
+
+def test_the_own_loss_is_the_registered_one():
+    """One is a class of the trainer, the other a function in the configuration's file; the runs are the same."""
+    runs = [
+        problems.train(experiment.build(_config(name, precision="float64"), problems.strategy(1)), 5)
+        for name in ("imbalanced_classes", "imbalanced_classes_own_loss")
+    ]
+    for path, values in runs[0].variables.items():
+        assert values == pytest.approx(runs[1].variables[path], rel=1e-9, abs=1e-12)
