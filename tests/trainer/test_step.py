@@ -1,11 +1,14 @@
 """One step: against numbers worked out by hand, what it communicates, and when it changes nothing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import problems
 from trainer import configuration, experiment
+from trainer.errors import ConfigError
 from trainer.experiment import Experiment
 
 SGD = {"name": "sgd", "learning_rate": 1.0}
@@ -276,3 +279,81 @@ def test_task_specific_gradients_are_scaled_as_each_method_says():
         np.testing.assert_allclose(moved[name], moved["sum"], rtol=1e-9)
     np.testing.assert_allclose(moved["weighted"], 3 * moved["sum"], rtol=1e-9)
     np.testing.assert_allclose(moved["normalized"], moved["sum"] / np.linalg.norm(moved["sum"]), rtol=1e-9)
+
+
+def _variables(built: Experiment) -> dict[str, np.ndarray]:
+    return {variable.path: variable.numpy() for variable in built.model.trainable_variables}
+
+
+def _steps(built: Experiment, first: int, count: int) -> tf.Tensor:
+    """Trains `count` steps from step `first` on; returns in how many each loss took part."""
+    totals = built.step.build()(
+        iter(built.batches(first)),
+        tf.constant(first, tf.int64),
+        tf.constant(count, tf.int64),
+        tf.constant(False),
+        built.step.initial_totals(),
+    )
+    return totals.counts
+
+
+def test_losses_take_turns():
+    """`every` and `offset`: in the steps of others a loss moves nothing, as if it had no label."""
+    turns = {"losses__number__every": 2, "losses__number__offset": 1, "losses__label__every": 3}
+    built = _build(2, **turns)
+    before = _variables(built)
+    np.testing.assert_array_equal(_steps(built, 0, 1), [1, 0, 1, 1])  # label, number, vector, vector_l1
+    after = _variables(built)
+    assert np.array_equal(after["head_number_0_dense/kernel"], before["head_number_0_dense/kernel"])
+    assert not np.array_equal(after["head_label_0_dense/kernel"], before["head_label_0_dense/kernel"])
+    # The trunk moves as it does without the loss.
+    without = _build(2, losses__number__weight=0.0)
+    _steps(without, 0, 1)
+    np.testing.assert_allclose(
+        after["trunk_0_dense/kernel"], _variables(without)["trunk_0_dense/kernel"], rtol=0, atol=1e-15
+    )
+    np.testing.assert_array_equal(_steps(built, 1, 1), [0, 1, 1, 1])
+    assert np.array_equal(_variables(built)["head_label_0_dense/kernel"], after["head_label_0_dense/kernel"])
+    assert not np.array_equal(_variables(built)["head_number_0_dense/kernel"], after["head_number_0_dense/kernel"])
+    np.testing.assert_array_equal(_steps(built, 2, 7), [2, 3, 7, 7])
+
+
+@pytest.mark.parametrize("combine", ["weighted", "independent", "pcgrad"])
+def test_a_loss_that_updates_only_some_variables(combine):
+    """An adversary's scheme: the head learns from one loss, the trunk from the others."""
+    patterns = {"losses__label__variables": ["head_label_*"], "losses__number__variables": "trunk_*"}
+    built = _build(2, combine__name=combine, **patterns)
+    before = _variables(built)
+    _steps(built, 0, 2)
+    changed = {name for name, value in _variables(built).items() if not np.array_equal(value, before[name])}
+    assert changed == {name for name in before if not name.startswith("head_number")}
+    reached = {v.path: by for v, by in zip(built.step.reach.variables, built.step.reach.losses, strict=True)}
+    assert reached["trunk_0_dense/kernel"] == (1, 2, 3)
+    assert reached["head_label_0_dense/kernel"] == (0,)
+    assert [variable.path for variable in built.step.reach.unreached] == [
+        "head_number_0_dense/kernel",
+        "head_number_0_dense/bias",
+    ]
+
+
+@pytest.mark.parametrize("patterns", ["head_nmber*", ["trunk_*", "head_label_*"]])
+def test_a_pattern_that_matches_nothing_is_named(patterns):
+    with pytest.raises(ConfigError, match="losses.number.variables.[01]='head_.*': matches none of .*trunk_0_dense/ke"):
+        _build(1, losses__number__variables=patterns)
+
+
+@pytest.mark.parametrize("combine", ["weighted", "independent"])
+def test_weights_follow_a_schedule(combine):
+    """One step with the first weight, then one with the second, bit for bit."""
+    schedule = {"name": "piecewise_constant_decay", "boundaries": [0], "values": [0.25, 2.0]}
+    scheduled = _build(2, combine__name=combine, losses__number__weight=schedule)
+    _steps(scheduled, 0, 2)
+    by_hand = _build(2, combine__name=combine, losses__number__weight=0.25)
+    _steps(by_hand, 0, 1)
+    weights = tuple(
+        2.0 if loss.name == "number" else w for loss, w in zip(by_hand.losses, by_hand.step.weights, strict=True)
+    )
+    _steps(dataclasses.replace(by_hand, step=dataclasses.replace(by_hand.step, weights=weights)), 1, 1)
+    expected = _variables(by_hand)
+    for name, value in _variables(scheduled).items():
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-12)
