@@ -167,8 +167,9 @@ def call(key: str) -> Check:
 
 
 def join(field: str, key: str) -> str:
-    """The dotted name of `key` within `field`."""
-    return f"{field}.{key}" if field else key
+    """The dotted name of `key` within `field`; a key that is blank or cannot be printed is quoted."""
+    shown = key if key.isprintable() and key == key.strip() != "" else repr(key)
+    return f"{field}.{shown}" if field else shown
 
 
 def _expect(kind: type, value: Any, field: str, allowed: str) -> None:
