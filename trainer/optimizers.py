@@ -76,6 +76,7 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
             add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, reach.task_specific(k), (k,))
         return tuple(updates)
 
+    add(SHARED, "shared_optimizer", config.shared_optimizer, (), ())  # updates nothing; a mistake in it is still one
     for k, name in enumerate(names):
         positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
         add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, positions, (k,))
