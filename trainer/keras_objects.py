@@ -22,6 +22,7 @@ _ALIASES = {
 }
 # Arguments that are numbers though Keras' defaults do not show it.
 _NUMBERS = ("initial_learning_rate", "decay_rate")
+_LISTS = ("values", "alpha")  # alpha: one weight per class, of a focal loss
 _NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 
 
@@ -116,7 +117,7 @@ def make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: st
     defaults = _defaults(found)
     for key, value in arguments.items():
         default = defaults.get(key)
-        if key == "values" and isinstance(value, list):
+        if key in _LISTS and isinstance(value, list):
             arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
         elif key in _NUMBERS_OR_NONE:
             arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")

@@ -80,6 +80,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
             raise ConfigError(
                 f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
             )
+        keras_objects.make_numbers(found, arguments, field)
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
         function = keras_objects.build(
             found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}

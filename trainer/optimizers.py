@@ -114,7 +114,7 @@ def build(
     if keras_objects.name_of(found) in _WRAPPERS:
         raise ConfigError(f"{field}.name", name, "wraps other optimizers; give each loss its own instead")
     for key, reason in _REFUSED.items():
-        if arguments.get(key):
+        if arguments.get(key) not in (None, False):
             raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
         arguments["learning_rate"] = schedules.build(

@@ -382,6 +382,39 @@ def test_mistakes_train_a_step_or_give_one_line(name, no_picture):
     check()
 
 
+_KEYS_OF_DIGITS = [".".join(map(str, path)) for path in _places(BASES["digits"])]
+_WORDS = (
+    "\\d",
+    "[" * 5000,
+    "1" * 5000,
+    "{'a': {1: 2}}",
+    "1e999",
+    "{1, 2}",
+    "0x",
+    "...",
+    "b''",
+    "(",
+    "f'{1}'",
+    "1 if 1 else",
+)
+
+
+@hypothesis.settings(max_examples=200, **SETTINGS)
+@hypothesis.given(
+    st.one_of(
+        st.sampled_from(_KEYS_OF_DIGITS),
+        st.tuples(st.sampled_from(_KEYS_OF_DIGITS), st.text()).map("".join),
+        st.text(),
+    ),
+    st.one_of(st.text(), st.sampled_from(_WORDS), st.sampled_from(_VALUES).map(repr)),
+)
+def test_overrides_of_any_text_resolve_or_give_one_line(key, text):
+    try:
+        configuration.load(digits.__file__, [(key, text)])
+    except ConfigError as error:
+        _assert_names_its_field(error, Case({}, (f"--config.{key}", repr(key.partition(".")[0]))))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The same on the command line.
 # ---------------------------------------------------------------------------------------------------------------------
