@@ -98,6 +98,7 @@ def first_line(error: BaseException) -> str:
 def reason_of(error: BaseException) -> str:
     """The line of an error from within a graph that tells why: the last one that is neither a place nor a node."""
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
+    places += ("Arguments received", "•")  # what Keras adds below
     lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
     told = [line for line in lines if line]
     return _cut(told[-1], 300) if told else first_line(error)

@@ -22,7 +22,7 @@ _ALIASES = {
 }
 # Arguments that are numbers though Keras' defaults do not show it.
 _NUMBERS = ("initial_learning_rate", "decay_rate")
-_LISTS = ("values", "alpha")  # alpha: one weight per class, of a focal loss
+_FRACTIONS = ("beta_1", "beta_2")
 _NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 
 
@@ -107,20 +107,24 @@ def _check_booleans(target: Callable[..., Any], arguments: Mapping[str, Any], fi
             raise ConfigError(f"{field}.{key}", value, "must not be True or False")
 
 
-def make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
+def make_numbers(
+    found: Callable[..., Any], arguments: dict[str, Any], field: str, *, lists: tuple[str, ...] = ()
+) -> None:
     """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
 
-    Keras checks few of them and fails late, in the first step.
+    Those named in `lists` may be lists of numbers. Keras checks few of them and fails late, in the first step.
     """
     if not _is_of_keras(found):
         return
     defaults = _defaults(found)
     for key, value in arguments.items():
         default = defaults.get(key)
-        if key in _LISTS and isinstance(value, list):
+        if key in lists and isinstance(value, list):
             arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
         elif key in _NUMBERS_OR_NONE:
             arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")
+        elif key in _FRACTIONS:
+            arguments[key] = schema.fraction(value, f"{field}.{key}")
         elif key in _NUMBERS or (isinstance(default, float) and default >= 0 and not hasattr(value, "get_config")):
             arguments[key] = schema.number()(value, f"{field}.{key}")
 

@@ -44,7 +44,7 @@ def test_schedule_in_steps_epochs_and_examples():
         ),
         ({"name": "adam", "use_ema": True}, "shared_optimizer.use_ema", "left out"),
         ({"name": "sgd", "momentum": 3.0}, "shared_optimizer", "SGD refuses it"),
-        ({"name": "adam", "beta_1": "x"}, "shared_optimizer.beta_1", "finite number"),
+        ({"name": "adam", "beta_1": "x"}, "shared_optimizer.beta_1", "below 1"),
         ({"name": "adam", "epsilon": None}, "shared_optimizer.epsilon", "finite number"),
         ({"name": "adam", "weight_decay": "x"}, "shared_optimizer.weight_decay", "finite number"),
         ({"name": "adam", "clipnorm": -1}, "shared_optimizer.clipnorm", "at least 0"),
