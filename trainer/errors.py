@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 # Lines that Keras puts before the reason.
 _WRAPPERS = ("Exception encountered when calling", "in user code:")
+_LONGEST_LIST, _LISTED = 300, 12  # names: all of them in so many characters, else so many of them
 
 
 class ConfigError(ValueError):
@@ -23,9 +24,9 @@ class ConfigError(ValueError):
         self.field = field
         self.value = value
         self.allowed = " ".join(allowed.split())
-        super().__init__(
-            f"{field}: {self.allowed}" if value is self.ABSENT else f"{field}={_short(value)}: {self.allowed}"
-        )
+        where = field if len(field) <= 160 else f"{field[:77]}...{field[-80:]}"
+        given = "" if value is self.ABSENT else f"={_short(value)}"
+        super().__init__(_printable(f"{where}{given}: {self.allowed}"))
 
 
 class RunError(RuntimeError):
@@ -71,32 +72,51 @@ class NonFiniteError(RunError):
 
 def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, name: str | None = None) -> ConfigError:
     """A ConfigError for a name (`value`, or `name` where given) that is not among `allowed`, suggesting the nearest."""
-    names = sorted(allowed)
-    near = difflib.get_close_matches(str(value if name is None else name), names, n=1)
+    names, given = list(allowed), str(value if name is None else name)[:80]
+    near = difflib.get_close_matches(given, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return ConfigError(field, value, f"unknown {kind}; {hint}allowed: {', '.join(names) or 'none'}")
+    return ConfigError(field, value, f"unknown {kind}; {hint}allowed: {listed(names, given)}")
+
+
+def listed(names: Iterable[str], given: str) -> str:
+    """The names, or of many those nearest to `given`, in a line."""
+    names = sorted(set(names))
+    line = ", ".join(names) or "none"
+    if len(line) <= _LONGEST_LIST:
+        return line
+    nearest = difflib.get_close_matches(given, names, n=_LISTED, cutoff=0)
+    return f"{', '.join(sorted(nearest))} and {len(names) - len(nearest)} more"
 
 
 def first_line(error: BaseException) -> str:
     """The first meaningful line of an exception's message (its type where it has none)."""
     lines = [_plain_text(line) for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith(_WRAPPERS)]
-    return lines[0] if lines else type(error).__name__
+    return _cut(lines[0], 300) if lines else type(error).__name__
 
 
 def reason_of(error: BaseException) -> str:
     """The line of an error from within a graph that tells why: the last one that is neither a place nor a node."""
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
+    places += ("Arguments received", "•")  # what Keras adds below
     lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
     told = [line for line in lines if line]
-    return told[-1] if told else first_line(error)
+    return _cut(told[-1], 300) if told else first_line(error)
 
 
 def _plain_text(line: str) -> str:
     """`line` without colours and TensorFlow's names of graph nodes."""
-    return re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*", "", line).strip()
+    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*", "", line).strip())
+
+
+def _printable(text: str) -> str:
+    """`text` with whatever a terminal could not show, or would obey, written as in Python."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
+    return _cut(" ".join(repr(value).split()), 80)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

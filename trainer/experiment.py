@@ -231,7 +231,7 @@ def _check_classes(
             continue
         for split, examples in splits.items():
             labels = examples.targets[loss.target]
-            wrong = labels[(labels < 0) | (labels >= classes)]
+            wrong = labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
             if wrong.size:
                 raise ConfigError(
                     f"losses.{loss.name}.target",

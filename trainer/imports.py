@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.errors import ConfigError, first_line, unknown
+from trainer.errors import ConfigError, first_line, listed, unknown
 
 # User code may end in `sys.exit`, which must not end the process without a word.
 USER_ERRORS = (Exception, SystemExit)
@@ -32,8 +32,10 @@ def load(path: str, field: str) -> Callable:
     except USER_ERRORS as error:
         raise ConfigError(field, path, f"cannot import {module_name!r}: {describe(error)}") from error
     if not hasattr(module, attribute):
-        public = sorted(name for name in vars(module) if not name.startswith("_"))
-        raise ConfigError(field, path, f"module {module_name} has no {attribute!r}; it has: {', '.join(public)}")
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(
+            field, path, f"module {module_name} has no {attribute!r}; it has: {listed(public, attribute)}"
+        )
     found = getattr(module, attribute)
     if not callable(found):
         raise ConfigError(field, path, f"names a {type(found).__name__}; it must be a class or a function")

@@ -22,6 +22,7 @@ _ALIASES = {
 }
 # Arguments that are numbers though Keras' defaults do not show it.
 _NUMBERS = ("initial_learning_rate", "decay_rate")
+_FRACTIONS = ("beta_1", "beta_2")
 _NUMBERS_OR_NONE = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "warmup_target")
 
 
@@ -85,10 +86,11 @@ def build(
     Raises:
       ConfigError: an argument does not exist, is missing, or is refused; the result is something else.
     """
-    if not (inspect.isclass(target) and issubclass(target, keras.layers.Layer)):
-        # Layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
-        # Other Keras classes take **kwargs for names of the past; what they do not list is a mistake.
-        imports.check_arguments(target, arguments, field=field, listed_only=inspect.isclass(target))
+    # Layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
+    # Other Keras classes take **kwargs for names of the past; what they do not list is a mistake.
+    layer = inspect.isclass(target) and issubclass(target, keras.layers.Layer)
+    imports.check_arguments(target, arguments, field=field, listed_only=inspect.isclass(target) and not layer)
+    _check_booleans(target, arguments, field)
     try:
         result = target(**{**(implied or {}), **arguments})
     except ConfigError:
@@ -100,22 +102,51 @@ def build(
     return result
 
 
-def make_numbers(found: Callable[..., Any], arguments: dict[str, Any], field: str) -> None:
-    """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
+def _check_booleans(target: Callable[..., Any], arguments: Mapping[str, Any], field: str) -> None:
+    """Raises ConfigError for a switch of a Keras class that is not True or False, and for a number that is.
 
-    Keras checks few of them and fails late, in the first step.
+    Python would take "no" for True, and True for 1.
     """
-    if not inspect.isclass(found) or not found.__module__.startswith("keras"):
-        return
-    defaults = {name: parameter.default for name, parameter in inspect.signature(found).parameters.items()}
+    defaults = _defaults(target)
     for key, value in arguments.items():
         default = defaults.get(key)
-        if key == "values" and isinstance(value, list):
+        if isinstance(default, bool):
+            schema.boolean(value, f"{field}.{key}")
+        elif isinstance(value, bool) and (default is inspect.Parameter.empty or isinstance(default, int | float)):
+            raise ConfigError(f"{field}.{key}", value, "must not be True or False")
+
+
+def make_numbers(
+    found: Callable[..., Any], arguments: dict[str, Any], field: str, *, lists: tuple[str, ...] = ()
+) -> None:
+    """Makes floats of the arguments of a Keras class that are numbers, in place; raises ConfigError for others.
+
+    Those named in `lists` may be lists of numbers. Keras checks few of them and fails late, in the first step.
+    """
+    if not _is_of_keras(found):
+        return
+    defaults = _defaults(found)
+    for key, value in arguments.items():
+        default = defaults.get(key)
+        if key in lists and isinstance(value, list):
             arguments[key] = [schema.number()(entry, f"{field}.{key}.{index}") for index, entry in enumerate(value)]
         elif key in _NUMBERS_OR_NONE:
             arguments[key] = schema.optional(schema.number())(value, f"{field}.{key}")
+        elif key in _FRACTIONS:
+            arguments[key] = schema.fraction(value, f"{field}.{key}")
         elif key in _NUMBERS or (isinstance(default, float) and default >= 0 and not hasattr(value, "get_config")):
             arguments[key] = schema.number()(value, f"{field}.{key}")
+
+
+def _is_of_keras(target: Callable[..., Any]) -> bool:
+    return inspect.isclass(target) and target.__module__.startswith("keras.")
+
+
+def _defaults(target: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of a Keras class's arguments."""
+    if not _is_of_keras(target):
+        return {}
+    return {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()}
 
 
 def split(spec: Mapping[str, Any], key: str = "name") -> tuple[str, dict[str, Any]]:

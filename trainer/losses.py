@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer import imports, keras_objects
+from trainer import imports, keras_objects, schema
 from trainer.class_weights import ClassWeightedBinaryCrossentropy
 from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
@@ -98,6 +98,9 @@ def build(name: str, config: LossConfig) -> NamedLoss:
             raise ConfigError(
                 f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
             )
+        keras_objects.make_numbers(found, arguments, field, lists=("alpha",))  # a focal loss's, one for each class
+        if arguments.get("ignore_class") is not None:
+            schema.integer(-(2**31))(arguments["ignore_class"], f"{field}.ignore_class")
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
         function = keras_objects.build(
             found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}

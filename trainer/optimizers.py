@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from trainer import durations, keras_objects, schedules
+from trainer import durations, imports, keras_objects, schedules
 from trainer.combine.combination import Combination
 from trainer.configuration import Config
-from trainer.errors import ConfigError, unknown
+from trainer.errors import ConfigError, reason_of, unknown
 from trainer.jacobian import Reach
 
 SHARED = "shared"
@@ -76,6 +76,7 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
             add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, reach.task_specific(k), (k,))
         return tuple(updates)
 
+    add(SHARED, "shared_optimizer", config.shared_optimizer, (), ())  # updates nothing; a mistake in it is still one
     for k, name in enumerate(names):
         positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
         add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, positions, (k,))
@@ -113,7 +114,7 @@ def build(
     if keras_objects.name_of(found) in _WRAPPERS:
         raise ConfigError(f"{field}.name", name, "wraps other optimizers; give each loss its own instead")
     for key, reason in _REFUSED.items():
-        if arguments.get(key):
+        if arguments.get(key) not in (None, False):
             raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
         arguments["learning_rate"] = schedules.build(
@@ -126,6 +127,7 @@ def build(
     keras_objects.make_numbers(found, arguments, field)
     optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
     _apply_without_reduction(optimizer)
+    _name_failures(optimizer, field)
     return optimizer
 
 
@@ -143,6 +145,20 @@ def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:
     if not hasattr(optimizer, "_all_reduce_sum_gradients"):
         raise unknown("keras", keras.__version__, "version (its optimizers reduce gradients in another way)", ("3.15",))
     optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+
+
+def _name_failures(optimizer: keras.optimizers.Optimizer, field: str) -> None:
+    """Turns what an optimizer raises while its step is traced into a ConfigError that names its field."""
+    update_step = optimizer.update_step
+
+    def named(*arguments: Any) -> None:
+        try:
+            update_step(*arguments)
+        except imports.USER_ERRORS as error:
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            raise ConfigError(field, type(optimizer).__name__, f"cannot update its variables: {reason}") from error
+
+    optimizer.update_step = named
 
 
 def _losses_of(reach: Reach, positions: tuple[int, ...]) -> tuple[int, ...]:

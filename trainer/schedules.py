@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer import durations, keras_objects
+from trainer import durations, imports, keras_objects
+from trainer.errors import ConfigError, first_line
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -47,5 +48,10 @@ def build(
             arguments[key] = [steps(boundary, f"{key}.{index}") for index, boundary in enumerate(arguments[key])]
     if found is keras_schedules.CosineDecay and "decay_steps" not in arguments:
         arguments["decay_steps"] = max(1, total_steps - arguments.get("warmup_steps", 0))
-    keras_objects.make_numbers(found, arguments, field)
-    return keras_objects.build(found, arguments, field=field, base=LearningRateSchedule)
+    keras_objects.make_numbers(found, arguments, field, lists=("values",))
+    schedule = keras_objects.build(found, arguments, field=field, base=LearningRateSchedule)
+    try:
+        float(schedule(tf.zeros([], tf.int64)))
+    except imports.USER_ERRORS as error:
+        raise ConfigError(field, name, f"gives no number at step 0: {first_line(error)}") from error
+    return schedule

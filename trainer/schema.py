@@ -153,9 +153,10 @@ def sequence(item: Check) -> Check:
 def keyword_arguments(value: Any, field: str) -> dict[str, Any]:
     """A dictionary of keyword arguments for a function."""
     _expect(dict, value, field, "must be a dictionary of arguments")
-    for key in value:
+    for key, argument in value.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise ConfigError(field, key, "an argument's name must be an identifier")
+        _check_keys(argument, join(field, key))
     return value
 
 
@@ -175,8 +176,17 @@ def call(key: str) -> Check:
 
 
 def join(field: str, key: str) -> str:
-    """The dotted name of `key` within `field`."""
-    return f"{field}.{key}" if field else key
+    """The dotted name of `key` within `field`; a key that is blank or cannot be printed is quoted."""
+    shown = key if key.isprintable() and key == key.strip() != "" else repr(key)
+    return f"{field}.{shown}" if field else shown
+
+
+def _check_keys(value: Any, field: str) -> None:
+    """Raises ConfigError for a key that would come back as another one from the JSON in which a run is saved."""
+    for key, entry in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if isinstance(value, dict) and not isinstance(key, str):
+            raise ConfigError(field, key, "must have strings as keys, which is what a run can save")
+        _check_keys(entry, join(field, str(key)))
 
 
 def _expect(kind: type, value: Any, field: str, allowed: str) -> None:

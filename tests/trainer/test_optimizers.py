@@ -44,8 +44,15 @@ def test_schedule_in_steps_epochs_and_examples():
         ),
         ({"name": "adam", "use_ema": True}, "shared_optimizer.use_ema", "left out"),
         ({"name": "sgd", "momentum": 3.0}, "shared_optimizer", "SGD refuses it"),
-        ({"name": "adam", "beta_1": "x"}, "shared_optimizer.beta_1", "finite number"),
+        ({"name": "adam", "beta_1": "x"}, "shared_optimizer.beta_1", "below 1"),
         ({"name": "adam", "epsilon": None}, "shared_optimizer.epsilon", "finite number"),
+        ({"name": "adam", "beta_1": 1}, "shared_optimizer.beta_1", "below 1"),
+        ({"name": "sgd", "nesterov": "no"}, "shared_optimizer.nesterov", "True or False"),
+        (
+            {"name": "adam", "gradient_accumulation_steps": {}},
+            "shared_optimizer.gradient_accumulation_steps",
+            "left out",
+        ),
         ({"name": "adam", "weight_decay": "x"}, "shared_optimizer.weight_decay", "finite number"),
         ({"name": "adam", "clipnorm": -1}, "shared_optimizer.clipnorm", "at least 0"),
         (
@@ -131,3 +138,8 @@ def test_weight_decay_acts_once_on_every_replica():
     one, three = (problems.run(replicas, 3, **changes) for replicas in (1, 3))
     for name, value in one.variables.items():
         np.testing.assert_allclose(three.variables[name], value, atol=1e-9)
+
+
+def test_mistakes_in_a_shared_optimizer_without_variables_are_named():
+    with pytest.raises(ConfigError, match="shared_optimizer.name='adm': unknown optimizer; did you mean 'adam'"):
+        experiment.build(problems.config(combine__apply="per_loss", shared_optimizer="adm"), problems.strategy(1))
