@@ -204,3 +204,32 @@ def test_float32_replicas_matter_less_than_seeds(tmp_path):
     seeds = [curves[1, seed] for seed in range(3)]
     between_seeds = np.max([np.abs(seeds[i] - seeds[j]).max(axis=0) for i in range(3) for j in range(i)], axis=0)
     assert np.all(between_replicas < between_seeds)
+
+
+def test_profile(tmp_path):
+    """A trace of the steps asked for lies where TensorBoard looks; the numbers stay as they were."""
+    config = problems.config(steps=6, report_every=2)
+    for name, profile in (("plain", None), ("profiled", (3, 4))):
+        loop.train(config, str(tmp_path / name), problems.strategy(1), _console(), profile=profile)
+    (trace,) = (tmp_path / "profiled" / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+    rows = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "profiled")]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("profile", [(6, 7), (7, 9)])
+def test_profiling_steps_that_do_not_come(tmp_path, profile):
+    with pytest.raises(configuration.ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
+        loop.train(problems.config(steps=6), str(tmp_path / "run"), problems.strategy(1), _console(), profile=profile)
+    assert not (tmp_path / "run").exists()
+
+
+def test_learning_rates_are_reported(tmp_path):
+    """Of the next update, for every optimizer; a schedule's own value."""
+    cosine = {"name": "cosine_decay", "initial_learning_rate": 0.01, "decay_steps": 10}
+    history = _train(
+        tmp_path / "run", steps=5, report_every=5, losses__number__optimizer={"name": "sgd", "learning_rate": cosine}
+    )
+    values = next(report.values for report in history if report.split == "train")
+    assert values["learning_rate/shared"] == pytest.approx(0.01)
+    assert values["learning_rate/number"] == pytest.approx(0.01 * 0.5 * (1 + np.cos(np.pi / 2)), rel=1e-6)

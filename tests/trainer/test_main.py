@@ -68,6 +68,8 @@ def place(tmp_path):
         (["--workdir=" + 300 * "x"], ["--workdir='xxx", "too long"]),
         (["--config="], ["--config=''", "existing Python file"]),
         (["--config=" + 300 * "x"], ["--config='xxx", "existing Python file"]),
+        (["--profile=7"], ["--profile='7'", "100:105"]),
+        (["--profile=9:3"], ["--profile='9:3'", "100:105"]),
         (["--mode=eval"], ["--workdir", "missing"]),
         (["--mode=eval", "--workdir=../cwd"], ["--workdir='../cwd'", "holds no run"]),
         (["--mode=eval", "--workdir=../held"], ["losses", "missing"]),
@@ -112,7 +114,7 @@ def test_help_is_quick_and_short(place, root):
     result = run("--help", cwd=place, root=root)
     assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
     assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--config", "--workdir", "--strategy", "--combine", "--virtual_devices", "--mode"):
+    for flag in ("--config", "--workdir", "--strategy", "--combine", "--virtual_devices", "--profile", "--mode"):
         assert flag in result.stdout
     assert len(result.stdout.splitlines()) < 40
 
