@@ -175,12 +175,9 @@ def _run(
 
         for warning in resumed.warnings if resumed else ():
             shown.say(f"warning: {warning}")
-        start = f"from step {first} of" if resumed else ""
-        shown.say(
-            " ".join(
-                f"{run.path}: {start} {built.steps} steps on {_devices(built.strategy)}, {_combination(config)}".split()
-            )
-        )
+        start = f"from step {first} of " if resumed else ""
+        devices = _devices(built.strategy)
+        shown.say(f"{run.path}: {start}{built.steps} steps on {devices}, {_combination(config)}")
         step = first
         profiler.at(step)
         stopped = _is_exhausted(history, built)
@@ -213,8 +210,8 @@ def _run(
                 name = request.signal.name
                 shown.say(f"stopped by {name}; step {step} is saved, the same command with this workdir goes on")
                 raise StoppedError(stopping.EXIT_CODES[request.signal])
-        if history[-1].step != step or history[-1].split != VALIDATION:
-            publish_evaluation(step)  # the run now ends at a step that was not its end before
+        if not history or (history[-1].step, history[-1].split) != (step, VALIDATION):
+            publish_evaluation(step)  # its end was not the end before, or its reports are gone
         if stopped:
             shown.say(f"stopped early at step {step}: {built.early_stopping.patience} evaluations without improvement")
         _finish(run, history, heads, config, console)

@@ -114,6 +114,14 @@ def test_more_steps(tmp_path):
         _train(tmp_path / "cosine", shared_optimizer=cosine, steps=13)
 
 
+def test_a_finished_run_whose_reports_are_gone(tmp_path):
+    _train(tmp_path / "run")
+    last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    _train(tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() == [last]
+
+
 def test_cadences_may_change(tmp_path):
     _train(tmp_path / "run", steps=6)
     _train(tmp_path / "run", steps=12, report_every=1, eval_every=3, checkpoint_every=3, steps_per_loop=2)
