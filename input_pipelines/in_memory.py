@@ -6,11 +6,15 @@ same global batch whatever the number of replicas: replica r takes its contiguou
 example at most.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
+
+_PARALLEL_CALLS = 2
+_PREFETCHED = 4  # elements: two steps of two replicas
 
 
 def training_batches(
@@ -43,7 +47,7 @@ def training_batches(
         shuffled = [_permuted(positions % count, count, seed_words, which) for which in (epoch[0], epoch[0] + 1)]
         return gather(tf.where(epoch == epoch[0], *shuffled))
 
-    return _parallel(tf.data.Dataset.counter().map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+    return _parallel(tf.data.Dataset.counter(), element)
 
 
 def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -67,9 +71,7 @@ def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distr
         part = index // local * replicas + context.input_pipeline_id * local + index % local
         return gather(tf.range(part * count // parts, (part + 1) * count // parts))
 
-    return _parallel(
-        tf.data.Dataset.range(steps * local).map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    )
+    return _parallel(tf.data.Dataset.range(steps * local), element)
 
 
 def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
@@ -95,7 +97,12 @@ def _gatherer(examples: Examples, *, static_size: int | None) -> Any:
     return gather
 
 
-def _parallel(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _parallel(indices: tf.data.Dataset, element: Callable[[tf.Tensor], dict[str, Any]]) -> tf.data.Dataset:
+    """The elements of the indices, made ahead of time, in order."""
     options = tf.data.Options()
     options.deterministic = True
-    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+    # Gathering takes the same short time for every batch, so there is nothing to tune; and the tuner's thread has been
+    # seen to hang a process that let go of an iterator.
+    options.autotune.enabled = False
+    elements = indices.map(element, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return elements.prefetch(_PREFETCHED).with_options(options)
