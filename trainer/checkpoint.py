@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.errors import ConfigError, RunError, first_line
+from trainer.errors import ConfigError, RunError, first_line, system_reason
 from trainer.optimizers import Update
 
 _FIELD = "--workdir"
@@ -76,7 +76,7 @@ def save(directory: pathlib.Path, step: int, state: State) -> pathlib.Path:
         shutil.rmtree(partial, ignore_errors=True)
         kept = saved_steps(directory)
         rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = system_reason(error)
         raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
     return final
 
@@ -235,4 +235,4 @@ def _sync(path: pathlib.Path) -> None:
 def _describe(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{pathlib.Path(error.filename).name} is missing"
-    return getattr(error, "strerror", None) or first_line(error)
+    return system_reason(error)

@@ -243,9 +243,7 @@ def _schedules_over_the_run(config: Config) -> bool:
     """Whether a schedule's length is that of the run: a cosine without `decay_steps`."""
     specs = [loss.optimizer.get("learning_rate") for loss in config.losses.values()]
     specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
-    names = [
-        spec["name"].replace("_", "").lower() for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec
-    ]
+    names = [schema.squashed(spec["name"]) for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec]
     return "cosinedecay" in names
 
 

@@ -55,8 +55,7 @@ def norms_and_cosines(
         squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
-                square = tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64)))
-                squares[by[0]].append(square * tf.square(means[by[0]]))
+                squares[by[0]].append(sums.square(gradient) * tf.square(means[by[0]]))
         scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
         cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
         norms = tf.sqrt(tf.stack([sums.ordered(own) for own in squares]))

@@ -95,6 +95,11 @@ def first_line(error: BaseException) -> str:
     return _cut(lines[0], 300) if lines else type(error).__name__
 
 
+def system_reason(error: BaseException) -> str:
+    """What the system says of an OSError; the first line of any other exception."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
 def reason_of(error: BaseException) -> str:
     """The line of an error from within a graph that tells why: the last one that is neither a place nor a node."""
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")

@@ -114,11 +114,13 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     with strategy.scope():
         updates = optimizers.build_updates(config, reach, combination, examples=len(train))
         average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
+    to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
+    steps = to_steps(config.steps)
     step = Step(
         strategy=strategy,
         model=model,
         losses=named,
-        weights=_weights(config, examples=len(train)),
+        weights=_weights(config, examples=len(train), steps=steps),
         reach=reach,
         combination=combination,
         updates=updates,
@@ -133,7 +135,6 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     validation_steps = in_memory.evaluation_steps(
         len(splits[VALIDATION]), config.batch_size, strategy.num_replicas_in_sync
     )
-    to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     return Experiment(
         config=config,
         strategy=strategy,
@@ -142,7 +143,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         losses=named,
         step=step,
         evaluator=Evaluator(strategy, model, named, built_metrics, validation, validation_steps),
-        steps=to_steps(config.steps),
+        steps=steps,
         cadences=tuple(
             to_steps(every)
             for every in (config.report_every, config.eval_every, config.checkpoint_every or config.eval_every)
@@ -162,10 +163,9 @@ def _combination(config: Config) -> combination_lib.Combination:
     )
 
 
-def _weights(config: Config, *, examples: int) -> tuple[float | schedules.LearningRateSchedule, ...]:
-    to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=examples)
+def _weights(config: Config, *, examples: int, steps: int) -> tuple[float | schedules.LearningRateSchedule, ...]:
     build_schedule = functools.partial(
-        schedules.build, batch_size=config.batch_size, examples=examples, total_steps=to_steps(config.steps)
+        schedules.build, batch_size=config.batch_size, examples=examples, total_steps=steps
     )
     return tuple(
         build_schedule(loss.weight, f"losses.{name}.weight") if isinstance(loss.weight, dict) else loss.weight

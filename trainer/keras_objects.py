@@ -59,11 +59,11 @@ def find(
         if inspect.isclass(value) and issubclass(value, base) and value is not base
     }
     classes |= {value.__name__: value for value in own}
-    spellings = {_squash(attribute): value for attribute, value in classes.items()}
+    spellings = {schema.squashed(attribute): value for attribute, value in classes.items()}
     spellings |= {alias: classes[target] for alias, target in _ALIASES.items() if target in classes}
-    if _squash(name) not in spellings:
+    if schema.squashed(name) not in spellings:
         raise unknown(field, name, kind, [*also, *(snake(attribute) for attribute in classes)])
-    return spellings[_squash(name)]
+    return spellings[schema.squashed(name)]
 
 
 def build(
@@ -162,7 +162,3 @@ def snake(name: str) -> str:
 def name_of(target: Any) -> str:
     """A name for a class, a function or another callable."""
     return getattr(target, "__name__", type(target).__name__)
-
-
-def _squash(name: str) -> str:
-    return name.replace("_", "").lower()

@@ -26,7 +26,7 @@ from trainer import (
 from trainer import history as history_lib
 from trainer import workdir as workdir_lib
 from trainer.configuration import Config
-from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, first_line, reason_of
+from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, reason_of, system_reason
 from trainer.experiment import Experiment
 from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
@@ -144,7 +144,6 @@ def _run(
         checkpoint.set_aside(run.checkpoints, newer_than=first)
         history = history_lib.rewind(run.metrics, run.tensorboard, first)
     average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
-    average = built.step.average
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(terminal.Terminal(run.log, first, built.steps, heads, console))
         stack.enter_context(shown.logging_errors())
@@ -161,7 +160,7 @@ def _run(
                 writer.write(report)
 
         def publish_evaluation(step: int) -> None:
-            with _running(f"evaluation after step {step}"), average.in_place() if average else contextlib.nullcontext():
+            with _running(f"evaluation after step {step}"), _averaged(built):
                 values = evaluate()
             publish(Report(step, VALIDATION, values))
             shown.start_clock(step)
@@ -232,16 +231,20 @@ def evaluate(
         raise ConfigError("--workdir", str(workdir.path), "holds no checkpoint yet")
     built = experiment.build(config, strategy)
     state = {"model": checkpoint.model_state(built.model)}
-    average = built.step.average
-    if average is not None:
-        state[_AVERAGE] = average.by_name
+    if built.step.average is not None:
+        state[_AVERAGE] = built.step.average.by_name
     checkpoint.restore(saved, state)
     step = checkpoint.step_of(saved)
-    with average.in_place() if average else contextlib.nullcontext():
+    with _averaged(built):
         report = Report(step, VALIDATION, built.evaluator.build()())
     heads = {loss.name: loss.head for loss in built.losses}
     terminal.print_table(report, heads, title=f"Validation of {saved}", console=console)
     return report
+
+
+def _averaged(built: Experiment) -> contextlib.AbstractContextManager[None]:
+    """The model holds the moving averages of its weights within this context, where the run keeps them."""
+    return contextlib.nullcontext() if built.step.average is None else built.step.average.in_place()
 
 
 def _is_exhausted(history: list[Report], built: Experiment) -> bool:
@@ -301,7 +304,7 @@ def _writing() -> Iterator[None]:
         raise RunError(f"cannot write: {reason_of(error)}") from error
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        raise RunError(f"cannot write{where}: {error.strerror or first_line(error)}") from error
+        raise RunError(f"cannot write{where}: {system_reason(error)}") from error
 
 
 @contextlib.contextmanager

@@ -175,6 +175,11 @@ def call(key: str) -> Check:
     return check
 
 
+def squashed(name: str) -> str:
+    """What the spellings of one of Keras' names have in common: `CosineDecay`, `cosine_decay` → `cosinedecay`."""
+    return name.replace("_", "").lower()
+
+
 def join(field: str, key: str) -> str:
     """The dotted name of `key` within `field`; a key that is blank or cannot be printed is quoted."""
     shown = key if key.isprintable() and key == key.strip() != "" else repr(key)

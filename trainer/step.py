@@ -294,6 +294,6 @@ def run_if(
 
 def _clip_by_norm(gradients: Sequence[tf.Tensor], norm: float) -> tuple[tf.Tensor, ...]:
     """Scales gradients down to a global norm of at most `norm`, all of them by the same factor."""
-    square = sums.ordered([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
+    square = sums.ordered([sums.square(gradient) for gradient in gradients])
     factor = norm / tf.maximum(tf.sqrt(square), norm)
     return tuple(gradient * tf.cast(factor, gradient.dtype) for gradient in gradients)

@@ -15,6 +15,11 @@ def ordered(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.reduce_sum(tf.stack(values), axis=0)
 
 
+def square(values: tf.Tensor) -> tf.Tensor:
+    """Σ v² of one tensor, a scalar, accumulated in float64."""
+    return tf.reduce_sum(tf.square(tf.cast(values, tf.float64)))
+
+
 def weighted(values: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
     """Σ cₖ vₖ, added from first to last without a copy of them all.
 

@@ -19,7 +19,7 @@ import socket
 
 from trainer import configuration
 from trainer.configuration import Config
-from trainer.errors import ConfigError, first_line
+from trainer.errors import ConfigError, system_reason
 
 _FIELD = "--workdir"
 
@@ -115,7 +115,7 @@ def claim(path: str | None, config: Config) -> Workdir | None:
             return None
         held = _lock(Workdir(pathlib.Path(path)))
     except OSError as error:
-        raise ConfigError(_FIELD, path, f"cannot be written: {error.strerror}") from error
+        raise ConfigError(_FIELD, path, f"cannot be written: {system_reason(error)}") from error
     reason = _why_not_resumed(held, config)
     if reason is not None:
         held.release()
@@ -178,9 +178,7 @@ def create(path: str | None, config: Config) -> Workdir:
             raise ConfigError(_FIELD, path, "another run has just started there")
         configuration.save(config, workdir.config)
     except OSError as error:
-        raise ConfigError(
-            _FIELD, path or "runs", f"cannot be written: {error.strerror or first_line(error)}"
-        ) from error
+        raise ConfigError(_FIELD, path or "runs", f"cannot be written: {system_reason(error)}") from error
     return workdir
 
 

@@ -18,11 +18,10 @@ def _build(replicas: int, **changes) -> Experiment:
     return experiment.build(problems.config(**changes), problems.strategy(replicas))
 
 
-def _one_step(built: Experiment, count: int = 1):
-    loop, iterator = built.step.build(), iter(built.batches(0))
-    return loop(
-        iterator, tf.constant(0, tf.int64), tf.constant(count, tf.int64), tf.constant(True), built.step.initial_totals()
-    )
+def _one_step(built: Experiment, count: int = 1, *, first: int = 0):
+    loop, iterator = built.step.build(), iter(built.batches(first))
+    numbers = (tf.constant(value, tf.int64) for value in (first, count))
+    return loop(iterator, *numbers, tf.constant(True), built.step.initial_totals())
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -287,14 +286,7 @@ def _variables(built: Experiment) -> dict[str, np.ndarray]:
 
 def _steps(built: Experiment, first: int, count: int) -> tf.Tensor:
     """Trains `count` steps from step `first` on; returns in how many each loss took part."""
-    totals = built.step.build()(
-        iter(built.batches(first)),
-        tf.constant(first, tf.int64),
-        tf.constant(count, tf.int64),
-        tf.constant(False),
-        built.step.initial_totals(),
-    )
-    return totals.counts
+    return _one_step(built, count, first=first).counts
 
 
 def test_losses_take_turns():
