@@ -1,5 +1,7 @@
 """What a step says of its losses' gradients: whether they are finite, how long they are, where they conflict."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from trainer import sums
@@ -23,6 +25,42 @@ def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
         for gradient, k in zip(gradients, by, strict=True):
             checks[k].append(tf.reduce_all(tf.math.is_finite(gradient)))
     return tf.stack([tf.reduce_all(tf.stack(own)) for own in checks])
+
+
+def finite_together(
+    gradients: Sequence[tf.Tensor], losses: tf.Tensor, reach: Reach, rows: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Whether each loss is finite and can be behind nothing that is not, where the losses have one gradient together.
+
+    Args:
+      gradients: one per variable of `reach`, of a weighted sum of the losses.
+      losses: (K,) values.
+      reach: which losses reach which variable.
+      rows: (K,) numbers that are not finite where a loss's gradient at the features is not.
+
+    Returns:
+      (K,) bool. Where a shared variable's gradient is not finite and no loss shows by itself, all are False.
+    """
+    checks = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+    own = tf.math.is_finite(losses) if rows is None else tf.math.is_finite(losses) & tf.math.is_finite(rows)
+    specific = [[checks[v] for v in reach.task_specific(k)] for k in range(losses.shape[0])]
+    own &= tf.stack([tf.reduce_all(tf.stack(found)) if found else tf.constant(True) for found in specific])
+    if not reach.shared:
+        return own
+    shared = tf.reduce_all(tf.stack([checks[v] for v in reach.shared]))
+    return own & (shared | ~tf.reduce_all(own))
+
+
+def not_measured(count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Norms and cosines of a step that does not measure them: zeros, (K,) and (K, K) float64."""
+    return tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)
+
+
+def of_gramian(gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Norms (K,) and cosines (K, K) from a (K, K) float64 Gramian; cosines of zero where a gradient is zero."""
+    norms = tf.sqrt(tf.linalg.diag_part(gramian))
+    scales = tf.math.reciprocal_no_nan(norms)
+    return norms, tf.clip_by_value(gramian * scales[:, tf.newaxis] * scales, -1.0, 1.0)
 
 
 def norms_and_cosines(
@@ -56,9 +94,8 @@ def norms_and_cosines(
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
                 squares[by[0]].append(sums.square(gradient) * tf.square(means[by[0]]))
-        scales = tf.math.reciprocal_no_nan(tf.sqrt(tf.linalg.diag_part(shared)))
-        cosines = tf.clip_by_value(shared * scales[:, tf.newaxis] * scales, -1.0, 1.0)
+        _, cosines = of_gramian(shared)
         norms = tf.sqrt(tf.stack([sums.ordered(own) for own in squares]))
         return tf.where(active, norms, 0), cosines
 
-    return tf.cond(wanted, measure, lambda: (tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)))
+    return tf.cond(wanted, measure, lambda: not_measured(count))

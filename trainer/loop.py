@@ -30,9 +30,10 @@ from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, 
 from trainer.experiment import Experiment
 from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
-from trainer.step import Totals
+from trainer.step import State, Totals
 
-_SINCE_REPORT, _AVERAGE = "since_report", "average"  # parts of a checkpoint beside the model and the optimizers
+# Parts of a checkpoint beside the model and the optimizers.
+_SINCE_REPORT, _REMEMBERED, _AVERAGE = "since_report", "step", "average"
 
 
 def train(
@@ -68,14 +69,15 @@ def train(
         first_step = resumed.step if resumed else 0
         marks = profiling.marks(profile, first=first_step, last=built.steps)
         iterator = iter(built.batches(first_step=first_step))
+        state = resumed.state if resumed else built.step.initial_state()
         totals = resumed.totals if resumed else built.step.initial_totals()
         with _building():
             # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
             train_steps, evaluate = built.step.build(), built.evaluator.build()
-            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
+            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), state, totals)
         run = run or workdir_lib.create(workdir, config)
         with _writing():
-            return _run(built, run, resumed, iterator, totals, train_steps, evaluate, console, marks)
+            return _run(built, run, resumed, iterator, state, totals, train_steps, evaluate, console, marks)
     finally:
         if run:
             run.release()
@@ -87,11 +89,13 @@ class _Resumed:
 
     Attributes:
       step: number of steps taken.
+      state: what the step remembers.
       totals: of the steps since the last report.
       warnings: lines about checkpoints that could not be used.
     """
 
     step: int
+    state: State
     totals: Totals
     warnings: tuple[str, ...]
 
@@ -101,26 +105,30 @@ def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
     warnings: list[str] = []
     folder = checkpoint.newest_good(run.checkpoints, warnings.append)
     if folder is None:
-        return _Resumed(0, built.step.initial_totals(), tuple(warnings))
+        return _Resumed(0, built.step.initial_state(), built.step.initial_totals(), tuple(warnings))
     step = checkpoint.step_of(folder)
     if step > built.steps:
         raise ConfigError("steps", built.config.steps, f"the run in {run.path} has taken {step} steps already")
-    state = _state(built, built.step.initial_totals())
-    checkpoint.restore(folder, state)
-    since_report = state[_SINCE_REPORT]
+    parts = _state(built, built.step.initial_state(), built.step.initial_totals())
+    checkpoint.restore(folder, parts)
+    remembered = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
+    state = built.step.with_remembered(remembered)
+    since_report = parts[_SINCE_REPORT]
     totals = built.step.initial_totals()._replace(
         losses=tf.convert_to_tensor(since_report["losses"]), counts=tf.convert_to_tensor(since_report["counts"])
     )
-    return _Resumed(step, totals, tuple(warnings))
+    return _Resumed(step, state, totals, tuple(warnings))
 
 
-def _state(built: Experiment, totals: Totals) -> checkpoint.State:
+def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     """Everything that a run must find again to go on as if it had not been interrupted."""
-    state = checkpoint.state_of(built.model, built.step.updates)
-    state[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    parts = checkpoint.state_of(built.model, built.step.updates)
+    parts[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    if remembered := built.step.remembered(state):
+        parts[_REMEMBERED] = {name: tf.Variable(value) for name, value in remembered.items()}
     if built.step.average is not None:
-        state[_AVERAGE] = built.step.average.by_name
-    return state
+        parts[_AVERAGE] = built.step.average.by_name
+    return parts
 
 
 def _run(
@@ -128,6 +136,7 @@ def _run(
     run: workdir_lib.Workdir,
     resumed: _Resumed | None,
     iterator: Iterator,
+    state: State,
     totals: Totals,
     train_steps: Callable[..., Totals],
     evaluate: Callable[[], dict[str, float | None]],
@@ -168,7 +177,7 @@ def _run(
         def save(step: int) -> None:
             _refuse_non_finite_variables(step, built)
             average_statistics()
-            checkpoint.save(run.checkpoints, step, _state(built, totals))
+            checkpoint.save(run.checkpoints, step, _state(built, state, totals))
             best = None if built.best is None else monitor.best_step(history, built.best)
             checkpoint.prune(run.checkpoints, config.keep_checkpoints, best)
 
@@ -184,7 +193,9 @@ def _run(
             stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
             report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
             with _running(f"after step {step}"):
-                totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
+                state, totals = train_steps(
+                    iterator, _int64(step), _int64(stop - step), tf.constant(report_due), state, totals
+                )
             if step == first:
                 shown.start_clock(stop)  # the first call includes tracing
             step = stop
@@ -261,7 +272,7 @@ def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
     failed = int(totals.failed_step)
     if failed >= 0:
         raise NonFiniteError(
-            failed + 1, [name for name, fine in zip(names, totals.last.finite.numpy(), strict=True) if not fine]
+            failed + 1, [name for name, wrong in zip(names, totals.failed.numpy(), strict=True) if wrong]
         )
 
 

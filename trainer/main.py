@@ -32,6 +32,12 @@ _STRATEGY = flags.DEFINE_enum(
 _COMBINE = flags.DEFINE_string(
     "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
 )
+_REDUCTION = flags.DEFINE_enum(
+    "reduction",
+    None,
+    configuration.REDUCTIONS,
+    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
+)
 _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices",
     None,
@@ -89,7 +95,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _train() -> None:
     path = str(_DEFAULT_CONFIG) if _CONFIG.value is None else _CONFIG.value
     with _quiet():  # a configuration may import TensorFlow
-        config = configuration.load(path, _overrides, _COMBINE.value)
+        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
     with _quiet():
@@ -107,7 +113,7 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _PROFILE):
+    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE):
         if flag.value is not None:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"

@@ -21,7 +21,7 @@ def _build(replicas: int, **changes) -> Experiment:
 def _one_step(built: Experiment, count: int = 1, *, first: int = 0):
     loop, iterator = built.step.build(), iter(built.batches(first))
     numbers = (tf.constant(value, tf.int64) for value in (first, count))
-    return loop(iterator, *numbers, tf.constant(True), built.step.initial_totals())
+    return loop(iterator, *numbers, tf.constant(True), built.step.initial_state(), built.step.initial_totals())[1]
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -55,7 +55,7 @@ def test_float32_sgd_step_by_hand():
     built = experiment.build(configuration.resolve(tree), problems.strategy(2))
     totals = _one_step(built)
     np.testing.assert_allclose(totals.losses.numpy(), [7.5, 2.5], rtol=1e-6)
-    np.testing.assert_allclose(totals.last.grad_norms.numpy(), [15.0, 2.5], rtol=1e-6)
+    np.testing.assert_allclose(totals.measured.grad_norms.numpy(), [15.0, 2.5], rtol=1e-6)
     np.testing.assert_allclose(built.model.trainable_variables[0].numpy(), [[1 - 0.01 * (15 + 0.5 * 2.5)]], rtol=1e-6)
 
 
@@ -72,7 +72,9 @@ def one_to_four():
 def _collectives(built: Experiment) -> list[tf.Operation]:
     loop, iterator = built.step.build(), iter(built.batches(0))
     zero = tf.constant(0, tf.int64)
-    concrete = loop.get_concrete_function(iterator, zero, zero, tf.constant(True), built.step.initial_totals())
+    concrete = loop.get_concrete_function(
+        iterator, zero, zero, tf.constant(True), built.step.initial_state(), built.step.initial_totals()
+    )
     seen, found = set(), []
 
     def walk(graph: tf.Graph) -> None:
@@ -144,9 +146,9 @@ def test_non_finite_step_touches_nothing(apply):
     totals = _one_step(whole, count=20)
     failed = int(totals.failed_step)
     assert 0 < failed < 19
-    finite = dict(zip(problems.LOSSES, totals.last.finite.numpy(), strict=True))
-    assert not finite["vector_l1"]
-    assert finite["label"]
+    failed_losses = dict(zip(problems.LOSSES, totals.failed.numpy(), strict=True))
+    assert failed_losses["vector_l1"]
+    assert not failed_losses["label"]
     short = _build(2, **changes)
     assert int(_one_step(short, count=failed).failed_step) == -1
     for stopped, expected in zip(_state(whole), _state(short), strict=True):

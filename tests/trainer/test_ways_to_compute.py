@@ -1,0 +1,159 @@
+"""Ways to compute a step that must not change what it computes: fused, in micro-batches, recomputed, compiled, packed."""
+
+import numpy as np
+import pytest
+
+from tests import problems
+from trainer import configuration, experiment
+from trainer.errors import ConfigError
+
+STEPS = 6
+EXACT = 1e-9
+SAME_OPTIMIZERS = {"clip_norm": 0.5}
+
+
+def _assert_same(result: problems.Result, expected: problems.Result, tolerance: float = EXACT) -> None:
+    np.testing.assert_allclose(result.losses, expected.losses, rtol=0, atol=tolerance)
+    for name, value in expected.variables.items():
+        np.testing.assert_allclose(result.variables[name], value, rtol=0, atol=tolerance, err_msg=name)
+    for name, value in expected.optimizers.items():
+        np.testing.assert_allclose(result.optimizers[name], value, rtol=0, atol=tolerance, err_msg=name)
+
+
+# What each of them is equal to is the same run without the changes.
+WAYS = {
+    "fused": {"reduction": "fused", "probe_every": 1000},
+    "fused, probed": {"reduction": "fused", "probe_every": 2},
+    "recomputed": {"model__recompute": True},
+    "packs": {"bytes_per_pack": 64},
+    "compiled": {"jit_compile": True},
+    "fused, compiled, recomputed": {
+        "reduction": "fused",
+        "probe_every": 1000,
+        "jit_compile": True,
+        "model__recompute": True,
+    },
+}
+MISSING = {"dataset__options": {"missing": True}}
+TURNS = {"losses__number__every": 2, "losses__label__weight": 0.25}
+REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.0625}}}
+
+
+@pytest.mark.parametrize(
+    ("way", "combine", "replicas", "changes"),
+    [
+        ("fused", "weighted", 1, {}),
+        ("fused", "weighted", 2, MISSING | {"clip_norm": 0.1}),
+        ("fused", "sum", 3, TURNS | {"model__trunk": [REGULARIZED]}),
+        ("fused", "sum", 1, MISSING | {"combine__use_weights": True}),
+        ("fused", "mean", 2, MISSING | TURNS),
+        ("fused, probed", "mean", 2, {"combine__use_weights": True}),
+        ("recomputed", "pcgrad", 2, {"model__trunk": [REGULARIZED] * 3}),
+        ("packs", "pcgrad", 2, MISSING),
+        ("compiled", "pcgrad", 2, MISSING),
+        ("fused, compiled, recomputed", "mean", 1, {"model__trunk": [REGULARIZED] * 3}),
+    ],
+)
+def test_another_way_to_compute_the_same(way, combine, replicas, changes):
+    changes = {"combine__name": combine} | changes
+    _assert_same(problems.run(replicas, STEPS, **changes, **WAYS[way]), problems.run(replicas, STEPS, **changes))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"combine__name": "pcgrad"} | MISSING,
+        {"combine__apply": "per_loss"} | MISSING,
+        {"reduction": "fused", "probe_every": 4},
+    ],
+    ids=["pcgrad", "per loss", "fused"],
+)
+def test_micro_batches(replicas, changes):
+    """The sums of the parts are those of the whole."""
+    whole = problems.run(replicas, STEPS, batch_size=12, **changes)
+    parts = problems.run(replicas, STEPS, calls=2, batch_size=12, micro_batches=4, **changes)
+    _assert_same(parts, problems.run(replicas, STEPS, calls=2, batch_size=12, **changes))
+    assert whole.variables.keys() == parts.variables.keys()
+
+
+def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
+    """Dropout masks, batch statistics and their moving averages are those of the run that keeps everything."""
+    trunk = [
+        {"layer": "Dense", "units": 7},
+        {"layer": "BatchNormalization", "momentum": 0.5},
+        {"layer": "Dropout", "rate": 0.5},
+        {"layer": "Dense", "units": 5, "activation": "tanh"},
+        {"layer": "GaussianNoise", "stddev": 0.1},
+    ]
+    built = [
+        experiment.build(problems.config(model__trunk=trunk, model__recompute=on), problems.strategy(2))
+        for on in (False, True)
+    ]
+    kept, recomputed = (problems.train(each, STEPS) for each in built)
+    _assert_same(recomputed, kept)
+    states = [{v.path: v.numpy() for v in each.model.non_trainable_variables} for each in built]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_allclose(states[1][name], value, rtol=0, atol=EXACT, err_msg=name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights that last, and weights from the features.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [MISSING, {"gradients": "features"}, {"combine__use_weights": True}])
+def test_weights_are_found_every_so_many_steps(changes):
+    """Between, the last ones hold, as a `weighted` run with those weights has them."""
+    changes = {
+        "combine__name": "normalized",
+        **{f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": 0.01} for name in problems.LOSSES},
+        "shared_optimizer": {"name": "sgd", "learning_rate": 0.01},
+    } | changes
+    every = problems.run(2, 1, **changes)
+    lasting = problems.run(2, 1, **changes, combine__update_every=3)
+    _assert_same(lasting, every)
+    built = experiment.build(problems.config(**changes, combine__update_every=3), problems.strategy(2))
+    first = problems.train(built, 1)
+    del first
+
+
+def test_update_every_step_is_the_same_as_always():
+    one = problems.run(2, 4, combine__name="pcgrad", **MISSING)
+    built = experiment.build(problems.config(combine__name="pcgrad", **MISSING), problems.strategy(2))
+    _assert_same(problems.train(built, 4), one)
+
+
+def test_fused_reports_norms_and_cosines_of_its_probes():
+    fused = problems.run(2, 4, reduction="fused", probe_every=4)
+    expected = problems.run(2, 4)
+    np.testing.assert_allclose(fused.grad_norms, expected.grad_norms, rtol=1e-9)
+    np.testing.assert_allclose(fused.cosines, expected.cosines, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reduction": "fused", "combine__name": "pcgrad"}, "reduction='fused'.*pcgrad.*looks at"),
+        ({"reduction": "fused", "combine__name": "independent"}, "reduction='fused'.*per loss"),
+        ({"reduction": "fused", "losses__label__variables": ["trunk*"]}, "reduction='fused'.*losses.label.variables"),
+        ({"reduction": "fused", "batch_size": 12, "micro_batches": 2} | MISSING, "reduction='fused'.*number of labels"),
+        ({"reduction": "fused", "jit_compile": True} | MISSING, "reduction='fused'.*leave jit_compile False"),
+        ({"probe_every": 5}, "probe_every=5.*fused"),
+        ({"micro_batches": 4}, "micro_batches=4: must divide batch_size, which is 11"),
+        ({"micro_batches": 11}, "micro_batches=11: leaves 1 examples in a part, fewer than the 2 replicas"),
+        ({"reduce_dtype": "float8"}, "reduce_dtype='float8'.*bfloat16"),
+        ({"gradients": "features"}, "gradients='features'.*weighted"),
+        (
+            {"gradients": "features", "combine__name": "pcgrad", "model__trunk": []},
+            "gradients='features': is for losses that share|gradients='features': needs a trunk",
+        ),
+        ({"gradients": "features", "combine__name": "pcgrad", "combine__apply": "per_loss"}, "gradients.*per loss"),
+        ({"combine__update_every": 2}, "combine.update_every=2.*weighted.*fused"),
+        ({"model__recompute": True, "model__name": "tests.problems:two_towers"}, "model.recompute"),
+    ],
+)
+def test_what_cannot_hold_is_refused_with_a_reason(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        experiment.build(configuration.resolve(problems.tree(**changes)), problems.strategy(2))
