@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from trainer import sums
@@ -12,6 +13,8 @@ from trainer.jacobian import Jacobian, Reach
 def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
     """Whether each loss and all its gradients are finite.
 
+    A gradient counts as finite where the sum of its elements is: one pass that stores nothing.
+
     Args:
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       losses: (K,) values.
@@ -20,17 +23,16 @@ def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
     Returns:
       (K,) bool.
     """
-    checks: list[list[tf.Tensor]] = [[tf.math.is_finite(loss)] for loss in tf.unstack(losses)]
-    for gradients, by in zip(jacobian, reach.losses, strict=True):
-        for gradient, k in zip(gradients, by, strict=True):
-            checks[k].append(tf.reduce_all(tf.math.is_finite(gradient)))
-    return tf.stack([tf.reduce_all(tf.stack(own)) for own in checks])
+    checks = _finite([gradient for gradients in jacobian for gradient in gradients])
+    owners = np.array([k for by in reach.losses for k in by])
+    of_others = owners != np.arange(losses.shape[0])[:, np.newaxis]  # (K, gradients)
+    return tf.math.is_finite(losses) & tf.reduce_all(checks | of_others, axis=1)
 
 
 def finite_together(
     gradients: Sequence[tf.Tensor], losses: tf.Tensor, reach: Reach, rows: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Whether each loss is finite and can be behind nothing that is not, where the losses have one gradient together.
+    """Whether each loss is finite and nothing that is not comes from it, where the losses have one gradient together.
 
     Args:
       gradients: one per variable of `reach`, of a weighted sum of the losses.
@@ -41,14 +43,18 @@ def finite_together(
     Returns:
       (K,) bool. Where a shared variable's gradient is not finite and no loss shows by itself, all are False.
     """
-    checks = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-    own = tf.math.is_finite(losses) if rows is None else tf.math.is_finite(losses) & tf.math.is_finite(rows)
-    specific = [[checks[v] for v in reach.task_specific(k)] for k in range(losses.shape[0])]
-    own &= tf.stack([tf.reduce_all(tf.stack(found)) if found else tf.constant(True) for found in specific])
-    if not reach.shared:
-        return own
-    shared = tf.reduce_all(tf.stack([checks[v] for v in reach.shared]))
-    return own & (shared | ~tf.reduce_all(own))
+    checks = _finite(gradients)
+    reaches = np.array([[k in by for by in reach.losses] for k in range(losses.shape[0])])
+    shared = np.array([len(by) > 1 for by in reach.losses])
+    own = tf.math.is_finite(losses) & tf.reduce_all(checks | ~(reaches & ~shared), axis=1)
+    if rows is not None:
+        own &= tf.math.is_finite(rows)
+    return own & (tf.reduce_all(checks | ~shared) | ~tf.reduce_all(own))
+
+
+def _finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    totals = [tf.cast(tf.reduce_sum(gradient), tf.float64) for gradient in gradients]
+    return tf.math.is_finite(tf.stack(totals))
 
 
 def not_measured(count: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from input_pipelines import examples as examples_lib
 from input_pipelines import in_memory
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
 from trainer import checkpoint, durations, features, imports, jacobian, losses, metrics, optimizers, schedules
+from trainer import strategy as strategy_lib
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads
@@ -56,9 +57,9 @@ class Experiment:
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
 
-    def batches(self, first_step: int) -> tf.distribute.DistributedDataset:
+    def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
-        return self.strategy.distribute_datasets_from_function(functools.partial(self._pipeline, first_step))
+        return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return in_memory.training_batches(
@@ -79,6 +80,8 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     mixed = config.precision.startswith("mixed_")
     keras.config.set_floatx("float32" if mixed else config.precision)
     keras.config.set_dtype_policy(config.precision)
+    if warning := strategy_lib.half_precision_warning(strategy, config.precision):
+        logging.warning("%s", warning)
     splits = examples_lib.load(config.dataset, floatx=keras.config.floatx())
     train = splits[TRAIN]
     _check_batch_size(config, train, strategy.num_replicas_in_sync)

@@ -46,6 +46,9 @@ class Reduction:
 
     def _sum_by_dtype(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            return list(values)
+        values = [tf.identity(value) for value in values]  # on this replica's device, also what comes out of a loop
         options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=self.bytes_per_pack)
         reduced = list(values)
         for dtype in dict.fromkeys(value.dtype for value in values):  # a collective cannot pack several dtypes

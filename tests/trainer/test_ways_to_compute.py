@@ -1,4 +1,4 @@
-"""Ways to compute a step that must not change what it computes: fused, in micro-batches, recomputed, compiled, packed."""
+"""Ways to compute a step that must not change what it computes: fused, in parts, recomputed, compiled, packed."""
 
 import numpy as np
 import pytest
@@ -92,10 +92,9 @@ def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
     ]
     kept, recomputed = (problems.train(each, STEPS) for each in built)
     _assert_same(recomputed, kept)
-    states = [{v.path: v.numpy() for v in each.model.non_trainable_variables} for each in built]
-    assert states[0].keys() == states[1].keys()
-    for name, value in states[0].items():
-        np.testing.assert_allclose(states[1][name], value, rtol=0, atol=EXACT, err_msg=name)
+    states = [[variable.numpy() for variable in each.model.non_trainable_variables] for each in built]
+    for state, expected in zip(*states, strict=True):
+        np.testing.assert_allclose(state, expected, rtol=0, atol=EXACT)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
