@@ -205,7 +205,16 @@ def _run(
                 _stop_where_not_finite(totals, list(heads))
             if report_due:
                 rates = optimizers.learning_rates(built.step.updates)
-                publish(reports.of_totals(step, totals, built.losses, rates, sharing=bool(built.step.reach.shared)))
+                publish(
+                    reports.of_totals(
+                        step,
+                        totals,
+                        built.losses,
+                        rates,
+                        sharing=bool(built.step.reach.shared),
+                        loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
+                    )
+                )
                 totals = built.step.initial_totals()
             if eval_due:
                 publish_evaluation(step)

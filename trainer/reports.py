@@ -30,7 +30,13 @@ class Report:
 
 
 def of_totals(
-    step: int, totals: Totals, losses: Sequence[NamedLoss], rates: Mapping[str, float], *, sharing: bool
+    step: int,
+    totals: Totals,
+    losses: Sequence[NamedLoss],
+    rates: Mapping[str, float],
+    *,
+    sharing: bool,
+    loss_scale: float | None = None,
 ) -> Report:
     """Reads the totals of the steps since the last report: the one copy from the devices.
 
@@ -40,10 +46,12 @@ def of_totals(
       losses: the K losses.
       rates: learning rates by the optimizer's name.
       sharing: whether any variable is shared; there are no cosines where none is.
+      loss_scale: what losses are multiplied by for their backward passes, where they are.
 
     Returns:
       `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
-      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `learning_rate/<optimizer>`.
+      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `learning_rate/<optimizer>`;
+      `loss_scale` where given.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
     names = [loss.name for loss in losses]
@@ -51,6 +59,8 @@ def of_totals(
     if bool(totals.measured.measured):
         values |= _norms_and_cosines(totals.measured, names, sharing=sharing)
     values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
+    if loss_scale is not None:
+        values["loss_scale"] = loss_scale
     return Report(step, TRAIN, values)
 
 

@@ -22,6 +22,7 @@ step, in numbers, for shared variables of sizes nᵥ reached by kᵥ losses each
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -122,7 +123,8 @@ class State(NamedTuple):
 
     Attributes:
       loss_scale: of `precision: mixed_float16`.
-      weights: (K,) float64, the weights that the combination last found (`combine.update_every`).
+      weights: (K,) float64, the weights that the combination last found (`combine.update_every`); NaN where the next
+        step must find some.
     """
 
     loss_scale: LossScale
@@ -184,7 +186,7 @@ class Step:
 
     def initial_state(self) -> State:
         """The state at the start of a run."""
-        return State(loss_scale_lib.initial(), tf.zeros([len(self.losses)], tf.float64))
+        return State(loss_scale_lib.initial(), tf.fill([len(self.losses)], tf.constant(math.nan, tf.float64)))
 
     def remembered(self, state: State) -> dict[str, tf.Tensor]:
         """The part of the state that later steps of this run read, by name, for its checkpoints."""
@@ -300,22 +302,19 @@ class Step:
 
         def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
             weighted, weights, sizes = self._numbers(losses)
-            numbers = (
-                gramian,
-                tf.cast(weighted, tf.float64),
-                tf.cast(weights, tf.float64),
-            )  # one dtype, one collective
-            _, (gramian, weighted, weights) = self.reduction.sum((), numbers)
-            active, means = self._active_and_means(tf.cast(weights, sizes.dtype), sizes, step)
-            losses_now = tf.cast(weighted, means.dtype) * means
+            in_one = [tf.cast(values, tf.float64) for values in (weighted, weights)]  # a collective has one dtype
+            _, (gramian, *in_one) = self.reduction.sum((), (gramian, *in_one))
+            weighted, weights = (tf.cast(values, sizes.dtype) for values in in_one)
+            active, means = self._active_and_means(weights, sizes, step)
+            losses_now = weighted * means
             means = tf.cast(means, tf.float64)
             gramian = gramian_lib.scaled(gramian, means if factor is None else means / tf.cast(factor, tf.float64))
             weights_now = schedules.at(step, self.weights)
             seed = combination_lib.step_seed(self.seed, step)
             shared = self.combination.joint_weights(active=active, weights=weights_now, gramian=gramian, seed=seed)
+            own = self.combination.own_weights(weights_now)
             if factor is not None:  # from here on gradients of means, times the whole scale
                 means *= tf.cast(scale.scale / factor, tf.float64)
-            own = self.combination.own_weights(weights_now)
             return shared * means, own * means, (losses_now, active, gramian, shared)
 
         gradients, (losses, active, gramian, shared) = features_lib.weighted_gradients(
@@ -367,7 +366,8 @@ class Step:
                 failed &= ~loss_scale.overflowed(summary.losses, finite)
                 loss_scale = loss_scale.after(finite)
             active = tf.cast(summary.active & finite, totals.counts.dtype)
-            return State(loss_scale, summary.weights), Totals(
+            weights = tf.where(finite, summary.weights, math.nan)
+            return State(loss_scale, weights), Totals(
                 losses=totals.losses + tf.where(active > 0, summary.losses, 0),
                 counts=totals.counts + active,
                 failed_step=tf.where(failed, step, totals.failed_step),
@@ -410,7 +410,7 @@ class Step:
         if self.fused:
             due = tf.equal((step + 1) % self.probe_every, 0)
         elif self.update_every > 1:
-            due = tf.equal(step % self.update_every, 0)
+            due = tf.equal(step % self.update_every, 0) | tf.reduce_any(tf.math.is_nan(state.weights))
         else:
             return whole(iterator, step, diagnose, state)
         return tf.cond(

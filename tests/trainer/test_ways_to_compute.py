@@ -1,7 +1,9 @@
 """Ways to compute a step that must not change what it computes: fused, in parts, recomputed, compiled, packed."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import problems
 from trainer import configuration, experiment
@@ -9,7 +11,6 @@ from trainer.errors import ConfigError
 
 STEPS = 6
 EXACT = 1e-9
-SAME_OPTIMIZERS = {"clip_norm": 0.5}
 
 
 def _assert_same(result: problems.Result, expected: problems.Result, tolerance: float = EXACT) -> None:
@@ -71,10 +72,8 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
 )
 def test_micro_batches(replicas, changes):
     """The sums of the parts are those of the whole."""
-    whole = problems.run(replicas, STEPS, batch_size=12, **changes)
-    parts = problems.run(replicas, STEPS, calls=2, batch_size=12, micro_batches=4, **changes)
-    _assert_same(parts, problems.run(replicas, STEPS, calls=2, batch_size=12, **changes))
-    assert whole.variables.keys() == parts.variables.keys()
+    whole, parts = (problems.run(replicas, STEPS, batch_size=12, micro_batches=m, **changes) for m in (1, 4))
+    _assert_same(parts, whole)
 
 
 def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
@@ -102,26 +101,67 @@ def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [MISSING, {"gradients": "features"}, {"combine__use_weights": True}])
-def test_weights_are_found_every_so_many_steps(changes):
-    """Between, the last ones hold, as a `weighted` run with those weights has them."""
-    changes = {
-        "combine__name": "normalized",
-        **{f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": 0.01} for name in problems.LOSSES},
-        "shared_optimizer": {"name": "sgd", "learning_rate": 0.01},
-    } | changes
-    every = problems.run(2, 1, **changes)
-    lasting = problems.run(2, 1, **changes, combine__update_every=3)
-    _assert_same(lasting, every)
-    built = experiment.build(problems.config(**changes, combine__update_every=3), problems.strategy(2))
-    first = problems.train(built, 1)
-    del first
+SGD = {"name": "sgd", "learning_rate": 0.1}
+PLAIN = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"shared_optimizer": SGD}
 
 
-def test_update_every_step_is_the_same_as_always():
-    one = problems.run(2, 4, combine__name="pcgrad", **MISSING)
-    built = experiment.build(problems.config(combine__name="pcgrad", **MISSING), problems.strategy(2))
-    _assert_same(problems.train(built, 4), one)
+def _dense(gradient, value) -> np.ndarray:
+    return np.zeros(value.shape).ravel() if gradient is None else gradient.numpy().ravel()
+
+
+def _by_hand(built: experiment.Experiment, batch, at: str):
+    """Every loss's gradients of all variables and at the features (the trunk's output), from one tape in float64."""
+    variables = built.model.trainable_variables
+    trunk = keras.Model(built.model.input, built.model.get_layer("trunk_0_dense").output)
+    with tf.GradientTape(persistent=True) as tape:
+        features = trunk(batch["inputs"])
+        outputs = {
+            "label": built.model.get_layer("head_label_0_dense")(features),
+            "number": built.model.get_layer("head_number_0_dense")(features),
+            "vector": built.model.get_layer("head_vector_1_dense")(
+                built.model.get_layer("head_vector_0_dense")(features)
+            ),
+        }
+        means = [
+            tf.reduce_mean(loss.function(batch["targets"][loss.target], outputs[loss.head])) for loss in built.losses
+        ]
+    values = [variable.value for variable in variables]
+    gradients = [tape.gradient(mean, values) for mean in means]
+    shared = [v for v in range(len(values)) if sum(own[v] is not None for own in gradients) > 1]
+    if at == "features":
+        rows = [tf.reshape(tape.gradient(mean, features), [-1]).numpy() for mean in means]
+    else:
+        rows = [np.concatenate([_dense(own[v], values[v]) for v in shared]) for own in gradients]
+    return variables, gradients, shared, np.array(rows)
+
+
+@pytest.mark.parametrize("gradients", ["parameters", "features"])
+def test_weights_by_hand(gradients):
+    """`normalized` weighs each loss by 1 / (K ‖row‖), of the first step in both steps; one device, plain SGD."""
+    changes = {"combine__name": "normalized", "combine__update_every": 2, "gradients": gradients} | PLAIN
+    built = experiment.build(problems.config(**changes), problems.strategy(1))
+    batches, loop = iter(built.batches(0)), built.step.build()
+    state, training, weights = built.step.initial_state(), iter(built.batches(0)), None
+    for step in range(2):
+        variables, by_loss, shared, rows = _by_hand(built, next(batches), gradients)
+        if weights is None:
+            weights = 1 / (len(rows) * np.linalg.norm(rows, axis=1))
+        expected = []
+        for v, variable in enumerate(variables):
+            factors = weights if v in shared else np.ones(len(rows))
+            parts = [f * own[v].numpy() for f, own in zip(factors, by_loss, strict=True) if own[v] is not None]
+            expected.append(variable.numpy() - 0.1 * sum(parts))
+        numbers = (tf.constant(number, tf.int64) for number in (step, 1))
+        state, totals = loop(training, *numbers, tf.constant(True), state, built.step.initial_totals())
+        for variable, value in zip(variables, expected, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12, err_msg=f"{step} {variable.path}")
+        np.testing.assert_allclose(state.weights.numpy(), weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("changes", [{"gradients": "features"}, {"combine__update_every": 3}])
+def test_weights_do_not_depend_on_the_number_of_replicas(changes):
+    changes = {"combine__name": "pcgrad"} | changes | MISSING
+    _assert_same(problems.run(3, STEPS, **changes), problems.run(1, STEPS, **changes))
 
 
 def test_fused_reports_norms_and_cosines_of_its_probes():
