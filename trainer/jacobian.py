@@ -174,7 +174,8 @@ def weighted_gradients(
     """
     with tf.GradientTape(persistent=True) as tape:
         found = forward(model, losses, batch)
-        shared, own, extra = weigh(found)
+        with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
+            shared, own, extra = weigh(found)
         values = tf.stack([loss.weighted for loss in found])
         total = tf.reduce_sum(tf.cast(shared, values.dtype) * values)
         total_of_own = total if own is shared else tf.reduce_sum(tf.cast(own, values.dtype) * values)

@@ -63,6 +63,13 @@ STATEFUL = {
         },
     },
     **{name: {"combine__name": name, "precision": "float32"} for name in METHODS},
+    "weights that last, from the features": {
+        "combine__name": "pcgrad",
+        "combine__update_every": 3,
+        "gradients": "features",
+        "precision": "float32",
+    },
+    "a loss scale, fused": {"precision": "mixed_float16", "reduction": "fused"},
     "pcgrad per loss": {"combine__name": "pcgrad", "combine__apply": "per_loss"},
 }
 

@@ -65,65 +65,6 @@ def one_to_four():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Communication.
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _collectives(built: Experiment) -> list[tf.Operation]:
-    loop, iterator = built.step.build(), iter(built.batches(0))
-    zero = tf.constant(0, tf.int64)
-    concrete = loop.get_concrete_function(
-        iterator, zero, zero, tf.constant(True), built.step.initial_state(), built.step.initial_totals()
-    )
-    seen, found = set(), []
-
-    def walk(graph: tf.Graph) -> None:
-        if id(graph) in seen:
-            return
-        seen.add(id(graph))
-        found.extend(op for op in graph.get_operations() if "Collective" in op.type or "Nccl" in op.type)
-        for function in graph._functions.values():
-            walk(function.graph)
-
-    walk(concrete.graph)
-    return found
-
-
-@pytest.mark.parametrize("replicas", [2, 3])
-@pytest.mark.parametrize("apply", ["joint", "per_loss"])
-@pytest.mark.parametrize("layers", [1, 4])
-def test_gradients_are_reduced_exactly_once(replicas, apply, layers):
-    trunk = [{"layer": "Dense", "units": 5}] * layers
-    built = _build(
-        replicas, model__trunk=trunk, combine__name="pcgrad", combine__apply=apply, dataset__options={"missing": True}
-    )
-    collectives = _collectives(built)
-    assert [op.type for op in collectives] == ["CollectiveReduceV2"] * replicas  # one, seen from each replica
-
-    trunk_size = 6 * 5 + 5 + (layers - 1) * (5 * 5 + 5)
-    label, number, vector = 5 * 4 + 4, 5 + 1, (5 * 5 + 5) + (5 * 3 + 3)
-    values = (
-        trunk_size * 4 + label + number + vector * 2 + 2 * 4
-    )  # the trunk by 4 losses, the vector's head by 2; Σ w·ℓ, Σ w
-    for op in collectives:
-        assert op.inputs[0].shape.num_elements() == values
-        assert op.inputs[0].dtype == tf.float64
-
-
-def test_layers_of_another_dtype_have_a_collective_of_their_own():
-    trunk = [{"layer": "Dense", "units": 5, "dtype": "float64"}, {"layer": "Dense", "units": 5}]
-    changes = {"model__trunk": trunk, "precision": "float32", "combine__name": "pcgrad"}
-    built = _build(2, **changes)
-    assert sorted(op.inputs[0].dtype.name for op in _collectives(built)) == ["float32"] * 2 + ["float64"] * 2
-    one, two = (problems.run(replicas, 5, **changes) for replicas in (1, 2))
-    np.testing.assert_allclose(one.losses, two.losses, rtol=1e-4)
-
-
-def test_one_device_communicates_nothing():
-    assert not _collectives(experiment.build(problems.config(), tf.distribute.OneDeviceStrategy("/cpu:0")))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # When it changes nothing, or less.
 # ---------------------------------------------------------------------------------------------------------------------
 
