@@ -139,16 +139,20 @@ def per_loss_gradients(
     with tf.GradientTape(persistent=True) as tape:
         sums = forward(model, losses, batch)
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
+    gradients: list[Any] = []
     for k, loss_sums in enumerate(sums):
         positions = reach.reached_by(k)
+        with tf.control_dependencies(gradients):  # one pass after another, each with the memory of one
+            upstream = tf.ones_like(loss_sums.weighted) if scale is None else tf.identity(scale)
         gradients = tape.gradient(
             loss_sums.weighted,
             [reach.variables[v].value for v in positions],
-            output_gradients=scale,
+            output_gradients=upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's sparse one made dense
         for v, gradient in zip(positions, gradients, strict=True):
-            columns[v][k] = tf.convert_to_tensor(gradient)  # an embedding's sparse gradient made dense
+            columns[v][k] = gradient
     return tuple(tuple(column[k] for k in by) for column, by in zip(columns, reach.losses, strict=True)), sums
 
 
