@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from trainer import configuration, workdir
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, RunError, StoppedError
+from trainer.errors import ConfigError, RunError, StoppedError, with_notes
 
 _DEFAULT_CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py"
 _STRATEGIES = ("mirrored", "one_device")
@@ -176,7 +176,7 @@ def _quiet() -> Iterator[None]:
 
 def _fail(error: BaseException, code: int) -> None:
     logging.debug("The error in full:", exc_info=error)  # --verbosity=1
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {with_notes(error)}", file=sys.stderr)
     sys.exit(code)
 
 
