@@ -83,7 +83,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
 
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(config.seed % 2**32)
-    spec = _batch_spec(train, -(-config.batch_size // strategy.num_replicas_in_sync))
+    spec = batch_spec(train, -(-config.batch_size // strategy.num_replicas_in_sync))
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
         model = trunk_and_heads.build(config.model, spec["inputs"])
@@ -153,6 +153,13 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     )
 
 
+def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
+    return tf.nest.map_structure(
+        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
+    )
+
+
 def _combination(config: Config) -> combination_lib.Combination:
     options = getattr(config.combine, config.combine.name, None)
     return combination_lib.build(
@@ -199,12 +206,6 @@ def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
         raise ConfigError(
             "batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples"
         )
-
-
-def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
-    return tf.nest.map_structure(
-        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
-    )
 
 
 def _output_spec(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
