@@ -153,13 +153,6 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     )
 
 
-def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
-    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
-    return tf.nest.map_structure(
-        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
-    )
-
-
 def _combination(config: Config) -> combination_lib.Combination:
     options = getattr(config.combine, config.combine.name, None)
     return combination_lib.build(
@@ -206,6 +199,13 @@ def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
         raise ConfigError(
             "batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples"
         )
+
+
+def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
+    return tf.nest.map_structure(
+        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
+    )
 
 
 def _output_spec(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:

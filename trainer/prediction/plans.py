@@ -22,7 +22,7 @@ class Plan:
       receivers: how many mixed gradients of a variable that k losses reach are applied: "one", "own" (k, each of its
         own gradient), "all" (K, each of all k).
       loss_valued: the weights of a fused pass are made of the reduced losses.
-      missing: labels may be missing, so that a fused pass needs the number of labels first.
+      missing: labels may be missing, so that a fused pass needs their number first.
       micro_batches: parts of the batch, one after another.
       recompute: every backward pass through the trunk computes it once more.
       reduce_width: bytes of each number that travels; None: as wide as its variable.

@@ -179,12 +179,11 @@ def _collectives(workload: Workload, plan: Plan) -> tuple[tuple[int, ...], tuple
 
     Besides the gradients travel two numbers for every loss, Σ w·ℓ and Σ w.
     """
-    early: list[int] = []
-    sums = 2 * workload.losses
+    sums, early = 2 * workload.losses, ()
     if plan.passes == "features":
-        early = [_FLOAT64 * workload.losses**2, workload.width * sums]
+        early = (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
     elif plan.passes == "fused" and (plan.loss_valued or plan.missing):
-        early = [workload.width * (sums if plan.loss_valued else workload.losses)]
+        early = (workload.width * sums,)
     widths: Counter[str | int] = Counter()
     for variable in workload.variables:
         numbers = _rows(variable, plan) * variable.size
@@ -192,6 +191,6 @@ def _collectives(workload: Workload, plan: Plan) -> tuple[tuple[int, ...], tuple
             widths[variable.width] += numbers * variable.width
         else:
             widths["as reduced"] += numbers * plan.reduce_width  # the sums keep their own width
-    if plan.passes != "features":
-        widths[workload.width] += workload.width * sums - sum(early)
-    return tuple(early), tuple(size for size in widths.values() if size)
+    if not early:
+        widths[workload.width] += workload.width * sums
+    return early, tuple(size for size in widths.values() if size)
