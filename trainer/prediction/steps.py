@@ -6,8 +6,6 @@ trunk. Every replica then combines and applies the same reduced gradients.
 """
 
 import dataclasses
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 from trainer.prediction.plans import Plan
@@ -90,18 +88,18 @@ def _step(workload: Workload, plan: Plan) -> StepCost:
     gradients = [_gradients(variable, plan, workload.losses) for variable in workload.variables]
     if plan.passes == "features":
         gradients.append(_at_the_features(workload))
-    early, late = _collectives(workload, plan)
+    late = _late(workload, plan)
     return StepCost(
         forward=workload.forward,
         backward=backward,
         combine=sum(own.combine for own in gradients),
         float64=sum(own.float64 for own in gradients),
         update=sum(own.update for own in gradients),
-        early=early,
-        late=late,
+        early=_early(workload, plan),
+        late=tuple(map(sum, late)),
         held=sum(own.held for own in gradients),
         traffic=sum(own.traffic for own in gradients),
-        packs=sum(math.ceil(size / plan.bytes_per_pack) for size in late) if plan.bytes_per_pack else len(late),
+        packs=sum(_packs(sizes, plan.bytes_per_pack) for sizes in late),
         overlap=1 / plan.micro_batches,
     )
 
@@ -174,23 +172,39 @@ def _receivers(variable: Variable, plan: Plan, losses: int) -> int:
     return len(variable.losses) if plan.receivers == "own" else losses
 
 
-def _collectives(workload: Workload, plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Bytes of each collective before the (rest of the) backward pass, and of each after it: one for every width.
-
-    Besides the gradients travel two numbers for every loss, Σ w·ℓ and Σ w.
-    """
-    sums, early = 2 * workload.losses, ()
+def _early(workload: Workload, plan: Plan) -> tuple[int, ...]:
+    """Bytes of the collective without which the backward pass cannot go on: Σ w·ℓ and Σ w of every loss."""
+    sums = 2 * workload.losses
     if plan.passes == "features":
-        early = (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
-    elif plan.passes == "fused" and (plan.loss_valued or plan.missing):
-        early = (workload.width * sums,)
-    widths: Counter[str | int] = Counter()
-    for variable in workload.variables:
-        numbers = _rows(variable, plan) * variable.size
-        if plan.reduce_width is None:
-            widths[variable.width] += numbers * variable.width
-        else:
-            widths["as reduced"] += numbers * plan.reduce_width  # the sums keep their own width
-    if not early:
-        widths[workload.width] += workload.width * sums
-    return early, tuple(size for size in widths.values() if size)
+        return (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
+    if plan.passes == "fused" and (plan.loss_valued or plan.missing):
+        return (workload.width * sums,)
+    return ()
+
+
+def _late(workload: Workload, plan: Plan) -> list[list[int]]:
+    """Bytes of all that is reduced after the backward pass, apart for every width, in the order in which it travels.
+
+    Those sums, where they have not travelled yet; then every variable's first gradient, the last variable's first; then
+    every variable's second one.
+    """
+    groups: dict[str | int, list[int]] = {}
+    if not _early(workload, plan):
+        groups[workload.width] = [workload.width * workload.losses] * 2
+    for row in range(workload.losses):
+        for variable in reversed(workload.variables):
+            if row < _rows(variable, plan):
+                # Reduced in another dtype, gradients travel apart from the sums, which keep their own.
+                own = plan.reduce_width is None
+                width = variable.width if own else plan.reduce_width
+                groups.setdefault(width if own else "reduced", []).append(width * variable.size)
+    return list(groups.values())
+
+
+def _packs(sizes: Iterable[int], limit: int) -> int:
+    """How many packs TensorFlow makes of tensors: one is full once it holds more than `limit` bytes (0: never)."""
+    packs, held = 0, 0
+    for size in sizes:
+        packs += held == 0
+        held = 0 if 0 < limit < held + size else held + size
+    return packs
