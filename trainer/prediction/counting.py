@@ -155,6 +155,10 @@ def _union(sets: Mapping[str, frozenset[int]], tensors: Sequence[tf.Tensor]) -> 
 
 
 def _warn_of_what_is_not_counted(graph: tf.Graph, feeds: Mapping[str, frozenset[int]]) -> None:
-    inner = [op.name for op in graph.get_operations() if op.type in _FUNCTIONS and _union(feeds, op.outputs)]
-    if inner:
-        logging.warning("Loops and conditions within the model are not counted: %s.", ", ".join(inner[:3]))
+    used = [op for op in graph.get_operations() if _union(feeds, op.outputs)]
+    names = [op.name for op in used if op.type in _FUNCTIONS or (op.type in _PRODUCTS and not count(op))]
+    if names:
+        logging.warning(
+            "Not counted: what is inside of loops and conditions of the model, and products of unknown shape (%s).",
+            ", ".join(names[:3]),
+        )

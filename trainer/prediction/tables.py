@@ -74,14 +74,8 @@ def prediction(workload: Workload, plan: Plan, machine: Machine, replicas: Seque
             f"{_mean_step(kinds, machine, n) / _mean_step(plain, machine, n):.2f}" for n in replicas
         ],
     }
-    shared = sum(variable.size for variable in workload.shared)
-    passes = {"per_loss": f"{workload.losses} backward passes", "fused": "one backward pass"}
-    between = f" in one of {plan.full_every} steps, one backward pass in the others" if plan.full_every > 1 else ""
-    title = f"K = {workload.losses} losses, {workload.size:,} parameters ({shared:,} shared): " + (
-        passes.get(plan.passes, f"{workload.losses} backward passes through the heads, one through the trunk") + between
-    )
     headings = ("", *(f"{n} replica{'s' * (n > 1)}" for n in replicas))
-    return Table(title, headings, tuple((name, *cells) for name, cells in rows.items()))
+    return Table(_title(workload, plan), headings, tuple((name, *cells) for name, cells in rows.items()))
 
 
 def comparison(workloads: Iterable[Workload], plan: Plan, machine: Machine, replicas: Sequence[int]) -> Table:
@@ -104,6 +98,18 @@ def comparison(workloads: Iterable[Workload], plan: Plan, machine: Machine, repl
             rows.append((name, str(workload.losses), *cells))
     headings = ("method", "K", "operations", "reduced, MB", "gradients, MB", *(f"{n} replicas" for n in replicas))
     return Table("Operations and step times as multiples of the plain sum's", headings, tuple(rows))
+
+
+def _title(workload: Workload, plan: Plan) -> str:
+    k = workload.losses
+    passes = {
+        "per_loss": f"{k} backward pass{'es' * (k > 1)}",
+        "fused": "one backward pass",
+        "features": f"{k} backward pass{'es' * (k > 1)} through the heads and one through the trunk",
+    }
+    between = f" in one of {plan.full_every} steps, one in each of the others" if plan.full_every > 1 else ""
+    shared = sum(variable.size for variable in workload.shared)
+    return f"K = {k}, {workload.size:,} parameters ({shared:,} shared): {passes[plan.passes]}{between}"
 
 
 def _mean_step(kinds: Iterable[tuple[float, StepCost]], machine: Machine, replicas: int) -> float:

@@ -18,8 +18,9 @@ def _cells(table: tables.Table) -> dict[str, list[str]]:
 
 def test_prediction():
     table = tables.prediction(WORKLOAD, Plan(gramian=True, full_every=10), MACHINE, [1, 8])
-    passes = "3 backward passes in one of 10 steps, one backward pass in the others"
-    assert table.title == f"K = 3 losses, 813 parameters (807 shared): {passes}"
+    assert table.title == (
+        "K = 3, 813 parameters (807 shared): 3 backward passes in one of 10 steps, one in each of the others"
+    )
     cells = _cells(table)
     (_, full), (_, plain) = steps(WORKLOAD, Plan(gramian=True, full_every=10))
     assert table.headings == ("", "1 replica", "8 replicas")
