@@ -121,10 +121,12 @@ def _count(config: Config, batch: int) -> tuple[Workload, Plan]:
 
     tf.config.set_visible_devices([], "GPU")  # they may be at work
     tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
-    built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    built = experiment.build(config, strategy)
     spec = experiment.batch_spec(built.train, batch)
     missing = any(loss.target in built.train.weights for loss in built.losses)
-    return counting.workload(built.model, built.losses, built.step.reach, spec), plans.of(config, missing=missing)
+    workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
+    return workload, plans.of(config, missing=missing)
 
 
 def _whole_numbers(flag: flags.FlagHolder[list[str]]) -> list[int]:

@@ -74,7 +74,7 @@ def discover_reach(
     found: list[list[bool]] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
-        with nested_functions_inlined(), _ScratchReplica(strategy, 0), tf.GradientTape(persistent=True) as tape:
+        with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
                 outputs = model(batch["inputs"], training=True)
             except imports.USER_ERRORS as error:
@@ -161,7 +161,14 @@ def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> Non
 
 
 @contextlib.contextmanager
-def nested_functions_inlined() -> Iterator[None]:
+def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """What is traced within this context never runs: it is one replica's part, with everything in a single graph."""
+    with _nested_functions_inlined(), _ScratchReplica(strategy, 0):
+        yield
+
+
+@contextlib.contextmanager
+def _nested_functions_inlined() -> Iterator[None]:
     """A nested `tf.function` would give gradients of zero, not None, for variables that a loss does not reach."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)

@@ -43,8 +43,8 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
 def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
     """Operations as the profiler counts them within 5 %; bytes and number of collectives exactly."""
     config = configuration.load(f"{root}/configs/digits.py", [("batch_size", str(BATCH)), *overrides.items()])
-    kinds = _predict(config, replicas)
-    graph = _traced(experiment.build(config, problems.strategy(replicas)))
+    built = experiment.build(config, problems.strategy(replicas))
+    kinds, graph = _predict(built, replicas), _traced(built)
     # What a step does only now and then stands in conditions: the branches with the most work are those of a full
     # step, those with the least of a step between two of them.
     picks = (min,) if overrides.get("reduction") == "fused" else (max, min)
@@ -65,11 +65,10 @@ def digits_half_labelled() -> dict[str, Examples]:
     }
 
 
-def _predict(config: configuration.Config, replicas: int) -> tuple[tuple[float, StepCost], ...]:
-    built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], ...]:
     spec = experiment.batch_spec(built.train, BATCH // replicas)
-    workload = counting.workload(built.model, built.losses, built.step.reach, spec)
-    return steps.steps(workload, plans.of(config, missing=bool(built.train.weights)))
+    workload = counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
+    return steps.steps(workload, plans.of(built.config, missing=bool(built.train.weights)))
 
 
 class _Work(NamedTuple):

@@ -37,25 +37,35 @@ _STOPS = {"PreventGradient", "StopGradient"}
 _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "While"}
 
 
-def workload(model: keras.Model, losses: Sequence[NamedLoss], reach: Reach, batch_spec: Mapping[str, Any]) -> Workload:
+def workload(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch_spec: Mapping[str, Any],
+    strategy: tf.distribute.Strategy,
+) -> Workload:
     """What a step with this model and these losses works on.
 
     Args:
-      model: the model, built outside replica context or on a single device.
+      model: the model.
       losses: its K losses.
       reach: which of them reach which variable.
       batch_spec: `tf.TensorSpec`s of one replica's part of a batch, all dimensions known.
+      strategy: the strategy whose scope built the model.
     """
     totals: list[tf.Tensor] = []
+    reached_from: dict[int, frozenset[int]] = {}  # by id of a variable's handle on this replica
 
     def forward(batch: Mapping[str, Any]) -> None:
-        with jacobian.nested_functions_inlined():
+        with jacobian.scratch_trace(strategy):
             outputs = model(batch["inputs"], training=True)
             totals.extend(losses_lib.sums(loss, outputs, batch).weighted for loss in losses)
+            for variable, by in zip(reach.variables, reach.losses, strict=True):
+                reached_from[id(variable.value.handle)] = frozenset(by)
 
     graph = tf.function(forward, autograph=False).get_concrete_function(batch_spec).graph
     examples = tf.nest.flatten(batch_spec)[0].shape[0]
-    depends = _depends(graph, reach)
+    depends = _depends(graph, reached_from)
     feeds = _feeds(graph, totals, stops=frozenset())
     learns = _feeds(graph, totals, stops=_STOPS)
     _warn_of_what_is_not_counted(graph, feeds)
@@ -116,12 +126,9 @@ def _einsum(op: tf.Operation) -> float:
     return float(min(len(terms), 2) * batch * math.prod(sizes.values()))
 
 
-def _depends(graph: tf.Graph, reach: Reach) -> dict[str, frozenset[int]]:
+def _depends(graph: tf.Graph, reached_from: Mapping[int, frozenset[int]]) -> dict[str, frozenset[int]]:
     """By tensors' names: the losses that reach one of the variables it is made of."""
-    handles = {id(variable.value.handle): by for variable, by in zip(reach.variables, reach.losses, strict=True)}
-    depends = {
-        inside.name: frozenset(handles[id(handle)]) for handle, inside in graph.captures if id(handle) in handles
-    }
+    depends = {inside.name: reached_from[id(handle)] for handle, inside in graph.captures if id(handle) in reached_from}
     for op in graph.get_operations():
         if op.type in _STOPS or op.type == "Placeholder":
             continue

@@ -20,9 +20,9 @@ def _workload(**changes) -> Workload:
 
 
 def _of(config: configuration.Config, batch: int = BATCH) -> Workload:
-    built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+    built = experiment.build(config, problems.strategy(2))
     spec = experiment.batch_spec(built.train, batch)
-    return counting.workload(built.model, built.losses, built.step.reach, spec)
+    return counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
 
 
 def _heads(label: list, number: list, vector: list) -> dict:
@@ -122,7 +122,8 @@ def test_resnet_50():
     variables = tuple(model.trainable_variables)
     reach = Reach(variables, ((0, 1),) * (len(variables) - 4) + ((0,), (0,), (1,), (1,)))
     targets = {k: tf.TensorSpec([2, 1]) for k in ("a", "b")}
-    workload = counting.workload(model, named, reach, {"inputs": tf.TensorSpec([2, 224, 224, 3]), "targets": targets})
+    specs = {"inputs": tf.TensorSpec([2, 224, 224, 3]), "targets": targets}
+    workload = counting.workload(model, named, reach, specs, tf.distribute.get_strategy())
     assert workload.forward / 2 == pytest.approx(2 * 3.8e9, rel=0.05)
     # No gradient of the images; else every convolution has both, and the rest of the operations hardly count.
     first = 2 * 112 * 112 * 7 * 7 * 3 * 64
