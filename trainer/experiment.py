@@ -93,7 +93,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(config.seed % 2**32)
     micro_batch = config.batch_size // config.micro_batches
-    spec = _batch_spec(train, -(-micro_batch // strategy.num_replicas_in_sync))
+    spec = batch_spec(train, -(-micro_batch // strategy.num_replicas_in_sync))
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
         model = trunk_and_heads.build(config.model, spec["inputs"])
@@ -265,7 +265,8 @@ def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
         )
 
 
-def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
     return tf.nest.map_structure(
         lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
     )

@@ -81,12 +81,7 @@ def discover_reach(
     found: list[list[bool]] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
-        with (
-            _nested_functions_inlined(),
-            recomputation.disabled(),
-            _ScratchReplica(strategy, 0),
-            tf.GradientTape(persistent=True) as tape,
-        ):
+        with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
                 outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
             except imports.USER_ERRORS as error:
@@ -225,6 +220,13 @@ def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> Non
             )
     for v, path in enumerate(paths):
         reaches[v] &= any(fnmatch.fnmatchcase(path, pattern) for pattern in loss.variables)
+
+
+@contextlib.contextmanager
+def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """What is traced within this context never runs: it is one replica's part, with everything in a single graph."""
+    with _nested_functions_inlined(), recomputation.disabled(), _ScratchReplica(strategy, 0):
+        yield
 
 
 @contextlib.contextmanager
