@@ -60,13 +60,12 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
     _assert_same(problems.run(replicas, STEPS, **changes, **WAYS[way]), problems.run(replicas, STEPS, **changes))
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize(
-    "changes",
+    ("replicas", "changes"),
     [
-        {"combine__name": "pcgrad"} | MISSING,
-        {"combine__apply": "per_loss"} | MISSING,
-        {"reduction": "fused", "probe_every": 4},
+        (1, {"combine__name": "pcgrad"} | MISSING),
+        (2, {"combine__apply": "per_loss"} | MISSING),
+        (2, {"reduction": "fused", "probe_every": 4}),
     ],
     ids=["pcgrad", "per loss", "fused"],
 )
