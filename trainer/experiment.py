@@ -175,31 +175,19 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
 
 
 def _check_one_pass(config: Config, labels_can_be_missing: bool) -> None:
-    """One backward pass of a weighted sum of means needs every loss's number of labels before it begins."""
-    field, value = (
-        ("reduction", "fused")
-        if config.reduction == "fused"
-        else (
-            "combine.update_every",
-            config.combine.update_every,
-        )
-    )
-    if not labels_can_be_missing or (config.reduction != "fused" and config.combine.update_every == 1):
+    """A weighted sum of means needs every loss's number of labels before its backward pass begins."""
+    if config.reduction == "fused":
+        field, value = "reduction", "fused"
+    else:
+        field, value = "combine.update_every", config.combine.update_every
+    if not labels_can_be_missing or value == 1:
         return
     if config.micro_batches > 1:
-        raise ConfigError(
-            field,
-            value,
-            "needs a batch's number of labels before its first backward pass, which micro_batches > 1 "
-            "does not know where a target has weights; leave micro_batches at 1",
-        )
+        reason = "counts a batch's labels before its backward pass where a target has weights; leave micro_batches at 1"
+        raise ConfigError(field, value, reason)
     if config.jit_compile:
-        raise ConfigError(
-            field,
-            value,
-            "sums the number of labels across replicas before the backward pass where a target has "
-            "weights; leave jit_compile False",
-        )
+        reason = "counts labels across replicas before the backward pass where a target has weights; leave jit_compile"
+        raise ConfigError(field, value, f"{reason} False")
 
 
 def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> features.Split | None:
