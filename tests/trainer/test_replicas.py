@@ -38,7 +38,8 @@ def test_uneven_batches_with_missing_labels(name, apply, changes):
     reference = problems.run(1, STEPS, **changes)
     missing = np.isnan(reference.losses[:, problems.LOSSES.index("number")])
     assert 0 < missing.sum() < STEPS
-    for replicas in (2, 3, 4):
+    plain = apply == "joint" and set(changes) == {"combine__name", "combine__apply", "dataset__options", "evaluate"}
+    for replicas in (2, 3, 4) if plain else (4,):  # the rest saves time
         _assert_same(problems.run(replicas, STEPS, **changes), reference)
 
 
@@ -46,7 +47,7 @@ def test_uneven_batches_with_missing_labels(name, apply, changes):
 def test_even_batches(apply):
     changes = {"combine__name": "pcgrad", "combine__apply": apply, "batch_size": 12, "evaluate": True}
     reference = problems.run(1, STEPS, **changes)
-    for replicas in (2, 3, 4):
+    for replicas in (2, 4):
         _assert_same(problems.run(replicas, STEPS, **changes), reference)
 
 
@@ -66,7 +67,14 @@ def _assert_replicas_agree(config: configuration.Config, replicas: int, steps: i
             np.testing.assert_array_equal(first, other)
 
 
-@pytest.mark.parametrize("changes", [{"combine__name": name} for name in METHODS] + [{"clip_norm": 0.01}])
+WAYS = [
+    {"clip_norm": 0.01},
+    {"combine__name": "mean", "reduction": "fused", "probe_every": 4},
+    {"combine__name": "pcgrad", "gradients": "features", "combine__update_every": 3},
+]
+
+
+@pytest.mark.parametrize("changes", [{"combine__name": name} for name in METHODS] + WAYS)
 def test_replicas_hold_the_same_variables(changes):
     """Bit for bit, though the graph optimizer sees that only the first replica's report is read."""
     changes = changes | {"precision": "float32", "dataset__options": {"missing": True}}
