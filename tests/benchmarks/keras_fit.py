@@ -1,0 +1,89 @@
+"""Keras `compile` and `fit` as a contender."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tests.benchmarks.problems import Problem
+
+
+def model(problem: Problem) -> keras.Model:
+    """The problem's model, as a Keras user writes it."""
+    outputs = inputs = keras.Input(problem.inputs)
+    for layer in problem.trunk:
+        outputs = _layer(layer)(outputs)
+    heads = {
+        name: keras.layers.Dense(width, name=name)(outputs)
+        for name, width in zip(problem.names, problem.widths, strict=True)
+    }
+    return keras.Model(inputs, heads)
+
+
+def train(
+    problem: Problem, strategy: tf.distribute.Strategy, *, epoch: int, steps_per_execution: int = 1
+) -> Callable[[int], float]:
+    """One long `fit`; every epoch of `epoch` steps waits until it is asked for."""
+    inputs, targets, _ = problem.arrays()
+    data = tf.data.Dataset.from_tensor_slices((inputs, targets)).cache().shuffle(problem.examples).repeat()
+    data = data.batch(problem.batch_size, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    with strategy.scope():
+        trained = model(problem)
+        cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        trained.compile(
+            keras.optimizers.Adam(1e-3),
+            loss={
+                name: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+                if name == problem.names[0]
+                else "mse"
+                for name in problem.names
+            },
+            steps_per_execution=steps_per_execution,
+        )
+    gate = _Gate()
+
+    def fit() -> None:
+        try:
+            with strategy.scope():
+                trained.fit(data, epochs=10**9, steps_per_epoch=epoch, verbose=0, callbacks=[gate])
+        except Exception as error:
+            gate.seconds.put(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+
+    def steps(count: int) -> float:
+        return sum(gate.epoch() for _ in range(count // epoch))
+
+    return steps
+
+
+class _Gate(keras.callbacks.Callback):
+    """Lets one epoch through at a time and says how long it took."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds: queue.Queue[float | Exception] = queue.Queue()
+        self._asked: queue.Queue[None] = queue.Queue()
+        self._start = 0.0
+
+    def epoch(self) -> float:
+        self._asked.put(None)
+        seconds = self.seconds.get()
+        if isinstance(seconds, Exception):
+            raise seconds
+        return seconds
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._asked.get()
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self.seconds.put(time.perf_counter() - self._start)
+
+
+def _layer(description: dict) -> keras.layers.Layer:
+    arguments = dict(description)
+    return getattr(keras.layers, arguments.pop("layer"))(**arguments)
