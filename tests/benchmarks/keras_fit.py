@@ -24,23 +24,30 @@ def model(problem: Problem) -> keras.Model:
 
 
 def train(
-    problem: Problem, strategy: tf.distribute.Strategy, *, epoch: int, steps_per_execution: int = 1
+    problem: Problem, strategy: tf.distribute.Strategy, *, steps_per_execution: int = 1, endless: bool = False
 ) -> Callable[[int], float]:
-    """One long `fit`; every epoch of `epoch` steps waits until it is asked for."""
+    """One long `fit`; every epoch of the problem's examples waits until it is asked for.
+
+    Args:
+      problem: what to train.
+      strategy: where.
+      steps_per_execution: of `compile`.
+      endless: repeat the data and tell `fit` the steps of an epoch, which spares it a new iterator for each.
+
+    Returns:
+      A function from a number of steps, a multiple of an epoch's, to the seconds they took.
+    """
     inputs, targets, _ = problem.arrays()
-    data = tf.data.Dataset.from_tensor_slices((inputs, targets)).cache().shuffle(problem.examples).repeat()
+    data = tf.data.Dataset.from_tensor_slices((inputs, targets)).cache().shuffle(problem.examples)
+    data = data.repeat() if endless else data
     data = data.batch(problem.batch_size, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    epoch = problem.epoch
     with strategy.scope():
         trained = model(problem)
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         trained.compile(
             keras.optimizers.Adam(1e-3),
-            loss={
-                name: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-                if name == problem.names[0]
-                else "mse"
-                for name in problem.names
-            },
+            loss={problem.names[0]: cross_entropy} | dict.fromkeys(problem.names[1:], "mse"),
             steps_per_execution=steps_per_execution,
         )
     gate = _Gate()
@@ -48,7 +55,7 @@ def train(
     def fit() -> None:
         try:
             with strategy.scope():
-                trained.fit(data, epochs=10**9, steps_per_epoch=epoch, verbose=0, callbacks=[gate])
+                trained.fit(data, epochs=10**9, steps_per_epoch=epoch if endless else None, verbose=0, callbacks=[gate])
         except Exception as error:
             gate.seconds.put(error)
 

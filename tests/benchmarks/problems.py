@@ -59,6 +59,11 @@ class Problem:
         return dataclasses.asdict(self)
 
     @property
+    def epoch(self) -> int:
+        """Steps in which every example is seen."""
+        return self.examples // self.batch_size
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Outputs of every head."""
         return (CLASSES, *(1 for _ in range(self.heads - 1)))

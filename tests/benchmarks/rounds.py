@@ -9,8 +9,8 @@ from tests.benchmarks.bounds import NotInstalledError
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.workers import Worker, WorkerError
 
-ROUNDS = 5
-_ROUND_SECONDS = 0.6
+ROUNDS = 9
+_ROUND_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True)

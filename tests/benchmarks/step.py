@@ -4,11 +4,13 @@ python -m tests.benchmarks.step --check
 python -m tests.benchmarks.step --only=keras_mlp,payload
 python -m tests.benchmarks.step --torch_python=/path/to/python --plot=.github/step_time.png
 
-Contenders take turns in rounds, each idle while another is measured; a ratio is one of medians. A bound that does not hold
-is measured again, three times at most. TorchJD needs the extra `benchmark`, in this Python or another.
+Contenders take turns in rounds, each idle while another is measured; a ratio is one of medians. A bound that does not
+hold is measured again, three times at most. TorchJD needs the extra `benchmark`, in this Python or another.
 """
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 
@@ -27,6 +29,8 @@ _TORCH_PYTHON = flags.DEFINE_string("torch_python", sys.executable, "A Python wi
 def main(argv: Sequence[str]) -> None:
     """Prints the table; progress goes to standard error."""
     del argv
+    if shutil.which(_TORCH_PYTHON.value) is None:
+        raise app.UsageError(f"--torch_python={_TORCH_PYTHON.value} is no program")
     start = time.monotonic()
     workers = Workers(lambda name: sections.start_worker(name, _TORCH_PYTHON.value), _say)
     try:
@@ -54,7 +58,7 @@ def measure(wanted: Sequence[Section], only: Sequence[str] | None = None) -> lis
     for section in wanted:
         chosen = [b for b in section.bounds if only is None or section.name in only or b.name in only]
         if chosen:
-            own = bounds.evaluate(section, chosen, lambda result: _say(row(result)))
+            own = bounds.evaluate(section, chosen, _say_value)
             print("\n".join(map(row, own)), flush=True)
             results += own
     return results
@@ -64,7 +68,7 @@ def row(result: Result) -> str:
     """A result as a row of the table."""
     bound = result.bound
     limit = "" if bound.limit is None else f"{bound.sense} {_number(bound.limit, bound.unit)}"
-    value = result.reason if result.value is None else _number(result.value, bound.unit)
+    value = textwrap.shorten(result.reason, 100) if result.value is None else _number(result.value, bound.unit)
     numbers = ", ".join(f"{key} {_number(number, result.unit)}" for key, number in result.numbers.items())
     holds = {None: "not measured", True: "yes" if bound.limit is not None else "", False: "no"}[result.holds]
     return f"| `{bound.name}` | {bound.what} | {limit} | {value} | {numbers} | {holds} |"
@@ -73,6 +77,12 @@ def row(result: Result) -> str:
 def _number(value: float, unit: str) -> str:
     text = f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
     return f"{text} {unit}".strip()
+
+
+def _say_value(result: Result) -> None:
+    value = "?" if result.value is None else _number(result.value, result.bound.unit)
+    limit = "" if result.bound.limit is None else f" ({result.bound.sense} {result.bound.limit:.3g})"
+    _say(f"{result.bound.name} = {value}{limit}{f', attempt {result.attempts}' if result.attempts > 1 else ''}")
 
 
 def _say(line: str) -> None:
