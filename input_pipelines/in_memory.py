@@ -15,6 +15,8 @@ from input_pipelines.examples import Examples
 
 _PARALLEL_CALLS = 2
 _PREFETCHED = 4  # elements: two steps of two replicas
+_STEPS_PER_BLOCK = 16
+_BLOCK_BYTES = 2**24
 
 
 def training_batches(
@@ -35,19 +37,23 @@ def training_batches(
     count = len(examples)
     replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
     first_replica = context.input_pipeline_id * local
+    ends = [replica * batch_size // replicas for replica in range(first_replica, first_replica + local + 1)]
+    shares = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+    steps = _steps_per_block(examples, batch_size)
     seed_words = [seed & 0x7FFFFFFF, seed >> 31]
-    gather = _gatherer(examples, static_size=batch_size // replicas if batch_size % replicas == 0 else None)
+    gather = _gatherer(examples, static_size=None)
 
-    def element(index: tf.Tensor) -> dict[str, Any]:
-        step, replica = first_step + index // local, first_replica + index % local
-        start, stop = replica * batch_size // replicas, (replica + 1) * batch_size // replicas
-        positions = step * batch_size + tf.range(start, stop)
-        # A batch is no larger than the split, so it touches two epochs at most.
+    def block(index: tf.Tensor) -> dict[str, Any]:
+        step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
+        positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
+        # A block is no larger than the split, so it touches two epochs at most.
         epoch = positions // count
         shuffled = [_permuted(positions % count, count, seed_words, which) for which in (epoch[0], epoch[0] + 1)]
         return gather(tf.where(epoch == epoch[0], *shuffled))
 
-    return _parallel(tf.data.Dataset.counter(), element)
+    # Cutting a block up is much cheaper than gathering every batch by itself.
+    sizes = shares[0] if len(set(shares)) == 1 else shares
+    return _parallel(tf.data.Dataset.counter(), block, lambda blocks: blocks.rebatch(sizes, drop_remainder=True))
 
 
 def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -79,6 +85,13 @@ def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
     return max(1, min(-(-count // batch_size), count // replicas))
 
 
+def _steps_per_block(examples: Examples, batch_size: int) -> int:
+    """How many steps' examples are gathered together: many of small batches, one of large ones."""
+    example = sum(array.nbytes for array in tf.nest.flatten(examples.structure)) / len(examples)
+    fitting = int(_BLOCK_BYTES / max(1, example * batch_size))
+    return max(1, min(_STEPS_PER_BLOCK, fitting, len(examples) // batch_size))
+
+
 def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
     """Where a permutation of range(count), drawn from (seed, epoch), sends `positions`."""
     seed = tf.cast(tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch), tf.int64)
@@ -97,12 +110,16 @@ def _gatherer(examples: Examples, *, static_size: int | None) -> Any:
     return gather
 
 
-def _parallel(indices: tf.data.Dataset, element: Callable[[tf.Tensor], dict[str, Any]]) -> tf.data.Dataset:
-    """The elements of the indices, made ahead of time, in order."""
+def _parallel(
+    indices: tf.data.Dataset,
+    element: Callable[[tf.Tensor], dict[str, Any]],
+    cut: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda elements: elements,
+) -> tf.data.Dataset:
+    """The elements of the indices, made ahead of time, in order, and perhaps cut up."""
     options = tf.data.Options()
     options.deterministic = True
     # Gathering takes the same short time for every batch, so there is nothing to tune; and the tuner's thread has been
     # seen to hang a process that let go of an iterator.
     options.autotune.enabled = False
     elements = indices.map(element, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-    return elements.prefetch(_PREFETCHED).with_options(options)
+    return cut(elements).prefetch(_PREFETCHED).with_options(options)

@@ -126,10 +126,10 @@ def train(built: Experiment, steps: int, *, calls: int | None = None, evaluate: 
     """Trains for `steps` steps in `calls` calls of the in-graph loop (default: one step each), perhaps evaluates."""
     loop, iterator = built.step.build(), iter(built.batches(0))
     per_call = steps // (calls or steps)
-    losses = []
+    losses, state = [], built.step.initial_state()
     for first in range(0, steps, per_call):
         numbers = (tf.constant(value, tf.int64) for value in (first, per_call))
-        totals = loop(iterator, *numbers, tf.constant(True), built.step.initial_totals())
+        state, totals = loop(iterator, *numbers, tf.constant(True), state, built.step.initial_totals())
         assert int(totals.failed_step) == -1
         counts = totals.counts.numpy()
         losses.append(np.where(counts > 0, totals.losses.numpy() / np.maximum(counts, 1), np.nan))
@@ -142,8 +142,8 @@ def train(built: Experiment, steps: int, *, calls: int | None = None, evaluate: 
             for variable in update.optimizer.variables
         },
         validation=built.evaluator.build()() if evaluate else {},
-        grad_norms=totals.last.grad_norms.numpy(),
-        cosines=totals.last.cosines.numpy(),
+        grad_norms=totals.measured.grad_norms.numpy(),
+        cosines=totals.measured.cosines.numpy(),
     )
 
 

@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -22,9 +22,25 @@ from trainer.optimizers import Update
 _FIELD = "--workdir"
 _PREFIX = "variables"
 _CHECKSUMS = "checksums.json"
+_HOST = "CPU:0"
 
 # A part of a run ("model", "optimizers/shared") → a name within it → the variable.
 State = Mapping[str, Mapping[str, tf.Variable]]
+
+
+class Saved(NamedTuple):
+    """A variable as it was at one moment.
+
+    Attributes:
+      name: the variable's own name, which TensorFlow writes beside the value.
+      value: in host memory; it stays what it is while the variable goes on changing.
+    """
+
+    name: str
+    value: tf.Tensor
+
+
+Snapshot = Mapping[str, Mapping[str, Saved]]  # of a State, with its names
 
 
 def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[str, tf.Variable]]:
@@ -52,8 +68,19 @@ def model_state(model: keras.Model) -> dict[str, tf.Variable]:
     return named
 
 
-def save(directory: pathlib.Path, step: int, state: State) -> pathlib.Path:
+def snapshot(state: State) -> Snapshot:
+    """What the variables hold now (of mirrored ones: on the first replica), for `save` to write at leisure."""
+    with tf.device(_HOST):
+        return {
+            part: {name: Saved(own.name.partition(":")[0], tf.identity(own)) for name, own in variables.items()}
+            for part, variables in state.items()
+        }
+
+
+def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
     """Writes `directory/step_<step>`; it appears only when it is whole and on the disk.
+
+    Any thread can call it: it reads nothing but `saved`.
 
     Raises:
       RunError: it cannot be written; what was there before is as it was.
@@ -63,7 +90,7 @@ def save(directory: pathlib.Path, step: int, state: State) -> pathlib.Path:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _as_checkpoint(state).write(str(partial / _PREFIX))
+        _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
         sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
         (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
         for path in (*partial.iterdir(), partial):
@@ -172,6 +199,14 @@ def restore(folder: pathlib.Path, state: State) -> None:
 def step_of(folder: pathlib.Path) -> int:
     """The step a checkpoint is of."""
     return int(folder.name.removeprefix("step_"))
+
+
+def _variables(saved: Snapshot) -> State:
+    with tf.device(_HOST):
+        return {
+            part: {name: tf.Variable(own.value, trainable=False, name=own.name) for name, own in values.items()}
+            for part, values in saved.items()
+        }
 
 
 def _as_checkpoint(state: State) -> tf.train.Checkpoint:

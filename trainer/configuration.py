@@ -16,23 +16,30 @@ import ml_collections
 
 from input_pipelines.registry import DATASETS
 from trainer import durations, files, imports, schema
-from trainer.combine.registry import METHODS
+from trainer.combine.registry import METHODS, LooksAt
 from trainer.errors import ConfigError, first_line, unknown
 from trainer.schema import setting
 
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
+REDUCTIONS = ("per_loss", "fused")
 DEFAULT_MODEL = "trunk_and_heads"
 _ADAM = {"name": "adam", "learning_rate": 1e-3}
 _RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
 
 
-def load(path: str, overrides: Sequence[tuple[str, str]] = (), combine: str | None = None) -> "Config":
+def load(
+    path: str,
+    overrides: Sequence[tuple[str, str]] = (),
+    combine: str | None = None,
+    reduction: str | None = None,
+) -> "Config":
     """Reads a configuration file, applies overrides and resolves every default.
 
     Args:
       path: a Python file with `get_config()` returning an `ml_collections.ConfigDict`.
       overrides: (dotted key, text) pairs, as from `--config.batch_size=512`.
       combine: replaces `combine.name` where given, as `--combine` does.
+      reduction: replaces `reduction` where given, as `--reduction` does.
 
     Returns:
       The resolved configuration: every setting present and checked.
@@ -47,6 +54,8 @@ def load(path: str, overrides: Sequence[tuple[str, str]] = (), combine: str | No
         if combine not in METHODS:
             raise unknown("--combine", combine, "combination", METHODS)
         _override(tree, "combine.name", repr(combine))
+    if reduction is not None:
+        _override(tree, "reduction", repr(reduction))
     return resolve(tree)
 
 
@@ -56,7 +65,9 @@ def resolve(tree: Mapping[str, Any]) -> "Config":
     _check_optimizers(config)
     _check_losses(config)
     _check_names(config)
-    return _check_combination(config)
+    config = _check_combination(config)
+    _check_step(config)
+    return config
 
 
 def save(config: "Config", path: pathlib.Path) -> None:
@@ -119,12 +130,16 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path."""
+    """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path.
+
+    With `recompute` the trunk's layers keep only their inputs and compute the rest again in the backward pass.
+    """
 
     name: str = setting(schema.string, DEFAULT_MODEL)
     trunk: list[dict[str, Any]] = setting(_LAYERS, [])
     heads: dict[str, list[dict[str, Any]]] | None = setting(schema.optional(schema.mapping(_LAYERS, "head")), None)
     options: dict[str, Any] = setting(schema.keyword_arguments, {})
+    recompute: bool = setting(schema.boolean, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +147,7 @@ class _Combination:
     name: str = setting(schema.choice("combination", tuple(METHODS)), "weighted")
     apply: str | None = setting(schema.optional(schema.choice("way to apply", ("joint", "per_loss"))), None)
     use_weights: bool = setting(schema.boolean, False)
+    update_every: int = setting(schema.integer(1), 1)
 
 
 CombineConfig = dataclasses.make_dataclass(
@@ -144,7 +160,10 @@ CombineConfig = dataclasses.make_dataclass(
     bases=(_Combination,),
     frozen=True,
 )
-CombineConfig.__doc__ = "The combination, how it is applied, and every method's options under the method's name."
+CombineConfig.__doc__ = """The combination, how it is applied, and every method's options under the method's name.
+
+The weights that a method finds hold for `update_every` steps.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +191,13 @@ class Config:
 
     Checkpoints are written every `checkpoint_every` (None: at every evaluation); the last `keep_checkpoints` stay, and
     the one that is `best`. `ema` is the momentum of a moving average of the weights, on which the run evaluates.
+
+    How a step computes: `reduction` "per_loss" takes one backward pass per loss and reduces every loss's gradients,
+    "fused" one pass of the weighted sum, with a step per loss every `probe_every` (None: `report_every`) to measure
+    gradient norms and cosines. `gradients` "features" lets a method see the gradients at the trunk's output instead of
+    those of the shared variables. A step takes its batch in `micro_batches` parts, one after another. Gradients travel
+    as `reduce_dtype` (None: as they are) in packs of about `bytes_per_pack` (0: all in one). `jit_compile` compiles the
+    forward and backward passes with XLA.
     """
 
     losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED))
@@ -184,6 +210,13 @@ class Config:
     batch_size: int = setting(schema.integer(1), 64)
     seed: int = setting(schema.integer(0), 0)
     precision: str = setting(schema.choice("precision", PRECISIONS), "float32")
+    reduction: str = setting(schema.choice("reduction", REDUCTIONS), "per_loss")
+    probe_every: int | str | None = setting(schema.optional(durations.check), None)
+    gradients: str = setting(schema.choice("kind of gradients", ("parameters", "features")), "parameters")
+    micro_batches: int = setting(schema.integer(1), 1)
+    reduce_dtype: str | None = setting(schema.optional(schema.choice("dtype to reduce in", ("bfloat16",))), None)
+    bytes_per_pack: int = setting(schema.integer(0), 0)
+    jit_compile: bool = setting(schema.boolean, False)
     steps_per_loop: int = setting(schema.integer(1), 20)
     report_every: int | str = setting(durations.check, 100)
     eval_every: int | str = setting(durations.check, "1 epoch")
@@ -194,7 +227,8 @@ class Config:
     ema: float | None = setting(schema.optional(schema.fraction), None)
 
 
-# What may change when a run is resumed: it decides when things happen and what is kept, not what is computed.
+# What may change when a run is resumed: it decides when things happen, what is kept and how the same numbers are
+# computed (but for roundings), not what is computed.
 _FREE = (
     "steps_per_loop",
     "report_every",
@@ -204,6 +238,11 @@ _FREE = (
     "best",
     "early_stopping",
     "dataset.data_dir",
+    "reduction",
+    "probe_every",
+    "bytes_per_pack",
+    "jit_compile",
+    "model.recompute",
 )
 
 
@@ -320,6 +359,80 @@ def _check_combination(config: Config) -> Config:
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
     apply = combine.apply or ("per_loss" if method.per_loss else "joint")
     return dataclasses.replace(config, combine=dataclasses.replace(combine, apply=apply))
+
+
+def _check_step(config: Config) -> None:
+    """What the ways to compute a step can be combined with."""
+    if config.batch_size % config.micro_batches:
+        raise ConfigError(
+            "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
+        )
+    if config.probe_every is not None and config.reduction != "fused":
+        raise ConfigError(
+            "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"
+        )
+    method, name = METHODS[config.combine.name], config.combine.name
+    sees_rows = method.looks_at is LooksAt.GRAMIAN and not _per_variable(config)
+    if config.reduction == "fused":
+        if method.looks_at is not LooksAt.NOTHING:
+            raise ConfigError(
+                "reduction",
+                "fused",
+                f"has one backward pass for all losses, but {name!r} looks at {method.looks_at.value}; use 'per_loss', "
+                "or combine.update_every or gradients='features' for fewer passes",
+            )
+        _check_one_pass(config, "reduction", "fused")
+    if config.combine.update_every > 1:
+        if not sees_rows:
+            raise ConfigError(
+                "combine.update_every",
+                config.combine.update_every,
+                f"keeps the weights that a method finds in the gradients, but {_why_not(config)}",
+            )
+        _check_one_pass(config, "combine.update_every", config.combine.update_every)
+    if config.gradients == "features":
+        if not sees_rows:
+            raise ConfigError(
+                "gradients",
+                "features",
+                f"is for methods that weigh the losses' whole gradients, but {_why_not(config)}",
+            )
+        if config.micro_batches > 1:
+            raise ConfigError(
+                "gradients", "features", "needs the features of the whole batch at once; leave micro_batches at 1"
+            )
+        if config.jit_compile:
+            raise ConfigError(
+                "gradients", "features", "sums across replicas within the backward pass; leave jit_compile False"
+            )
+        _check_one_pass(config, "gradients", "features")
+
+
+def _check_one_pass(config: Config, field: str, value: Any) -> None:
+    """One backward pass serves all losses: what is applied must be one sum, of every loss on all it reaches."""
+    if config.combine.apply == "per_loss":
+        raise ConfigError(
+            field,
+            value,
+            f"has one gradient for all losses; {config.combine.name!r} applied per loss needs each loss's own",
+        )
+    for name, loss in config.losses.items():
+        if loss.variables is not None:
+            raise ConfigError(
+                field, value, f"has one gradient for all losses, but losses.{name}.variables keeps one of them apart"
+            )
+
+
+def _per_variable(config: Config) -> bool:
+    options = getattr(config.combine, config.combine.name, None)
+    return getattr(options, "per_variable", False)
+
+
+def _why_not(config: Config) -> str:
+    name = config.combine.name
+    if _per_variable(config):
+        return f"combine.{name}.per_variable has weights of its own for every variable"
+    return f"{name!r} looks at {METHODS[name].looks_at.value}; reduction='fused' makes it one pass"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,11 @@ def first_line(error: BaseException) -> str:
     return _cut(lines[0], 300) if lines else type(error).__name__
 
 
+def with_notes(error: BaseException) -> str:
+    """What an error says and, in the same line, what its notes say besides."""
+    return " ".join("; also: ".join([str(error), *getattr(error, "__notes__", ())]).split())
+
+
 def system_reason(error: BaseException) -> str:
     """What the system says of an OSError; the first line of any other exception."""
     return getattr(error, "strerror", None) or first_line(error)

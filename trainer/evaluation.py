@@ -49,7 +49,7 @@ class Evaluator:
         average_statistics = replica_state.build_statistics_average(self.strategy, self.model)
 
         def on_replica(batch: Mapping[str, Any]) -> _Sums:
-            outputs = self.model(batch["inputs"], training=False)
+            outputs = losses_lib.full_precision(self.model(batch["inputs"], training=False))
             sums = [losses_lib.sums(loss, outputs, batch) for loss in self.losses]
             for loss in self.losses:
                 weights = batch.get("weights", {}).get(loss.target)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -12,7 +12,8 @@ from absl import logging
 from input_pipelines import examples as examples_lib
 from input_pipelines import in_memory
 from input_pipelines.examples import TRAIN, VALIDATION, Examples
-from trainer import checkpoint, durations, imports, jacobian, losses, metrics, optimizers, schedules
+from trainer import checkpoint, durations, features, imports, jacobian, losses, metrics, optimizers, schedules
+from trainer import strategy as strategy_lib
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads
@@ -20,6 +21,7 @@ from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
 from trainer.models import trunk_and_heads
+from trainer.reduction import Reduction
 from trainer.step import Step
 
 _SOME_EXAMPLES = 32
@@ -55,13 +57,17 @@ class Experiment:
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
 
-    def batches(self, first_step: int) -> tf.distribute.DistributedDataset:
-        """The training data from a step on."""
-        return self.strategy.distribute_datasets_from_function(functools.partial(self._pipeline, first_step))
+    def batches(self, first_step: int) -> Iterable[Any]:
+        """The training data from a step on: one element per micro-batch."""
+        return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return in_memory.training_batches(
-            self.train, batch_size=self.config.batch_size, seed=self.config.seed, first_step=first_step, context=context
+            self.train,
+            batch_size=self.config.batch_size // self.config.micro_batches,
+            seed=self.config.seed,
+            first_step=first_step * self.config.micro_batches,
+            context=context,
         )
 
 
@@ -71,9 +77,12 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     Raises:
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
-    keras.config.set_floatx(config.precision)
+    mixed = config.precision.startswith("mixed_")
+    keras.config.set_floatx("float32" if mixed else config.precision)
     keras.config.set_dtype_policy(config.precision)
-    splits = examples_lib.load(config.dataset, floatx=config.precision)
+    if warning := strategy_lib.half_precision_warning(strategy, config.precision):
+        logging.warning("%s", warning)
+    splits = examples_lib.load(config.dataset, floatx=keras.config.floatx())
     train = splits[TRAIN]
     _check_batch_size(config, train, strategy.num_replicas_in_sync)
     for name, loss in config.losses.items():
@@ -83,7 +92,8 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
 
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(config.seed % 2**32)
-    spec = _batch_spec(train, -(-config.batch_size // strategy.num_replicas_in_sync))
+    micro_batch = config.batch_size // config.micro_batches
+    spec = batch_spec(train, -(-micro_batch // strategy.num_replicas_in_sync))
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
         model = trunk_and_heads.build(config.model, spec["inputs"])
@@ -116,6 +126,8 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     steps = to_steps(config.steps)
+    missing = any(loss.target in train.weights for loss in named)
+    _check_one_pass(config, missing)
     step = Step(
         strategy=strategy,
         model=model,
@@ -130,6 +142,15 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         seed=config.seed,
         clip_norm=config.clip_norm,
         average=average,
+        fused=config.reduction == "fused",
+        probe_every=to_steps(config.probe_every or config.report_every),
+        update_every=config.combine.update_every,
+        features=_features(config, model, reach),
+        micro_batches=config.micro_batches,
+        labels_can_be_missing=missing,
+        scales_losses=config.precision == "mixed_float16",
+        reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
+        jit_compile=config.jit_compile,
     )
     validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
     validation_steps = in_memory.evaluation_steps(
@@ -151,6 +172,30 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         best=_resolve_mode(config.best, "best", built_metrics),
         early_stopping=_resolve_mode(config.early_stopping, "early_stopping", built_metrics),
     )
+
+
+def _check_one_pass(config: Config, labels_can_be_missing: bool) -> None:
+    """A weighted sum of means needs every loss's number of labels before its backward pass begins."""
+    if config.reduction == "fused":
+        field, value = "reduction", "fused"
+    else:
+        field, value = "combine.update_every", config.combine.update_every
+    if not labels_can_be_missing or value == 1:
+        return
+    if config.micro_batches > 1:
+        reason = "counts a batch's labels before its backward pass where a target has weights; leave micro_batches at 1"
+        raise ConfigError(field, value, reason)
+    if config.jit_compile:
+        reason = "counts labels across replicas before the backward pass where a target has weights; leave jit_compile"
+        raise ConfigError(field, value, f"{reason} False")
+
+
+def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> features.Split | None:
+    if config.gradients != "features":
+        return None
+    if not reach.shared:
+        raise ConfigError("gradients", "features", "is for losses that share variables; these share none")
+    return features.split(model)
 
 
 def _combination(config: Config) -> combination_lib.Combination:
@@ -195,13 +240,21 @@ def _resolve_mode(
 def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
     if config.batch_size < replicas:
         raise ConfigError("batch_size", config.batch_size, f"must be at least the number of replicas, {replicas}")
+    part = config.batch_size // config.micro_batches
+    if part < replicas:
+        raise ConfigError(
+            "micro_batches",
+            config.micro_batches,
+            f"leaves {part} examples in a part, fewer than the {replicas} replicas",
+        )
     if config.batch_size > len(train):
         raise ConfigError(
             "batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples"
         )
 
 
-def _batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
     return tf.nest.map_structure(
         lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
     )
@@ -245,7 +298,7 @@ def _outputs_of_some(model: keras.Model, train: Examples) -> Mapping[str, tf.Ten
     """What the untrained model gives for the first training examples."""
     inputs = tf.nest.map_structure(lambda array: tf.constant(array[:_SOME_EXAMPLES]), train.structure["inputs"])
     try:
-        return model(inputs, training=False)
+        return losses.full_precision(model(inputs, training=False))
     except imports.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
 

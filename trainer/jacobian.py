@@ -8,8 +8,8 @@ a loss does not reach.
 import contextlib
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -18,7 +18,9 @@ from trainer import imports
 from trainer import losses as losses_lib
 from trainer.errors import ConfigError, first_line
 from trainer.losses import LossSums, NamedLoss
+from trainer.models import recomputation
 
+Extra = TypeVar("Extra")
 Jacobian = tuple[tuple[tf.Tensor, ...], ...]
 
 
@@ -40,6 +42,11 @@ class Reach:
     def shared(self) -> tuple[int, ...]:
         """Positions in `variables` of those that two losses or more reach."""
         return tuple(v for v, losses in enumerate(self.losses) if len(losses) > 1)
+
+    @property
+    def not_shared(self) -> tuple[int, ...]:
+        """Positions in `variables` of those that one loss alone reaches."""
+        return tuple(v for v, losses in enumerate(self.losses) if len(losses) == 1)
 
     def task_specific(self, loss: int) -> tuple[int, ...]:
         """Positions in `variables` of those that only `loss` (an index) reaches."""
@@ -74,9 +81,9 @@ def discover_reach(
     found: list[list[bool]] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
-        with _nested_functions_inlined(), _ScratchReplica(strategy, 0), tf.GradientTape(persistent=True) as tape:
+        with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
-                outputs = model(batch["inputs"], training=True)
+                outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
             except imports.USER_ERRORS as error:
                 raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
             totals = [losses_lib.sums(loss, outputs, batch).weighted for loss in losses]
@@ -105,7 +112,11 @@ def discover_reach(
 
 
 def per_loss_gradients(
-    model: keras.Model, losses: Sequence[NamedLoss], reach: Reach, batch: Mapping[str, Any]
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch: Mapping[str, Any],
+    scale: tf.Tensor | None = None,
 ) -> tuple[Jacobian, tuple[LossSums, ...]]:
     """One forward pass and one backward pass per loss, over this replica's part of the batch.
 
@@ -114,25 +125,76 @@ def per_loss_gradients(
       losses: the K losses.
       reach: which of them reach which variable.
       batch: `inputs`, `targets` and perhaps `weights`.
+      scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
 
     Returns:
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
-      shape); and every loss's sums.
+      shape), times `scale`; and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
-        outputs = model(batch["inputs"], training=True)
-        sums = tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
+        sums = forward(model, losses, batch)
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
+    gradients: list[Any] = []
     for k, loss_sums in enumerate(sums):
         positions = reach.reached_by(k)
+        with tf.control_dependencies(gradients):  # one pass after another, each with the memory of one
+            upstream = tf.ones_like(loss_sums.weighted) if scale is None else tf.identity(scale)
         gradients = tape.gradient(
             loss_sums.weighted,
             [reach.variables[v].value for v in positions],
+            output_gradients=upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's sparse one made dense
         for v, gradient in zip(positions, gradients, strict=True):
-            columns[v][k] = tf.convert_to_tensor(gradient)  # an embedding's sparse gradient made dense
+            columns[v][k] = gradient
     return tuple(tuple(column[k] for k in by) for column, by in zip(columns, reach.losses, strict=True)), sums
+
+
+def weighted_gradients(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch: Mapping[str, Any],
+    weigh: Callable[[Sequence[LossSums]], tuple[tf.Tensor, tf.Tensor, Extra]],
+) -> tuple[tuple[tf.Tensor, ...], Extra]:
+    """One forward and one backward pass of a weighted sum of the losses, over this replica's part of the batch.
+
+    Args:
+      model: the model; called with `training=True`.
+      losses: the K losses.
+      reach: which of them reach which variable.
+      batch: `inputs`, `targets` and perhaps `weights`.
+      weigh: given every loss's sums, returns (K,) factors for shared variables, (K,) factors for task-specific ones
+        (the same tensor where they are the same), and anything more.
+
+    Returns:
+      For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        found = forward(model, losses, batch)
+        with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
+            shared, own, extra = weigh(found)
+        values = tf.stack([loss.weighted for loss in found])
+        total = tf.reduce_sum(tf.cast(shared, values.dtype) * values)
+        total_of_own = total if own is shared else tf.reduce_sum(tf.cast(own, values.dtype) * values)
+    everything = tuple(range(len(reach.variables)))
+    parts = [(total, everything)] if own is shared else [(total, reach.shared), (total_of_own, reach.not_shared)]
+    gradients: dict[int, tf.Tensor] = {}
+    for objective, positions in parts:
+        found_gradients = tape.gradient(
+            objective,
+            [reach.variables[v].value for v in positions],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        gradients |= dict(zip(positions, map(tf.convert_to_tensor, found_gradients), strict=True))
+    return tuple(gradients[v] for v in everything), extra
+
+
+def forward(model: keras.Model, losses: Sequence[NamedLoss], batch: Mapping[str, Any]) -> tuple[LossSums, ...]:
+    """Every loss's sums over a part of the batch, the model called with `training=True`."""
+    outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
+    return tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
 
 
 def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
@@ -158,6 +220,13 @@ def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> Non
             )
     for v, path in enumerate(paths):
         reaches[v] &= any(fnmatch.fnmatchcase(path, pattern) for pattern in loss.variables)
+
+
+@contextlib.contextmanager
+def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """What is traced within this context never runs: it is one replica's part, with everything in a single graph."""
+    with _nested_functions_inlined(), recomputation.disabled(), _ScratchReplica(strategy, 0):
+        yield
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 import tensorflow as tf
 from absl import logging
@@ -22,17 +23,19 @@ from trainer import (
     reports,
     stopping,
     terminal,
+    writing,
 )
 from trainer import history as history_lib
 from trainer import workdir as workdir_lib
 from trainer.configuration import Config
-from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, reason_of, system_reason
+from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, reason_of
 from trainer.experiment import Experiment
 from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
-from trainer.step import Totals
+from trainer.step import State, Totals
 
-_SINCE_REPORT, _AVERAGE = "since_report", "average"  # parts of a checkpoint beside the model and the optimizers
+# Parts of a checkpoint beside the model and the optimizers.
+_SINCE_REPORT, _REMEMBERED, _AVERAGE = "since_report", "step", "average"
 
 
 def train(
@@ -68,14 +71,15 @@ def train(
         first_step = resumed.step if resumed else 0
         marks = profiling.marks(profile, first=first_step, last=built.steps)
         iterator = iter(built.batches(first_step=first_step))
+        state = resumed.state if resumed else built.step.initial_state()
         totals = resumed.totals if resumed else built.step.initial_totals()
         with _building():
             # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
             train_steps, evaluate = built.step.build(), built.evaluator.build()
-            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), totals)
+            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), state, totals)
         run = run or workdir_lib.create(workdir, config)
-        with _writing():
-            return _run(built, run, resumed, iterator, totals, train_steps, evaluate, console, marks)
+        with writing.disk_errors():
+            return _run(built, run, resumed, iterator, state, totals, train_steps, evaluate, console, marks)
     finally:
         if run:
             run.release()
@@ -87,11 +91,13 @@ class _Resumed:
 
     Attributes:
       step: number of steps taken.
+      state: what the step remembers.
       totals: of the steps since the last report.
       warnings: lines about checkpoints that could not be used.
     """
 
     step: int
+    state: State
     totals: Totals
     warnings: tuple[str, ...]
 
@@ -101,26 +107,30 @@ def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
     warnings: list[str] = []
     folder = checkpoint.newest_good(run.checkpoints, warnings.append)
     if folder is None:
-        return _Resumed(0, built.step.initial_totals(), tuple(warnings))
+        return _Resumed(0, built.step.initial_state(), built.step.initial_totals(), tuple(warnings))
     step = checkpoint.step_of(folder)
     if step > built.steps:
         raise ConfigError("steps", built.config.steps, f"the run in {run.path} has taken {step} steps already")
-    state = _state(built, built.step.initial_totals())
-    checkpoint.restore(folder, state)
-    since_report = state[_SINCE_REPORT]
+    parts = _state(built, built.step.initial_state(), built.step.initial_totals())
+    checkpoint.restore(folder, parts)
+    remembered = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
+    state = built.step.with_remembered(remembered)
+    since_report = parts[_SINCE_REPORT]
     totals = built.step.initial_totals()._replace(
         losses=tf.convert_to_tensor(since_report["losses"]), counts=tf.convert_to_tensor(since_report["counts"])
     )
-    return _Resumed(step, totals, tuple(warnings))
+    return _Resumed(step, state, totals, tuple(warnings))
 
 
-def _state(built: Experiment, totals: Totals) -> checkpoint.State:
+def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     """Everything that a run must find again to go on as if it had not been interrupted."""
-    state = checkpoint.state_of(built.model, built.step.updates)
-    state[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    parts = checkpoint.state_of(built.model, built.step.updates)
+    parts[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    if remembered := built.step.remembered(state):
+        parts[_REMEMBERED] = {name: tf.Variable(value) for name, value in remembered.items()}
     if built.step.average is not None:
-        state[_AVERAGE] = built.step.average.by_name
-    return state
+        parts[_AVERAGE] = built.step.average.by_name
+    return parts
 
 
 def _run(
@@ -128,6 +138,7 @@ def _run(
     run: workdir_lib.Workdir,
     resumed: _Resumed | None,
     iterator: Iterator,
+    state: State,
     totals: Totals,
     train_steps: Callable[..., Totals],
     evaluate: Callable[[], dict[str, float | None]],
@@ -144,20 +155,26 @@ def _run(
         checkpoint.set_aside(run.checkpoints, newer_than=first)
         history = history_lib.rewind(run.metrics, run.tensorboard, first)
     average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
+    saving: Future[None] | None = None
+    no_totals = built.step.initial_totals()
     with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(terminal.Terminal(run.log, first, built.steps, heads, console))
+        # The bar and the lines of the terminal stay on this thread, which knows when a step was taken; files do not.
+        writer = writing.Writer()
+        shown = stack.enter_context(terminal.Terminal(run.log, first, built.steps, heads, writer.submit, console))
         stack.enter_context(shown.logging_errors())
-        writers = [
+        files = [
             stack.enter_context(contextlib.closing(kind))
             for kind in (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
         ]
         request = stack.enter_context(stopping.listening())
+        stack.enter_context(writer)
         profiler = stack.enter_context(contextlib.closing(Profiler(run.tensorboard, marks)))
 
         def publish(report: Report) -> None:
             history.append(report)
-            for writer in (*writers, shown):
-                writer.write(report)
+            for file in files:
+                writer.submit(file.write, report)
+            shown.write(report)
 
         def publish_evaluation(step: int) -> None:
             with _running(f"evaluation after step {step}"), _averaged(built):
@@ -166,11 +183,15 @@ def _run(
             shown.start_clock(step)
 
         def save(step: int) -> None:
+            nonlocal saving
             _refuse_non_finite_variables(step, built)
             average_statistics()
-            checkpoint.save(run.checkpoints, step, _state(built, totals))
+            if saving is not None:
+                saving.result()  # memory holds one snapshot at most
+            snapshot = checkpoint.snapshot(_state(built, state, totals))
+            saving = writer.submit(checkpoint.save, run.checkpoints, step, snapshot)
             best = None if built.best is None else monitor.best_step(history, built.best)
-            checkpoint.prune(run.checkpoints, config.keep_checkpoints, best)
+            writer.submit(checkpoint.prune, run.checkpoints, config.keep_checkpoints, best)
 
         for warning in resumed.warnings if resumed else ():
             shown.say(f"warning: {warning}")
@@ -184,18 +205,30 @@ def _run(
             stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
             report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
             with _running(f"after step {step}"):
-                totals = train_steps(iterator, _int64(step), _int64(stop - step), tf.constant(report_due), totals)
+                state, totals = train_steps(
+                    iterator, _int64(step), _int64(stop - step), tf.constant(report_due), state, totals
+                )
             if step == first:
                 shown.start_clock(stop)  # the first call includes tracing
             step = stop
             profiler.at(step)
             shown.advance(step)
-            if report_due or eval_due or save_due or request.signal:
+            signal = request.signal  # one that comes later is for the next round, with all of what goes before a save
+            if report_due or eval_due or save_due or signal:
                 _stop_where_not_finite(totals, list(heads))
             if report_due:
                 rates = optimizers.learning_rates(built.step.updates)
-                publish(reports.of_totals(step, totals, built.losses, rates, sharing=bool(built.step.reach.shared)))
-                totals = built.step.initial_totals()
+                publish(
+                    reports.of_totals(
+                        step,
+                        totals,
+                        built.losses,
+                        rates,
+                        sharing=bool(built.step.reach.shared),
+                        loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
+                    )
+                )
+                totals = no_totals
             if eval_due:
                 publish_evaluation(step)
                 stopped = _is_exhausted(history, built)
@@ -203,14 +236,16 @@ def _run(
                 save_due = save_due or stopped or improved
             if step == built.steps or stopped:
                 _refuse_non_finite_result(history[-1], list(heads))
-            if save_due or request.signal:
+            if save_due or signal:
                 save(step)
-            if request.signal and step < built.steps and not stopped:
-                name = request.signal.name
-                shown.say(f"stopped by {name}; step {step} is saved, the same command with this workdir goes on")
-                raise StoppedError(stopping.EXIT_CODES[request.signal])
+            if signal and step < built.steps and not stopped:
+                writer.wait()
+                shown.say(f"stopped by {signal.name}; step {step} is saved, the same command with this workdir goes on")
+                writer.wait()  # for the log
+                raise StoppedError(stopping.EXIT_CODES[signal])
         if not history or (history[-1].step, history[-1].split) != (step, VALIDATION):
             publish_evaluation(step)  # its end was not the end before, or its reports are gone
+        writer.wait()
         if stopped:
             shown.say(f"stopped early at step {step}: {built.early_stopping.patience} evaluations without improvement")
         _finish(run, history, heads, config, console)
@@ -261,7 +296,7 @@ def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
     failed = int(totals.failed_step)
     if failed >= 0:
         raise NonFiniteError(
-            failed + 1, [name for name, fine in zip(names, totals.last.finite.numpy(), strict=True) if not fine]
+            failed + 1, [name for name, wrong in zip(names, totals.failed.numpy(), strict=True) if wrong]
         )
 
 
@@ -275,8 +310,10 @@ def _refuse_non_finite_result(final: Report, names: list[str]) -> None:
 
 def _refuse_non_finite_variables(step: int, built: Experiment) -> None:
     """What is saved must be worth going on from."""
-    for variable in built.step.reach.variables:
-        if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
+    variables = built.step.reach.variables
+    finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables])  # one host copy
+    for variable, fine in zip(variables, finite.numpy(), strict=True):
+        if not fine:
             raise RunError(
                 f"step {step}: variable {variable.path} became non-finite; this step was not saved; "
                 "a lower learning rate or clip_norm often helps"
@@ -293,18 +330,6 @@ def _building() -> Iterator[None]:
     except imports.USER_ERRORS as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ConfigError("configuration", ConfigError.ABSENT, f"the step cannot be built: {reason}") from error
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    """Turns a disk that is full or cannot be written into a RunError."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise RunError(f"cannot write: {reason_of(error)}") from error
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        raise RunError(f"cannot write{where}: {system_reason(error)}") from error
 
 
 @contextlib.contextmanager

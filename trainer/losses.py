@@ -178,6 +178,14 @@ def logits_taken_for_probabilities(losses: Sequence[NamedLoss], outputs: Mapping
     return lines
 
 
+def full_precision(outputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    """A model's outputs with half-precision ones (`precision: mixed_...`) cast to float32, as losses need them."""
+    return {
+        head: tf.cast(output, tf.float32) if output.dtype in (tf.float16, tf.bfloat16) else output
+        for head, output in outputs.items()
+    }
+
+
 def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossSums:
     """Σ w·ℓ and Σ w of one loss over a replica's part of the batch.
 

@@ -1,22 +1,15 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
-import contextlib
-import os
-import pathlib
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from trainer import configuration, workdir
-from trainer.combine.registry import METHODS
+from trainer import command_line, configuration, workdir
 from trainer.errors import ConfigError, RunError, StoppedError
 
-_DEFAULT_CONFIG = pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py"
 _STRATEGIES = ("mirrored", "one_device")
-_PREFIX = "--config."
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -31,6 +24,12 @@ _STRATEGY = flags.DEFINE_enum(
 )
 _COMBINE = flags.DEFINE_string(
     "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
+)
+_REDUCTION = flags.DEFINE_enum(
+    "reduction",
+    None,
+    configuration.REDUCTIONS,
+    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
 )
 _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices",
@@ -55,44 +54,34 @@ _overrides: list[tuple[str, str]] = []
 
 def main(argv: Sequence[str]) -> None:
     """Runs what the flags ask for; exits 2 with one line where they cannot be used, 1 where training fails."""
-    if len(argv) > 1:
-        _fail(ConfigError("arguments", " ".join(argv[1:]), "are not known; every option starts with --"), 2)
+    command_line.refuse_arguments(argv)
     try:
         if _MODE.value == "eval":
             _evaluate()
         else:
             _train()
     except ConfigError as error:
-        _fail(error, 2)
+        command_line.fail(error, 2)
     except StoppedError as error:
         sys.exit(error.code)
     except RunError as error:
-        _fail(error, 1)
+        command_line.fail(error, 1)
     except KeyboardInterrupt:
-        _fail(KeyboardInterrupt("interrupted"), 130)
+        command_line.fail(KeyboardInterrupt("interrupted"), 130)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """absl's parser with overrides taken aside and errors for people: one line and exit code 2; 0 for --help."""
-    rest = _take_overrides(list(argv))
-    if any(argument in ("--help", "-help", "-h") for argument in rest):
-        listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is this file's path
-        methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
-        print(f"{_HELP}{listed}\n\nCombinations:\n{methods}")
-        sys.exit(0)
-    try:
-        return flags.FLAGS(rest)
-    except flags.Error as error:
-        _fail(error, 2)
+    """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
+    return command_line.parse(argv, _overrides, description=_HELP)
 
 
 def _train() -> None:
-    path = str(_DEFAULT_CONFIG) if _CONFIG.value is None else _CONFIG.value
-    with _quiet():  # a configuration may import TensorFlow
-        config = configuration.load(path, _overrides, _COMBINE.value)
+    path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
+    with command_line.quiet():  # a configuration may import TensorFlow
+        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
-    with _quiet():
+    with command_line.quiet():
         from trainer import loop, strategy  # what comes before must not wait for TensorFlow
     loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), profile=profile)
 
@@ -107,71 +96,16 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _PROFILE):
+    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE):
         if flag.value is not None:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
             )
     run = workdir.open_run(_WORKDIR.value)
     config = configuration.load_saved(run.config, _overrides)
-    with _quiet():
+    with command_line.quiet():
         from trainer import loop, strategy
     loop.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
-
-
-def _take_overrides(argv: list[str]) -> list[str]:
-    """Moves `--config.<key>=<value>` and `--config.<key> <value>` from `argv` to the overrides; returns the rest."""
-    rest = []
-    arguments = iter(argv)
-    for argument in arguments:
-        if not argument.startswith(_PREFIX):
-            rest.append(argument)
-            continue
-        key, given, value = argument.removeprefix(_PREFIX).partition("=")
-        if not given:
-            value = next(arguments, "")
-        if not key or value.startswith("--") or (not given and not value):
-            _fail(
-                ConfigError(
-                    argument,
-                    ConfigError.ABSENT,
-                    "must be written --config.<key>=<value>, for example --config.batch_size=128",
-                ),
-                2,
-            )
-        _overrides.append((key, value))
-    return rest
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages off the terminal; shows them where something fails unexpectedly."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    original = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            yield
-        except ConfigError:
-            raise
-        except BaseException:
-            messages.seek(0)
-            os.write(original, messages.read())
-            raise
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(
-            logging.WARNING
-        )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
-
-
-def _fail(error: BaseException, code: int) -> None:
-    logging.debug("The error in full:", exc_info=error)  # --verbosity=1
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

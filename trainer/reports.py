@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from trainer.losses import NamedLoss
-from trainer.step import Totals
+from trainer.step import StepSummary, Totals
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -30,7 +30,13 @@ class Report:
 
 
 def of_totals(
-    step: int, totals: Totals, losses: Sequence[NamedLoss], rates: Mapping[str, float], *, sharing: bool
+    step: int,
+    totals: Totals,
+    losses: Sequence[NamedLoss],
+    rates: Mapping[str, float],
+    *,
+    sharing: bool,
+    loss_scale: float | None = None,
 ) -> Report:
     """Reads the totals of the steps since the last report: the one copy from the devices.
 
@@ -40,22 +46,32 @@ def of_totals(
       losses: the K losses.
       rates: learning rates by the optimizer's name.
       sharing: whether any variable is shared; there are no cosines where none is.
+      loss_scale: what losses are multiplied by for their backward passes, where they are.
 
     Returns:
       `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
-      `cosine/<loss>/<loss>`: of the last step; `learning_rate/<optimizer>`.
+      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `learning_rate/<optimizer>`;
+      `loss_scale` where given.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
-    active, norms, cosines = totals.last.active.numpy(), totals.last.grad_norms.numpy(), totals.last.cosines.numpy()
     names = [loss.name for loss in losses]
     values = {f"loss/{name}": float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
-    values |= {f"grad_norm/{name}": float(norms[k]) if active[k] else None for k, name in enumerate(names)}
+    if bool(totals.measured.measured):
+        values |= _norms_and_cosines(totals.measured, names, sharing=sharing)
+    values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
+    if loss_scale is not None:
+        values["loss_scale"] = loss_scale
+    return Report(step, TRAIN, values)
+
+
+def _norms_and_cosines(step: StepSummary, names: Sequence[str], *, sharing: bool) -> dict[str, float | None]:
+    active, norms, cosines = step.active.numpy(), step.grad_norms.numpy(), step.cosines.numpy()
+    values = {f"grad_norm/{name}": float(norms[k]) if active[k] else None for k, name in enumerate(names)}
     for j, first in enumerate(names if sharing else ()):
         for k, second in enumerate(names[j + 1 :], start=j + 1):
             known = cosines[j, j] > 0 and cosines[k, k] > 0
             values[f"cosine/{first}/{second}"] = float(cosines[j, k]) if known else None
-    values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
-    return Report(step, TRAIN, values)
+    return values
 
 
 class JsonLines:

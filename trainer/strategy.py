@@ -1,10 +1,15 @@
 """`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
 
 import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow as tf
 
 from trainer.errors import ConfigError
+
+# The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
+_NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
 
 
 def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strategy:
@@ -33,6 +38,44 @@ def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strate
         return tf.distribute.OneDeviceStrategy(devices[0])
     # The default cross-device operations are NCCL where all devices are GPUs, a ring between CPUs.
     return tf.distribute.MirroredStrategy(devices)
+
+
+def feed(
+    strategy: tf.distribute.Strategy, pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Iterable[Any]:
+    """A pipeline's elements, for every replica its own, waiting on its device when the step asks for them.
+
+    Args:
+      strategy: where they go.
+      pipeline: the elements of the replicas of a `tf.distribute.InputContext`, one per replica and step, in that order.
+    """
+    if strategy.num_replicas_in_sync == 1 and _device_type(strategy) == "CPU":
+        # They are there already; handing them from iterator to iterator would take longer than a small step.
+        return pipeline(tf.distribute.InputContext())
+    options = tf.distribute.InputOptions(experimental_fetch_to_device=True)
+    return strategy.distribute_datasets_from_function(pipeline, options)
+
+
+def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> str | None:
+    """What a run in `precision` gains or loses on these devices, where it gains nothing; else None."""
+    if not precision.startswith("mixed_"):
+        return None
+    if _device_type(strategy) != "GPU":
+        return f"precision={precision!r}: CPUs have little hardware for it, so this run will be slower, not faster."
+    needed = _NEEDED_CAPABILITY[precision]
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        capability = details.get("compute_capability")
+        if capability is not None and capability < needed:
+            return (
+                f"precision={precision!r}: {details.get('device_name', gpu.name)} has compute capability "
+                f"{capability[0]}.{capability[1]}, below {needed[0]}.{needed[1]}, so this run saves memory but no time."
+            )
+    return None
+
+
+def _device_type(strategy: tf.distribute.Strategy) -> str:
+    return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
 
 
 def _virtual_cpus(count: int) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.errors import RunError, StoppedError
+from trainer.errors import RunError, StoppedError, with_notes
 from trainer.reports import TRAIN, Report
 
 
@@ -24,14 +24,22 @@ class Terminal:
       first: number of steps taken when it starts or goes on.
       steps: length of the run.
       losses: loss name → head name.
+      submit: gets a function and its arguments, to be called later and in order: what writes to the log.
       console: where to show it; default standard output.
     """
 
     def __init__(
-        self, log: pathlib.Path, first: int, steps: int, losses: dict[str, str], console: Console | None = None
+        self,
+        log: pathlib.Path,
+        first: int,
+        steps: int,
+        losses: dict[str, str],
+        submit: Callable[..., object],
+        console: Console | None = None,
     ):
         self._console = console or Console(highlight=False)
         self._log = log.open("a")
+        self._submit = submit
         self._steps = steps
         self._losses = losses
         self._clock, self._clock_step, self._rate = time.monotonic(), first, None
@@ -89,22 +97,28 @@ class Terminal:
 
     def say(self, line: str, *, show: bool = True) -> None:
         """Prints a line and logs it; the log alone gets it where not `show`."""
-        self._log.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
-        self._log.flush()
+        self._submit(self._write_to_log, _with_time(line))
         if show:
             self._console.print(escape(line), soft_wrap=True)
 
     @contextlib.contextmanager
     def logging_errors(self) -> Iterator[None]:
-        """Leaves the reason why a run ends in the log; whoever started the run prints it."""
+        """Leaves the reason why a run ends in the log; whoever started the run prints it.
+
+        What `submit` was given must have been called by the end of the context.
+        """
         try:
             yield
         except StoppedError:
             raise
         except (RunError, OSError) as error:
             with contextlib.suppress(OSError):  # the disk may be what failed
-                self.say(f"error: {error}", show=False)
+                self._write_to_log(_with_time(f"error: {with_notes(error)}"))
             raise
+
+    def _write_to_log(self, text: str) -> None:
+        self._log.write(text)
+        self._log.flush()
 
     def _results(self, report: Report) -> str:
         rows = results_rows(report, self._losses)
@@ -140,6 +154,10 @@ def markdown_table(report: Report, losses: dict[str, str]) -> str:
     """The same table in Markdown."""
     rows = [HEADINGS, ("---", "---", "---:", "---"), *results_rows(report, losses)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _with_time(line: str) -> str:
+    return f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n"
 
 
 def _number(value: float | None) -> str:

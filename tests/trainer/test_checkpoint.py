@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import problems
 from trainer import checkpoint
 from trainer.errors import ConfigError, RunError
+
+
+def _save(directory: pathlib.Path, step: int, value: float) -> None:
+    checkpoint.save(directory, step, checkpoint.snapshot(_state(value)))
 
 
 def _state(value: float) -> dict[str, dict[str, tf.Variable]]:
@@ -21,7 +26,7 @@ def _state(value: float) -> dict[str, dict[str, tf.Variable]]:
 def directory(tmp_path):
     """Checkpoints of steps 1 to 3."""
     for step in (1, 2, 3):
-        checkpoint.save(tmp_path / "checkpoints", step, _state(step))
+        _save(tmp_path / "checkpoints", step, step)
     return tmp_path / "checkpoints"
 
 
@@ -66,7 +71,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(directory, kind):
     checkpoint.set_aside(directory, newer_than=2)
     assert checkpoint.saved_steps(directory) == [1, 2]
     assert (directory / "damaged_step_00000003").is_dir()
-    checkpoint.save(directory, 3, _state(3.5))
+    _save(directory, 3, 3.5)
     assert checkpoint.newest_good(directory, warnings.append) == directory / "step_00000003"
     assert len(warnings) == 1
 
@@ -75,7 +80,7 @@ def test_a_step_can_be_damaged_twice(directory):
     for name in ("damaged_step_00000003", "damaged_step_00000003_2"):
         checkpoint.set_aside(directory, newer_than=2)
         assert (directory / name).is_dir()
-        checkpoint.save(directory, 3, _state(3))
+        _save(directory, 3, 3)
 
 
 def test_nothing_good(directory, tmp_path):
@@ -99,9 +104,40 @@ def test_a_save_that_fails_leaves_what_was_there(directory):
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     (directory / ".incomplete_step_00000004").write_text("")
     with pytest.raises(RunError, match="step 4: the checkpoint cannot be written .*the last checkpoint is of step 3"):
-        checkpoint.save(directory, 4, _state(4))
+        _save(directory, 4, 4)
     assert checkpoint.saved_steps(directory) == [1, 2, 3]
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_snapshot_keeps_its_values(tmp_path, replicas):
+    """Whatever changes the variables, in place too: what is written later is what would have been written at once."""
+    with problems.strategy(replicas).scope():
+        weight = tf.Variable([1.0, 2.0], name="dense/kernel")
+        count = tf.Variable(3, dtype=tf.int64, name="iterations")
+    snapshot = checkpoint.snapshot({"model": {"kernel": weight}, "optimizers/shared": {"iterations": count}})
+    checkpoint.save(tmp_path, 1, snapshot)
+    for _ in range(2):
+        weight.assign_add([10.0, 10.0])
+        weight.assign(weight * 2)
+        count.assign_sub(1)
+    checkpoint.save(tmp_path, 2, snapshot)
+    reader = tf.train.load_checkpoint(str(tmp_path / "step_00000002" / "variables"))
+    np.testing.assert_array_equal(reader.get_tensor("model/kernel/.ATTRIBUTES/VARIABLE_VALUE"), [1.0, 2.0])
+    assert reader.get_tensor("optimizers/shared/iterations/.ATTRIBUTES/VARIABLE_VALUE") == 3
+    for path in (tmp_path / "step_00000001").iterdir():
+        assert path.read_bytes() == (tmp_path / "step_00000002" / path.name).read_bytes()
+
+
+def test_the_format_is_that_of_tensorflow(tmp_path):
+    """A snapshot's files are, bit for bit, what tf.train.Checkpoint writes of the variables themselves."""
+    variables = {"kernel": tf.Variable([[1.0, 2.0]], name="a/kernel"), "bias": tf.Variable(3, name="a/bias")}
+    tf.train.Checkpoint(model=dict(variables)).write(str(tmp_path / "variables"))
+    folder = checkpoint.save(tmp_path, 1, checkpoint.snapshot({"model": variables}))
+    written = sorted(path.name for path in tmp_path.glob("variables.*"))
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*written, "checksums.json"])
+    for name in written:
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 @pytest.mark.parametrize(

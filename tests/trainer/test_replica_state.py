@@ -57,7 +57,14 @@ def test_batch_statistics_are_averaged_before_evaluation(synchronized):
     trunk = [{"layer": "Dense", "units": 4}, {"layer": "BatchNormalization", "synchronized": synchronized}]
     built = experiment.build(problems.config(model__trunk=trunk, batch_size=12), problems.strategy(3))
     loop, iterator = built.step.build(), iter(built.batches(0))
-    loop(iterator, tf.constant(0, tf.int64), tf.constant(3, tf.int64), tf.constant(False), built.step.initial_totals())
+    loop(
+        iterator,
+        tf.constant(0, tf.int64),
+        tf.constant(3, tf.int64),
+        tf.constant(False),
+        built.step.initial_state(),
+        built.step.initial_totals(),
+    )
     (moving,) = (variable for variable in built.model.variables if variable.path.endswith("moving_mean"))
     before = np.array([component.numpy() for component in moving.value.values])
     assert (np.ptp(before, axis=0).max() < 1e-12) == synchronized

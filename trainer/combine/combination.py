@@ -42,6 +42,49 @@ class Combination:
         shared = len(by) > 1
         return by if self.method.diagonal or not shared else tuple(range(self.count))
 
+    def joint_weights(
+        self, *, active: tf.Tensor, weights: tf.Tensor, gramian: tf.Tensor | None, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """How much of each loss's gradient is in what is applied jointly to a variable that all of them reach.
+
+        Args:
+          active: (K,) bool.
+          weights: (K,) float64, the losses' weights in this step.
+          gramian: (K, K) float64 of the losses' means, for methods that look at one.
+          seed: (2,) int32.
+
+        Returns:
+          (K,) float64.
+        """
+        scales = self._scales(weights)
+        scaled = None if gramian is None else gramian_lib.scaled(gramian, scales)
+        return tf.reduce_sum(self.mix(Problem(active, weights, scaled, seed)), axis=0) * scales
+
+    def own_weights(self, weights: tf.Tensor) -> tf.Tensor:
+        """(K,) float64: by how much each loss's task-specific gradients are multiplied."""
+        return weights if self.method.weighted else self._scales(weights)
+
+    def factors(self, by: Sequence[Losses], active: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        """What one backward pass of Σ `own_weights`ₖ Lₖ leaves to do, for a method that looks at nothing.
+
+        Args:
+          by: for each variable, the indices of the losses that reach it.
+          active: (K,) bool.
+          weights: (K,) float64, the losses' weights in this step.
+
+        Returns:
+          For every variable what its gradient of the sum is multiplied by, scalar float64; None: 1.
+        """
+        if not self.method.per_variable:
+            return (None,) * len(by)
+        factors: dict[Losses, tf.Tensor | None] = {}
+        for losses in dict.fromkeys(by):
+            part = (tf.gather(values, losses) for values in (active, weights))
+            mixing = self.mix(Problem(*part, None, tf.zeros([2], tf.int32)))
+            # Nothing tells the active losses of a variable apart, so they have one coefficient.
+            factors[losses] = None if len(losses) == 1 else tf.reduce_max(tf.reduce_sum(mixing, axis=0))
+        return tuple(factors[losses] for losses in by)
+
     def coefficients(
         self,
         jacobian: Jacobian,
@@ -68,7 +111,7 @@ class Combination:
           For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
           is made of the variable's k sums.
         """
-        scales = weights if self.use_weights else tf.ones_like(weights)
+        scales, own = self._scales(weights), self.own_weights(weights)
         whole = None
         if not self.method.per_variable:
             scaled = None if gramian is None else gramian_lib.scaled(gramian, scales)
@@ -76,13 +119,15 @@ class Combination:
         result = []
         for gradients, losses in zip(jacobian, by, strict=True):
             if len(losses) == 1 and not self.method.mixes_task_specific:
-                coefficient = weights[losses[0]] if self.method.weighted else scales[losses[0]]
-                result.append(tf.reshape(coefficient * means[losses[0]], [1, 1]))
+                result.append(tf.reshape(own[losses[0]] * means[losses[0]], [1, 1]))
             elif whole is None:
                 result.append(self._mix_block(gradients, losses, means, active, weights, scales, seed))
             else:
                 result.append(tf.gather(tf.gather(whole, self.receivers(losses)), losses, axis=1))
         return tuple(result)
+
+    def _scales(self, weights: tf.Tensor) -> tf.Tensor:
+        return weights if self.use_weights else tf.ones_like(weights)
 
     def _mix_block(self, gradients, losses, means, active, weights, scales, seed) -> tf.Tensor:
         """The mixing matrix of one variable on its own."""

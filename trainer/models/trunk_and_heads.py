@@ -12,6 +12,7 @@ import keras
 from trainer import imports, keras_objects
 from trainer.configuration import ModelConfig
 from trainer.errors import ConfigError, first_line
+from trainer.models import recomputation
 
 
 def build(config: ModelConfig, inputs: Any) -> keras.Model:
@@ -28,15 +29,23 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
       ConfigError: a layer that does not exist or does not fit, or a model of the user's own that cannot be used.
     """
     if imports.is_path(config.name):
+        if config.recompute:
+            raise ConfigError(
+                "model.recompute",
+                True,
+                "is for a trunk of layers; a model of your own can use trainer.models.recomputation.Recomputed",
+            )
         return _user_model(config)
     if isinstance(inputs, Mapping):
         raise ConfigError(
             "model.name", config.name, "takes one input array; give a model of your own for a dictionary of inputs"
         )
     source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
-    trunk = _stack(source, config.trunk, "model.trunk", "trunk")
+    trunk, layers = _stack(source, config.trunk, "model.trunk", "trunk")
+    if config.recompute:
+        trunk = recomputation.in_segments(layers, source)
     outputs = {
-        head: _stack(trunk, layers, f"model.heads.{head}", f"head_{head}") for head, layers in config.heads.items()
+        head: _stack(trunk, specs, f"model.heads.{head}", f"head_{head}")[0] for head, specs in config.heads.items()
     }
     try:
         return keras.Model(source, outputs, name="trunk_and_heads")
@@ -44,9 +53,12 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
         raise ConfigError("model", config.name, first_line(error)) from error
 
 
-def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix: str) -> Any:
+def _stack(
+    tensor: Any, specs: Sequence[Mapping[str, Any]], field: str, prefix: str
+) -> tuple[Any, list[keras.layers.Layer]]:
     """Applies layers one after another; each is named for where it stands, so that names last from run to run."""
-    for index, spec in enumerate(layers):
+    layers = []
+    for index, spec in enumerate(specs):
         at = f"{field}.{index}"
         name, arguments = keras_objects.split(spec, "layer")
         found = keras_objects.find(name, keras.layers, keras.layers.Layer, kind="layer", field=f"{at}.layer")
@@ -59,7 +71,8 @@ def _stack(tensor: Any, layers: Sequence[Mapping[str, Any]], field: str, prefix:
             raise ConfigError(at, name, f"does not fit an input of shape {shape}: {first_line(error)}") from error
         if not hasattr(tensor, "shape"):
             raise ConfigError(at, name, f"gives a {type(tensor).__name__}; a layer of a trunk or head gives one output")
-    return tensor
+        layers.append(layer)
+    return tensor, layers
 
 
 def _user_model(config: ModelConfig) -> keras.Model:

@@ -1,0 +1,200 @@
+"""`trainer.cost`: its predictions against the traced step, and its command line."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import pytest
+import tensorflow as tf
+
+from input_pipelines import digits
+from input_pipelines.examples import Examples
+from tests import problems
+from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
+from trainer import configuration, experiment
+from trainer.experiment import Experiment
+from trainer.prediction import counting, plans, steps
+from trainer.prediction.steps import StepCost
+
+BATCH = 64
+WITHIN = 0.05
+FUSED = {"reduction": "fused"}
+HALF_LABELLED = {"dataset.name": "tests.trainer.test_cost:digits_half_labelled"}
+SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "overrides"),
+    [
+        pytest.param(1, {}, id="weighted"),
+        pytest.param(2, {"combine.name": "pcgrad"}, id="gramian"),
+        pytest.param(2, {"combine.name": "independent"}, id="per loss"),
+        pytest.param(
+            1, {"combine.name": "pcgrad", "combine.apply": "per_loss", "clip_norm": "1.0"}, id="per loss, full"
+        ),
+        pytest.param(2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "pcgrad"}, id="partly shared head"),
+        pytest.param(2, HALF_LABELLED, id="missing labels"),
+        pytest.param(1, {"losses.ink.variables": "['head_ink*']"}, id="some variables"),
+        pytest.param(2, {"model.trunk": "[{'layer': 'Flatten'}]"}, id="nothing shared"),
+        pytest.param(2, {"precision": "float64"}, id="float64"),
+        pytest.param(2, FUSED, id="fused"),
+        pytest.param(2, FUSED | HALF_LABELLED, id="fused, missing labels"),
+        pytest.param(2, {"combine.name": "pcgrad", "gradients": "features"}, id="features"),
+        pytest.param(2, {"combine.name": "pcgrad", "combine.update_every": "10"}, id="weights now and then"),
+        pytest.param(2, {"micro_batches": "2"}, id="micro-batches"),
+        pytest.param(2, {"reduce_dtype": "bfloat16"}, id="reduced in bfloat16"),
+        pytest.param(1, {"model.recompute": "True"}, id="recompute"),
+        pytest.param(1, FUSED | {"model.recompute": "True"}, id="fused, recompute"),
+        pytest.param(2, {"precision": "mixed_bfloat16"}, id="mixed precision"),
+        pytest.param(2, {"bytes_per_pack": "200000"}, id="packs"),
+    ],
+)
+def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
+    """Operations as the profiler counts them within 5 %; bytes and number of collectives exactly."""
+    config = configuration.load(f"{root}/configs/digits.py", [("batch_size", str(BATCH)), *overrides.items()])
+    built = experiment.build(config, problems.strategy(replicas))
+    kinds, graph = _predict(built, replicas), _traced(built)
+    # What a step does only now and then stands in conditions: the branches with the most work are those of a full
+    # step, those with the least of a step between two of them.
+    picks = (min,) if overrides.get("reduction") == "fused" else (max, min)
+    for (_, predicted), pick in zip(kinds, picks, strict=False):
+        traced = _work(graph, pick)
+        assert predicted.operations == pytest.approx(traced.operations / replicas, rel=WITHIN)
+        if replicas > 1:
+            assert predicted.reduced == traced.reduced / replicas
+            assert len(predicted.early) + predicted.packs == traced.collectives / replicas
+
+
+def digits_half_labelled() -> dict[str, Examples]:
+    """The digits, those with ink in one pixel labelled."""
+    splits = digits.load()
+    return {
+        name: Examples(split.inputs, split.targets, {"digit": (split.inputs[:, 0, 3, 0] > 0).astype("float32")})
+        for name, split in splits.items()
+    }
+
+
+def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], ...]:
+    spec = experiment.batch_spec(built.train, BATCH // replicas)
+    workload = counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
+    return steps.steps(workload, plans.of(built.config, missing=bool(built.train.weights)))
+
+
+class _Work(NamedTuple):
+    """What a graph does in one step, on all replicas: operations, bytes given to collectives, number of those."""
+
+    operations: float
+    reduced: int
+    collectives: int
+
+
+def _traced(built: Experiment) -> tf.Graph:
+    loop, iterator = built.step.build(), iter(built.batches(0))
+    zero = tf.constant(0, tf.int64)
+    carried = (built.step.initial_state(), built.step.initial_totals())
+    return loop.get_concrete_function(iterator, zero, zero, tf.constant(True), *carried).graph
+
+
+def _work(graph: tf.Graph, pick: Callable[[Iterable[_Work]], _Work]) -> _Work:
+    """Of what runs of a graph: a loop's body once, and of a condition the branch that `pick` chooses."""
+    parts = []
+    for op in _that_run(graph):
+        collective = op.type == "CollectiveReduceV2"
+        size = op.inputs[0].shape.num_elements() * op.inputs[0].dtype.size if collective else 0
+        parts.append(_Work(counting.count(op), size, int(collective)))
+        inner = [
+            _work(_function(graph, attribute.func.name), pick)
+            for attribute in op.node_def.attr.values()
+            if attribute.func.name
+        ]
+        parts += [pick(inner)] if op.type in ("If", "StatelessIf") else inner
+    return _Work(*map(sum, zip(*parts, strict=True)))
+
+
+def _that_run(graph: tf.Graph) -> list[tf.Operation]:
+    """What the outputs and the side effects of a function need: gradients that nobody uses are pruned."""
+    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    found: dict[str, tf.Operation] = {}
+    while waiting:
+        op = waiting.pop()
+        if op.name not in found:
+            found[op.name] = op
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return list(found.values())
+
+
+def _function(graph: tf.Graph, name: str) -> tf.Graph:
+    while name not in graph._functions:
+        graph = graph.outer_graph
+    return graph._functions[name].graph
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command line.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _run(*arguments: str, root) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "trainer.cost", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--replicas=0,8"], ["--replicas='0,8'", "whole numbers of at least 1"]),
+        (["--replicas=eight"], ["--replicas='eight'"]),
+        (["--replicas="], ["--replicas=''"]),
+        (["--losses=3,-1"], ["--losses='3,-1'"]),
+        (["--losses=4"], ["--losses=4", "at most 3"]),
+        (["--batch_per_replica=0"], ["--batch_per_replica=0"]),
+        (["--utilisation=40"], ["--utilisation=40.0", "at most 1"]),
+        (["--link_gbytes=nan"], ["--link_gbytes=nan", "above 0"]),
+        (["--latency_us=-1"], ["--latency_us=-1.0"]),
+        (["--node_size=0"], ["--node_size=0"]),
+        (["--replica=8"], ["'replica'", "Did you mean: replicas"]),
+        (["--combine=pcgrd"], ["--combine='pcgrd'", "did you mean 'pcgrad'"]),
+        (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
+        (["--config.batch_sze=3"], ["batch_sze=3", "did you mean 'batch_size'"]),
+        (["8,64"], ["arguments='8,64'"]),
+    ],
+)
+def test_mistakes_give_one_line_at_once(root, arguments, words):
+    start = time.monotonic()
+    result = _run(*arguments, root=root)
+    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+
+
+def test_help_is_quick_and_lists_the_flags(root):
+    start = time.monotonic()
+    result = _run("--help", root=root)
+    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
+    assert (result.returncode, result.stderr) == (0, "")
+    for flag in ("--config", "--replicas", "--batch_per_replica", "--device_tflops", "--latency_us", "--compare"):
+        assert flag in result.stdout
+
+
+def test_comparison_in_markdown(root):
+    """A row for each class and number of losses; the plain sum in milliseconds, more losses cost more passes."""
+    result = _run("--replicas=8,64", "--losses=2,3", "--batch_per_replica=4096", "--compare", "--markdown", root=root)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", result.stdout, re.M)
+    ]
+    assert rows[0] == ["method", "K", "operations", "reduced, MB", "gradients, MB", "8 replicas", "64 replicas"]
+    assert [row[1] for row in rows[2:]] == ["2"] * 6 + ["3"] * 6
+    operations = {(row[0], row[1]): float(row[2]) for row in rows[2:]}
+    for k in (2, 3):
+        assert operations["plain sum (`fused`)", str(k)] == 1
+        passes = (1 + 2 * k) / 3  # but for the first layer, of which no gradient of the input is taken
+        assert operations["Gramian (`per_loss`)", str(k)] == pytest.approx(passes, rel=0.05)
+    assert all(cell.endswith(" ms") for row in rows[2:] if row[0].startswith("plain") for cell in row[5:])
+    assert "Assumed: 4096 examples per replica; 312 TFLOP/s" in result.stdout

@@ -1,0 +1,103 @@
+"""What the entry points share: overrides of the configuration, help, errors in one line. Needs no TensorFlow."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from absl import flags, logging
+
+from trainer.combine.registry import METHODS
+from trainer.errors import ConfigError, with_notes
+
+DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
+_PREFIX = "--config."
+_HELP = ("--help", "-help", "-h")
+
+
+def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description: str) -> list[str]:
+    """absl's parser with overrides taken aside and errors for people: one line and exit code 2; 0 for --help.
+
+    Args:
+      argv: the program's arguments.
+      overrides: gets (dotted key, text) for each `--config.<key>=<value>` and `--config.<key> <value>`.
+      description: what --help says before the flags.
+
+    Returns:
+      What is no flag, the program's name first.
+    """
+    rest = _take_overrides(argv, overrides)
+    if any(argument in _HELP for argument in rest):
+        listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
+        methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
+        print(f"{description}{listed}\n\nCombinations:\n{methods}")
+        sys.exit(0)
+    try:
+        return flags.FLAGS(rest)
+    except flags.Error as error:
+        fail(error, 2)
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Exits with code 2 where `argv` holds anything beside the program's name."""
+    if len(argv) > 1:
+        fail(ConfigError("arguments", " ".join(argv[1:]), "are not known; every option starts with --"), 2)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages off the terminal; shows them where something fails unexpectedly."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except ConfigError:
+            raise
+        except BaseException:
+            messages.seek(0)
+            os.write(original, messages.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(
+            logging.WARNING
+        )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+
+
+def fail(error: BaseException, code: int) -> NoReturn:
+    """Prints an error in one line and exits."""
+    logging.debug("The error in full:", exc_info=error)  # --verbosity=1
+    print(f"error: {with_notes(error)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _take_overrides(argv: Sequence[str], overrides: list[tuple[str, str]]) -> list[str]:
+    """Moves `--config.<key>=<value>` and `--config.<key> <value>` from `argv` to the overrides; returns the rest."""
+    rest = []
+    arguments = iter(argv)
+    for argument in arguments:
+        if not argument.startswith(_PREFIX):
+            rest.append(argument)
+            continue
+        key, given, value = argument.removeprefix(_PREFIX).partition("=")
+        if not given:
+            value = next(arguments, "")
+        if not key or value.startswith("--") or (not given and not value):
+            fail(
+                ConfigError(
+                    argument,
+                    ConfigError.ABSENT,
+                    "must be written --config.<key>=<value>, for example --config.batch_size=128",
+                ),
+                2,
+            )
+        overrides.append((key, value))
+    return rest

@@ -1,0 +1,1 @@
+"""What a step costs, predicted from the configuration: operations, bytes reduced, seconds."""

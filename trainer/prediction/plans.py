@@ -1,0 +1,92 @@
+"""What of a configuration decides what a step costs. Needs no TensorFlow."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from trainer.combine import registry
+from trainer.combine.registry import LooksAt
+from trainer.configuration import Config
+
+_WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What of a configuration decides what its step costs.
+
+    Attributes:
+      passes: "per_loss": K backward passes; "features": K through the heads and one through the trunk; "fused": one.
+      full_every: `passes` hold in one of so many steps; the others are fused, with the weights found there.
+      gramian: the (K, K) inner products of the losses' gradients are computed.
+      elementwise: single elements of the K gradients are compared before they are mixed.
+      receivers: how many mixed gradients of a variable that k losses reach are applied: "one", "own" (k, each of its
+        own gradient), "all" (K, each of all k).
+      loss_valued: the weights of a fused pass are made of the reduced losses.
+      missing: labels may be missing, so that a fused pass needs their number first.
+      micro_batches: parts of the batch, one after another.
+      recompute: every backward pass through the trunk computes it once more.
+      reduce_width: bytes of each number that travels; None: as wide as its variable.
+      bytes_per_pack: about how much is reduced at once; 0: everything.
+      clip: the norm of what is applied is bounded.
+    """
+
+    passes: str = "per_loss"
+    full_every: int = 1
+    gramian: bool = False
+    elementwise: bool = False
+    receivers: str = "one"
+    loss_valued: bool = False
+    missing: bool = False
+    micro_batches: int = 1
+    recompute: bool = False
+    reduce_width: int | None = None
+    bytes_per_pack: int = 0
+    clip: bool = False
+
+    @property
+    def plain_sum(self) -> "Plan":
+        """One backward pass of the losses' sum, with everything else alike."""
+        return dataclasses.replace(
+            self, passes="fused", full_every=1, gramian=False, elementwise=False, receivers="one", loss_valued=False
+        )
+
+
+def of(config: Config, *, missing: bool) -> Plan:
+    """The plan of a resolved configuration.
+
+    Args:
+      config: the configuration.
+      missing: whether some labels may be missing.
+    """
+    combine = config.combine
+    options = getattr(combine, combine.name, None)
+    method, _ = registry.resolve(combine.name, {} if options is None else dataclasses.asdict(options))
+    passes = "features" if config.gradients == "features" else "per_loss"
+    receivers = "own" if method.diagonal else "all"
+    return Plan(
+        passes="fused" if config.reduction == "fused" else passes,
+        full_every=combine.update_every,
+        gramian=method.looks_at is not LooksAt.NOTHING,
+        receivers=receivers if combine.apply == "per_loss" else "one",
+        missing=missing,
+        micro_batches=config.micro_batches,
+        recompute=config.model.recompute,
+        reduce_width=_WIDTHS.get(config.reduce_dtype),
+        bytes_per_pack=config.bytes_per_pack,
+        clip=config.clip_norm is not None,
+    )
+
+
+def classes(plan: Plan) -> Mapping[str, Plan]:
+    """Every class of methods by what it is called in a table, with everything else as in `plan`; plain sum first."""
+    plain = plan.plain_sum
+    per_loss = dataclasses.replace(plain, passes="per_loss")
+    gramian = dataclasses.replace(per_loss, gramian=True)
+    return {
+        "plain sum (`fused`)": plain,
+        "weights from the losses (`fused`)": dataclasses.replace(plain, loss_valued=True),
+        "Gramian (`per_loss`)": gramian,
+        "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
+        "Gramian, `gradients=features`": dataclasses.replace(gramian, passes="features"),
+        "element by element (`per_loss`)": dataclasses.replace(per_loss, elementwise=True),
+    }

@@ -1,0 +1,107 @@
+"""What a step works on: a model's operations and variables, and which losses have to do with each. Needs no TensorFlow.
+
+An operation is one floating-point addition or multiplication, so a multiply-add is two.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+
+@dataclasses.dataclass(frozen=True)
+class Operations:
+    """Operations of the forward pass that lie between the same variables and losses.
+
+    Attributes:
+      count: how many there are, for one replica's part of the batch.
+      feeds: the losses (indices) whose value depends on the results.
+      gradients: for each of the inputs whose gradient costs as much again, the losses that have one.
+    """
+
+    count: float
+    feeds: frozenset[int]
+    gradients: tuple[frozenset[int], ...]
+
+    def backward(self, losses: Iterable[int]) -> float:
+        """Operations of one backward pass of the sum of some losses."""
+        wanted = frozenset(losses)
+        return self.count * sum(bool(wanted & own) for own in self.gradients)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """One trainable variable.
+
+    Attributes:
+      size: how many numbers it holds.
+      width: bytes of each.
+      losses: the losses (indices) that reach it.
+    """
+
+    size: int
+    width: int
+    losses: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A model with its losses, at a number of examples per replica.
+
+    Attributes:
+      examples: on one replica.
+      losses: how many there are, K.
+      operations: of the forward pass.
+      variables: that a loss reaches.
+      features: numbers that pass from the trunk to the heads, of all examples together.
+      width: bytes of a loss.
+    """
+
+    examples: int
+    losses: int
+    operations: tuple[Operations, ...]
+    variables: tuple[Variable, ...]
+    features: int
+    width: int
+
+    @property
+    def forward(self) -> float:
+        """Operations of the forward pass."""
+        return sum(operations.count for operations in self.operations)
+
+    @property
+    def trunk(self) -> tuple[Operations, ...]:
+        """What all losses depend on."""
+        return tuple(operations for operations in self.operations if len(operations.feeds) == self.losses)
+
+    @property
+    def heads(self) -> tuple[Operations, ...]:
+        """What is not the trunk."""
+        return tuple(operations for operations in self.operations if len(operations.feeds) < self.losses)
+
+    @property
+    def size(self) -> int:
+        """Numbers in all variables."""
+        return sum(variable.size for variable in self.variables)
+
+    @property
+    def shared(self) -> tuple[Variable, ...]:
+        """The variables that two losses or more reach."""
+        return tuple(variable for variable in self.variables if len(variable.losses) > 1)
+
+    def first(self, count: int) -> "Workload":
+        """The same with the first `count` losses, without what only the others need."""
+        kept = frozenset(range(count))
+        operations = (
+            Operations(each.count, each.feeds & kept, tuple(own & kept for own in each.gradients if own & kept))
+            for each in self.operations
+            if each.feeds & kept
+        )
+        variables = (
+            dataclasses.replace(variable, losses=tuple(k for k in variable.losses if k < count))
+            for variable in self.variables
+        )
+        return dataclasses.replace(
+            self,
+            losses=count,
+            operations=tuple(operations),
+            variables=tuple(variable for variable in variables if variable.losses),
+        )
