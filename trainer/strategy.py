@@ -75,7 +75,10 @@ def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> 
 
 
 def _device_type(strategy: tf.distribute.Strategy) -> str:
-    return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
+    try:
+        return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
+    except RuntimeError:  # TensorFlow's default strategy, which has not been told of any
+        return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
 
 
 def _virtual_cpus(count: int) -> list[str]:

@@ -28,12 +28,7 @@ WAYS = {
     "recomputed": {"model__recompute": True},
     "packs": {"bytes_per_pack": 64},
     "compiled": {"jit_compile": True},
-    "fused, compiled, recomputed": {
-        "reduction": "fused",
-        "probe_every": 1000,
-        "jit_compile": True,
-        "model__recompute": True,
-    },
+    "fused, recomputed": {"reduction": "fused", "probe_every": 1000, "model__recompute": True},
 }
 MISSING = {"dataset__options": {"missing": True}}
 TURNS = {"losses__number__every": 2, "losses__label__weight": 0.25}
@@ -52,7 +47,7 @@ REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name"
         ("recomputed", "pcgrad", 2, {"model__trunk": [REGULARIZED] * 3}),
         ("packs", "pcgrad", 2, MISSING),
         ("compiled", "pcgrad", 2, MISSING),
-        ("fused, compiled, recomputed", "mean", 1, {"model__trunk": [REGULARIZED] * 3}),
+        ("fused, recomputed", "mean", 1, {"model__trunk": [REGULARIZED] * 3}),
     ],
 )
 def test_another_way_to_compute_the_same(way, combine, replicas, changes):
