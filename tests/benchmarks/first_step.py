@@ -1,0 +1,44 @@
+"""Where the time goes between the command and the first step, with the default configuration.
+
+python -m tests.benchmarks.first_step <time.monotonic() when the command was given>
+
+Prints a list of seconds: until the configuration is read; imports; data and model; tracing; the first call.
+"""
+
+import itertools
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from trainer import configuration  # noqa: E402  (the variable is read by what it may import)
+from trainer.main import _DEFAULT_CONFIG  # noqa: E402
+
+
+def main(start: float) -> None:
+    """Takes the steps of `trainer.main` and `trainer.loop` one by one."""
+    marks = [start]
+
+    def mark() -> None:
+        marks.append(time.monotonic())
+
+    config = configuration.load(str(_DEFAULT_CONFIG))
+    mark()
+    from tests.benchmarks import ours  # what is measured
+    from trainer import experiment, loop, strategy  # noqa: F401  (the trainer imports all of it)
+
+    mark()
+    built = experiment.build(config, strategy.build("mirrored"))
+    mark()
+    run = ours.Run(built, 1)
+    run.graph()
+    mark()
+    run.steps(1)
+    mark()
+    print(json.dumps([after - before for before, after in itertools.pairwise(marks)]))
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

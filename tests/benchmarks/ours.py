@@ -1,0 +1,135 @@
+"""The trainer as a contender: a problem's configuration, built and stepped as `trainer.loop` does it."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from input_pipelines.examples import Examples
+from tests.benchmarks.problems import Problem
+from trainer import configuration, experiment
+from trainer.experiment import Experiment
+
+
+def load(**problem: Any) -> dict[str, Examples]:
+    """The data of a problem, as a dataset of the trainer's."""
+    described = Problem(**problem)
+    return {"train": Examples(*described.arrays()), "validation": Examples(*described.arrays(described.batch_size))}
+
+
+def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> Experiment:
+    """The experiment of a problem, its configuration changed; raises ConfigError."""
+    heads = {
+        name: [{"layer": "Dense", "units": width}] for name, width in zip(problem.names, problem.widths, strict=True)
+    }
+    cross_entropy = {"name": "sparse_categorical_crossentropy", "from_logits": True}
+    losses = {
+        name: {"head": name, "target": name, "loss": cross_entropy if name == problem.names[0] else "mse"}
+        for name in problem.names
+    }
+    tree = {
+        "dataset": {"name": f"{__name__}:load", "options": dataclasses.asdict(problem)},
+        "model": {"trunk": list(problem.trunk), "heads": heads},
+        "losses": losses,
+        "combine": {"name": "mean"},
+        "batch_size": problem.batch_size,
+        "steps": 10**6,
+    }
+    return experiment.build(configuration.resolve(_merged(tree, changes)), strategy)
+
+
+class Run:
+    """A training without evaluations, reports and checkpoints.
+
+    Args:
+      built: what is trained.
+      per_call: steps of one call of the in-graph loop.
+      batches: the training data; by default the experiment's own.
+    """
+
+    def __init__(self, built: Experiment, per_call: int, batches: Iterator | None = None):
+        self._per_call, self._step = per_call, 0
+        self._train = built.step.build()
+        self._batches = iter(built.batches(0)) if batches is None else batches
+        self._state, self._totals = built.step.initial_state(), built.step.initial_totals()
+
+    def steps(self, count: int) -> float:
+        """Takes `count` steps and reads their losses; returns the seconds."""
+        start = time.perf_counter()
+        for _ in range(count // self._per_call):
+            self._state, self._totals = self._call(self._train, self._per_call)
+        self._totals.losses.numpy()
+        return time.perf_counter() - start
+
+    def graph(self) -> tf.Graph:
+        """The traced loop."""
+        return self._call(self._train.get_concrete_function, 1).graph
+
+    def _call(self, function: Callable[..., Any], count: int) -> Any:
+        """The one place that knows what the loop takes."""
+        step, count_ = tf.constant(self._step, tf.int64), tf.constant(count, tf.int64)
+        self._step += count
+        return function(self._batches, step, count_, tf.constant(False), self._state, self._totals)
+
+
+class SameBatch:
+    """An iterator whose batch is made already: a step without input."""
+
+    def __init__(self, built: Experiment):
+        self._batch = next(iter(built.batches(0)))
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._batch
+
+
+def train(
+    problem: Problem, strategy: tf.distribute.Strategy, *, per_call: int, **changes: Any
+) -> Callable[[int], float]:
+    """Training as a user has it: the trainer's input, its loop of `per_call` steps, losses read at the end."""
+    return Run(build(problem, strategy, **changes), per_call).steps
+
+
+def train_on_one_batch(
+    problem: Problem, strategy: tf.distribute.Strategy, *, per_call: int, **changes: Any
+) -> Callable:
+    """The same without input."""
+    built = build(problem, strategy, **changes)
+    return Run(built, per_call, SameBatch(built)).steps
+
+
+def payload(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> int:
+    """Bytes that one replica hands to collectives in an ordinary step, one without a probe, from the traced loop."""
+    reduced = _reduced_bytes(Run(build(problem, strategy, **changes), 1).graph())
+    return reduced // strategy.num_replicas_in_sync  # the graph holds every replica's own
+
+
+def _reduced_bytes(graph: tf.Graph) -> int:
+    """Of all collectives of a graph, loops once, conditions by the branch that reduces less."""
+
+    def within(op: tf.Operation, attribute: str) -> int:
+        return _reduced_bytes(graph._get_function(op.get_attr(attribute).name).graph)
+
+    total = 0
+    for op in graph.get_operations():
+        if op.type.startswith("CollectiveReduce"):
+            total += op.inputs[0].shape.num_elements() * op.inputs[0].dtype.size
+        elif op.type in ("While", "StatelessWhile"):
+            total += within(op, "body")
+        elif op.type in ("If", "StatelessIf"):
+            total += min(within(op, branch) for branch in ("then_branch", "else_branch"))
+        elif op.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            total += within(op, "f")
+    return total
+
+
+def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(tree[key], value) if isinstance(tree.get(key), dict) and isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return {**tree, **nested}

@@ -1,0 +1,109 @@
+"""What the measurements train: an architecture as a list of layers, and data for it. Needs NumPy alone."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A trunk with one-layer heads: the first classifies, the others are regressions of one number.
+
+    Attributes:
+      inputs: shape of one example.
+      trunk: Keras layers by name with their arguments; Conv2D (`same`), MaxPooling2D, Flatten and Dense.
+      heads: number of heads and losses, K.
+      batch_size: examples of a step.
+      examples: examples of the training split.
+      missing: whether one example in five lacks the label of the last head.
+    """
+
+    inputs: tuple[int, ...]
+    trunk: tuple[Mapping[str, Any], ...]
+    heads: int
+    batch_size: int
+    examples: int = 4096
+    missing: bool = False
+
+    @property
+    def trunk_parameters(self) -> int:
+        """Numbers in the trunk's kernels and biases."""
+        shape, total = list(self.inputs), 0
+        for layer in self.trunk:
+            match layer["layer"]:
+                case "Conv2D":
+                    total += (layer["kernel_size"] ** 2 * shape[-1] + 1) * layer["filters"]
+                    shape[-1] = layer["filters"]
+                case "MaxPooling2D":
+                    shape[:2] = shape[0] // 2, shape[1] // 2
+                case "Flatten":
+                    shape = [math.prod(shape)]
+                case "Dense":
+                    total += (shape[0] + 1) * layer["units"]
+                    shape = [layer["units"]]
+        return total
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all kernels and biases, the heads' included."""
+        return self.trunk_parameters + sum((self.trunk[-1]["units"] + 1) * width for width in self.widths)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its fields, as JSON holds them."""
+        return dataclasses.asdict(self)
+
+    @property
+    def epoch(self) -> int:
+        """Steps in which every example is seen."""
+        return self.examples // self.batch_size
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Outputs of every head."""
+        return (CLASSES, *(1 for _ in range(self.heads - 1)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the heads, their losses and targets."""
+        return tuple(f"head_{k}" for k in range(self.heads))
+
+    def arrays(self, examples: int | None = None) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Inputs (float32), targets (int64 classes, then float32 numbers) and weights by head."""
+        count = examples or self.examples
+        random = np.random.RandomState(0)
+        inputs = random.normal(size=(count, *self.inputs)).astype(np.float32)
+        targets = {name: random.normal(size=(count, 1)).astype(np.float32) for name in self.names[1:]}
+        targets = {self.names[0]: random.randint(0, CLASSES, count)} | targets
+        present = np.arange(count) % 5 > 0
+        return inputs, targets, {self.names[-1]: present.astype(np.float32)} if self.missing else {}
+
+
+def _dense(units: int) -> dict[str, Any]:
+    return {"layer": "Dense", "units": units, "activation": "relu"}
+
+
+def _convolution(filters: int) -> dict[str, Any]:
+    return {"layer": "Conv2D", "filters": filters, "kernel_size": 3, "padding": "same", "activation": "relu"}
+
+
+def convolutional(heads: int, *, batch_size: int = 256) -> Problem:
+    """Two convolutions and a dense layer on images of 28 x 28 pixels."""
+    pool = {"layer": "MaxPooling2D"}
+    trunk = (_convolution(16), pool, _convolution(32), pool, {"layer": "Flatten"}, _dense(128))
+    return Problem((28, 28, 1), trunk, heads, batch_size)
+
+
+def small(heads: int = 3) -> Problem:
+    """Two small dense layers and small batches: what a step costs beside its kernels."""
+    return Problem((32,), (_dense(64), _dense(64)), heads, batch_size=32)
+
+
+def dense(width: int, *, heads: int = 3, layers: int = 3, batch_size: int = 8, missing: bool = False) -> Problem:
+    """Dense layers of one width, inputs included: many parameters, little else."""
+    return Problem((width,), (_dense(width),) * layers, heads, batch_size, examples=256, missing=missing)

@@ -1,0 +1,87 @@
+"""Step times of several contenders, measured in alternating rounds."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.benchmarks.bounds import NotInstalledError
+from tests.benchmarks.problems import Problem
+from tests.benchmarks.workers import Worker, WorkerError
+
+ROUNDS = 9
+_ROUND_SECONDS = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """What a worker builds and steps.
+
+    Attributes:
+      worker: which process; a key of `Workers`.
+      kind: what it builds.
+      problem: what it trains.
+      multiple: steps can be taken in multiples of this.
+      options: the kind's own.
+    """
+
+    worker: str
+    kind: str
+    problem: Problem
+    multiple: int = 1
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Workers:
+    """Processes by name, started when they are first asked for.
+
+    Args:
+      start: starts the process of a name; raises NotInstalledError where it needs a package that is not there.
+      say: told of progress.
+    """
+
+    def __init__(self, start: Callable[[str], Worker], say: Callable[[str], None]):
+        self._start, self._say = start, say
+        self._workers: dict[str, Worker] = {}
+        self._steps: dict[str, int] = {}
+
+    def step_times(self, section: str, contenders: Mapping[str, Contender]) -> dict[str, float | Exception]:
+        """Milliseconds of a step of each contender of a section: the median of rounds in which they take turns."""
+        times: dict[str, list[float]] = {}
+        failures: dict[str, float | Exception] = {}
+        for key, contender in contenders.items():
+            try:
+                self._ready(f"{section}: {key}", contender)
+                times[key] = []
+            except (WorkerError, NotInstalledError) as error:
+                self._say(f"{section}: {key}: {error}")
+                failures[key] = error
+        for index in range(ROUNDS if times else 0):
+            for key in list(times)[:: 1 if index % 2 == 0 else -1]:
+                name = f"{section}: {key}"
+                seconds = self.get(contenders[key].worker).call("steps", name=name, count=self._steps[name])
+                times[key].append(1e3 * seconds / self._steps[name])
+        for key, own in times.items():
+            self._say(f"{section}: {key}: {statistics.median(own):.3g} ms ({min(own):.3g} to {max(own):.3g})")
+        return failures | {key: statistics.median(own) for key, own in times.items()}
+
+    def get(self, name: str) -> Worker:
+        """The process of a name."""
+        if name not in self._workers:
+            self._workers[name] = self._start(name)
+        return self._workers[name]
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def _ready(self, name: str, contender: Contender) -> None:
+        """Builds and warms up a contender that is not there yet, and chooses the length of its rounds."""
+        if name in self._steps:
+            return
+        worker = self.get(contender.worker)
+        worker.call("build", name=name, kind=contender.kind, problem=contender.problem.plain, **contender.options)
+        worker.call("steps", name=name, count=contender.multiple)
+        seconds = worker.call("steps", name=name, count=contender.multiple)
+        self._steps[name] = contender.multiple * max(1, round(_ROUND_SECONDS / seconds))

@@ -1,0 +1,415 @@
+"""Every line of the table: what is measured, how, and its bound."""
+
+import json
+import operator
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks import problems
+from tests.benchmarks.bounds import Bound, NotInstalledError, Section
+from tests.benchmarks.problems import Problem
+from tests.benchmarks.rounds import Contender, Workers
+from tests.benchmarks.workers import Worker, WorkerError
+from trainer.combine.registry import METHODS
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+LOSSES = (1, 10, 20, 30, 40)
+WIDTHS = (256, 512, 768, 1024, 1280, 1536)
+
+_CONV, _CONV_STEPS = problems.convolutional(3), 20  # `steps_per_loop` as it comes
+_SMALL, _SMALL_STEPS = problems.small(), 100  # as a user chooses it for steps of less than a millisecond
+_TORCHJD = {"mean": "Mean", "pcgrad": "PCGrad", "mgda": "MGDA", "upgrad": "UPGrad"}
+_DEVICES = {"one device": 1, "two devices": 2}
+_FUSED = {"reduction": "fused"}
+_UPDATE_EVERY = 10
+# What is freed goes back to the system at once, so that the resident memory is the memory in use.
+_RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+_START_SECONDS = 120
+
+
+def start_worker(name: str, torch_python: str) -> Worker:
+    """The process of a contender's `worker`; raises NotInstalledError where this Python does not have torch."""
+    if name != "torch":
+        return _tensorflow(_DEVICES[name])
+    wanted = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('torchjd')))"
+    if subprocess.run([torch_python, "-c", wanted], check=False).returncode:
+        raise NotInstalledError("torch and torchjd are not installed (the extra `benchmark`)")
+    return Worker([torch_python, "-m", "tests.benchmarks.torch_worker"], ROOT)
+
+
+def sections(workers: Workers) -> tuple[Section, ...]:
+    """All sections, their step times measured by these workers."""
+    return (
+        _keras(workers),
+        _keras_on_two_devices(workers),
+        _keras_small(workers),
+        _passes(workers, 3),
+        _passes(workers, 10),
+        _torchjd(workers),
+        _memory(),
+        _payload(),
+        _line(
+            workers,
+            "time_over_losses",
+            "per-loss step over K",
+            {f"K = {count}": _ours(problems.convolutional(count), 1, combine={"name": "pcgrad"}) for count in LOSSES},
+            LOSSES,
+        ),
+        _line(
+            workers,
+            "time_over_parameters",
+            "per-loss step over the number of parameters",
+            {f"width {w}": _ours(problems.dense(w, batch_size=32), 5, combine={"name": "pcgrad"}) for w in WIDTHS},
+            [problems.dense(width).parameters for width in WIDTHS],
+        ),
+        _start(),
+        _breakdown(workers, "breakdown_conv", _CONV, _CONV_STEPS),
+        _breakdown(workers, "breakdown_mlp", _SMALL, _SMALL_STEPS),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Step times.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _keras(workers: Workers) -> Section:
+    contenders = {
+        "fused": _ours(_CONV, _CONV_STEPS, **_FUSED),
+        **_fits(_CONV, (1, 4, 16)),
+        **_fits(_CONV, (1, 4, 16), endless=True),
+    }
+    what = "fused / Keras `fit` at its best, convolutions, one device"
+    bound = Bound("keras_conv", what, tuple(contenders), lambda t: t["fused"] / _best(t, "fit"), "≤", 1.0)
+    return _timed(workers, "keras_conv", contenders, bound)
+
+
+def _keras_on_two_devices(workers: Workers) -> Section:
+    worker = "two devices"
+    fits, endless = _fits(_CONV, (1,), worker), _fits(_CONV, (1,), worker, endless=True)  # more a call crash there
+    contenders = {"fused": _ours(_CONV, _CONV_STEPS, worker, **_FUSED), **fits, **endless}
+    what = "/ fused, convolutions, two logical devices"
+    return _timed(
+        workers,
+        "keras_conv_2",
+        contenders,
+        _faster("keras_conv_2", f"Keras `fit` {what}", fits, 1.8),
+        _faster("keras_conv_2_endless", f"Keras `fit` on endless data {what}", endless),
+    )
+
+
+def _keras_small(workers: Workers) -> Section:
+    fits, endless = _fits(_SMALL, (1, 16, 128)), _fits(_SMALL, (128,), endless=True)
+    contenders = {"fused": _ours(_SMALL, _SMALL_STEPS, **_FUSED), **fits, **endless}
+    what = "/ fused, small MLP, batch 32"
+    return _timed(
+        workers,
+        "keras_mlp",
+        contenders,
+        _faster("keras_mlp_best", f"Keras `fit` at its best {what}", fits, 1.7),
+        _faster("keras_mlp_default", f"Keras `fit` as it comes {what}", list(fits)[:1], 3.0),
+        _faster("keras_mlp_endless", f"Keras `fit` on endless data {what}", endless),
+    )
+
+
+def _faster(name: str, what: str, fits: Iterable[str], limit: float | None = None) -> Bound:
+    keys = tuple(fits)
+    return Bound(name, what, ("fused", *keys), lambda t: min(t[key] for key in keys) / t["fused"], "≥", limit)
+
+
+def _passes(workers: Workers, heads: int) -> Section:
+    problem = problems.convolutional(heads)
+    pcgrad = {"name": "pcgrad"}
+    contenders = {
+        "fused": _ours(problem, _CONV_STEPS, **_FUSED),
+        "per loss": _ours(problem, _UPDATE_EVERY, combine=pcgrad),
+        "update_every": _ours(problem, _CONV_STEPS, combine=pcgrad | {"update_every": _UPDATE_EVERY}),
+        "features": _ours(problem, _CONV_STEPS, combine=pcgrad, gradients="features"),
+    }
+    # A backward pass is twice a forward's work; a fused step has one of each.
+    passes = (1 + 2 * heads) / 3
+    average = (passes + _UPDATE_EVERY - 1) / _UPDATE_EVERY
+    limits = {
+        "per loss": (f"per-loss / fused, against 1.1 (1 + 2K)/3, K = {heads}", 1.1 * passes),
+        "update_every": (
+            f"`update_every` = {_UPDATE_EVERY} / fused, against 1.1 of the average, K = {heads}",
+            1.1 * average,
+        ),
+        "features": (f"features / fused, K = {heads}", 1.3),
+    }
+    for name, method in METHODS.items():
+        if method.looks_at.name == "LOSSES":
+            contenders[name] = _ours(problem, _CONV_STEPS, combine={"name": name}, **_FUSED)
+            limits[name] = (f"`{name}`, fused / `mean`, fused, K = {heads}", 1.05)
+    bounds = (
+        Bound(f"{key.replace(' ', '_')}_{heads}", what, ("fused", key), _ratio(key, "fused"), "≤", limit)
+        for key, (what, limit) in limits.items()
+    )
+    return _timed(workers, f"passes_{heads}", contenders, *bounds)
+
+
+def _torchjd(workers: Workers) -> Section:
+    contenders = {
+        "fused": _ours(_CONV, _CONV_STEPS, **_FUSED),
+        "torch": Contender("torch", "torch", _CONV),
+    }
+    bounds = [
+        Bound("torch_sum", "PyTorch, summed loss / fused", ("torch", "fused"), _ratio("torch", "fused")),
+    ]
+    for name in (name for name in _TORCHJD if name in METHODS):
+        own = f"per loss {name}"
+        contenders[own] = _ours(_CONV, _CONV_STEPS, combine={"name": name})
+        for suffix, how, size, limit in (("", "", None, 1.7), ("_one_at_a_time", ", one loss at a time", 1, None)):
+            theirs = f"TorchJD {name}{how}"
+            options = {"aggregator": _TORCHJD[name], "parallel_chunk_size": size}
+            contenders[theirs] = Contender("torch", "torch", _CONV, options=options)
+            what = f"TorchJD{how} / per-loss, `{name}`, K = 3"
+            bounds.append(Bound(f"torchjd_{name}{suffix}", what, (own, theirs), _ratio(theirs, own), "≥", limit))
+    timed = _timed(workers, "torchjd", contenders, *bounds)
+
+    def measure(keys: Sequence[str]) -> Mapping[str, float | Exception]:
+        try:
+            workers.get("torch")
+        except NotInstalledError as error:
+            return dict.fromkeys(keys, error)
+        return timed.measure(keys)
+
+    return Section(timed.name, timed.bounds, measure)
+
+
+def _line(
+    workers: Workers, name: str, what: str, contenders: Mapping[str, Contender], over: Sequence[float]
+) -> Section:
+    def share(times: Mapping[str, float]) -> float:
+        values = np.array([times[key] for key in contenders])
+        slope, offset = np.polyfit(over, values, 1)
+        return 1 - np.sum((values - slope * np.array(over) - offset) ** 2) / np.sum((values - values.mean()) ** 2)
+
+    return _timed(workers, name, contenders, Bound(name, f"R² of a line: {what}", tuple(contenders), share, "≥", 0.98))
+
+
+def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> Section:
+    contenders = {
+        "step": _ours(problem, per_call, **_FUSED),
+        "one batch": _ours(problem, per_call, kind="ours on one batch", **_FUSED),
+        "calls of one step": _ours(problem, 1, kind="ours on one batch", **_FUSED),
+        "kernels": Contender("one device", "kernels", problem, per_call, {"per_call": per_call}),
+    }
+
+    def host(times: Mapping[str, float]) -> float:
+        of_a_call = (times["calls of one step"] - times["one batch"]) / (1 - 1 / per_call)
+        return of_a_call / per_call
+
+    def rest(times: Mapping[str, float]) -> float:
+        return times["one batch"] - host(times) - times["kernels"]
+
+    parts: dict[str, tuple[str, tuple[str, ...], Callable[[Mapping[str, float]], float]]] = {
+        "kernels": ("bare forward, backward and Adam", ("kernels",), operator.itemgetter("kernels")),
+        "input": (
+            "input: what a step on one batch lacks",
+            ("step", "one batch"),
+            _difference("step", "one batch"),
+        ),
+        "host": (f"host: calls, each of {per_call} steps", ("one batch", "calls of one step"), host),
+        "rest": ("the rest: several optimizers, checks, totals", ("one batch", "calls of one step", "kernels"), rest),
+    }
+    bounds = (
+        Bound(f"{name}_{part}", f"{what}, per step of {name.partition('_')[2]}", needs, value, unit="ms")
+        for part, (what, needs, value) in parts.items()
+    )
+    return _timed(workers, name, contenders, *bounds)
+
+
+def _ours(problem: Problem, per_call: int, worker: str = "one device", kind: str = "ours", **changes: Any) -> Contender:
+    return Contender(worker, kind, problem, per_call, {"per_call": per_call, **changes})
+
+
+def _fits(
+    problem: Problem, executions: Sequence[int], worker: str = "one device", *, endless: bool = False
+) -> dict[str, Contender]:
+    return {
+        f"{'endless ' if endless else ''}fit, {steps} per execution": Contender(
+            worker, "keras", problem, problem.epoch, {"steps_per_execution": steps, "endless": endless}
+        )
+        for steps in executions
+    }
+
+
+def _timed(workers: Workers, name: str, contenders: Mapping[str, Contender], *bounds: Bound) -> Section:
+    return Section(name, bounds, lambda keys: workers.step_times(name, {key: contenders[key] for key in keys}))
+
+
+def _ratio(numerator: str, denominator: str) -> Callable[[Mapping[str, float]], float]:
+    return lambda numbers: numbers[numerator] / numbers[denominator]
+
+
+def _difference(first: str, second: str) -> Callable[[Mapping[str, float]], float]:
+    return lambda numbers: numbers[first] - numbers[second]
+
+
+def _best(times: Mapping[str, float], kind: str) -> float:
+    return min(time for key, time in times.items() if kind in key)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory and payload.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _memory() -> Section:
+    problem = problems.dense(2048)
+    copy = 4e-6 * problem.trunk_parameters
+    variants = {
+        "fused": _FUSED,
+        "per loss": {},
+        "2 micro-batches": {"micro_batches": 2},
+        "8 micro-batches": {"micro_batches": 8},
+    }
+
+    def peak(changes: Mapping[str, Any]) -> float | Exception:
+        """Of a fresh process that builds the problem and takes three steps."""
+        try:
+            with _tensorflow(1, _RETURN_MEMORY) as worker:
+                options = {"per_call": 1, "combine": {"name": "pcgrad" if "reduction" not in changes else "mean"}}
+                worker.call("build", name="", kind="ours", problem=problem.plain, **options, **changes)
+                worker.call("steps", name="", count=3)
+                return worker.call("peak_memory") / 1e6
+        except WorkerError as error:
+            return error
+
+    copies = f"in copies of the shared parameters ({copy:.0f} MB)"
+    bounds = (
+        Bound(
+            "memory_per_loss",
+            f"peak memory of a per-loss step beyond a fused one's, {copies}, K = {problem.heads}",
+            ("per loss", "fused"),
+            lambda peaks: (peaks["per loss"] - peaks["fused"]) / copy,
+            "≤",
+            problem.heads + 3,
+        ),
+        Bound(
+            "memory_micro_batches",
+            f"peak memory with 8 micro-batches beyond that with 2, {copies}",
+            ("8 micro-batches", "2 micro-batches"),
+            lambda peaks: (peaks["8 micro-batches"] - peaks["2 micro-batches"]) / copy,
+            "≤",
+            0.5,
+        ),
+    )
+    return Section("memory", bounds, lambda keys: {key: peak(variants[key]) for key in keys}, unit="MB")
+
+
+def _payload() -> Section:
+    variants = {
+        "per_loss": ("per loss", False, {}),
+        "fused": ("fused", False, _FUSED),
+        "fused_missing": ("fused, labels missing", True, _FUSED),
+    }
+
+    def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
+        found: dict[str, float | Exception] = {}
+        with _tensorflow(2) as worker:
+            for name in dict.fromkeys(key.partition(" ")[0] for key in keys):
+                _, missing, changes = variants[name]
+                problem = problems.dense(64, missing=missing)
+                copies = problem.heads if name == "per_loss" else 1
+                own = problem.parameters - problem.trunk_parameters
+                found[f"{name} formula"] = 4 * (copies * problem.trunk_parameters + own + 2 * problem.heads)
+                try:
+                    found[f"{name} traced"] = worker.call("payload", problem=problem.plain, **changes)
+                except WorkerError as error:
+                    found[f"{name} traced"] = error
+        return found
+
+    bounds = tuple(
+        Bound(
+            f"payload_{name}",
+            f"bytes reduced per replica and step, traced - formula, {what}",
+            (f"{name} traced", f"{name} formula"),
+            _difference(f"{name} traced", f"{name} formula"),
+            "=",
+            0,
+        )
+        for name, (what, *_) in variants.items()
+    )
+    return Section("payload", bounds, numbers, unit="bytes")
+
+
+def _tensorflow(devices: int, environment: Mapping[str, str] | None = None) -> Worker:
+    return Worker([sys.executable, "-m", "tests.benchmarks.tensorflow_worker", str(devices)], ROOT, environment)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From the command on.
+# ---------------------------------------------------------------------------------------------------------------------
+
+_PHASES = ("configuration", "imports", "data and model", "tracing", "first call")
+
+
+def _start() -> Section:
+    def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
+        found: dict[str, float | Exception] = {}
+        if "help" in keys:
+            found["help"] = statistics.median(_seconds_of_help() for _ in range(5))
+        if "first step" in keys:
+            found["first step"] = _seconds_to_first_step()
+        if set(keys) & set(_PHASES):
+            found |= _phases()
+        return found
+
+    bounds = (
+        Bound("help", "`--help`", ("help",), operator.itemgetter("help"), "≤", 0.5, "s"),
+        Bound("first_step", "command to first step", ("first step",), operator.itemgetter("first step"), "≤", 12, "s"),
+        *(
+            Bound(
+                f"first_step_{phase.replace(' ', '_')}",
+                f"of which {phase}",
+                (phase,),
+                lambda s, p=phase: s[p],
+                unit="s",
+            )
+            for phase in _PHASES
+        ),
+    )
+    return Section("start", bounds, numbers, unit="s")
+
+
+def _seconds_of_help() -> float:
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-m", "trainer.main", "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def _seconds_to_first_step() -> float | Exception:
+    """Until the report of the first step is there; the default configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = pathlib.Path(folder) / "run"
+        command = [sys.executable, "-m", "trainer.main", f"--workdir={workdir}", "--config.steps=1"]
+        start = time.monotonic()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while time.monotonic() < start + _START_SECONDS and process.poll() is None:
+                with_rows = workdir / "metrics.jsonl"
+                if with_rows.exists() and with_rows.stat().st_size:
+                    return time.monotonic() - start
+                time.sleep(0.01)
+            return WorkerError(f"{' '.join(command)} made no first step")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _phases() -> dict[str, float | Exception]:
+    command = [sys.executable, "-m", "tests.benchmarks.first_step", str(time.monotonic())]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode:
+        return dict.fromkeys(_PHASES, WorkerError(f"{' '.join(command)} ended with code {process.returncode}"))
+    return dict(zip(_PHASES, json.loads(process.stdout.splitlines()[-1]), strict=True))

@@ -1,0 +1,43 @@
+"""A process that measures the trainer, Keras and bare TensorFlow: python -m tests.benchmarks.tensorflow_worker 2."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from tests.benchmarks import keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read on import)
+from tests.benchmarks.problems import Problem  # noqa: E402
+from trainer import strategy  # noqa: E402
+
+
+def main(devices: int) -> None:
+    """Serves on so many logical CPU devices."""
+    mirrored = strategy.build("mirrored", virtual_devices=devices)
+    contenders: dict[str, Callable[[int], float]] = {}
+
+    def build(name: str, kind: str, problem: Mapping[str, Any], **options: Any) -> None:
+        described = Problem(**problem)
+        match kind:
+            case "ours":
+                contenders[name] = ours.train(described, mirrored, **options)
+            case "ours on one batch":
+                contenders[name] = ours.train_on_one_batch(described, mirrored, **options)
+            case "keras":
+                contenders[name] = keras_fit.train(described, mirrored, **options)
+            case "kernels":
+                contenders[name] = kernels.train(described, **options)
+
+    workers.serve(
+        {
+            "build": build,
+            "steps": lambda name, count: contenders[name](count),
+            "payload": lambda problem, **changes: ours.payload(Problem(**problem), mirrored, **changes),
+            "peak_memory": workers.peak_memory,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import pytest
+from absl import app
+
+import tests.problems
+from tests.benchmarks import bounds, ours, problems, sections, step
+from tests.benchmarks.bounds import Bound, NotInstalledError, Section
+
+
+def _section(values, **bound):
+    """A section of one bound, `ratio`, for which `values` are measured one after another."""
+    measured = iter(values)
+    ratio = Bound("ratio", "a / b", ("a", "b"), lambda numbers: numbers["a"] / numbers["b"], **bound)
+    return Section("ratios", (ratio,), lambda keys: {"a": next(measured), "b": 2.0})
+
+
+def _evaluate(section):
+    (result,) = bounds.evaluate(section, section.bounds, lambda result: None)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("values", "sense", "limit", "attempts", "value", "holds"),
+    [
+        ([3.0], "≤", 1.5, 1, 1.5, True),
+        ([3.2, 3.0], "≤", 1.5, 2, 1.5, True),
+        ([3.2, 3.6, 3.4], "≤", 1.5, 3, 1.7, False),
+        ([3.2, 3.6], "≥", 1.7, 2, 1.8, True),
+        ([2.0], "=", 1.0, 1, 1.0, True),
+        ([9.0], "≤", None, 1, 4.5, True),
+    ],
+)
+def test_a_bound_that_fails_is_measured_again_three_times_at_most(values, sense, limit, attempts, value, holds):
+    result = _evaluate(_section(values, sense=sense, limit=limit))
+    assert (result.attempts, result.value, result.holds) == (attempts, pytest.approx(value), holds)
+
+
+@pytest.mark.parametrize(("error", "holds"), [(NotInstalledError("no torch"), None), (ValueError("no torch"), False)])
+def test_a_number_that_cannot_be_had_fails_unless_a_package_is_missing(error, holds):
+    result = _evaluate(_section([error], limit=1.5))
+    assert (result.attempts, result.value, result.reason, result.holds) == (1, None, "no torch", holds)
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "row"),
+    [
+        ([2.5], 1.25, "| `ratio` | a / b | ≤ 1.25 | 1.25 | a 2.5 ms, b 2 ms | yes |"),
+        ([3, 3, 3], 1.25, "| `ratio` | a / b | ≤ 1.25 | 1.5 | a 3 ms, b 2 ms | no |"),
+        ([3e4], None, "| `ratio` | a / b |  | 15,000 | a 30,000 ms, b 2 ms |  |"),
+        ([NotInstalledError("no torch")], 1.25, "| `ratio` | a / b | ≤ 1.25 | no torch | b 2 ms | not measured |"),
+    ],
+)
+def test_rows_of_the_table(values, limit, row):
+    assert step.row(_evaluate(_section(values, limit=limit))) == row
+
+
+def test_only_names_bounds_and_sections(capsys):
+    chosen = [_section([1.0]), Section("others", (), lambda keys: {})]
+    assert [result.value for result in step.measure(chosen, ["ratios"])] == [0.5]
+    assert step.measure(chosen, ["others"]) == []
+    with pytest.raises(app.UsageError, match="ratioes must be among others, ratio, ratios"):
+        step.measure(chosen, ["ratioes"])
+    assert capsys.readouterr().out.count("| `ratio` |") == 1
+
+
+def test_without_torch_its_bounds_are_not_measured_and_the_check_passes(root):
+    command = [sys.executable, "-m", "tests.benchmarks.step", "--check", "--only=torchjd", "--torch_python=false"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "| `torchjd_pcgrad` |" in done.stdout
+    assert "yes" not in done.stdout
+    assert done.stdout.count("not measured") == done.stdout.count("| `torch")
+
+
+@pytest.mark.parametrize("problem", [problems.convolutional(3), problems.small(), problems.dense(16)])
+def test_sizes_of_problems_are_those_of_their_models(problem):
+    model = ours.build(problem, tests.problems.strategy(1)).model
+    heads = sum(v.value.shape.num_elements() for v in model.trainable_variables if "head" in v.path)
+    assert (model.count_params(), model.count_params() - heads) == (problem.parameters, problem.trunk_parameters)
+
+
+def test_payload_is_that_of_a_step_without_a_probe():
+    problem = problems.dense(8)
+    traced = ours.payload(problem, tests.problems.strategy(2), reduction="fused")
+    assert traced == 4 * (problem.parameters + 2 * problem.heads)
+
+
+def test_every_bound_has_a_name_of_its_own():
+    names = [bound.name for section in sections.sections(workers=None) for bound in section.bounds]
+    assert len(set(names)) == len(names)
