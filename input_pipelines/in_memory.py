@@ -6,6 +6,7 @@ same global batch whatever the number of replicas: replica r takes its contiguou
 example at most.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,10 +47,15 @@ def training_batches(
     def block(index: tf.Tensor) -> dict[str, Any]:
         step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
         positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
-        # A block is no larger than the split, so it touches two epochs at most.
-        epoch = positions // count
-        shuffled = [_permuted(positions % count, count, seed_words, which) for which in (epoch[0], epoch[0] + 1)]
-        return gather(tf.where(epoch == epoch[0], *shuffled))
+        epochs = positions // count
+        in_epoch = functools.partial(_permuted, positions % count, count, seed_words)
+        first, last = epochs[0], epochs[-1]  # a block is no larger than the split, so it touches two at most
+        indices = tf.cond(
+            tf.equal(first, last),
+            lambda: in_epoch(first),
+            lambda: tf.where(tf.equal(epochs, first), in_epoch(first), in_epoch(last)),
+        )
+        return gather(indices)
 
     # Cutting a block up is much cheaper than gathering every batch by itself.
     sizes = shares[0] if len(set(shares)) == 1 else shares
