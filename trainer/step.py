@@ -464,7 +464,8 @@ class Step:
             return index + 1, self.strategy.run(add, args=(total, next(iterator), first + index, *args))
 
         one = tf.ones([], tf.int64)
-        return tf.while_loop(lambda index, _: index < self.micro_batches, body, (one, total))[1]
+        # One iteration at a time: of several the memory would add up.
+        return tf.while_loop(lambda index, _: index < self.micro_batches, body, (one, total), parallel_iterations=1)[1]
 
     # -----------------------------------------------------------------------------------------------------------------
     # Parts of the replica functions.
