@@ -43,7 +43,7 @@ class Workers:
     def __init__(self, start: Callable[[str], Worker], say: Callable[[str], None]):
         self._start, self._say = start, say
         self._workers: dict[str, Worker] = {}
-        self._steps: dict[str, int] = {}
+        self._steps: dict[str, dict[str, int]] = {}  # of a round, by worker and contender
 
     def step_times(self, section: str, contenders: Mapping[str, Contender]) -> dict[str, float | Exception]:
         """Milliseconds of a step of each contender of a section: the median of rounds in which they take turns."""
@@ -56,19 +56,23 @@ class Workers:
             except (WorkerError, NotInstalledError) as error:
                 self._say(f"{section}: {key}: {error}")
                 failures[key] = error
-        for index in range(ROUNDS if times else 0):
+        for index in range(ROUNDS):
             for key in list(times)[:: 1 if index % 2 == 0 else -1]:
-                name = f"{section}: {key}"
-                seconds = self.get(contenders[key].worker).call("steps", name=name, count=self._steps[name])
-                times[key].append(1e3 * seconds / self._steps[name])
+                try:
+                    times[key].append(1e3 * self._round(f"{section}: {key}", contenders[key].worker))
+                except WorkerError as error:
+                    self._say(f"{section}: {key}: {error}")
+                    failures[key] = error
+                    del times[key]
         for key, own in times.items():
             self._say(f"{section}: {key}: {statistics.median(own):.3g} ms ({min(own):.3g} to {max(own):.3g})")
         return failures | {key: statistics.median(own) for key, own in times.items()}
 
     def get(self, name: str) -> Worker:
-        """The process of a name."""
-        if name not in self._workers:
+        """The process of a name, a new one where it has ended."""
+        if name not in self._workers or not self._workers[name].alive:
             self._workers[name] = self._start(name)
+            self._steps[name] = {}
         return self._workers[name]
 
     def close(self) -> None:
@@ -78,10 +82,18 @@ class Workers:
 
     def _ready(self, name: str, contender: Contender) -> None:
         """Builds and warms up a contender that is not there yet, and chooses the length of its rounds."""
-        if name in self._steps:
-            return
         worker = self.get(contender.worker)
+        if name in self._steps[contender.worker]:
+            return
         worker.call("build", name=name, kind=contender.kind, problem=contender.problem.plain, **contender.options)
         worker.call("steps", name=name, count=contender.multiple)
         seconds = worker.call("steps", name=name, count=contender.multiple)
-        self._steps[name] = contender.multiple * max(1, round(_ROUND_SECONDS / seconds))
+        rounds = max(1, round(_ROUND_SECONDS / seconds))
+        self._steps[contender.worker][name] = contender.multiple * rounds
+
+    def _round(self, name: str, worker: str) -> float:
+        """Seconds of a step in one round."""
+        if name not in self._steps[worker]:
+            raise WorkerError(f"the process that built {name} has ended")
+        count = self._steps[worker][name]
+        return self._workers[worker].call("steps", name=name, count=count) / count

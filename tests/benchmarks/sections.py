@@ -22,12 +22,13 @@ from trainer.combine.registry import METHODS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOSSES = (1, 10, 20, 30, 40)
-WIDTHS = (256, 512, 768, 1024, 1280, 1536)
+WIDTHS = (360, 720, 1000, 1200, 1400, 1560)  # no powers of two, which caches treat apart
 
 _CONV, _CONV_STEPS = problems.convolutional(3), 20  # `steps_per_loop` as it comes
 _SMALL, _SMALL_STEPS = problems.small(), 100  # as a user chooses it for steps of less than a millisecond
 _TORCHJD = {"mean": "Mean", "pcgrad": "PCGrad", "mgda": "MGDA", "upgrad": "UPGrad"}
-_DEVICES = {"one device": 1, "two devices": 2}
+_DEVICES = {"one device": 1, "two devices": 2}  # by worker; Keras has processes of its own
+_KERAS = "keras, "
 _FUSED = {"reduction": "fused"}
 _UPDATE_EVERY = 10
 # What is freed goes back to the system at once, so that the resident memory is the memory in use.
@@ -38,7 +39,7 @@ _START_SECONDS = 120
 def start_worker(name: str, torch_python: str) -> Worker:
     """The process of a contender's `worker`; raises NotInstalledError where this Python does not have torch."""
     if name != "torch":
-        return _tensorflow(_DEVICES[name])
+        return _tensorflow(_DEVICES[name.removeprefix(_KERAS)])
     wanted = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('torchjd')))"
     if subprocess.run([torch_python, "-c", wanted], check=False).returncode:
         raise NotInstalledError("torch and torchjd are not installed (the extra `benchmark`)")
@@ -237,7 +238,7 @@ def _fits(
 ) -> dict[str, Contender]:
     return {
         f"{'endless ' if endless else ''}fit, {steps} per execution": Contender(
-            worker, "keras", problem, problem.epoch, {"steps_per_execution": steps, "endless": endless}
+            _KERAS + worker, "keras", problem, problem.epoch, {"steps_per_execution": steps, "endless": endless}
         )
         for steps in executions
     }

@@ -58,9 +58,11 @@ def measure(wanted: Sequence[Section], only: Sequence[str] | None = None) -> lis
     for section in wanted:
         chosen = [b for b in section.bounds if only is None or section.name in only or b.name in only]
         if chosen:
+            start = time.monotonic()
             own = bounds.evaluate(section, chosen, _say_value)
             print("\n".join(map(row, own)), flush=True)
             results += own
+            _say(f"{section.name}: {time.monotonic() - start:.0f} s")
     return results
 
 

@@ -6,8 +6,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
+
+_LONGEST = 120  # seconds; a process that takes longer over an answer hangs
 
 
 class WorkerError(Exception):
@@ -39,13 +42,22 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it has ended; its answer, which is none, says so
             self._process.stdin.write(json.dumps([function, arguments]) + "\n")
             self._process.stdin.flush()
+        timer = threading.Timer(_LONGEST, self._process.kill)
+        timer.start()
         line = self._process.stdout.readline()
+        timer.cancel()
         if not line:
-            raise WorkerError(f"{' '.join(self._process.args)} ended with code {self._process.wait()}")
+            command, code = " ".join(self._process.args), self._process.wait()
+            raise WorkerError(f"{command} ended with code {code} in {function}({arguments.get('name', '')})")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer["value"]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """Ends the process."""
