@@ -138,6 +138,22 @@ def test_cadences_may_change(tmp_path):
     assert [row["step"] for row in rows if row["split"] == "train"] == [4, 6, 7, 8, 9, 10, 11, 12]
 
 
+def test_ways_to_compute_the_same_may_change(tmp_path):
+    """A run per loss goes on fused, recomputed and in several collectives, with the same masks and statistics."""
+    trunk = {"model__trunk": _RANDOM}
+    _train(tmp_path / "plain", 2, **trunk)
+    _train(tmp_path / "run", 2, **trunk, steps=5)
+    _train(tmp_path / "run", 2, **trunk, reduction="fused", probe_every=4, model__recompute=True, bytes_per_pack=64)
+    plain, run = (
+        tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "step_00000012" / "variables"))
+        for name in ("plain", "run")
+    )
+    assert plain.get_variable_to_shape_map().keys() == run.get_variable_to_shape_map().keys()
+    for key in plain.get_variable_to_shape_map():
+        if key.startswith(("model/", "optimizers/")):
+            assert run.get_tensor(key) == pytest.approx(plain.get_tensor(key), rel=0, abs=1e-9), key
+
+
 def test_another_number_of_replicas(tmp_path):
     _train(tmp_path / "one")
     _train(tmp_path / "run", 3, steps=5)
