@@ -75,7 +75,17 @@ STATEFUL = {
 }
 
 
-@pytest.mark.parametrize("changes", STATEFUL.values(), ids=STATEFUL)
+# Methods without anything to remember; CI has the time.
+PLAIN = [name for name in METHODS if name not in ("pcgrad", "independent")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.ci_only] if name in PLAIN else [])
+        for name, changes in STATEFUL.items()
+    ],
+)
 def test_everything_with_state_comes_back(tmp_path, changes):
     _assert_goes_on_exactly(tmp_path, 2, **changes | {"dataset__options": {"missing": True}})
 
