@@ -20,6 +20,8 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 SUITE = "bash tests/run.sh"
 BENCHMARK = "python -m tests.benchmarks.digits"
 EXAMPLES = "python -m tests.benchmarks.seed_systems"
+COST = "python -m trainer.cost"
+STEPS = "python -m tests.benchmarks.step"
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +140,20 @@ def test_table_of_worked_examples(project):
         )
         assert len(promised) == 2
         assert measured == pytest.approx(promised, abs=0.03), name
+
+
+@pytest.mark.ci_only
+def test_table_of_costs(project):
+    """The prediction is arithmetic: its rows are the README's, to the digit."""
+    (command,) = re.findall(rf"`({re.escape(COST)} .*--markdown)`", README.read_text())
+    rows = [line for line in _run(command, project).splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for row in rows:
+        assert f"{row}\n" in README.read_text()
+
+
+@pytest.mark.ci_only
+def test_bounds_that_do_not_depend_on_the_machine(project):
+    """What is reduced is what the formula says; the step times are measured by hand."""
+    output = _run(f"{STEPS} --check --only=payload", project)
+    assert output.count("| yes |") == 3

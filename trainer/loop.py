@@ -204,7 +204,7 @@ def _run(
         while step < built.steps and not stopped:
             stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
             report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
-            with _running(f"after step {step}"):
+            with _running(f"after step {step}"), profiler.step(step):
                 state, totals = train_steps(
                     iterator, _int64(step), _int64(stop - step), tf.constant(report_due), state, totals
                 )

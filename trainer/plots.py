@@ -21,7 +21,6 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
       path: PNG file to write.
     """
     has_metrics = any(name.split("/")[0] in losses for report in reports for name in report.values)
-    has_cosines = any(name.startswith("cosine/") for report in reports for name in report.values)
     width = max(3, len(losses))
     figure, axes = pyplot.subplots(2, width, figsize=(4 * width, 6.4), squeeze=False, layout="constrained")
     for column, loss in enumerate(losses):
@@ -32,9 +31,10 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
         axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
         _legend(axis)
     panels = [("gradient norms", "grad_norm/", TRAIN, "log"), ("cosines between gradients", "cosine/", TRAIN, "linear")]
-    bottom = panels if has_cosines else panels[:1]
+    names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
+    bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: neither
     for axis, (title, prefix, split, scale) in zip(axes[1], bottom, strict=False):
-        for name in _names(reports, lambda name, prefix=prefix: name.startswith(prefix)):
+        for name in names[prefix]:
             _draw(axis, reports, name, split, label=name.removeprefix(prefix))
         axis.set(title=title, yscale=scale)
         if prefix == "cosine/":

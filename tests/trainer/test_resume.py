@@ -75,7 +75,17 @@ STATEFUL = {
 }
 
 
-@pytest.mark.parametrize("changes", STATEFUL.values(), ids=STATEFUL)
+# Methods without anything to remember; CI has the time.
+PLAIN = [name for name in METHODS if name not in ("pcgrad", "independent")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.ci_only] if name in PLAIN else [])
+        for name, changes in STATEFUL.items()
+    ],
+)
 def test_everything_with_state_comes_back(tmp_path, changes):
     _assert_goes_on_exactly(tmp_path, 2, **changes | {"dataset__options": {"missing": True}})
 
@@ -136,6 +146,22 @@ def test_cadences_may_change(tmp_path):
     assert configuration.load_saved(tmp_path / "run" / "config.json").report_every == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == [4, 6, 7, 8, 9, 10, 11, 12]
+
+
+def test_ways_to_compute_the_same_may_change(tmp_path):
+    """A run per loss goes on fused, recomputed and in several collectives, with the same masks and statistics."""
+    trunk = {"model__trunk": _RANDOM}
+    _train(tmp_path / "plain", 2, **trunk)
+    _train(tmp_path / "run", 2, **trunk, steps=5)
+    _train(tmp_path / "run", 2, **trunk, reduction="fused", probe_every=4, model__recompute=True, bytes_per_pack=64)
+    plain, run = (
+        tf.train.load_checkpoint(str(tmp_path / name / "checkpoints" / "step_00000012" / "variables"))
+        for name in ("plain", "run")
+    )
+    assert plain.get_variable_to_shape_map().keys() == run.get_variable_to_shape_map().keys()
+    for key in plain.get_variable_to_shape_map():
+        if key.startswith(("model/", "optimizers/")):
+            assert run.get_tensor(key) == pytest.approx(plain.get_tensor(key), rel=0, abs=1e-9), key
 
 
 def test_another_number_of_replicas(tmp_path):

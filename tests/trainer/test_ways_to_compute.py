@@ -40,10 +40,10 @@ REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name"
     [
         ("fused", "weighted", 1, {}),
         ("fused", "weighted", 2, MISSING | {"clip_norm": 0.1}),
-        ("fused", "sum", 3, TURNS | {"model__trunk": [REGULARIZED]}),
-        ("fused", "sum", 1, MISSING | {"combine__use_weights": True}),
+        pytest.param("fused", "sum", 3, TURNS | {"model__trunk": [REGULARIZED]}, marks=pytest.mark.ci_only),
+        pytest.param("fused", "sum", 1, MISSING | {"combine__use_weights": True}, marks=pytest.mark.ci_only),
         ("fused", "mean", 2, MISSING | TURNS),
-        ("fused, probed", "mean", 2, {"combine__use_weights": True}),
+        pytest.param("fused, probed", "mean", 2, {"combine__use_weights": True}, marks=pytest.mark.ci_only),
         ("recomputed", "pcgrad", 2, {"model__trunk": [REGULARIZED] * 3}),
         ("packs", "pcgrad", 2, MISSING),
         ("compiled", "pcgrad", 2, MISSING),
