@@ -88,7 +88,7 @@ def _keras(workers: Workers) -> Section:
         **_fits(_CONV, (1, 4, 16)),
         **_fits(_CONV, (1, 4, 16), endless=True),
     }
-    what = "fused / Keras `fit` at its best, one endless epoch included, convolutions, one device"
+    what = "fused / Keras `fit` at its best, endless data included, convolutions, one device"
     bound = Bound("keras_conv", what, tuple(contenders), lambda t: t["fused"] / _best(t, "fit"), "≤", 1.0)
     return _timed(workers, "keras_conv", contenders, bound)
 
@@ -103,7 +103,7 @@ def _keras_on_two_devices(workers: Workers) -> Section:
         "keras_conv_2",
         contenders,
         _faster("keras_conv_2", f"Keras `fit`, epochs of {_CONV.examples} examples {what}", fits, 1.8),
-        _faster("keras_conv_2_endless", f"Keras `fit`, one endless epoch {what}", endless),
+        _faster("keras_conv_2_endless", f"Keras `fit` on endless data {what}", endless),
     )
 
 
@@ -117,7 +117,7 @@ def _keras_small(workers: Workers) -> Section:
         contenders,
         _faster("keras_mlp_best", f"Keras `fit`, its best `steps_per_execution`, {epochs} {what}", fits, 1.7),
         _faster("keras_mlp_default", f"Keras `fit` as it comes, {epochs} {what}", list(fits)[:1], 3.0),
-        _faster("keras_mlp_endless", f"Keras `fit`, one endless epoch {what}", endless),
+        _faster("keras_mlp_endless", f"Keras `fit` on endless data {what}", endless),
     )
 
 
