@@ -38,16 +38,16 @@ REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name"
 @pytest.mark.parametrize(
     ("way", "combine", "replicas", "changes"),
     [
-        ("fused", "weighted", 1, {}),
+        pytest.param("fused", "weighted", 1, {}, marks=pytest.mark.ci_only),
         ("fused", "weighted", 2, MISSING | {"clip_norm": 0.1}),
         pytest.param("fused", "sum", 3, TURNS | {"model__trunk": [REGULARIZED]}, marks=pytest.mark.ci_only),
         pytest.param("fused", "sum", 1, MISSING | {"combine__use_weights": True}, marks=pytest.mark.ci_only),
         ("fused", "mean", 2, MISSING | TURNS),
         pytest.param("fused, probed", "mean", 2, {"combine__use_weights": True}, marks=pytest.mark.ci_only),
         ("recomputed", "pcgrad", 2, {"model__trunk": [REGULARIZED] * 3}),
-        ("packs", "pcgrad", 2, MISSING),
-        ("compiled", "pcgrad", 2, MISSING),
-        ("fused, recomputed", "mean", 1, {"model__trunk": [REGULARIZED] * 3}),
+        pytest.param("packs", "pcgrad", 2, MISSING, marks=pytest.mark.ci_only),
+        pytest.param("compiled", "pcgrad", 2, MISSING, marks=pytest.mark.ci_only),
+        pytest.param("fused, recomputed", "mean", 1, {"model__trunk": [REGULARIZED] * 3}, marks=pytest.mark.ci_only),
     ],
 )
 def test_another_way_to_compute_the_same(way, combine, replicas, changes):
@@ -152,6 +152,7 @@ def test_weights_by_hand(gradients):
         np.testing.assert_allclose(state.weights.numpy(), weights, rtol=1e-9)
 
 
+@pytest.mark.ci_only
 @pytest.mark.parametrize("changes", [{"gradients": "features"}, {"combine__update_every": 3}])
 def test_weights_do_not_depend_on_the_number_of_replicas(changes):
     changes = {"combine__name": "pcgrad"} | changes | MISSING
