@@ -423,9 +423,14 @@ def _check_one_pass(config: Config, field: str, value: Any) -> None:
             )
 
 
+def method_options(combine: CombineConfig) -> dict[str, Any]:
+    """The options of the method that is chosen; empty where it has none."""
+    options = getattr(combine, combine.name, None)
+    return {} if options is None else dataclasses.asdict(options)
+
+
 def _per_variable(config: Config) -> bool:
-    options = getattr(config.combine, config.combine.name, None)
-    return getattr(options, "per_variable", False)
+    return method_options(config.combine).get("per_variable", False)
 
 
 def _why_not(config: Config) -> str:

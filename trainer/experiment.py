@@ -16,7 +16,7 @@ from trainer import checkpoint, durations, features, imports, jacobian, losses, 
 from trainer import strategy as strategy_lib
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
-from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads
+from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads, method_options
 from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
@@ -199,10 +199,9 @@ def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> feat
 
 
 def _combination(config: Config) -> combination_lib.Combination:
-    options = getattr(config.combine, config.combine.name, None)
     return combination_lib.build(
         config.combine.name,
-        {} if options is None else dataclasses.asdict(options),
+        method_options(config.combine),
         len(config.losses),
         use_weights=config.combine.use_weights,
     )

@@ -79,10 +79,13 @@ class Combination:
             return (None,) * len(by)
         factors: dict[Losses, tf.Tensor | None] = {}
         for losses in dict.fromkeys(by):
+            if len(losses) == 1:
+                factors[losses] = None
+                continue
             part = (tf.gather(values, losses) for values in (active, weights))
             mixing = self.mix(Problem(*part, None, tf.zeros([2], tf.int32)))
             # Nothing tells the active losses of a variable apart, so they have one coefficient.
-            factors[losses] = None if len(losses) == 1 else tf.reduce_max(tf.reduce_sum(mixing, axis=0))
+            factors[losses] = tf.reduce_max(tf.reduce_sum(mixing, axis=0))
         return tuple(factors[losses] for losses in by)
 
     def coefficients(

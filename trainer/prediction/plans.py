@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from trainer.combine import registry
 from trainer.combine.registry import LooksAt
-from trainer.configuration import Config
+from trainer.configuration import Config, method_options
 
 _WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
 
@@ -59,8 +59,7 @@ def of(config: Config, *, missing: bool) -> Plan:
       missing: whether some labels may be missing.
     """
     combine = config.combine
-    options = getattr(combine, combine.name, None)
-    method, _ = registry.resolve(combine.name, {} if options is None else dataclasses.asdict(options))
+    method, _ = registry.resolve(combine.name, method_options(combine))
     passes = "features" if config.gradients == "features" else "per_loss"
     receivers = "own" if method.diagonal else "all"
     return Plan(
