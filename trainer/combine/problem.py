@@ -1,8 +1,11 @@
-"""What a combination method may look at."""
+"""What a combination method may look at, and what it answers."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
+
+State = Mapping[str, tf.Tensor]
 
 
 class Problem(NamedTuple):
@@ -11,14 +14,36 @@ class Problem(NamedTuple):
     Attributes:
       active: (K,) bool; a loss without a labelled example in the global batch is inactive: it must get weight 0.
       weights: (K,) float64, the configuration's weights.
-      gramian: (K, K) float64, inner products of the losses' gradients; None for methods that look at nothing.
+      losses: (K,) float64, the losses of the global batch; 0 where inactive; None for methods that do not look at them.
+      gramian: (K, K) float64, inner products of the losses' gradients, zeros where inactive (of a method that looks
+        at two batches: of the gradients over the first with those over the second); None where not looked at.
       seed: (2,) int32, a stateless seed of this run and step.
+      step: scalar int64, number of the step, from 0.
+      epoch: scalar int64, number of the epoch that the step's first example belongs to, from 0.
     """
 
     active: tf.Tensor
     weights: tf.Tensor
+    losses: tf.Tensor | None
     gramian: tf.Tensor | None
     seed: tf.Tensor
+    step: tf.Tensor
+    epoch: tf.Tensor
+
+
+class Answer(NamedTuple):
+    """What a method answers that remembers something or may have no solution; others answer with the weights alone.
+
+    Attributes:
+      weights: (K,) float64, how much of each gradient is applied; or (K, K), row i how the mixed gradient of loss i is
+        made of all. What stands at inactive losses does not matter.
+      state: what the method remembers afterwards, with the keys, shapes and dtypes of its initial state.
+      fell_back: scalar bool, whether the problem had no solution.
+    """
+
+    weights: tf.Tensor
+    state: State = {}  # noqa: RUF012 (read only)
+    fell_back: tf.Tensor | bool = False
 
 
 def unit_gramian(gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -26,3 +51,18 @@ def unit_gramian(gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     norms = tf.sqrt(tf.linalg.diag_part(gramian))
     inverse = tf.math.reciprocal_no_nan(norms)
     return gramian * inverse[:, tf.newaxis] * inverse, norms
+
+
+def masked_softmax(values: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Softmax (K,) of the active entries of (K,) values; 0 elsewhere."""
+    return tf.where(active, tf.nn.softmax(tf.where(active, values, values.dtype.min)), 0.0)
+
+
+def count(active: tf.Tensor) -> tf.Tensor:
+    """Number of active losses, scalar float64."""
+    return tf.reduce_sum(tf.cast(active, tf.float64))
+
+
+def uniform(active: tf.Tensor) -> tf.Tensor:
+    """(K,) float64 with 1 / (number of active losses) at each of them, 0 elsewhere."""
+    return tf.math.divide_no_nan(tf.cast(active, tf.float64), count(active))
