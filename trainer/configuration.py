@@ -16,7 +16,8 @@ import ml_collections
 
 from input_pipelines.registry import DATASETS
 from trainer import durations, files, imports, schema
-from trainer.combine.registry import METHODS, LooksAt
+from trainer.combine import registry
+from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.errors import ConfigError, first_line, unknown
 from trainer.schema import setting
 
@@ -93,7 +94,7 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
 # ---------------------------------------------------------------------------------------------------------------------
 
 # Names that mean something else beside losses' names in reports and checkpoints.
-_RESERVED = ("loss", "grad_norm", "cosine", "learning_rate", "step", "split", "shared")
+_RESERVED = ("loss", "grad_norm", "cosine", "weight", "learning_rate", "step", "split", "shared")
 _OPTIMIZER = schema.call("name")
 _LAYERS = schema.sequence(schema.call("layer"))
 
@@ -147,6 +148,8 @@ class _Combination:
     name: str = setting(schema.choice("combination", tuple(METHODS)), "weighted")
     apply: str | None = setting(schema.optional(schema.choice("way to apply", ("joint", "per_loss"))), None)
     use_weights: bool = setting(schema.boolean, False)
+    log_losses: bool = setting(schema.boolean, False)
+    smoothing: float = setting(schema.fraction, 0.0)
     update_every: int = setting(schema.integer(1), 1)
 
 
@@ -162,6 +165,8 @@ CombineConfig = dataclasses.make_dataclass(
 )
 CombineConfig.__doc__ = """The combination, how it is applied, and every method's options under the method's name.
 
+With `log_losses` the method sees the losses' logarithms. With `smoothing` s a step's weights are s times those of the
+step before and 1 - s times what the method finds (CR-MOGM, https://papers.nips.cc/paper_files/paper/2022/hash/f91bd64a3620aad8e70a27ad9cb3ca57-Abstract-Conference.html).
 The weights that a method finds hold for `update_every` steps.
 """
 
@@ -354,6 +359,28 @@ def _check_combination(config: Config) -> Config:
         raise ConfigError(
             "combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False"
         )
+    registry.check_count(combine.name, method_options(combine), len(config.losses))
+    if combine.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
+        raise ConfigError(
+            "combine.log_losses",
+            True,
+            f"is for methods that look at gradients, as they are; {combine.name!r} "
+            + ("looks at log losses already" if method.of_log_losses else f"looks at {method.looks_at.value}"),
+        )
+    if combine.smoothing and (not method.finds_weights or _per_variable(config)):
+        raise ConfigError(
+            "combine.smoothing",
+            combine.smoothing,
+            f"is for methods that find weights in every step; {combine.name!r} has none to smooth",
+        )
+    if combine.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
+        raise ConfigError(
+            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {combine.name!r} makes one of all"
+        )
+    if method.looks_at is LooksAt.CROSS_GRAMIAN and config.batch_size < 2:
+        raise ConfigError(
+            "batch_size", config.batch_size, f"must be at least 2: {combine.name!r} needs two halves of a batch"
+        )
     weights = {name: loss.weight for name, loss in config.losses.items()}
     if not any(weights.values()):
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
@@ -372,9 +399,14 @@ def _check_step(config: Config) -> None:
             "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"
         )
     method, name = METHODS[config.combine.name], config.combine.name
-    sees_rows = method.looks_at is LooksAt.GRAMIAN and not _per_variable(config)
+    if method.observe is not None and config.micro_batches > 1:
+        raise ConfigError(
+            "micro_batches",
+            config.micro_batches,
+            f"must be 1: {name!r} needs the whole batch once more after the update",
+        )
     if config.reduction == "fused":
-        if method.looks_at is not LooksAt.NOTHING:
+        if method.looks_at not in ONE_PASS:
             raise ConfigError(
                 "reduction",
                 "fused",
@@ -383,15 +415,16 @@ def _check_step(config: Config) -> None:
             )
         _check_one_pass(config, "reduction", "fused")
     if config.combine.update_every > 1:
-        if not sees_rows:
-            raise ConfigError(
-                "combine.update_every",
-                config.combine.update_every,
-                f"keeps the weights that a method finds in the gradients, but {_why_not(config)}",
-            )
+        allowed = None
+        if config.reduction == "fused":
+            allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
+        elif not method.finds_weights or method.keeps is not None or _per_variable(config):
+            allowed = f"keeps the weights that a method finds, but {_why_not(config)}"
+        if allowed is not None:
+            raise ConfigError("combine.update_every", config.combine.update_every, allowed)
         _check_one_pass(config, "combine.update_every", config.combine.update_every)
     if config.gradients == "features":
-        if not sees_rows:
+        if method.looks_at is not LooksAt.GRAMIAN or _per_variable(config):
             raise ConfigError(
                 "gradients",
                 "features",
@@ -437,7 +470,9 @@ def _why_not(config: Config) -> str:
     name = config.combine.name
     if _per_variable(config):
         return f"combine.{name}.per_variable has weights of its own for every variable"
-    return f"{name!r} looks at {METHODS[name].looks_at.value}; reduction='fused' makes it one pass"
+    method = METHODS[name]
+    hint = "; reduction='fused' makes it one pass" if method.looks_at in ONE_PASS else ""
+    return f"{name!r} looks at {method.looks_at.value}{hint}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -70,6 +70,24 @@ class NonFiniteError(RunError):
         super().__init__(f"step {step}: {what}; {advice}")
 
 
+class LogarithmError(RunError):
+    """A loss of which the combination takes the logarithm, or by which it divides, became too small for that.
+
+    Attributes:
+      step: 1-based number of the offending step.
+      losses: loss name → its value in that step.
+    """
+
+    def __init__(self, step: int, losses: dict[str, float], bounds: dict[str, float], method: str):
+        self.step = step
+        self.losses = losses
+        names = ", ".join(f"{name!r} is {value:.6g}" for name, value in losses.items())
+        least = ", ".join(f"{bound:g}" for bound in dict.fromkeys(bounds[name] for name in losses))
+        super().__init__(
+            f"step {step}: loss {names}, but combine={method} needs losses above {least} (their logarithm or inverse)"
+        )
+
+
 def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, name: str | None = None) -> ConfigError:
     """A ConfigError for a name (`value`, or `name` where given) that is not among `allowed`, suggesting the nearest."""
     names, given = list(allowed), str(value if name is None else name)[:80]

@@ -21,6 +21,7 @@ from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
 from trainer.models import trunk_and_heads
+from trainer.moving_rows import MovingRows
 from trainer.reduction import Reduction
 from trainer.step import Step
 
@@ -121,13 +122,16 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         for line in losses.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
             logging.warning("%s", line)
     combination = _combination(config)
+    moving_rows = None
     with strategy.scope():
+        if combination.keeps is not None:
+            moving_rows = MovingRows(reach, list(config.losses), combination.keeps)
         updates = optimizers.build_updates(config, reach, combination, examples=len(train))
         average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     steps = to_steps(config.steps)
     missing = any(loss.target in train.weights for loss in named)
-    _check_one_pass(config, missing)
+    _check_one_pass(config, combination, missing)
     step = Step(
         strategy=strategy,
         model=model,
@@ -139,9 +143,11 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         per_loss=config.combine.apply == "per_loss",
         can_rest=tuple(loss.target in train.weights or loss.every > 1 for loss in named),
         batch_size=config.batch_size,
+        examples=len(train),
         seed=config.seed,
         clip_norm=config.clip_norm,
         average=average,
+        moving_rows=moving_rows,
         fused=config.reduction == "fused",
         probe_every=to_steps(config.probe_every or config.report_every),
         update_every=config.combine.update_every,
@@ -151,6 +157,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         scales_losses=config.precision == "mixed_float16",
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
         jit_compile=config.jit_compile,
+        solver_device=strategy_lib.solver_device(strategy),
     )
     validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
     validation_steps = in_memory.evaluation_steps(
@@ -174,20 +181,24 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     )
 
 
-def _check_one_pass(config: Config, labels_can_be_missing: bool) -> None:
-    """A weighted sum of means needs every loss's number of labels before its backward pass begins."""
+def _check_one_pass(config: Config, combination: combination_lib.Combination, labels_can_be_missing: bool) -> None:
+    """What must be known before a weighted sum's backward pass begins: numbers of labels, or the losses' values."""
     if config.reduction == "fused":
         field, value = "reduction", "fused"
     else:
         field, value = "combine.update_every", config.combine.update_every
-    if not labels_can_be_missing or value == 1:
+    if value == 1:
+        return
+    if labels_can_be_missing:
+        reason = "counts a batch's labels before its backward pass where a target has weights"
+    elif combination.log_losses or (combination.needs_losses and config.reduction == "fused"):
+        reason = "needs the losses of the whole batch before its backward pass"
+    else:
         return
     if config.micro_batches > 1:
-        reason = "counts a batch's labels before its backward pass where a target has weights; leave micro_batches at 1"
-        raise ConfigError(field, value, reason)
+        raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
     if config.jit_compile:
-        reason = "counts labels across replicas before the backward pass where a target has weights; leave jit_compile"
-        raise ConfigError(field, value, f"{reason} False")
+        raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
 
 
 def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> features.Split | None:
@@ -204,6 +215,8 @@ def _combination(config: Config) -> combination_lib.Combination:
         method_options(config.combine),
         len(config.losses),
         use_weights=config.combine.use_weights,
+        log_losses=config.combine.log_losses,
+        smoothing=config.combine.smoothing,
     )
 
 

@@ -117,6 +117,7 @@ def per_loss_gradients(
     reach: Reach,
     batch: Mapping[str, Any],
     scale: tf.Tensor | None = None,
+    parts: Sequence[tf.Tensor | None] = (None,),
 ) -> tuple[Jacobian, tuple[LossSums, ...]]:
     """One forward pass and one backward pass per loss, over this replica's part of the batch.
 
@@ -126,13 +127,15 @@ def per_loss_gradients(
       reach: which of them reach which variable.
       batch: `inputs`, `targets` and perhaps `weights`.
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
+      parts: which examples count, as `losses.sums` has it; the losses are those of the first part, then those of the
+        next, and `reach` is of all of them.
 
     Returns:
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
       shape), times `scale`; and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
-        sums = forward(model, losses, batch)
+        sums = forward(model, losses, batch, parts)
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
     gradients: list[Any] = []
     for k, loss_sums in enumerate(sums):
@@ -191,10 +194,15 @@ def weighted_gradients(
     return tuple(gradients[v] for v in everything), extra
 
 
-def forward(model: keras.Model, losses: Sequence[NamedLoss], batch: Mapping[str, Any]) -> tuple[LossSums, ...]:
-    """Every loss's sums over a part of the batch, the model called with `training=True`."""
+def forward(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    batch: Mapping[str, Any],
+    parts: Sequence[tf.Tensor | None] = (None,),
+) -> tuple[LossSums, ...]:
+    """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
     outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
-    return tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
+    return tuple(losses_lib.sums(loss, outputs, batch, part) for part in parts for loss in losses)
 
 
 def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:

@@ -28,14 +28,15 @@ from trainer import (
 from trainer import history as history_lib
 from trainer import workdir as workdir_lib
 from trainer.configuration import Config
-from trainer.errors import ConfigError, NonFiniteError, RunError, StoppedError, reason_of
+from trainer.errors import ConfigError, LogarithmError, NonFiniteError, RunError, StoppedError, reason_of
 from trainer.experiment import Experiment
 from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
 from trainer.step import State, Totals
 
 # Parts of a checkpoint beside the model and the optimizers.
-_SINCE_REPORT, _REMEMBERED, _AVERAGE = "since_report", "step", "average"
+_SINCE_REPORT, _REMEMBERED, _AVERAGE, _MOVING_ROWS = "since_report", "step", "average", "moving_rows"
+_OF_TOTALS = ("losses", "counts", "fallbacks")  # what of the totals a report reads that later steps do not set
 
 
 def train(
@@ -117,7 +118,7 @@ def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
     state = built.step.with_remembered(remembered)
     since_report = parts[_SINCE_REPORT]
     totals = built.step.initial_totals()._replace(
-        losses=tf.convert_to_tensor(since_report["losses"]), counts=tf.convert_to_tensor(since_report["counts"])
+        **{name: tf.convert_to_tensor(since_report[name]) for name in _OF_TOTALS}
     )
     return _Resumed(step, state, totals, tuple(warnings))
 
@@ -125,11 +126,13 @@ def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
 def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     """Everything that a run must find again to go on as if it had not been interrupted."""
     parts = checkpoint.state_of(built.model, built.step.updates)
-    parts[_SINCE_REPORT] = {"losses": tf.Variable(totals.losses), "counts": tf.Variable(totals.counts)}
+    parts[_SINCE_REPORT] = {name: tf.Variable(getattr(totals, name)) for name in _OF_TOTALS}
     if remembered := built.step.remembered(state):
         parts[_REMEMBERED] = {name: tf.Variable(value) for name, value in remembered.items()}
     if built.step.average is not None:
         parts[_AVERAGE] = built.step.average.by_name
+    if built.step.moving_rows is not None:
+        parts[_MOVING_ROWS] = built.step.moving_rows.by_name
     return parts
 
 
@@ -215,7 +218,7 @@ def _run(
             shown.advance(step)
             signal = request.signal  # one that comes later is for the next round, with all of what goes before a save
             if report_due or eval_due or save_due or signal:
-                _stop_where_not_finite(totals, list(heads))
+                _stop_where_failed(totals, built)
             if report_due:
                 rates = optimizers.learning_rates(built.step.updates)
                 publish(
@@ -225,6 +228,7 @@ def _run(
                         built.losses,
                         rates,
                         sharing=bool(built.step.reach.shared),
+                        method=built.step.combination.method,
                         loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
                     )
                 )
@@ -292,12 +296,20 @@ def _next_stop(step: int, steps: int, cadences: Sequence[int], marks: Sequence[i
     return min(steps, step + steps_per_loop, *due, *(mark for mark in marks if mark > step))
 
 
-def _stop_where_not_finite(totals: Totals, names: list[str]) -> None:
+def _stop_where_failed(totals: Totals, built: Experiment) -> None:
     failed = int(totals.failed_step)
-    if failed >= 0:
-        raise NonFiniteError(
-            failed + 1, [name for name, wrong in zip(names, totals.failed.numpy(), strict=True) if wrong]
-        )
+    if failed < 0:
+        return
+    values = totals.failed_losses.numpy()
+    wrong = {loss.name: k for k, loss in enumerate(built.losses) if totals.failed.numpy()[k]}
+    not_finite = [name for name, k in wrong.items() if not math.isfinite(values[k])]
+    bounds = built.step.combination.lower_bounds
+    if bounds is not None and not not_finite:
+        too_small = {name: float(values[k]) for name, k in wrong.items() if values[k] <= bounds[k]}
+        if too_small:
+            limits = {name: float(bounds[k]) for name, k in wrong.items()}
+            raise LogarithmError(failed + 1, too_small, limits, built.config.combine.name)
+    raise NonFiniteError(failed + 1, list(wrong))
 
 
 def _refuse_non_finite_result(final: Report, names: list[str]) -> None:

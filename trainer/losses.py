@@ -186,7 +186,12 @@ def full_precision(outputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
     }
 
 
-def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossSums:
+def sums(
+    loss: NamedLoss,
+    outputs: Mapping[str, tf.Tensor],
+    batch: Mapping[str, Mapping[str, tf.Tensor]],
+    part: tf.Tensor | None = None,
+) -> LossSums:
     """Σ w·ℓ and Σ w of one loss over a replica's part of the batch.
 
     Args:
@@ -194,6 +199,7 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
       outputs: head name → predictions, batch first.
       batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
         the loss's values: (examples,) or any shape that fits them from the left.
+      part: (examples,), 1 for examples that count and 0 for others; None: all count.
 
     Raises:
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
@@ -201,9 +207,11 @@ def sums(loss: NamedLoss, outputs: Mapping[str, tf.Tensor], batch: Mapping[str, 
     values = _values(loss, loss.prediction(outputs), batch["targets"][loss.target])
     per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     weights = batch.get("weights", {}).get(loss.target)
-    if weights is None:
+    if weights is None and part is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), per_example)
-    weights = _broadcast(tf.cast(weights, values.dtype), values, loss)
+    weights = tf.ones_like(values) if weights is None else _broadcast(tf.cast(weights, values.dtype), values, loss)
+    if part is not None:
+        weights *= _broadcast(tf.cast(part, values.dtype), values, loss)
     return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), per_example)
 
 

@@ -1,6 +1,7 @@
 """State that every replica keeps for itself: random layers and batch statistics."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -22,6 +23,16 @@ def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> Non
             words = tf.cast(tf.random.experimental.stateless_fold_in(words, part), tf.int64)
         # The generator counts up the second word; keeping both positive leaves it room.
         state.value.assign(tf.cast(words & 0x3FFFFFFF, state.value.dtype))
+
+
+@contextlib.contextmanager
+def kept(model: keras.Model) -> Iterator[None]:
+    """What layers change of themselves within this context is undone; call it in replica context, while tracing."""
+    variables = [variable.value for variable in model.non_trainable_variables]
+    before = [tf.identity(variable) for variable in variables]
+    yield
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
 
 
 def build_statistics_average(strategy: tf.distribute.Strategy, model: keras.Model) -> Callable[[], None]:

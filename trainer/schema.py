@@ -34,17 +34,56 @@ def integer(minimum: int) -> Check:
     return check
 
 
+def real(value: Any, field: str) -> float:
+    """A finite number."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if not valid or (isinstance(value, int) and abs(value) > sys.float_info.max):
+        raise ConfigError(field, value, "must be a finite number")
+    return float(value)
+
+
 def number(*, positive: bool = False) -> Check:
     """A finite number, at least 0 (above 0 where `positive`)."""
 
     def check(value: Any, field: str) -> float:
-        valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-        valid = valid and not (isinstance(value, int) and abs(value) > sys.float_info.max)
-        if not valid or value < 0 or (positive and value == 0):
-            raise ConfigError(field, value, f"must be a finite number {'above' if positive else 'of at least'} 0")
+        allowed = f"must be a finite number {'above' if positive else 'of at least'} 0"
+        try:
+            result = real(value, field)
+        except ConfigError as error:
+            raise ConfigError(field, value, allowed) from error
+        if result < 0 or (positive and result == 0):
+            raise ConfigError(field, value, allowed)
+        return result
+
+    return check
+
+
+def between(low: float, high: float) -> Check:
+    """A number of at least `low` and at most `high`."""
+
+    def check(value: Any, field: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(field, value, f"must be a number of at least {low} and at most {high}")
         return float(value)
 
     return check
+
+
+def one_or_each(check: Check) -> Check:
+    """What `check` accepts, or a list of such."""
+    return lambda value, field: (
+        sequence(check)(value, field) if isinstance(value, list | tuple) else check(value, field)
+    )
+
+
+def proportions(value: Any, field: str) -> list[float]:
+    """A list of numbers of at least 0, not all of them 0."""
+    if not isinstance(value, list | tuple):
+        raise ConfigError(field, value, "must be a list of numbers, one for each loss")
+    numbers = sequence(number())(value, field)
+    if not any(numbers):
+        raise ConfigError(field, value, "must hold at least one number above 0")
+    return numbers
 
 
 def interval(value: Any, field: str) -> tuple[int, int]:

@@ -17,10 +17,15 @@ the trunk (`gradients: features`), and `reduce weighted` sums one gradient per v
 step, in numbers, for shared variables of sizes nᵥ reached by kᵥ losses each, and m task-specific ones:
 
     a pass per loss         Σ kᵥ nᵥ + m + 2 K, in one collective
-    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing the 2 K go first, in one of their own
+    ... of two half batches 2 Σ kᵥ nᵥ + m + 4 K, in one
+    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the combination looks at the losses'
+                            values, the 2 K go first, in one of their own
     features                K² + 2 K in float64, then Σ nᵥ + m
+
+A combination that wants to know the losses after the update (`observe`) costs one forward pass and 2 K numbers more.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +34,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer import diagnostics, replica_state, schedules, sums
+from trainer import diagnostics, halves, replica_state, schedules, sums
 from trainer import features as features_lib
 from trainer import jacobian as jacobian_lib
 from trainer import loss_scale as loss_scale_lib
@@ -37,9 +42,11 @@ from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
+from trainer.combine.problem import Answer, Problem
 from trainer.jacobian import Jacobian, Reach
 from trainer.loss_scale import LossScale
 from trainer.losses import LossSums, NamedLoss
+from trainer.moving_rows import MovingRows
 from trainer.optimizers import Update
 from trainer.reduction import Reduction
 
@@ -51,9 +58,9 @@ class LocalSums(NamedTuple):
 
     Attributes:
       jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it, times the loss scale.
-      weighted: (K,) Σ w·ℓ.
-      weights: (K,) Σ w.
-      sizes: (K,) number of values in the *global* batch; the same on every replica.
+      weighted: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
+      weights: the same of Σ w.
+      sizes: the same of the number of values in the *global* batch; the same on every replica.
     """
 
     jacobian: Jacobian
@@ -68,14 +75,46 @@ class Weighted(NamedTuple):
     Attributes:
       gradients: per variable, of this replica's part of the weighted sum of the global means, times the loss scale.
       weighted: (K,) Σ w·ℓ.
-      weights: (K,) Σ w; as `weighted` of the global batch already, where labels can be missing.
+      weights: (K,) Σ w; as `weighted` of the global batch already, where these are needed first.
       sizes: (K,) number of values in the *global* batch.
+      answer: what the combination found; of this step's weights the last ones where it keeps them.
     """
 
     gradients: tuple[tf.Tensor, ...]
     weighted: tf.Tensor
     weights: tf.Tensor
     sizes: tf.Tensor
+    answer: Answer
+
+
+class Applied(NamedTuple):
+    """What a replica changes where the step is fine.
+
+    Attributes:
+      gradients: for every `Update`, one gradient for each of its variables.
+      moving_rows: the new moving averages of the gradients of shared variables, where the combination mixes those.
+    """
+
+    gradients: Gradients
+    moving_rows: Jacobian = ()
+
+
+class Measurement(NamedTuple):
+    """What a step measured of its gradients.
+
+    Attributes:
+      measured: scalar bool, whether it did; what follows is of no meaning otherwise.
+      active: (K,) bool, the losses that took part.
+      grad_norms: (K,) float64, length of each loss's whole gradient.
+      cosines: (K, K) float64, between the losses' gradients over the shared variables.
+      weights: (K,) float64, how much of each loss's gradient is in the sum of the mixed ones of shared variables.
+    """
+
+    measured: tf.Tensor
+    active: tf.Tensor
+    grad_norms: tf.Tensor
+    cosines: tf.Tensor
+    weights: tf.Tensor
 
 
 class StepSummary(NamedTuple):
@@ -85,19 +124,17 @@ class StepSummary(NamedTuple):
       losses: (K,) global means; 0 where inactive.
       active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
-      measured: scalar bool, whether the step measured what follows, which is zeros otherwise.
-      grad_norms: (K,) float64, length of each loss's whole gradient.
-      cosines: (K, K) float64, between the losses' gradients over the shared variables.
-      weights: (K,) float64, how much of each loss's gradient was applied jointly; zeros where no later step needs it.
+      in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
+      answer: what the combination found, of joint weights (K,).
+      measurement: of the gradients.
     """
 
     losses: tf.Tensor
     active: tf.Tensor
     finite: tf.Tensor
-    measured: tf.Tensor
-    grad_norms: tf.Tensor
-    cosines: tf.Tensor
-    weights: tf.Tensor
+    in_domain: tf.Tensor
+    answer: Answer
+    measurement: Measurement
 
 
 class Totals(NamedTuple):
@@ -106,16 +143,38 @@ class Totals(NamedTuple):
     Attributes:
       losses: (K,) sums of the losses over the steps in which they were active.
       counts: (K,) number of those steps.
-      failed_step: number (from 0) of the first step that was not finite; -1 while there is none.
-      failed: (K,) bool, the losses that were not finite there.
-      measured: the summary of the last step that measured norms and cosines.
+      fallbacks: number of steps in which the combination's problem had no solution.
+      failed_step: number (from 0) of the first step that could not be taken; -1 while there is none.
+      failed: (K,) bool, the losses that were not finite there, or of which no logarithm could be taken.
+      failed_losses: (K,) the losses there.
+      measured: by the last step that measured norms and cosines.
     """
 
     losses: tf.Tensor
     counts: tf.Tensor
+    fallbacks: tf.Tensor
     failed_step: tf.Tensor
     failed: tf.Tensor
-    measured: StepSummary
+    failed_losses: tf.Tensor
+    measured: Measurement
+
+
+class _Rows(NamedTuple):
+    """The gradients that a combination mixes.
+
+    Attributes:
+      mixed: per variable, one for every loss that reaches it.
+      means: (K,) float64, what makes means of those of shared variables.
+      gramian: (K, K) float64, what the combination looks at, where it looks at a Gramian.
+      plain_gramian: (K, K) float64, of the losses' whole gradients, where it is known.
+      moved: the new moving averages of the gradients, where those are mixed.
+    """
+
+    mixed: Jacobian
+    means: tf.Tensor
+    gramian: tf.Tensor | None
+    plain_gramian: tf.Tensor | None
+    moved: Jacobian = ()
 
 
 class State(NamedTuple):
@@ -123,12 +182,14 @@ class State(NamedTuple):
 
     Attributes:
       loss_scale: of `precision: mixed_float16`.
-      weights: (K,) float64, the weights that the combination last found (`combine.update_every`); NaN where the next
-        step must find some.
+      weights: (K,) float64, the joint weights that the combination last found (`combine.update_every`); NaN where the
+        next step must find some.
+      combination: what the combination itself remembers.
     """
 
     loss_scale: LossScale
     weights: tf.Tensor
+    combination: dict[str, tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,10 +207,12 @@ class Step:
       per_loss: whether every loss's own optimizer applies its own mixed gradients.
       can_rest: for each loss, whether there can be steps in which it takes no part.
       batch_size: examples in a global batch.
+      examples: examples in an epoch.
       seed: of everything random in the step.
       clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no
         limit.
       average: moving averages of the weights, where the run keeps them.
+      moving_rows: moving averages of the gradients, where the combination mixes those.
       fused: one backward pass of the weighted sum, a step per loss every `probe_every`-th step.
       probe_every: see `fused`.
       update_every: the combination finds weights in every so-manyth step; those between are fused with the last ones.
@@ -159,6 +222,7 @@ class Step:
       scales_losses: whether losses are scaled for their backward passes (float16).
       reduction: how values travel between replicas.
       jit_compile: compile forward and backward passes with XLA.
+      solver_device: where the K x K problem is solved; None: where the gradients are.
     """
 
     strategy: tf.distribute.Strategy
@@ -171,9 +235,11 @@ class Step:
     per_loss: bool
     can_rest: Sequence[bool]
     batch_size: int
+    examples: int
     seed: int
     clip_norm: float | None
     average: WeightAverage | None
+    moving_rows: MovingRows | None
     fused: bool
     probe_every: int
     update_every: int
@@ -183,10 +249,19 @@ class Step:
     scales_losses: bool
     reduction: Reduction
     jit_compile: bool
+    solver_device: str | None
+
+    @property
+    def counts_first(self) -> bool:
+        """Whether a single backward pass needs the losses' sums over all replicas before it begins."""
+        return self.labels_can_be_missing or (
+            self.combination.log_losses or (self.combination.needs_losses and self.update_every == 1)
+        )
 
     def initial_state(self) -> State:
         """The state at the start of a run."""
-        return State(loss_scale_lib.initial(), tf.fill([len(self.losses)], tf.constant(math.nan, tf.float64)))
+        weights = tf.fill([len(self.losses)], tf.constant(math.nan, tf.float64))
+        return State(loss_scale_lib.initial(), weights, self.combination.initial_state())
 
     def remembered(self, state: State) -> dict[str, tf.Tensor]:
         """The part of the state that later steps of this run read, by name, for its checkpoints."""
@@ -195,21 +270,23 @@ class Step:
             values |= state.loss_scale._asdict()
         if self.update_every > 1:
             values["weights"] = state.weights
-        return values
+        return values | {f"combination/{name}": value for name, value in state.combination.items()}
 
     def with_remembered(self, values: Mapping[str, tf.Tensor]) -> State:
         """The state of which `remembered` gave these values."""
         state = self.initial_state()
         scale = {name: values[name] for name in LossScale._fields if name in values}
-        return State(state.loss_scale._replace(**scale), values.get("weights", state.weights))
+        combination = {name: values[f"combination/{name}"] for name in state.combination}
+        return State(state.loss_scale._replace(**scale), values.get("weights", state.weights), combination)
 
     def initial_totals(self) -> Totals:
         """The totals at the start of a run and after every report."""
         count, dtype = len(self.losses), keras.config.floatx()
         zeros, none = tf.zeros([count], dtype), tf.zeros([count], tf.bool)
         norms, cosines = diagnostics.not_measured(count)
-        measured = StepSummary(zeros, none, none, tf.constant(False), norms, cosines, norms)
-        return Totals(zeros, zeros, tf.constant(-1, tf.int64), none, measured)
+        measured = Measurement(tf.constant(False), none, norms, cosines, norms)
+        no_step, zero = tf.constant(-1, tf.int64), tf.constant(0, tf.int64)
+        return Totals(zeros, zeros, zero, no_step, none, zeros, measured)
 
     # -----------------------------------------------------------------------------------------------------------------
     # The replica functions.
@@ -219,36 +296,50 @@ class Step:
         """Forward and backward passes over this replica's part of a micro-batch; no communication."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)
         factor = scale.of_sums(self.batch_size) if self.scales_losses else None
-        per_loss_gradients = self._compiled(jacobian_lib.per_loss_gradients)
-        jacobian, losses = per_loss_gradients(self.model, self.losses, self.reach, batch, factor)
-        return LocalSums(jacobian, *self._numbers(losses))
+        reach, parts, per_loss_gradients = self.reach, (None,), self._compiled(jacobian_lib.per_loss_gradients)
+        if self.combination.of_two_batches:
+            reach, parts = halves.doubled(reach, len(self.losses)), self._halves(batch, micro_step)
+        jacobian, losses = per_loss_gradients(self.model, self.losses, reach, batch, factor, parts)
+        if self.combination.of_two_batches:
+            jacobian = halves.folded(jacobian, self.reach)
+        sizes = halves.sizes(self.batch_size) if self.combination.of_two_batches else (self.batch_size,)
+        weighted, weights, per_example = (
+            tf.reshape(tf.stack(column), [len(parts), -1]) for column in zip(*losses, strict=True)
+        )
+        return LocalSums(jacobian, weighted, weights, per_example * tf.constant(sizes, weights.dtype)[:, tf.newaxis])
 
     def reduce_and_combine(
-        self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor, scale: LossScale
-    ) -> tuple[Gradients, StepSummary]:
+        self, local: LocalSums, step: tf.Tensor, diagnose: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
         jacobian, (weighted, weights) = self.reduction.sum(local.jacobian, (local.weighted, local.weights))
         active, means = self._active_and_means(weights, local.sizes, step)
-        losses = weighted * means
+        active = tf.reduce_all(active, axis=0)  # of two halves: in both
+        _, mean = self._active_and_means(tf.reduce_sum(weights, 0), tf.reduce_sum(local.sizes, 0), step)
+        losses = tf.where(active, tf.reduce_sum(weighted, axis=0) * mean, 0)
         # The gradients stay sums. What makes means of them goes into the coefficients, one factor per gradient: of two
         # the graph optimizer may choose the order, on every replica another one.
-        means = tf.cast(means, tf.float64)
+        means, mean = (tf.where(active, tf.cast(factors, tf.float64), 0) for factors in (means, mean))
         if self.scales_losses:
-            means /= tf.cast(scale.of_sums(self.batch_size), tf.float64)
+            scale = tf.cast(state.loss_scale.of_sums(self.batch_size), tf.float64)
+            means, mean = means / scale, mean / scale
 
-        gramian = gramian_lib.of_shared(jacobian, self.reach, means) if self.combination.needs_gramian else None
-        problem = {
-            "active": active,
-            "weights": schedules.at(step, self.weights),
-            "gramian": gramian,
-            "seed": combination_lib.step_seed(self.seed, step),
-        }
-        coefficients = self.combination.coefficients(jacobian, self.reach.losses, means=means, **problem)
-        gradients = self._clip(self._mixed(jacobian, coefficients))
-        finite = diagnostics.finite(jacobian, losses, self.reach)
-        norms, cosines = diagnostics.norms_and_cosines(jacobian, self.reach, means, gramian, active, wanted=diagnose)
-        kept = self.combination.joint_weights(**problem) if self.update_every > 1 else tf.zeros_like(norms)
-        return gradients, StepSummary(losses, active, finite, diagnose, norms, cosines, kept)
+        owners = halves.of_folded(self.reach, 0) if self.combination.of_two_batches else self.reach
+        finite = diagnostics.finite(jacobian, losses, owners)
+        problem = self._problem(step, active, losses)
+        rows = self._rows(jacobian, means, mean, problem)
+        answer = self._solve(problem._replace(gramian=rows.gramian), state)
+        coefficients = self.combination.coefficients(
+            rows.mixed, self.reach.losses, means=mean, row_means=rows.means, problem=problem, weights=answer.weights
+        )
+        gradients = self._clip(self._mixed(rows, coefficients, problem))
+        norms, cosines = diagnostics.norms_and_cosines(
+            jacobian, self.reach, mean, rows.plain_gramian, active, wanted=diagnose
+        )
+        answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+        measurement = Measurement(diagnose, active, norms, cosines, answer.weights)
+        in_domain = self.combination.in_domain(losses, problem.weights, active)
+        return Applied(gradients, rows.moved), StepSummary(losses, active, finite, in_domain, answer, measurement)
 
     def accumulate_weighted(
         self, batch: Mapping[str, Any], step: tf.Tensor, micro_step: tf.Tensor, state: State
@@ -256,51 +347,55 @@ class Step:
         """Forward and one backward pass, of the losses' weighted sum, over this replica's part of a micro-batch."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)
 
-        def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
+        def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
             weighted, weights, sizes = self._numbers(losses)
-            if self.labels_can_be_missing:
+            if self.counts_first:
                 _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
-            active, means = self._active_and_means(weights if self.labels_can_be_missing else sizes, sizes, step)
-            factors = tf.cast(means, tf.float64)
+            active, means = self._active_and_means(weights if self.counts_first else sizes, sizes, step)
+            problem = self._problem(step, active, weighted * means)
+            answer = self._solve(problem, state) if self.update_every == 1 else Answer(state.weights, state.combination)
+            scales = self.combination.scales(problem.weights, problem.losses)
+            own = scales * tf.cast(means, tf.float64)
             if self.scales_losses:
-                factors *= tf.cast(state.loss_scale.scale, tf.float64)
-            weights_now = schedules.at(step, self.weights)
-            own = factors * self.combination.own_weights(weights_now)
-            kept = self.update_every > 1
-            return factors * state.weights if kept else own, own, (weighted, weights, sizes)
+                own *= tf.cast(state.loss_scale.scale, tf.float64)
+            method = self.combination.method
+            shared = own * answer.weights if method.yields_weights else own
+            return shared, shared if method.weighs_task_specific else own, (weighted, weights, sizes, answer)
 
         weighted_gradients = self._compiled(jacobian_lib.weighted_gradients)
         gradients, numbers = weighted_gradients(self.model, self.losses, self.reach, batch, weigh)
         return Weighted(gradients, *numbers)
 
-    def reduce_weighted(self, local: Weighted, step: tf.Tensor, state: State) -> tuple[Gradients, StepSummary]:
+    def reduce_weighted(self, local: Weighted, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum of one gradient per variable."""
         numbers = (local.weighted, local.weights)
         rows = [(gradient,) for gradient in local.gradients]
-        if self.labels_can_be_missing:
+        if self.counts_first:
             rows, _ = self.reduction.sum(rows, ())
         else:
             rows, numbers = self.reduction.sum(rows, numbers)
         weighted, weights = numbers
         active, means = self._active_and_means(weights, local.sizes, step)
-        factors = (None,) * len(rows)
-        if self.update_every == 1:
-            factors = self.combination.factors(self.reach.losses, active, schedules.at(step, self.weights))
-        gradients = self._unscaled([row for (row,) in rows], factors, state.loss_scale)
         losses = weighted * means
+        problem = self._problem(step, active, losses)
+        factors = self.combination.factors(self.reach.losses, problem)
+        gradients = self._unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = diagnostics.finite_together(gradients, losses, self.reach)
+        in_domain = self.combination.in_domain(losses, problem.weights, active)
         norms, cosines = diagnostics.not_measured(len(self.losses))
-        summary = StepSummary(losses, active, finite, tf.constant(False), norms, cosines, state.weights)
-        return self._clip(self._for_updates(gradients)), summary
+        measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.weights)
+        summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement)
+        return Applied(self._clip(self._for_updates(gradients))), summary
 
     def combine_by_features(
-        self, batch: Mapping[str, Any], step: tf.Tensor, scale: LossScale
-    ) -> tuple[Gradients, StepSummary]:
+        self, batch: Mapping[str, Any], step: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
         """K backward passes to the features, whose Gramian gives the weights; one from there on for their sum."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=step)
+        scale = state.loss_scale
         factor = scale.of_sums(self.batch_size) if self.scales_losses else None
 
-        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
+        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
             weighted, weights, sizes = self._numbers(losses)
             in_one = [tf.cast(values, tf.float64) for values in (weighted, weights)]  # a collective has one dtype
             _, (gramian, *in_one) = self.reduction.sum((), (gramian, *in_one))
@@ -309,23 +404,47 @@ class Step:
             losses_now = weighted * means
             means = tf.cast(means, tf.float64)
             gramian = gramian_lib.scaled(gramian, means if factor is None else means / tf.cast(factor, tf.float64))
-            weights_now = schedules.at(step, self.weights)
-            seed = combination_lib.step_seed(self.seed, step)
-            shared = self.combination.joint_weights(active=active, weights=weights_now, gramian=gramian, seed=seed)
-            own = self.combination.own_weights(weights_now)
+            problem = self._problem(step, active, losses_now)._replace(gramian=gramian)
+            answer = self._solve(problem, state)
+            answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
             if factor is not None:  # from here on gradients of means, times the whole scale
                 means *= tf.cast(scale.scale / factor, tf.float64)
-            return shared * means, own * means, (losses_now, active, gramian, shared)
+            scales = self.combination.scales(problem.weights, problem.losses) * means
+            return answer.weights * scales, scales, (losses_now, problem, answer)
 
-        gradients, (losses, active, gramian, shared) = features_lib.weighted_gradients(
+        gradients, (losses, problem, answer) = features_lib.weighted_gradients(
             self.features, self.losses, self.reach, batch, weigh, factor
         )
+        active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
         gradients = self._unscaled([row for (row,) in rows], (None,) * len(rows), scale)
         finite = diagnostics.finite_together(gradients, losses, self.reach, rows=tf.linalg.diag_part(gramian))
         norms, cosines = diagnostics.of_gramian(gramian)
-        summary = StepSummary(losses, active, finite, tf.constant(True), tf.where(active, norms, 0), cosines, shared)
-        return self._clip(self._for_updates(gradients)), summary
+        measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.weights)
+        in_domain = self.combination.in_domain(losses, problem.weights, active)
+        summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
+        return Applied(self._clip(self._for_updates(gradients))), summary
+
+    def observe(
+        self, batch: Mapping[str, Any], step: tf.Tensor, summary: StepSummary
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """The losses of the same batch once more, after the update, for a combination that wants to know them.
+
+        Random layers draw what they drew before, and statistics stay what they are.
+
+        Returns:
+          What the combination remembers then; and (K,) the losses.
+        """
+        replica_state.seed_random_layers(self.model, seed=self.seed, step=step)
+        with replica_state.kept(self.model):
+            sums_after = jacobian_lib.forward(self.model, self.losses, batch)
+        weighted, weights, sizes = self._numbers(sums_after)
+        _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
+        _, means = self._active_and_means(weights, sizes, step)
+        after = weighted * means
+        with self._solving():
+            problem = self._problem(step, summary.active, summary.losses)
+            return self.combination.observe(problem, tf.cast(after, tf.float64), summary.answer.state), after
 
     def apply(self, gradients: Sequence[tuple[tf.Tensor, ...]], updates: Sequence[Update]) -> None:
         """Optimizers' updates of their variables, one after another, on every replica alike."""
@@ -349,32 +468,49 @@ class Step:
         def one_step(
             iterator: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State, totals: Totals
         ) -> tuple[State, Totals]:
-            gradients, summary = self._combined(iterator, step, diagnose, state)
+            batch = next(iterator)
+            applied, summary = self._combined(iterator, batch, step, diagnose, state)
             finite = tf.reduce_all(summary.finite)
+            fine = finite & tf.reduce_all(summary.in_domain)
             for group in self._groups():
-                takes_part = finite & self._takes_part(group, summary.active)
+                takes_part = fine & self._takes_part(group, summary.active)
                 run_if(
                     takes_part,
                     self.strategy,
                     self.apply,
-                    ([gradients[i] for i in group], [self.updates[i] for i in group]),
+                    ([applied.gradients[i] for i in group], [self.updates[i] for i in group]),
                 )
             if self.average is not None:
-                run_if(finite, self.strategy, self.average.update, (step,))
-            failed, loss_scale = ~finite, state.loss_scale
+                run_if(fine, self.strategy, self.average.update, (step,))
+            if self.moving_rows is not None:
+                run_if(fine, self.strategy, self.moving_rows.assign, (applied.moving_rows,))
+            remembered, wrong, losses = summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses
+            failed, loss_scale = ~fine, state.loss_scale
             if self.scales_losses:
-                failed &= ~loss_scale.overflowed(summary.losses, finite)
+                failed &= ~(loss_scale.overflowed(summary.losses, finite) & tf.reduce_all(summary.in_domain))
                 loss_scale = loss_scale.after(finite)
-            active = tf.cast(summary.active & finite, totals.counts.dtype)
-            weights = tf.where(finite, summary.weights, math.nan)
-            return State(loss_scale, weights), Totals(
+            if self.combination.observes:
+                remembered, wrong_after, after = self._observed(batch, step, summary, fine)
+                wrong, losses = wrong | wrong_after, tf.where(wrong_after, after, losses)
+                failed |= tf.reduce_any(wrong_after)
+            active = tf.cast(summary.active & fine, totals.counts.dtype)
+
+            def where_fine(condition: tf.Tensor, new: Any, old: Any) -> Any:
+                return tf.nest.map_structure(lambda new, old: tf.where(condition, new, old), new, old)
+
+            state = State(
+                loss_scale,
+                weights=tf.where(fine, summary.answer.weights, math.nan),
+                combination=where_fine(fine, remembered, state.combination),
+            )
+            return state, Totals(
                 losses=totals.losses + tf.where(active > 0, summary.losses, 0),
                 counts=totals.counts + active,
+                fallbacks=totals.fallbacks + tf.cast(summary.answer.fell_back & fine, tf.int64),
                 failed_step=tf.where(failed, step, totals.failed_step),
-                failed=tf.where(failed, ~summary.finite, totals.failed),
-                measured=tf.nest.map_structure(
-                    lambda new, old: tf.where(summary.measured & finite, new, old), summary, totals.measured
-                ),
+                failed=tf.where(failed, wrong, totals.failed),
+                failed_losses=tf.where(failed, losses, totals.failed_losses),
+                measured=where_fine(summary.measurement.measured & fine, summary.measurement, totals.measured),
             )
 
         @tf.function(autograph=False)
@@ -403,31 +539,32 @@ class Step:
     # -----------------------------------------------------------------------------------------------------------------
 
     def _combined(
-        self, iterator: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
-    ) -> tuple[Gradients, StepSummary]:
-        """The gradients of a step, on every replica, ready to apply; and its summary."""
+        self, iterator: Any, batch: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
+        """What a step changes, on every replica; and its summary. `batch` is its first micro-batch."""
         whole = self._by_features if self.features is not None else self._per_loss
         if self.fused:
             due = tf.equal((step + 1) % self.probe_every, 0)
         elif self.update_every > 1:
             due = tf.equal(step % self.update_every, 0) | tf.reduce_any(tf.math.is_nan(state.weights))
         else:
-            return whole(iterator, step, diagnose, state)
+            return whole(iterator, batch, step, diagnose, state)
         return tf.cond(
             due,
-            lambda: whole(iterator, step, tf.constant(True), state),
-            lambda: self._one_pass(iterator, step, state),
+            lambda: whole(iterator, batch, step, tf.constant(True), state),
+            lambda: self._one_pass(iterator, batch, step, state),
         )
 
     def _per_loss(
-        self, iterator: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
-    ) -> tuple[Gradients, StepSummary]:
-        local = self._over_micro_batches(iterator, step, self.accumulate, (state.loss_scale,))
-        return self._run(self.reduce_and_combine, (local, step, diagnose, state.loss_scale))
+        self, iterator: Any, batch: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
+        local = self._over_micro_batches(iterator, batch, step, self.accumulate, (state.loss_scale,))
+        return self._run(self.reduce_and_combine, (local, step, diagnose, state))
 
-    def _one_pass(self, iterator: Any, step: tf.Tensor, state: State) -> tuple[Gradients, StepSummary]:
+    def _one_pass(self, iterator: Any, batch: Any, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
         local = self._over_micro_batches(
             iterator,
+            batch,
             step,
             lambda batch, micro_step, *args: self.accumulate_weighted(batch, step, micro_step, *args),
             (state,),
@@ -435,30 +572,46 @@ class Step:
         return self._run(self.reduce_weighted, (local, step, state))
 
     def _by_features(
-        self, iterator: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
-    ) -> tuple[Gradients, StepSummary]:
-        del diagnose  # the Gramian is there anyway
-        return self._run(self.combine_by_features, (next(iterator), step, state.loss_scale))
+        self, iterator: Any, batch: Any, step: tf.Tensor, diagnose: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
+        del iterator, diagnose  # there is one batch; the Gramian is there anyway
+        return self._run(self.combine_by_features, (batch, step, state))
 
-    def _run(
-        self, function: Callable[..., tuple[Gradients, StepSummary]], args: tuple
-    ) -> tuple[Gradients, StepSummary]:
-        gradients, summary = self.strategy.run(function, args=args)
-        return gradients, tf.nest.map_structure(
-            lambda value: self.strategy.experimental_local_results(value)[0], summary
-        )
+    def _observed(
+        self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """What the combination remembers; (K,) bool, losses after the update that it cannot take; and these losses."""
 
-    def _over_micro_batches(self, iterator: Any, step: tf.Tensor, accumulate: Callable[..., Any], args: tuple) -> Any:
+        def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+            remembered, after = self._local(self.strategy.run(self.observe, args=(batch, step, summary)))
+            in_domain = self.combination.in_domain(after, schedules.at(step, self.weights), summary.active)
+            return remembered, ~in_domain | (summary.active & ~tf.math.is_finite(after)), after
+
+        nothing = (summary.answer.state, tf.zeros_like(summary.active), summary.losses)
+        return tf.cond(fine, run, lambda: tf.nest.map_structure(tf.identity, nothing))
+
+    def _run(self, function: Callable[..., tuple[Applied, StepSummary]], args: tuple) -> tuple[Applied, StepSummary]:
+        applied, summary = self.strategy.run(function, args=args)
+        return applied, self._local(summary)
+
+    def _local(self, values: Any) -> Any:
+        """Values that are the same on every replica, from the first one."""
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], values)
+
+    def _over_micro_batches(
+        self, iterator: Any, batch: Any, step: tf.Tensor, accumulate: Callable[..., Any], args: tuple
+    ) -> Any:
         """What `accumulate(batch, number of the micro-batch, *args)` gives on every replica, summed over a step."""
         first = step * self.micro_batches
-        total = self.strategy.run(accumulate, args=(next(iterator), first, *args))
+        total = self.strategy.run(accumulate, args=(batch, first, *args))
         if self.micro_batches == 1:
             return total
 
         def add(total: Any, batch: Any, micro_step: tf.Tensor, *args: Any) -> Any:
             part = accumulate(batch, micro_step, *args)
-            sums_ = tf.nest.map_structure(lambda whole, more: whole + more, total, part)
-            return sums_._replace(sizes=total.sizes)
+            added = [name for name in total._fields if name in ("jacobian", "gradients", "weighted", "weights")]
+            plus = {name: tf.nest.map_structure(tf.add, getattr(total, name), getattr(part, name)) for name in added}
+            return total._replace(**plus)
 
         def body(index: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
             return index + 1, self.strategy.run(add, args=(total, next(iterator), first + index, *args))
@@ -477,13 +630,70 @@ class Step:
             return function
         return lambda *args: tf.function(lambda: function(*args), autograph=False, jit_compile=True)()
 
+    def _halves(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Which of this replica's part of a micro-batch stand at even and at odd positions of the global batch."""
+        context = tf.distribute.get_replica_context()
+        size = self.batch_size // self.micro_batches
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        first = micro_step % self.micro_batches * size + replica * size // context.num_replicas_in_sync
+        count = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
+        return halves.masks(count, first, tf.as_dtype(keras.config.floatx()))
+
+    def _problem(self, step: tf.Tensor, active: tf.Tensor, losses: tf.Tensor) -> Problem:
+        """What the combination may look at, but for a Gramian; (K,) `losses` are 0 where inactive."""
+        return Problem(
+            active=active,
+            weights=schedules.at(step, self.weights),
+            losses=tf.cast(losses, tf.float64),
+            gramian=None,
+            seed=combination_lib.step_seed(self.seed, step),
+            step=step,
+            epoch=step * self.batch_size // self.examples,
+        )
+
+    def _rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> _Rows:
+        """The gradients that the combination looks at and mixes.
+
+        Args:
+          jacobian: reduced sums of gradients.
+          means: (1, K) or (2, K) float64, what makes means of those over the batch or over its halves.
+          mean: (K,) float64, what makes means of those over the batch.
+          problem: the problem.
+        """
+        combination, reach, count = self.combination, self.reach, len(self.losses)
+        if combination.of_two_batches:
+            both = gramian_lib.of_shared(jacobian, halves.of_folded(reach, count), tf.ones([2 * count], tf.float64))
+            cross = both[:count, count:] * means[0][:, tf.newaxis] * means[1]
+            plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
+            return _Rows(halves.first(jacobian, reach), means[0], cross, gramian_lib.scaled(plain, mean))
+        if self.moving_rows is not None:
+            factors = mean * combination.row_scales(problem.weights, problem.losses)
+            moved = self.moving_rows.moved(jacobian, factors, problem.active)
+            mixed = list(jacobian)
+            for v, rows in zip(reach.shared, moved, strict=True):
+                mixed[v] = rows
+            ones = tf.ones([count], tf.float64)
+            return _Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), reach, ones), None, moved)
+        gramian = gramian_lib.of_shared(jacobian, reach, mean) if combination.needs_gramian else None
+        return _Rows(jacobian, mean, gramian, gramian)
+
+    def _solve(self, problem: Problem, state: State) -> Answer:
+        """What the combination answers; zeros for one that has weights for every variable."""
+        if not self.combination.method.yields_weights:
+            return Answer(tf.zeros([len(self.losses)], tf.float64), state.combination, tf.constant(False))
+        with self._solving():
+            return self.combination.solve(problem, state.combination)
+
+    def _solving(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if self.solver_device is None else tf.device(self.solver_device)
+
     def _numbers(self, losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(K,) each: Σ w·ℓ and Σ w of this replica's part, and the number of values in the global batch."""
         weighted, weights, per_example = (tf.stack(column) for column in zip(*losses, strict=True))
         return weighted, weights, per_example * self.batch_size
 
     def _active_and_means(self, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(K,) bool, which losses take part; (K,), what makes means of their sums, 0 where they do not."""
+        """(..., K) bool, which losses take part; (..., K), what makes means of their sums, 0 where they do not."""
         active = (weights > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, sizes)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
@@ -508,11 +718,17 @@ class Step:
             for update in self.updates
         )
 
-    def _mixed(self, jacobian: Jacobian, coefficients: Sequence[tf.Tensor]) -> Gradients:
+    def _mixed(self, rows: _Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """For every optimizer the gradients it applies: mixed, with the regularizers' own added once."""
+        jacobian = rows.mixed
         if not self.per_loss:
             return self._for_updates(
-                [combination_lib.joint(own, mixing) for own, mixing in zip(jacobian, coefficients, strict=True)]
+                [
+                    combination_lib.joint(own, mixing)
+                    if mixing is not None
+                    else self.combination.elements(own, self.reach.losses[v], rows.means, problem, v)
+                    for v, (own, mixing) in enumerate(zip(jacobian, coefficients, strict=True))
+                ]
             )
         regularizers = jacobian_lib.regularizer_gradients(self.reach)
         result = []

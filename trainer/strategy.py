@@ -56,6 +56,14 @@ def feed(
     return strategy.distribute_datasets_from_function(pipeline, options)
 
 
+def solver_device(strategy: tf.distribute.Strategy) -> str | None:
+    """Where a K x K problem is solved: on the CPU where replicas are GPUs; None: where the replica is.
+
+    Its many small operations, and loops whose condition the host must know, would each wait for a launch on a GPU.
+    """
+    return None if _device_type(strategy) == "CPU" else "/device:CPU:0"
+
+
 def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> str | None:
     """What a run in `precision` gains or loses on these devices, where it gains nothing; else None."""
     if not precision.startswith("mixed_"):

@@ -9,6 +9,8 @@ from trainer import schema
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
+from trainer.combine.combination import Combination
+from trainer.combine.problem import Problem
 from trainer.errors import ConfigError, first_line, unknown
 
 
@@ -21,55 +23,115 @@ def aggregate(
     step: int = 0,
     *,
     weights: Sequence[float] | None = None,
+    jacobian2: Any | None = None,
     **options: Any,
 ) -> tf.Tensor:
     """Combines K gradients as `--combine=name` would combine the gradients of K losses that share every variable.
 
+    A method that remembers something starts from its initial state.
+
     Args:
       name: a method's name.
       jacobian: (K, n), float32 or float64; row k is the gradient of loss k.
-      losses: (K,) loss values, for methods that look at them; checked where given.
+      losses: (K,) loss values, for methods that look at them.
       active: (K,) bool; rows of losses to leave out are False. Default: all True.
       seed: as the configuration's `seed`, for random methods.
       step: number of the step (from 0), for random methods.
       weights: (K,) weights, for methods that use them. Default: ones.
+      jacobian2: (K, n), the gradients over a second batch, for methods that look at two. Default: `jacobian`.
       **options: the method's options, as `combine.<name>.<option>`.
 
     Returns:
       (n,) of the Jacobian's dtype: the combined gradient (for `independent` the sum of what the optimizers would get).
 
     Raises:
-      ConfigError: an unknown method or option, or an argument of the wrong shape.
+      ConfigError: an unknown method or option, an argument of the wrong shape, losses that are missing or of which no
+        logarithm can be taken.
     """
     if not isinstance(name, str) or name not in registry.METHODS:
         raise unknown("name", name, "combination", registry.METHODS)
     checked = _check_options(name, options)
-    jacobian = _tensor(jacobian, "jacobian")
-    if jacobian.shape.rank != 2 or not jacobian.shape[0] or not jacobian.dtype.is_floating:
-        raise ConfigError(
-            "jacobian",
-            f"{jacobian.dtype.name}{list(jacobian.shape)}",
-            "must be a floating-point matrix (losses, parameters)",
-        )
+    jacobian = _matrix(jacobian, "jacobian")
     count = jacobian.shape[0]
-    for field, values in (("losses", losses), ("active", active), ("weights", weights)):
-        if values is not None and tuple(_tensor(values, field).shape) != (count,):
-            raise ConfigError(field, values, f"must hold one value for each of the {count} rows")
-    rows, by = (tuple(tf.unstack(jacobian)),), (tuple(range(count)),)
-    active = tf.ones([count], tf.bool) if active is None else tf.cast(_tensor(active, "active"), tf.bool)
-    rows = (tuple(tf.where(active[k], row, 0.0) for k, row in enumerate(rows[0])),)
-    weights = [1.0] * count if weights is None else [schema.number()(float(weight), "weights") for weight in weights]
+    registry.check_count(name, checked, count)
     combination = combination_lib.build(name, checked, count)
-    coefficients = combination.coefficients(
-        rows,
-        by,
-        means=tf.ones([count], tf.float64),
+    active = tf.ones([count], tf.bool) if active is None else tf.cast(_vector(active, "active", count), tf.bool)
+    weights = tf.ones([count], tf.float64) if weights is None else _weights(weights, count)
+    problem = Problem(
         active=active,
-        weights=tf.constant(weights, tf.float64),
-        gramian=gramian_lib.total([gramian_lib.block(rows[0])], by, count) if combination.needs_gramian else None,
+        weights=weights,
+        losses=_losses(losses, name, combination, active, weights),
+        gramian=None,
         seed=combination_lib.step_seed(seed, step),
+        step=tf.constant(step, tf.int64),
+        epoch=tf.constant(0, tf.int64),
     )
-    return combination_lib.joint(rows[0], coefficients[0])
+
+    def rows_of(matrix: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.where(active[k], row, 0) for k, row in enumerate(tf.unstack(matrix))]
+
+    rows, by = rows_of(jacobian), tuple(range(count))
+    if combination.keeps is not None:
+        factors = (1 - combination.keeps) * combination.row_scales(weights, problem.losses)
+        rows = [row * tf.cast(factor, row.dtype) for row, factor in zip(rows, tf.unstack(factors), strict=True)]
+    if combination.of_two_batches:
+        second = rows if jacobian2 is None else rows_of(_matrix(jacobian2, "jacobian2", jacobian))
+        problem = problem._replace(gramian=gramian_lib.block([*rows, *second])[:count, count:])
+    elif jacobian2 is not None:
+        raise ConfigError(
+            "jacobian2", ConfigError.ABSENT, f"is for methods that look at two batches; {name!r} does not"
+        )
+    elif combination.needs_gramian:
+        problem = problem._replace(gramian=gramian_lib.block(rows))
+    solved = combination.solve(problem, combination.initial_state()) if combination.method.yields_weights else None
+    means = tf.ones([count], tf.float64)
+    (coefficients,) = combination.coefficients(
+        [rows], [by], means=means, row_means=means, problem=problem, weights=solved and solved.weights
+    )
+    if coefficients is None:
+        return combination.elements(rows, by, means, problem, 0)
+    return combination_lib.joint(rows, coefficients)
+
+
+def _matrix(values: Any, field: str, like: tf.Tensor | None = None) -> tf.Tensor:
+    matrix = _tensor(values, field)
+    given = f"{matrix.dtype.name}{list(matrix.shape)}"
+    if matrix.shape.rank != 2 or not matrix.shape[0] or not matrix.dtype.is_floating:
+        raise ConfigError(field, given, "must be a floating-point matrix (losses, parameters)")
+    if like is not None and (matrix.shape, matrix.dtype) != (like.shape, like.dtype):
+        raise ConfigError(field, given, f"must be as the jacobian, {like.dtype.name}{list(like.shape)}")
+    return matrix
+
+
+def _vector(values: Any, field: str, count: int) -> tf.Tensor:
+    vector = _tensor(values, field)
+    if tuple(vector.shape) != (count,):
+        raise ConfigError(field, values, f"must hold one value for each of the {count} rows")
+    return vector
+
+
+def _weights(values: Sequence[float], count: int) -> tf.Tensor:
+    _vector(values, "weights", count)
+    return tf.constant([schema.number()(float(weight), "weights") for weight in values], tf.float64)
+
+
+def _losses(
+    values: Any | None, name: str, combination: Combination, active: tf.Tensor, weights: tf.Tensor
+) -> tf.Tensor | None:
+    count = combination.count
+    if values is None:
+        if combination.method.sees_losses or combination.lower_bounds is not None:
+            raise ConfigError(
+                "losses", None, f"must hold one value for each of the {count} rows: {name!r} looks at them"
+            )
+        return None
+    losses = tf.cast(_vector(values, "losses", count), tf.float64)
+    fine = combination.in_domain(losses, weights, active).numpy()
+    if not fine.all():
+        k = int(fine.argmin())
+        bound = combination.lower_bounds[k]
+        raise ConfigError(f"losses.{k}", float(losses[k]), f"must be above {bound:g}: {name!r} takes its logarithm")
+    return losses
 
 
 def _tensor(values: Any, field: str) -> tf.Tensor:

@@ -30,8 +30,5 @@ def project(problem: Problem) -> tf.Tensor:
         return position + 1, coefficients - tf.where(conflict, product, 0.0)[:, tf.newaxis] * other
 
     _, coefficients = tf.while_loop(lambda position, _: position < count, visit, (0, tf.eye(count, dtype=tf.float64)))
-    mask = tf.cast(problem.active, tf.float64)
-    coefficients *= mask[:, tf.newaxis] * mask
-    return norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms) + tf.linalg.diag(
-        mask * tf.cast(norms == 0.0, tf.float64)
-    )
+    weights = norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms)
+    return weights + tf.linalg.diag(tf.cast(norms == 0.0, tf.float64))

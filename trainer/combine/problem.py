@@ -1,6 +1,6 @@
 """What a combination method may look at, and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -66,3 +66,12 @@ def count(active: tf.Tensor) -> tf.Tensor:
 def uniform(active: tf.Tensor) -> tf.Tensor:
     """(K,) float64 with 1 / (number of active losses) at each of them, 0 elsewhere."""
     return tf.math.divide_no_nan(tf.cast(active, tf.float64), count(active))
+
+
+def preference(given: Sequence[float] | None, active: tf.Tensor) -> tf.Tensor:
+    """(K,) float64: the preference `given` (None: 1/K each); what inactive losses would have goes to the others."""
+    if given is None:
+        return uniform(active)
+    values = tf.constant(given, tf.float64)
+    left = tf.where(active, values, 0.0)
+    return left * tf.math.divide_no_nan(tf.reduce_sum(values), tf.reduce_sum(left))

@@ -1,0 +1,53 @@
+"""Combinations of the gradients of one variable, element by element.
+
+Each is called for every shared variable as `function(gradients, problem, **options)` with the gradients of the k losses
+that reach it, (k, ...) of the variable's shape and dtype, zeros where a loss is inactive; a problem of these k losses
+whose seed is the variable's own; and returns what is applied, of the variable's shape and dtype.
+"""
+
+import tensorflow as tf
+
+from trainer.combine import problem as problem_lib
+from trainer.combine.problem import Problem
+
+
+def graddrop(gradients: tf.Tensor, problem: Problem, *, leak: float = 0.0) -> tf.Tensor:
+    """`graddrop`: per element P = ½ (1 + Σg / Σ|g|); with probability P the positive gradients are summed, else the
+    negative ones. https://arxiv.org/abs/2010.06808
+
+    Differences from the authors' code: gradients of variables, not of activations; the numbers that decide come from
+    the run's seed, the step and the variable.
+
+    Args:
+      gradients: (k, ...).
+      problem: of these losses.
+      leak: the part of each gradient that passes whatever its sign.
+    """
+    total = tf.reduce_sum(gradients, axis=0)
+    purity = 0.5 * (1 + tf.math.divide_no_nan(total, tf.reduce_sum(tf.abs(gradients), axis=0)))
+    drawn = tf.random.stateless_uniform(tf.shape(total), problem.seed, dtype=total.dtype, alg="philox")
+    kept = tf.reduce_sum(tf.where(purity > drawn, tf.maximum(gradients, 0), tf.minimum(gradients, 0)), axis=0)
+    return kept if leak == 0 else leak * total + (1 - leak) * kept
+
+
+def trimmed_mean(gradients: tf.Tensor, problem: Problem, *, trim: int = 1) -> tf.Tensor:
+    """`trimmed_mean`: per element the mean without the `trim` largest and smallest. https://arxiv.org/abs/1803.01498
+
+    Where fewer than 2 trim + 1 losses are active or reach the variable, as many are left out as leave one or two.
+
+    Args:
+      gradients: (k, ...).
+      problem: of these losses.
+      trim: how many to leave out at either end.
+    """
+    count = tf.cast(problem_lib.count(problem.active), tf.int32)
+    out = tf.minimum(trim, (count - 1) // 2)
+    place = tf.range(gradients.shape[0])
+    kept = tf.cast((place >= out) & (place < count - out), gradients.dtype)
+    shape = [-1] + [1] * (gradients.shape.rank - 1)
+    last = gradients.dtype.max  # inactive ones, behind all others
+    in_order = tf.sort(tf.where(tf.reshape(problem.active, shape), gradients, last), axis=0)
+    in_order = tf.where(tf.reshape(kept > 0, shape), in_order, 0)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(in_order, axis=0), tf.cast(tf.maximum(count - 2 * out, 0), gradients.dtype)
+    )
