@@ -41,7 +41,8 @@ def fair_grad(problem: Problem, *, alpha: float = 2.0, preference: tuple[float, 
     """
     unit, norms = cosines.of_active(problem)
     wanted = tf.ones_like(norms) if preference is None else tf.constant(preference, tf.float64)
-    pull = tf.where(norms > 0.0, tf.where(norms > 0.0, norms, 1.0) ** (1.0 / alpha - 1.0) * wanted ** (1.0 / alpha), 0.0)
+    present = norms > 0.0
+    pull = tf.where(present, tf.where(present, norms, 1.0) ** (1.0 / alpha - 1.0) * wanted ** (1.0 / alpha), 0.0)
     coefficients, solved = _bargain(unit, pull, alpha)
     return _answer(problem, norms, coefficients, solved)
 

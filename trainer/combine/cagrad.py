@@ -40,9 +40,7 @@ def weigh(problem: Problem, *, c: float = 0.4) -> tf.Tensor:
     bounds = tf.where(norms > 0.0, lengths * (products + radius), float("inf"))
     bound = tf.minimum(
         tf.reduce_min(bounds),
-        tf.math.divide_no_nan(
-            tf.tensordot(shortest, products, 1) + radius * rest, tf.reduce_sum(shortest * inverse)
-        ),
+        tf.math.divide_no_nan(tf.tensordot(shortest, products, 1) + radius * rest, tf.reduce_sum(shortest * inverse)),
     )
 
     def body(

@@ -29,7 +29,7 @@ def minimise(matrix: tf.Tensor, linear: tf.Tensor, *, free: tf.Tensor | None = N
     scale = tf.reduce_max(tf.abs(linear), axis=1, keepdims=True)
     linear = tf.math.divide_no_nan(linear, scale)
     diagonal = tf.linalg.diag_part(matrix)
-    matrix = tf.linalg.set_diag(matrix, tf.where(diagonal == 0.0, 1.0, diagonal))
+    matrix = tf.linalg.set_diag(matrix, tf.where(diagonal > 0.0, diagonal, 1.0))
     unknowns, solved = _exchange(matrix, linear, linear < 0.0 if free is None else free)
     unknowns = tf.cond(
         tf.reduce_all(solved),
@@ -57,8 +57,7 @@ def _exchange(matrix: tf.Tensor, linear: tf.Tensor, free: tf.Tensor) -> tuple[tf
         return count + 1, free, unknowns, slack < -_TOLERANCE * largest
 
     _, _, unknowns, violated = tf.while_loop(
-        lambda count, free, unknowns, violated: (count == 0)
-        | (tf.reduce_any(violated) & (count < _MOST_EXCHANGES)),
+        lambda count, free, unknowns, violated: (count == 0) | (tf.reduce_any(violated) & (count < _MOST_EXCHANGES)),
         body,
         (0, free, tf.zeros_like(linear), tf.zeros_like(free)),
     )
@@ -90,10 +89,10 @@ def _interior(matrix: tf.Tensor, linear: tf.Tensor) -> tf.Tensor:
             return dx, (products - y * dx) / x
 
         dx, dy = step(-x * y)
-        reach = tf.minimum(1.0, tf.minimum(longest(x, dx), longest(y, dy)))
+        reach = tf.minimum(tf.minimum(longest(x, dx), longest(y, dy)), 1.0)
         predicted = tf.reduce_mean((x + reach * dx) * (y + reach * dy), axis=1, keepdims=True)
         dx, dy = step((predicted / gap) ** 3 * gap - x * y - dx * dy)
-        reach = tf.minimum(1.0, _SHORT_OF_BOUNDARY * tf.minimum(longest(x, dx), longest(y, dy)))
+        reach = tf.minimum(_SHORT_OF_BOUNDARY * tf.minimum(longest(x, dx), longest(y, dy)), 1.0)
         # Solved ones stay: their last digits are all that a further step would change, and may spoil.
         return count + 1, tf.where(unsolved, x + reach * dx, x), tf.where(unsolved, y + reach * dy, y), unsolved
 
