@@ -5,7 +5,8 @@ import tensorflow as tf
 _TOLERANCE = 1e-12  # of what may be violated, relative to the largest unknown or linear coefficient
 _RIDGE = 1e-13  # keeps dependent rows solvable; changes the squared length of a result by this times ‖x‖²
 _MOST_EXCHANGES = 10  # well-conditioned problems need 2 to 5
-_MOST_STEPS = 50  # of the interior-point method, which needs 10 to 15
+_MOST_STEPS = 30  # of the interior-point method, which needs 10 to 15
+_GAP, _RESIDUAL = 1e-16, 1e-9  # where it stops; the residual is far smaller until the gap is, then rounding raises it
 _SHORT_OF_BOUNDARY = 0.995
 
 
@@ -79,7 +80,7 @@ def _interior(matrix: tf.Tensor, linear: tf.Tensor) -> tf.Tensor:
         gap = tf.reduce_mean(x * y, axis=1, keepdims=True)
         size = 1.0 + tf.reduce_max(x, axis=1, keepdims=True)
         worst = tf.reduce_max(tf.abs(residual), axis=1, keepdims=True)
-        unsolved = (gap > 1e-17 * size) | (worst > 1e-14 * size)
+        unsolved = (gap > _GAP * size) | (worst > _RESIDUAL * size)
         ratio = tf.sqrt(x / y)
         inverse = tf.linalg.inv(ratio[:, :, tf.newaxis] * matrix * ratio[:, tf.newaxis, :] + identity)
 
