@@ -7,7 +7,7 @@ from trainer.combine.problem import Answer, Problem, uniform
 
 _RIDGE = 1e-14  # of the second derivative alone, so it delays but does not change the solution
 _CLOSE = 1e-9  # a relative change of the unknowns; the step that makes it squares it
-_MOST_STEPS = 80  # usually 5 to 10; rows that cancel are noticed after 15 to 40
+_MOST_STEPS = 100  # usually 5 to 10; rows that cancel are noticed after 15 to 40
 
 
 def nash_mtl(problem: Problem, *, max_norm: float = 1.0) -> Answer:
@@ -34,10 +34,11 @@ def fair_grad(problem: Problem, *, alpha: float = 2.0, preference: tuple[float, 
     """`fair_grad`: w > 0 with G w = (w/p)^(-1/α). https://arxiv.org/abs/2402.15638
 
     `alpha` > 0 is the kind of fairness: 1 is Nash bargaining, large values max-min. `preference` is p, K numbers > 0,
-    by default ones. Falls back where `nash_mtl` does.
+    by default ones. Falls back where `nash_mtl` does, and where Newton's method has not converged after its most
+    steps: for `alpha` far from 1 (0.1 or 100), if rows differ much in length or nearly cancel.
 
-    Differences from the authors' code: solved to convergence, where theirs runs SciPy's least squares from a random
-    start without the bound w > 0; there is no state.
+    Differences from the authors' code: solved to convergence, where theirs stops SciPy's bounded least squares at its
+    default tolerances. Both start afresh in every step, so that there is no state.
     """
     unit, norms = cosines.of_active(problem)
     wanted = tf.ones_like(norms) if preference is None else tf.constant(preference, tf.float64)

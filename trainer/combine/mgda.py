@@ -27,6 +27,7 @@ def weigh(problem: Problem, *, normalize: str = "none") -> tf.Tensor:
         "loss+": lambda: tf.abs(problem.losses) * norms,
     }[normalize]()
     inverse = tf.math.divide_no_nan(divisors, norms)
+    inverse = tf.where(tf.math.is_finite(inverse), inverse, 0.0)  # a loss may not be; see `cosines.of_active`
     zero = tf.cast(problem.active & (norms == 0.0), tf.float64)
     shortest = tf.where(tf.reduce_any(zero > 0.0), zero, shortest_combination(unit, inverse) * inverse)
     return tf.math.divide_no_nan(shortest, tf.reduce_sum(shortest))

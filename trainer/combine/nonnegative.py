@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 _TOLERANCE = 1e-12  # of what may be violated, relative to the largest unknown or linear coefficient
-_RIDGE = 1e-13  # keeps dependent rows solvable; changes the squared length of a result by this times ‖x‖²
+_RIDGE = 1e-14  # keeps dependent rows solvable; changes a result's squared length by at most this times ‖x‖²
 _MOST_EXCHANGES = 10  # well-conditioned problems need 2 to 5
 _MOST_STEPS = 30  # of the interior-point method, which needs 10 to 15
 _GAP, _RESIDUAL = 1e-16, 1e-9  # where it stops; the residual is far smaller until the gap is, then rounding raises it

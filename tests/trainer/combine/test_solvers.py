@@ -217,6 +217,7 @@ def test_hard_rows_are_finite(name):
 def test_what_is_not_finite_raises_nothing(name):
     for value in (np.nan, np.inf):
         run(name, np.array([[1.0, 2.0], [value, 1.0], [-1.0, 1.0]]))
+        run(name, HAND, losses=np.array([value, 1.0]))
 
 
 def test_zero_rows():
