@@ -120,7 +120,7 @@ def _losses(
 ) -> tf.Tensor | None:
     count = combination.count
     if values is None:
-        if combination.method.sees_losses or combination.lower_bounds is not None:
+        if combination.sees_losses or combination.lower_bounds is not None:
             raise ConfigError(
                 "losses", None, f"must hold one value for each of the {count} rows: {name!r} looks at them"
             )

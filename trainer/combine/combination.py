@@ -51,6 +51,11 @@ class Combination:
         return self.method.looks_at not in registry.ONE_PASS
 
     @property
+    def sees_losses(self) -> bool:
+        """Whether the method looks at the values of the losses, perhaps among other things."""
+        return self.method.looks_at is LooksAt.LOSSES or self.method.with_losses(self.options)
+
+    @property
     def needs_losses(self) -> bool:
         """Whether the weights depend on the values of the losses, whatever else they depend on."""
         return self.method.looks_at is LooksAt.LOSSES or self.log_losses

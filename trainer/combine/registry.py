@@ -49,7 +49,7 @@ class Method:
       lower_bound: options → what losses must be above because the method takes their logarithms or divides by them: a
         number or one for each; None: nothing.
       keeps: options → which part of the moving averages of the gradients a step keeps (`MOVING_GRAMIAN`).
-      rates: the method looks at how the losses fall besides.
+      with_losses: options → whether the method looks at the losses' values besides.
       of_log_losses: the gradients that the method looks at and mixes are those of the losses' logarithms.
       per_variable: the mixing is computed for every variable on its own, over the losses that reach it.
       diagonal: a loss's mixed gradient is made of its own alone, so it exists only where that loss reaches.
@@ -71,7 +71,7 @@ class Method:
     observe: str | None = None
     lower_bound: Callable[[Mapping[str, Any]], float | Sequence[float] | None] = lambda options: None
     keeps: Callable[[Mapping[str, Any]], float] | None = None
-    rates: bool = False
+    with_losses: Callable[[Mapping[str, Any]], bool] = lambda options: False
     of_log_losses: bool = False
     per_variable: bool = False
     diagonal: bool = True
@@ -87,11 +87,6 @@ class Method:
     def yields_weights(self) -> bool:
         """Whether one set of weights holds for all shared variables."""
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
-
-    @property
-    def sees_losses(self) -> bool:
-        """Whether the method looks at the values of the losses, perhaps among other things."""
-        return self.looks_at is LooksAt.LOSSES or self.rates
 
     @property
     def finds_weights(self) -> bool:
@@ -219,7 +214,7 @@ METHODS: Mapping[str, Method] = {
         ("GradNorm, Chen 2018", "https://arxiv.org/abs/1711.02257"),
         options=_options("gradnorm", alpha=setting(schema.number(), 1.5), learning_rate=setting(_POSITIVE, 0.025)),
         initial="gradnorm:initial",
-        rates=True,
+        with_losses=lambda options: True,
     ),
     "normalized": Method(
         "normalized:rows",
@@ -251,7 +246,7 @@ METHODS: Mapping[str, Method] = {
         options=_options(
             "mgda", normalize=setting(schema.choice("normalisation", ("none", "l2", "loss", "loss+")), "none")
         ),
-        lower_bound=lambda options: 0.0 if "loss" in options["normalize"] else None,
+        with_losses=lambda options: "loss" in options["normalize"],
     ),
     "cagrad": Method(
         "cagrad:weigh",
