@@ -71,7 +71,7 @@ def aggregate(
         return [tf.where(active[k], row, 0) for k, row in enumerate(tf.unstack(matrix))]
 
     rows, by = rows_of(jacobian), tuple(range(count))
-    if combination.keeps is not None:
+    if combination.keeps is not None and count > 1:
         factors = (1 - combination.keeps) * combination.row_scales(weights, problem.losses)
         rows = [row * tf.cast(factor, row.dtype) for row, factor in zip(rows, tf.unstack(factors), strict=True)]
     if combination.of_two_batches:
