@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
@@ -150,6 +151,20 @@ def train(built: Experiment, steps: int, *, calls: int | None = None, evaluate: 
 def run(replicas: int, steps: int, *, calls: int | None = None, evaluate: bool = False, **changes: Any) -> Result:
     """Builds the problem on `replicas` replicas and trains it."""
     return train(experiment.build(config(**changes), strategy(replicas)), steps, calls=calls, evaluate=evaluate)
+
+
+def assert_same(result: Result, expected: Result, *, tolerance: float = 1e-9, reports: bool = True) -> None:
+    """Both trainings gave the same; `reports`: also the same norms and cosines."""
+    close = functools.partial(np.testing.assert_allclose, rtol=0, atol=tolerance)
+    close(result.losses, expected.losses)
+    for name, value in expected.variables.items():
+        close(result.variables[name], value, err_msg=name)
+    for name, value in expected.optimizers.items():
+        close(result.optimizers[name], value, err_msg=name)
+    assert result.validation == pytest.approx(expected.validation, rel=0, abs=tolerance)
+    if reports:
+        close(result.grad_norms, expected.grad_norms)
+        close(result.cosines, expected.cosines)
 
 
 def scalar_loss(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:

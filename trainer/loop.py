@@ -32,7 +32,7 @@ from trainer.errors import ConfigError, LogarithmError, NonFiniteError, RunError
 from trainer.experiment import Experiment
 from trainer.profiling import Profiler
 from trainer.reports import VALIDATION, Report
-from trainer.step import State, Totals
+from trainer.step_values import State, Totals
 
 # Parts of a checkpoint beside the model and the optimizers.
 _SINCE_REPORT, _REMEMBERED, _AVERAGE, _MOVING_ROWS = "since_report", "step", "average", "moving_rows"
@@ -361,9 +361,20 @@ def _finish(
     run.report.write_text(
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {_combination(config)}, seed {config.seed}.\n\n"
+        f"{_fallbacks(history, config)}"
         "![Curves](curves.png)\n"
     )
     plots.save_curves(history, list(heads), run.curves)
+
+
+def _fallbacks(history: list[Report], config: Config) -> str:
+    count = sum(report.values.get("fallbacks", 0) for report in history)
+    if not count:
+        return ""
+    return (
+        f"In {count} steps the gradients left {config.combine.name} without a solution; the mean of the unit-length "
+        "gradients was applied.\n\n"
+    )
 
 
 def _combination(config: Config) -> str:

@@ -13,7 +13,7 @@ from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: 
 
 
 def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.Path) -> None:
-    """Draws losses (training and validation), metrics, gradient norms and cosines against steps.
+    """Draws losses (training and validation), metrics, gradient norms, cosines and weights against steps.
 
     Args:
       reports: all reports of the run.
@@ -21,7 +21,14 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
       path: PNG file to write.
     """
     has_metrics = any(name.split("/")[0] in losses for report in reports for name in report.values)
-    width = max(3, len(losses))
+    panels = [
+        ("gradient norms", "grad_norm/", TRAIN, "log"),
+        ("cosines between gradients", "cosine/", TRAIN, "linear"),
+        ("weights of the gradients", "weight/", TRAIN, "linear"),
+    ]
+    names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
+    bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: none
+    width = max(3, len(losses), len(bottom) + has_metrics)
     figure, axes = pyplot.subplots(2, width, figsize=(4 * width, 6.4), squeeze=False, layout="constrained")
     for column, loss in enumerate(losses):
         axis = axes[0][column]
@@ -30,9 +37,6 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
         positive = all(value > 0 for value in _values(reports, f"loss/{loss}"))
         axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
         _legend(axis)
-    panels = [("gradient norms", "grad_norm/", TRAIN, "log"), ("cosines between gradients", "cosine/", TRAIN, "linear")]
-    names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
-    bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: neither
     for axis, (title, prefix, split, scale) in zip(axes[1], bottom, strict=False):
         for name in names[prefix]:
             _draw(axis, reports, name, split, label=name.removeprefix(prefix))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainer.combine.registry import Method
 from trainer.losses import NamedLoss
-from trainer.step import Measurement, Totals
+from trainer.step_values import Measurement, Totals
 
 TRAIN, VALIDATION = "train", "validation"
 

@@ -29,7 +29,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -38,158 +38,20 @@ from trainer import diagnostics, halves, replica_state, schedules, sums
 from trainer import features as features_lib
 from trainer import jacobian as jacobian_lib
 from trainer import loss_scale as loss_scale_lib
+from trainer import rows as rows_lib
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Answer, Problem
-from trainer.jacobian import Jacobian, Reach
+from trainer.jacobian import Reach
 from trainer.loss_scale import LossScale
 from trainer.losses import LossSums, NamedLoss
 from trainer.moving_rows import MovingRows
 from trainer.optimizers import Update
 from trainer.reduction import Reduction
-
-Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `Update`, one gradient for each of its variables
-
-
-class LocalSums(NamedTuple):
-    """One replica's part of a step.
-
-    Attributes:
-      jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it, times the loss scale.
-      weighted: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
-      weights: the same of Σ w.
-      sizes: the same of the number of values in the *global* batch; the same on every replica.
-    """
-
-    jacobian: Jacobian
-    weighted: tf.Tensor
-    weights: tf.Tensor
-    sizes: tf.Tensor
-
-
-class Weighted(NamedTuple):
-    """One replica's part of a step with one weighted sum of the losses.
-
-    Attributes:
-      gradients: per variable, of this replica's part of the weighted sum of the global means, times the loss scale.
-      weighted: (K,) Σ w·ℓ.
-      weights: (K,) Σ w; as `weighted` of the global batch already, where these are needed first.
-      sizes: (K,) number of values in the *global* batch.
-      answer: what the combination found; of this step's weights the last ones where it keeps them.
-    """
-
-    gradients: tuple[tf.Tensor, ...]
-    weighted: tf.Tensor
-    weights: tf.Tensor
-    sizes: tf.Tensor
-    answer: Answer
-
-
-class Applied(NamedTuple):
-    """What a replica changes where the step is fine.
-
-    Attributes:
-      gradients: for every `Update`, one gradient for each of its variables.
-      moving_rows: the new moving averages of the gradients of shared variables, where the combination mixes those.
-    """
-
-    gradients: Gradients
-    moving_rows: Jacobian = ()
-
-
-class Measurement(NamedTuple):
-    """What a step measured of its gradients.
-
-    Attributes:
-      measured: scalar bool, whether it did; what follows is of no meaning otherwise.
-      active: (K,) bool, the losses that took part.
-      grad_norms: (K,) float64, length of each loss's whole gradient.
-      cosines: (K, K) float64, between the losses' gradients over the shared variables.
-      weights: (K,) float64, how much of each loss's gradient is in the sum of the mixed ones of shared variables.
-    """
-
-    measured: tf.Tensor
-    active: tf.Tensor
-    grad_norms: tf.Tensor
-    cosines: tf.Tensor
-    weights: tf.Tensor
-
-
-class StepSummary(NamedTuple):
-    """What a step says of itself; the same on every replica.
-
-    Attributes:
-      losses: (K,) global means; 0 where inactive.
-      active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
-      finite: (K,) bool, whether a loss and all its gradients are finite.
-      in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
-      answer: what the combination found, of joint weights (K,).
-      measurement: of the gradients.
-    """
-
-    losses: tf.Tensor
-    active: tf.Tensor
-    finite: tf.Tensor
-    in_domain: tf.Tensor
-    answer: Answer
-    measurement: Measurement
-
-
-class Totals(NamedTuple):
-    """What the host loop carries from step to step, on the device, until a report reads it.
-
-    Attributes:
-      losses: (K,) sums of the losses over the steps in which they were active.
-      counts: (K,) number of those steps.
-      fallbacks: number of steps in which the combination's problem had no solution.
-      failed_step: number (from 0) of the first step that could not be taken; -1 while there is none.
-      failed: (K,) bool, the losses that were not finite there, or of which no logarithm could be taken.
-      failed_losses: (K,) the losses there.
-      measured: by the last step that measured norms and cosines.
-    """
-
-    losses: tf.Tensor
-    counts: tf.Tensor
-    fallbacks: tf.Tensor
-    failed_step: tf.Tensor
-    failed: tf.Tensor
-    failed_losses: tf.Tensor
-    measured: Measurement
-
-
-class _Rows(NamedTuple):
-    """The gradients that a combination mixes.
-
-    Attributes:
-      mixed: per variable, one for every loss that reaches it.
-      means: (K,) float64, what makes means of those of shared variables.
-      gramian: (K, K) float64, what the combination looks at, where it looks at a Gramian.
-      plain_gramian: (K, K) float64, of the losses' whole gradients, where it is known.
-      moved: the new moving averages of the gradients, where those are mixed.
-    """
-
-    mixed: Jacobian
-    means: tf.Tensor
-    gramian: tf.Tensor | None
-    plain_gramian: tf.Tensor | None
-    moved: Jacobian = ()
-
-
-class State(NamedTuple):
-    """What the step remembers beside the variables; a checkpoint holds it.
-
-    Attributes:
-      loss_scale: of `precision: mixed_float16`.
-      weights: (K,) float64, the joint weights that the combination last found (`combine.update_every`); NaN where the
-        next step must find some.
-      combination: what the combination itself remembers.
-    """
-
-    loss_scale: LossScale
-    weights: tf.Tensor
-    combination: dict[str, tf.Tensor]
+from trainer.rows import Rows
+from trainer.step_values import Applied, Gradients, LocalSums, Measurement, State, StepSummary, Totals, Weighted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +189,7 @@ class Step:
         owners = halves.of_folded(self.reach, 0) if self.combination.of_two_batches else self.reach
         finite = diagnostics.finite(jacobian, losses, owners)
         problem = self._problem(step, active, losses)
-        rows = self._rows(jacobian, means, mean, problem)
+        rows = rows_lib.of(jacobian, means, mean, problem, self.combination, self.reach, self.moving_rows)
         answer = self._solve(problem._replace(gramian=rows.gramian), state)
         coefficients = self.combination.coefficients(
             rows.mixed, self.reach.losses, means=mean, row_means=rows.means, problem=problem, weights=answer.weights
@@ -651,32 +513,6 @@ class Step:
             epoch=step * self.batch_size // self.examples,
         )
 
-    def _rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> _Rows:
-        """The gradients that the combination looks at and mixes.
-
-        Args:
-          jacobian: reduced sums of gradients.
-          means: (1, K) or (2, K) float64, what makes means of those over the batch or over its halves.
-          mean: (K,) float64, what makes means of those over the batch.
-          problem: the problem.
-        """
-        combination, reach, count = self.combination, self.reach, len(self.losses)
-        if combination.of_two_batches:
-            both = gramian_lib.of_shared(jacobian, halves.of_folded(reach, count), tf.ones([2 * count], tf.float64))
-            cross = both[:count, count:] * means[0][:, tf.newaxis] * means[1]
-            plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
-            return _Rows(halves.first(jacobian, reach), means[0], cross, gramian_lib.scaled(plain, mean))
-        if self.moving_rows is not None:
-            factors = mean * combination.row_scales(problem.weights, problem.losses)
-            moved = self.moving_rows.moved(jacobian, factors, problem.active)
-            mixed = list(jacobian)
-            for v, rows in zip(reach.shared, moved, strict=True):
-                mixed[v] = rows
-            ones = tf.ones([count], tf.float64)
-            return _Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), reach, ones), None, moved)
-        gramian = gramian_lib.of_shared(jacobian, reach, mean) if combination.needs_gramian else None
-        return _Rows(jacobian, mean, gramian, gramian)
-
     def _solve(self, problem: Problem, state: State) -> Answer:
         """What the combination answers; zeros for one that has weights for every variable."""
         if not self.combination.method.yields_weights:
@@ -718,7 +554,7 @@ class Step:
             for update in self.updates
         )
 
-    def _mixed(self, rows: _Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+    def _mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """For every optimizer the gradients it applies: mixed, with the regularizers' own added once."""
         jacobian = rows.mixed
         if not self.per_loss:

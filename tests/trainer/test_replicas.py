@@ -18,17 +18,6 @@ VARIANTS += [("weighted", apply, {"clip_norm": 0.05}) for apply in ("joint", "pe
 VARIANTS += [("pcgrad", "joint", {"combine__use_weights": True})]
 
 
-def _assert_same(result: problems.Result, reference: problems.Result) -> None:
-    np.testing.assert_allclose(result.losses, reference.losses, rtol=0, atol=1e-9)
-    for name, value in reference.variables.items():
-        np.testing.assert_allclose(result.variables[name], value, rtol=0, atol=1e-9, err_msg=name)
-    for name, value in reference.optimizers.items():
-        np.testing.assert_allclose(result.optimizers[name], value, rtol=0, atol=1e-9, err_msg=name)
-    assert result.validation == pytest.approx(reference.validation, rel=0, abs=1e-9)
-    np.testing.assert_allclose(result.grad_norms, reference.grad_norms, atol=1e-9)
-    np.testing.assert_allclose(result.cosines, reference.cosines, atol=1e-9)
-
-
 def _marks(name: str, apply: str, changes: dict) -> list:
     """CI runs all of them; by hand the plain ones, and one method with each way to mix them further."""
     return [] if not changes and (apply == "joint" or name in ("independent", "pcgrad")) else [pytest.mark.ci_only]
@@ -47,7 +36,7 @@ def test_uneven_batches_with_missing_labels(name, apply, changes):
     assert 0 < missing.sum() < STEPS
     plain = apply == "joint" and set(changes) == {"combine__name", "combine__apply", "dataset__options", "evaluate"}
     for replicas in (2, 3, 4) if plain else (4,):  # the rest saves time
-        _assert_same(problems.run(replicas, STEPS, **changes), reference)
+        problems.assert_same(problems.run(replicas, STEPS, **changes), reference)
 
 
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
@@ -55,7 +44,7 @@ def test_even_batches(apply):
     changes = {"combine__name": "pcgrad", "combine__apply": apply, "batch_size": 12, "evaluate": True}
     reference = problems.run(1, STEPS, **changes)
     for replicas in (2, 4):
-        _assert_same(problems.run(replicas, STEPS, **changes), reference)
+        problems.assert_same(problems.run(replicas, STEPS, **changes), reference)
 
 
 def test_steps_per_loop_changes_nothing():

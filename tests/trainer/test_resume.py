@@ -70,6 +70,12 @@ STATEFUL = {
         "gradients": "features",
         "precision": "float32",
     },
+    "smoothed weights, per loss": {
+        "combine__name": "pcgrad",
+        "combine__smoothing": 0.8,
+        "combine__apply": "per_loss",
+        "precision": "float32",
+    },
     "a loss scale, fused": {"precision": "mixed_float16", "reduction": "fused"},
     "pcgrad per loss": {"combine__name": "pcgrad", "combine__apply": "per_loss"},
 }
@@ -346,7 +352,7 @@ def _wait_for_training(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.ci_only
-@pytest.mark.parametrize("combine", ["weighted", "pcgrad", "independent"])
+@pytest.mark.parametrize("combine", ["famo", "pcgrad", "independent"])
 def test_killed_at_five_random_moments(tmp_path, start, combine):
     """SIGKILL between, in and after steps, reports, evaluations and saves: the same bits as never interrupted."""
     _finish(start("whole", f"--combine={combine}"))
