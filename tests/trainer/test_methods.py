@@ -97,9 +97,16 @@ def test_a_step_is_what_aggregate_gives(name):
         combined = aggregate(name, _rows(whole, paths), **arguments)
     expected = _in_pieces(combined.numpy(), before, paths)
     state, totals = _first_step(built)
-    after, by_variable = _values(built), METHODS[name].per_variable or name == "graddrop"  # its numbers differ
-    if not by_variable:
-        for path in paths:
+    after = _values(built)
+    for v in built.step.reach.shared:
+        path, by = built.step.reach.variables[v].path, built.step.reach.losses[v]
+        if name == "trimmed_mean":  # of the losses that reach the variable: of two nothing is left out
+            expected[path] = np.sort([whole[k][path] for k in by], axis=0)[(len(by) - 1) // 2 : len(by) // 2 + 1].mean(
+                0
+            )
+        if name == "mean":
+            expected[path] = np.mean([whole[k][path] for k in by], axis=0)
+        if name != "graddrop":  # whose numbers are each variable's own
             np.testing.assert_allclose((before[path] - after[path]) / 0.1, expected[path], atol=1e-9, err_msg=path)
     joint = totals.measured.weights.numpy()
     for k in range(len(built.losses)):
@@ -112,19 +119,24 @@ def test_a_step_is_what_aggregate_gives(name):
     assert set(state.combination) == set(built.step.combination.initial_state())
 
 
+def _has_labels(batch, target: str) -> list[bool]:
+    weights = batch["weights"].get(target)
+    return [weights is None or bool(np.any(weights[half::2] > 0)) for half in (0, 1)]
+
+
 def test_two_halves_with_missing_labels():
     """A loss with labels in one half only takes no part; the others' gradients are means over each half's labels."""
-    built = _build(1, "modo", **PLAIN, **MISSING, losses__label__every=1)
+    built = _build(1, "modo", **PLAIN, **MISSING)
     loop, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
-    state, paths, seen = built.step.initial_state(), _shared(built), set()
+    state, paths, in_one_half, in_both = built.step.initial_state(), _shared(built), 0, 0
     for step in range(8):
         batch, before = next(batches), _values(built)
-        known = np.array([[np.any(batch["weights"][loss.target][half::2] > 0) if loss.target in batch["weights"] else 1
-                           for half in (0, 1)] for loss in built.losses], bool).all(axis=1)  # fmt: skip
+        present = np.array([_has_labels(batch, loss.target) for loss in built.losses])  # (losses, halves)
+        known = present.all(axis=1)
+        in_one_half, in_both = in_one_half + np.sum(present.any(axis=1) & ~known), in_both + np.sum(known)
         remembered = state.combination["weights"].numpy()
         state, totals = _step(built, loop, iterator, step, state)
         np.testing.assert_array_equal(totals.counts.numpy() > 0, known)
-        seen.add(known.all())
         weights, after = totals.measured.weights.numpy(), _values(built)
         assert np.all(weights[~known] == 0)
         np.testing.assert_array_equal(state.combination["weights"].numpy()[~known], remembered[~known])
@@ -136,7 +148,8 @@ def test_two_halves_with_missing_labels():
             variable.assign(after[variable.path])
         for path in paths:
             np.testing.assert_allclose((before[path] - after[path]) / 0.1, expected[path], atol=1e-9, err_msg=path)
-    assert seen == {True, False}
+    assert in_one_half > 0
+    assert in_both > 0
 
 
 @pytest.mark.parametrize(("name", "keeps"), [("moco", 0.5), ("db_mtl", 0.9)])
@@ -179,7 +192,8 @@ def test_famo_looks_again_at_the_same_batch_with_the_same_masks(replicas):
     plain = _build(replicas, "log_sum", **frozen, model__trunk=NOISY)
     _first_step(plain)
     for own, other in zip(built.model.non_trainable_variables, plain.model.non_trainable_variables, strict=True):
-        np.testing.assert_array_equal(own.numpy(), other.numpy(), err_msg=own.path)
+        if not own.path.endswith("seed_generator_state"):  # set anew in every step
+            np.testing.assert_array_equal(own.numpy(), other.numpy(), err_msg=own.path)
     learning = _build(replicas, "famo", model__trunk=NOISY)
     state, _ = _first_step(learning)
     assert np.all(np.abs(state.combination["logits"].numpy()) > 1e-4)
