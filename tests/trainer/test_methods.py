@@ -1,14 +1,18 @@
 """What every kind of combination method makes of a step, on a model: by hand, and in every way to compute it."""
 
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from tests import problems
-from trainer import configuration, experiment, losses
+from trainer import configuration, experiment, loop, losses
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS, ONE_PASS
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, LogarithmError
 from trainer.experiment import Experiment
 from trainer.step_values import State, Totals
 
@@ -30,9 +34,9 @@ def _build(replicas: int, name: str, **changes) -> Experiment:
     return experiment.build(problems.config(combine__name=name, **changes), problems.strategy(replicas))
 
 
-def _step(built: Experiment, loop, iterator, step: int, state: State) -> tuple[State, Totals]:
+def _step(built: Experiment, train, iterator, step: int, state: State) -> tuple[State, Totals]:
     numbers = (tf.constant(value, tf.int64) for value in (step, 1))
-    return loop(iterator, *numbers, tf.constant(True), state, built.step.initial_totals())
+    return train(iterator, *numbers, tf.constant(True), state, built.step.initial_totals())
 
 
 def _first_step(built: Experiment) -> tuple[State, Totals]:
@@ -127,7 +131,7 @@ def _has_labels(batch, target: str) -> list[bool]:
 def test_two_halves_with_missing_labels():
     """A loss with labels in one half only takes no part; the others' gradients are means over each half's labels."""
     built = _build(1, "modo", **PLAIN, **MISSING)
-    loop, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
+    train, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
     state, paths, in_one_half, in_both = built.step.initial_state(), _shared(built), 0, 0
     for step in range(8):
         batch, before = next(batches), _values(built)
@@ -135,7 +139,7 @@ def test_two_halves_with_missing_labels():
         known = present.all(axis=1)
         in_one_half, in_both = in_one_half + np.sum(present.any(axis=1) & ~known), in_both + np.sum(known)
         remembered = state.combination["weights"].numpy()
-        state, totals = _step(built, loop, iterator, step, state)
+        state, totals = _step(built, train, iterator, step, state)
         np.testing.assert_array_equal(totals.counts.numpy() > 0, known)
         weights, after = totals.measured.weights.numpy(), _values(built)
         assert np.all(weights[~known] == 0)
@@ -156,14 +160,14 @@ def test_two_halves_with_missing_labels():
 def test_moving_averages_over_steps(name, keeps):
     """What is mixed are averages of the rows: of the losses' own gradients, or of those of their logarithms."""
     built = _build(1, name, **PLAIN)
-    loop, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
+    train, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
     state, paths, rows = built.step.initial_state(), _shared(built), 0.0
     for step in range(4):
         before = _values(built)
         gradients, values = _gradients(built, next(batches))
         own = _rows(gradients, paths) / (values[:, np.newaxis] if name == "db_mtl" else 1.0)
         rows = keeps * rows + (1 - keeps) * own
-        state, totals = _step(built, loop, iterator, step, state)
+        state, totals = _step(built, train, iterator, step, state)
         expected, after = _in_pieces(totals.measured.weights.numpy() @ rows, before, paths), _values(built)
         for path in paths:
             np.testing.assert_allclose((before[path] - after[path]) / 0.1, expected[path], atol=1e-9, err_msg=path)
@@ -269,10 +273,10 @@ def test_micro_batches_of_odd_size(name):
 def test_lasting_weights_are_those_of_the_last_full_step():
     """`random` draws none in between, so with plain SGD the steps between are sums with the first step's weights."""
     built = _build(1, "random", combine__update_every=3, **PLAIN)
-    loop, iterator, state = built.step.build(), iter(built.batches(0)), built.step.initial_state()
+    train, iterator, state = built.step.build(), iter(built.batches(0)), built.step.initial_state()
     weights = []
     for step in range(6):
-        state, _ = _step(built, loop, iterator, step, state)
+        state, _ = _step(built, train, iterator, step, state)
         weights.append(state.weights.numpy())
     for step in (1, 2, 4, 5):
         np.testing.assert_array_equal(weights[step], weights[step // 3 * 3])
@@ -307,11 +311,67 @@ def _opposed(name: str) -> configuration.Config:
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.may_fall_back])
 def test_steps_without_a_solution_are_counted(name):
     built = experiment.build(_opposed(name), problems.strategy(2))
-    loop, iterator = built.step.build(), iter(built.batches(0))
+    train, iterator = built.step.build(), iter(built.batches(0))
     numbers = (tf.constant(value, tf.int64) for value in (0, 5))
-    _, totals = loop(iterator, *numbers, tf.constant(True), built.step.initial_state(), built.step.initial_totals())
+    _, totals = train(iterator, *numbers, tf.constant(True), built.step.initial_state(), built.step.initial_totals())
     assert int(totals.fallbacks) == 5
     assert int(totals.failed_step) == -1
+
+
+def test_reports_hold_weights_and_fallbacks(tmp_path):
+    config = dataclasses.replace(_opposed("nash_mtl"), steps=6, report_every=3, eval_every=6)
+    history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+    reports = [report.values for report in history if report.split == "train"]
+    assert [values["fallbacks"] for values in reports] == [3, 3]
+    # Means of the rows (1, 2) and (-2, -4) at unit length.
+    for values in reports:
+        assert values["weight/a"] == pytest.approx(0.5 / 5**0.5)
+        assert values["weight/b"] == pytest.approx(0.25 / 5**0.5)
+    assert "In 6 steps the gradients left nash_mtl without a solution" in (tmp_path / "run" / "report.md").read_text()
+
+
+def shifted(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """A squared error that is negative where it is small."""
+    return tf.reduce_mean(tf.square(target - prediction), axis=-1) - 100.0
+
+
+SHIFTED = {"losses__vector__loss": "tests.trainer.test_methods:shifted"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"combine__name": "log_sum"},
+        {"combine__name": "geometric", "reduction": "fused"},
+        {"combine__name": "mgda", "combine__log_losses": True, "gradients": "features"},
+        {"combine__name": "db_mtl"},
+        {"combine__name": "famo"},
+    ],
+    ids=lambda changes: changes["combine__name"],
+)
+def test_a_loss_without_a_logarithm_ends_the_run(tmp_path, changes):
+    config = problems.config(steps=12, **changes, **SHIFTED)
+    with pytest.raises(LogarithmError, match=r"^step 1: loss 'vector' is -9\d\.\d+, but combine=.* above 0") as caught:
+        loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+    assert list(caught.value.losses) == ["vector"]
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_famo_notices_a_loss_that_the_update_takes_below_its_bound():
+    bounds = [0.0] * len(problems.LOSSES)
+    _, totals = _first_step(_build(2, "famo"))
+    bounds[1] = float(totals.losses[1]) * 0.9999
+    built = _build(2, "famo", combine__famo={"lower_bounds": bounds}, losses__number__optimizer=SGD)
+    _, totals = _first_step(built)
+    assert int(totals.failed_step) == 0
+    np.testing.assert_array_equal(totals.failed, [False, True, False, False])
+    assert totals.failed_losses[1] < bounds[1]
+
+
+def test_missing_losses_need_no_logarithm():
+    """A loss without a label is 0 in that step and no mistake."""
+    result = problems.run(1, 6, combine__name="log_sum", **MISSING)
+    assert np.isnan(result.losses).any()
 
 
 @pytest.mark.parametrize(
