@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,9 +12,17 @@ import tensorflow as tf
 
 from input_pipelines.examples import Examples
 from trainer import configuration, experiment
+from trainer.combine.registry import METHODS
 from trainer.experiment import Experiment
 
 LOSSES = ("label", "number", "vector", "vector_l1")
+# One method of each kind, for tests that are too slow to take them all; CI does.
+REPRESENTATIVES = ("independent", "famo", "pcgrad", "modo", "moco", "graddrop")
+
+
+def methods(names: Iterable[str] = METHODS) -> list[Any]:
+    """Parameters of a test for each of these methods, most of them for CI only."""
+    return [pytest.param(name, marks=[] if name in REPRESENTATIVES else [pytest.mark.ci_only]) for name in names]
 
 
 def load(examples: int = 64, missing: bool = False) -> dict[str, Examples]:

@@ -19,15 +19,6 @@ from trainer.step_values import State, Totals
 SGD = {"name": "sgd", "learning_rate": 0.1}
 PLAIN = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"shared_optimizer": SGD}
 MISSING = {"dataset__options": {"missing": True}}
-REPRESENTATIVES = ("log_sum", "famo", "mgda", "modo", "moco", "graddrop")  # one of each kind; CI has the time for all
-
-
-def _marks(name: str) -> list:
-    return [] if name in REPRESENTATIVES else [pytest.mark.ci_only]
-
-
-def _some(names) -> list:
-    return [pytest.param(name, marks=_marks(name)) for name in names]
 
 
 def _build(replicas: int, name: str, **changes) -> Experiment:
@@ -85,7 +76,7 @@ def _in_pieces(vector: np.ndarray, values: dict[str, np.ndarray], paths: list[st
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", _some(METHODS))
+@pytest.mark.parametrize("name", problems.methods())
 def test_a_step_is_what_aggregate_gives(name):
     """Shared variables get the combined gradient; task-specific ones their own, which some methods weigh too."""
     built = _build(1, name, **PLAIN)
@@ -255,7 +246,7 @@ def test_what_is_put_around_methods_does_not_depend_on_the_number_of_replicas(na
 
 @pytest.mark.parametrize(
     "name",
-    _some(name for name, method in METHODS.items() if method.looks_at in ONE_PASS and not method.per_loss),
+    problems.methods(name for name, method in METHODS.items() if method.looks_at in ONE_PASS and not method.per_loss),
 )
 def test_fused_is_the_same(name):
     changes = {"combine__name": name} | MISSING

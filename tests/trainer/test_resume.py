@@ -81,8 +81,8 @@ STATEFUL = {
 }
 
 
-# CI has the time for every method; by hand one of each kind of state.
-CI_ONLY = [name for name in METHODS if name not in ("independent", "famo", "moco")]
+# CI has the time for every method.
+CI_ONLY = [name for name in METHODS if name not in problems.REPRESENTATIVES]
 
 
 @pytest.mark.parametrize(
