@@ -24,6 +24,8 @@ class Plan:
       elementwise: the gradients of shared variables are combined element by element.
       receivers: how many mixed gradients of a variable that k losses reach are applied: "one", "own" (k, each of its
         own gradient), "all" (K, each of all k).
+      heads_apart: a fused pass is one for shared variables and one, without the trunk, for task-specific ones, whose
+        weights are others.
       loss_valued: a fused pass needs the reduced losses first.
       observes: the losses are computed once more after the update.
       missing: labels may be missing, so that a fused pass needs their number first.
@@ -41,6 +43,7 @@ class Plan:
     moving: bool = False
     elementwise: bool = False
     receivers: str = "one"
+    heads_apart: bool = False
     loss_valued: bool = False
     observes: bool = False
     missing: bool = False
@@ -66,7 +69,9 @@ class Plan:
     @property
     def between(self) -> "Plan":
         """A step between two full ones: the plain sum, and what the method does in every step."""
-        return dataclasses.replace(self.plain_sum, loss_valued=self.loss_valued, observes=self.observes)
+        return dataclasses.replace(
+            self.plain_sum, heads_apart=self.heads_apart, loss_valued=self.loss_valued, observes=self.observes
+        )
 
 
 def of(config: Config, *, missing: bool) -> Plan:
@@ -88,6 +93,7 @@ def of(config: Config, *, missing: bool) -> Plan:
         moving=method.looks_at is LooksAt.MOVING_GRAMIAN,
         elementwise=method.looks_at is LooksAt.ELEMENTS,
         receivers=receivers if combine.apply == "per_loss" else "one",
+        heads_apart=method.yields_weights and not method.weighs_task_specific,
         # Between steps that find weights these are known before the losses, but not what log losses divide by.
         loss_valued=combine.log_losses or (method.looks_at is LooksAt.LOSSES and combine.update_every == 1),
         observes=method.observe is not None,
@@ -104,11 +110,12 @@ def classes(plan: Plan) -> Mapping[str, Plan]:
     """Every class of methods by what it is called in a table, with everything else as in `plan`; plain sum first."""
     plain = plan.plain_sum
     per_loss = dataclasses.replace(plain, passes="per_loss")
-    gramian = dataclasses.replace(per_loss, gramian=True)
+    gramian = dataclasses.replace(per_loss, gramian=True, heads_apart=True)
+    from_losses = dataclasses.replace(plain, loss_valued=True)
     return {
         "plain sum (`fused`)": plain,
-        "weights from the losses (`fused`)": dataclasses.replace(plain, loss_valued=True),
-        "... and from those after the update": dataclasses.replace(plain, loss_valued=True, observes=True),
+        "weights from the losses (`fused`)": from_losses,
+        "weights from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
         "Gramian (`per_loss`)": gramian,
         "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
         "Gramian, `gradients=features`": dataclasses.replace(gramian, passes="features"),

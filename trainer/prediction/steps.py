@@ -1,9 +1,10 @@
 """From a workload and a plan to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
 
-A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or
-two where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
-losses' sum; feature-level weights K passes through the heads and one through the trunk. Every replica then combines and
-applies the same reduced gradients. A method that wants to know the losses after the update takes one more forward pass.
+A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
+where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
+losses' sum, or two through the heads where task-specific variables have weights of their own; feature-level weights K
+passes through the heads and one through the trunk. Every replica then combines and applies the same reduced gradients.
+A method that wants to know the losses after the update takes one more forward pass.
 """
 
 import dataclasses
@@ -87,6 +88,8 @@ def _step(workload: Workload, plan: Plan) -> StepCost:
     trunk_passes = one_by_one if plan.passes == "per_loss" else together
     head_passes = together if plan.passes == "fused" else one_by_one
     backward = _backward(workload.trunk, trunk_passes) + _backward(workload.heads, head_passes)
+    if plan.passes == "fused" and plan.heads_apart and workload.shared:
+        backward += sum(operations.count * operations.twice for operations in workload.operations)
     if plan.recompute:
         backward += len(trunk_passes) * sum(operations.count for operations in workload.trunk)
     gradients = [_gradients(variable, plan, workload.losses) for variable in workload.variables]

@@ -19,7 +19,7 @@ WORKLOAD = Workload(
         Operations(2000, ALL, (ALL, ALL)),
         Operations(5, B | C, (B | C, B | C)),
         Operations(10, A, (A, A)),
-        Operations(20, B, (B, B)),
+        Operations(20, B, (B, B), twice=1),
         Operations(30, C, (C, C)),
     ),
     variables=(
@@ -55,6 +55,8 @@ def _only(plan: Plan, workload: Workload = WORKLOAD):
         (Plan("per_loss", halves=True), 6 * TRUNK + 2 * HEADS + 4 * 2 * 5),
         (Plan("per_loss", halves=True, recompute=True), 6 * TRUNK + 2 * HEADS + 4 * 2 * 5 + 6 * 3000),
         (Plan("per_loss", moving=True), 3 * TRUNK + HEADS + 2 * 2 * 5),
+        (Plan("fused", heads_apart=True), TRUNK + HEADS + 2 * 5 + 20),
+        (Plan("per_loss", heads_apart=True), 3 * TRUNK + HEADS + 2 * 2 * 5),
     ],
 )
 def test_passes(plan, backward):
@@ -175,7 +177,7 @@ def test_weights_found_now_and_then():
     assert average(kinds, lambda cost: cost.reduced) == pytest.approx(0.1 * full.reduced + 0.9 * plain.reduced)
 
 
-@pytest.mark.parametrize("kept", [{"loss_valued": True}, {"observes": True}])
+@pytest.mark.parametrize("kept", [{"heads_apart": True}, {"loss_valued": True}, {"observes": True}])
 def test_what_a_method_does_in_every_step(kept):
     ((_, full), (_, between)) = steps(WORKLOAD, Plan(gramian=True, halves=True, full_every=10, **kept))
     assert full == _only(Plan(gramian=True, halves=True, **kept))
