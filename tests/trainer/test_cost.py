@@ -22,6 +22,15 @@ from trainer.prediction.steps import StepCost
 BATCH = 64
 WITHIN = 0.05
 FUSED = {"reduction": "fused"}
+LOG_LOSSES = {"combine.name": "pcgrad", "combine.log_losses": "True"}
+DEEP_HEADS = {"model.trunk": "[{'layer': 'Flatten'}, {'layer': 'Dense', 'units': 100}]"} | {
+    f"model.heads.{name}": str([{"layer": "Dense", "units": 500}] * 3 + own)
+    for name, own in {
+        "digit": [{"layer": "Dense", "units": 10}],
+        "image": [{"layer": "Dense", "units": 64}, {"layer": "Reshape", "target_shape": (8, 8)}],
+        "ink": [{"layer": "Dense", "units": 1}],
+    }.items()
+}
 HALF_LABELLED = {"dataset.name": "tests.trainer.test_cost:digits_half_labelled"}
 SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
 
@@ -50,6 +59,33 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
         pytest.param(1, FUSED | {"model.recompute": "True"}, id="fused, recompute"),
         pytest.param(2, {"precision": "mixed_bfloat16"}, id="mixed precision"),
         pytest.param(2, {"bytes_per_pack": "200000"}, id="packs"),
+        pytest.param(2, FUSED | {"combine.name": "uncertainty"}, id="fused, from the losses"),
+        pytest.param(2, FUSED | {"combine.name": "famo"}, id="fused, losses after the update"),
+        pytest.param(2, {"combine.name": "modo"}, id="two half batches"),
+        pytest.param(2, {"combine.name": "moco"}, id="moving averages"),
+        pytest.param(2, {"combine.name": "graddrop"}, id="element by element"),
+        pytest.param(2, LOG_LOSSES | {"combine.update_every": "10"}, id="log losses, now and then"),
+        pytest.param(2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}, id="heads apart"),
+        *(
+            pytest.param(2, overrides, id=name, marks=pytest.mark.ci_only)
+            for name, overrides in {
+                "from the losses": {"combine.name": "uncertainty"},
+                "from the losses, now and then": {"combine.name": "uncertainty", "combine.update_every": "10"},
+                "losses after the update": {"combine.name": "famo"},
+                "losses after the update, now and then": {"combine.name": "famo", "combine.update_every": "10"},
+                "smoothed log losses": LOG_LOSSES | {"combine.smoothing": "0.5"},
+                "features of log losses": LOG_LOSSES | {"gradients": "features"},
+                "per variable": {"combine.name": "normalized", "combine.normalized.per_variable": "True"},
+                "two half batches, now and then": {"combine.name": "modo", "combine.update_every": "10"},
+                "two half batches, partly shared head": SECOND_LOSS_ON_A_HEAD | {"combine.name": "sdmgrad"},
+                "two half batches in micro-batches": {"combine.name": "modo", "micro_batches": "2"},
+                "two half batches, recompute": {"combine.name": "modo", "model.recompute": "True"},
+                "two half batches in packs": {"combine.name": "modo", "bytes_per_pack": "200000"},
+                "moving averages of log losses": {"combine.name": "db_mtl"},
+                "moving averages, per loss": {"combine.name": "moco", "combine.apply": "per_loss"},
+                "in order element by element": {"combine.name": "trimmed_mean"},
+            }.items()
+        ),
     ],
 )
 def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
@@ -57,15 +93,15 @@ def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
     config = configuration.load(f"{root}/configs/digits.py", [("batch_size", str(BATCH)), *overrides.items()])
     built = experiment.build(config, problems.strategy(replicas))
     kinds, graph = _predict(built, replicas), _traced(built)
-    # What a step does only now and then stands in conditions: the branches with the most work are those of a full
-    # step, those with the least of a step between two of them.
-    picks = (min,) if overrides.get("reduction") == "fused" else (max, min)
+    # What a step does only now and then stands in conditions: the branches that reduce most are those of a full step,
+    # those that reduce least of a step between two of them, unless they do nothing.
+    picks = (_least,) if overrides.get("reduction") == "fused" else (_most, _least)
     for (_, predicted), pick in zip(kinds, picks, strict=False):
         traced = _work(graph, pick)
         assert predicted.operations == pytest.approx(traced.operations / replicas, rel=WITHIN)
         if replicas > 1:
             assert predicted.reduced == traced.reduced / replicas
-            assert len(predicted.early) + predicted.packs == traced.collectives / replicas
+            assert len(predicted.alone) + predicted.packs == traced.collectives / replicas
 
 
 def digits_half_labelled() -> dict[str, Examples]:
@@ -112,6 +148,15 @@ def _work(graph: tf.Graph, pick: Callable[[Iterable[_Work]], _Work]) -> _Work:
         ]
         parts += [pick(inner)] if op.type in ("If", "StatelessIf") else inner
     return _Work(*map(sum, zip(*parts, strict=True)))
+
+
+def _most(branches: Iterable[_Work]) -> _Work:
+    return max(branches, key=lambda work: (work.reduced, work.operations))
+
+
+def _least(branches: Iterable[_Work]) -> _Work:
+    some = [work for work in branches if work.operations or work.collectives]
+    return min(some, key=lambda work: (work.reduced, work.operations), default=_Work(0, 0, 0))
 
 
 def _that_run(graph: tf.Graph) -> list[tf.Operation]:
@@ -190,7 +235,7 @@ def test_comparison_in_markdown(root):
         [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", result.stdout, re.M)
     ]
     assert rows[0] == ["method", "K", "operations", "reduced, MB", "gradients, MB", "8 replicas", "64 replicas"]
-    assert [row[1] for row in rows[2:]] == ["2"] * 6 + ["3"] * 6
+    assert [row[1] for row in rows[2:]] == ["2"] * 9 + ["3"] * 9
     operations = {(row[0], row[1]): float(row[2]) for row in rows[2:]}
     for k in (2, 3):
         assert operations["plain sum (`fused`)", str(k)] == 1

@@ -64,11 +64,13 @@ def workload(
     graph = tf.function(forward, autograph=False).get_concrete_function(batch_spec).graph
     examples = tf.nest.flatten(batch_spec)[0].shape[0]
     depends = _depends(graph, reached_from)
+    of_shared = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) > 1})
+    of_own = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) == 1})
     feeds = _feeds(graph, totals, stops=frozenset())
     learns = _feeds(graph, totals, stops=_STOPS)
     _warn_of_what_is_not_counted(graph, feeds)
 
-    counts: Counter[tuple[frozenset[int], tuple[frozenset[int], ...]]] = Counter()
+    counts: Counter[tuple[frozenset[int], tuple[frozenset[int], ...], int]] = Counter()
     features: dict[str, int] = {}
     every = frozenset(range(len(losses)))
     for op in graph.get_operations():
@@ -76,8 +78,14 @@ def workload(
         if not used:
             continue
         own = [learnt & depends.get(tensor.name, frozenset()) for tensor in op.inputs]
-        gradients = own if op.type in _PRODUCTS else [frozenset().union(*own)]
-        counts[used, tuple(losses_ for losses_ in gradients if losses_)] += count(op)
+        both = [
+            bool(by and of_shared.get(tensor.name) and of_own.get(tensor.name))
+            for tensor, by in zip(op.inputs, own, strict=True)
+        ]
+        product = op.type in _PRODUCTS
+        gradients = own if product else [frozenset().union(*own)]
+        twice = sum(both) if product else int(any(both))
+        counts[used, tuple(losses_ for losses_ in gradients if losses_), twice] += count(op)
         for tensor, by in zip(op.inputs, own, strict=True):
             if used < every and by and _feeds_all(tensor, feeds, every) and tensor.shape[:1] == [examples]:
                 features[tensor.name] = tensor.shape.num_elements()

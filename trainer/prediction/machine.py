@@ -43,10 +43,10 @@ class Machine:
         rate = 1e12 * self.tflops * self.utilisation
         forward, backward = cost.forward / rate, cost.backward / rate
         combine = cost.float64 / (1e12 * self.float64_tflops) + cost.traffic / (1e9 * self.memory_gbytes)
-        early = sum(self.all_reduce_seconds(size, replicas) for size in cost.early)
+        alone = sum(self.all_reduce_seconds(size, replicas) for size in cost.alone)
         late = self.all_reduce_seconds(sum(cost.late), replicas, messages=cost.packs)
         beside = min(late, backward * cost.overlap)
-        return Seconds(forward + backward, combine, early + late, beside)
+        return Seconds(forward + backward, combine, alone + late, beside)
 
     def all_reduce_seconds(self, size: int, replicas: int, *, messages: int = 1) -> float:
         """Sums `size` bytes of every replica, in so many messages: a ring within each node, then rings between nodes.

@@ -8,6 +8,7 @@ from trainer.combine.registry import LooksAt
 from trainer.configuration import Config, method_options
 
 _WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
+_GRAMIANS = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +18,16 @@ class Plan:
     Attributes:
       passes: "per_loss": K backward passes; "features": K through the heads and one through the trunk; "fused": one.
       full_every: `passes` hold in one of so many steps; the others are fused, with the weights found there.
-      gramian: the (K, K) inner products of the losses' gradients are computed.
-      elementwise: single elements of the K gradients are compared before they are mixed.
+      halves: the passes per loss are 2 K, K over each half of the batch; the first half's gradients are mixed.
+      gramian: inner products of the gradients that are reduced are computed, or of their moving averages.
+      moving: moving averages of the gradients of shared variables are kept and mixed.
+      elementwise: the gradients of shared variables are combined element by element.
       receivers: how many mixed gradients of a variable that k losses reach are applied: "one", "own" (k, each of its
         own gradient), "all" (K, each of all k).
-      loss_valued: the weights of a fused pass are made of the reduced losses.
+      heads_apart: a fused pass is one for shared variables and one, without the trunk, for task-specific ones, whose
+        weights are others.
+      loss_valued: a fused pass needs the reduced losses first.
+      observes: the losses are computed once more after the update.
       missing: labels may be missing, so that a fused pass needs their number first.
       micro_batches: parts of the batch, one after another.
       recompute: every backward pass through the trunk computes it once more.
@@ -32,10 +38,14 @@ class Plan:
 
     passes: str = "per_loss"
     full_every: int = 1
+    halves: bool = False
     gramian: bool = False
+    moving: bool = False
     elementwise: bool = False
     receivers: str = "one"
+    heads_apart: bool = False
     loss_valued: bool = False
+    observes: bool = False
     missing: bool = False
     micro_batches: int = 1
     recompute: bool = False
@@ -46,8 +56,21 @@ class Plan:
     @property
     def plain_sum(self) -> "Plan":
         """One backward pass of the losses' sum, with everything else alike."""
+        return Plan(
+            "fused",
+            missing=self.missing,
+            micro_batches=self.micro_batches,
+            recompute=self.recompute,
+            reduce_width=self.reduce_width,
+            bytes_per_pack=self.bytes_per_pack,
+            clip=self.clip,
+        )
+
+    @property
+    def between(self) -> "Plan":
+        """A step between two full ones: the plain sum, and what the method does in every step."""
         return dataclasses.replace(
-            self, passes="fused", full_every=1, gramian=False, elementwise=False, receivers="one", loss_valued=False
+            self.plain_sum, heads_apart=self.heads_apart, loss_valued=self.loss_valued, observes=self.observes
         )
 
 
@@ -65,8 +88,15 @@ def of(config: Config, *, missing: bool) -> Plan:
     return Plan(
         passes="fused" if config.reduction == "fused" else passes,
         full_every=combine.update_every,
-        gramian=method.looks_at is not LooksAt.NOTHING,
+        halves=method.looks_at is LooksAt.CROSS_GRAMIAN,
+        gramian=method.looks_at in _GRAMIANS,
+        moving=method.looks_at is LooksAt.MOVING_GRAMIAN,
+        elementwise=method.looks_at is LooksAt.ELEMENTS,
         receivers=receivers if combine.apply == "per_loss" else "one",
+        heads_apart=method.yields_weights and not method.weighs_task_specific,
+        # Between steps that find weights these are known before the losses, but not what log losses divide by.
+        loss_valued=combine.log_losses or (method.looks_at is LooksAt.LOSSES and combine.update_every == 1),
+        observes=method.observe is not None,
         missing=missing,
         micro_batches=config.micro_batches,
         recompute=config.model.recompute,
@@ -80,12 +110,16 @@ def classes(plan: Plan) -> Mapping[str, Plan]:
     """Every class of methods by what it is called in a table, with everything else as in `plan`; plain sum first."""
     plain = plan.plain_sum
     per_loss = dataclasses.replace(plain, passes="per_loss")
-    gramian = dataclasses.replace(per_loss, gramian=True)
+    gramian = dataclasses.replace(per_loss, gramian=True, heads_apart=True)
+    from_losses = dataclasses.replace(plain, loss_valued=True)
     return {
         "plain sum (`fused`)": plain,
-        "weights from the losses (`fused`)": dataclasses.replace(plain, loss_valued=True),
+        "weights from the losses (`fused`)": from_losses,
+        "weights from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
         "Gramian (`per_loss`)": gramian,
         "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
         "Gramian, `gradients=features`": dataclasses.replace(gramian, passes="features"),
+        "Gramian of two half batches (`per_loss`)": dataclasses.replace(gramian, halves=True),
+        "Gramian of moving averages (`per_loss`)": dataclasses.replace(gramian, moving=True),
         "element by element (`per_loss`)": dataclasses.replace(per_loss, elementwise=True),
     }

@@ -1,8 +1,10 @@
 """From a workload and a plan to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
 
-A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches; a
-fused step one backward pass of the losses' sum; feature-level weights K passes through the heads and one through the
-trunk. Every replica then combines and applies the same reduced gradients.
+A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
+where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
+losses' sum, or two through the heads where task-specific variables have weights of their own; feature-level weights K
+passes through the heads and one through the trunk. Every replica then combines and applies the same reduced gradients.
+A method that wants to know the losses after the update takes one more forward pass.
 """
 
 import dataclasses
@@ -18,8 +20,10 @@ _CLIP_OPERATIONS = 3
 # Numbers read or written for every number that is reduced: into the pack and out of it, and whether it is finite.
 _REDUCE_TRANSFERS = 5
 # The same for adding it to a mixture; for the Gramian (a stack, a copy in float64, the product); for adding it to
-# those of earlier micro-batches; and for looking at single elements (signs, order) before they are mixed.
-_MIX_TRANSFERS, _GRAMIAN_TRANSFERS, _ACCUMULATE_TRANSFERS, _ELEMENTWISE_TRANSFERS = 5, 7, 3, 3
+# others (of earlier micro-batches, of the other half of the batch); for combining it with others element by element
+# instead of mixing it; and for its moving average, with the copy that the average becomes.
+_MIX_TRANSFERS, _GRAMIAN_TRANSFERS, _ADD_TRANSFERS, _ELEMENTWISE_TRANSFERS, _MOVING_TRANSFERS = 5, 7, 3, 16, 9
+_ELEMENTWISE_OPERATIONS, _MOVING_OPERATIONS = 6, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +33,13 @@ class StepCost:
     Attributes:
       forward: operations.
       backward: operations, recomputation included.
-      combine: operations that mix and clip gradients.
+      combine: operations that add up, average, mix and clip gradients.
       float64: operations of the Gramian, in float64.
       update: operations of the optimizers.
-      early: bytes of each collective that must end before the backward pass can go on.
+      alone: bytes of each collective of losses, beside which nothing goes on: before the backward pass, or after the
+        update.
       late: bytes of each collective of gradients.
-      held: bytes of all gradients, which are there at once.
+      held: bytes of all gradients and of their moving averages, which are there at once.
       traffic: bytes read and written to reduce, combine and apply gradients.
       packs: how many collectives the gradients travel in.
       overlap: the part of the backward pass beside which gradients may travel.
@@ -45,7 +50,7 @@ class StepCost:
     combine: float
     float64: float
     update: float
-    early: tuple[int, ...]
+    alone: tuple[int, ...]
     late: tuple[int, ...]
     held: int
     traffic: float
@@ -60,7 +65,7 @@ class StepCost:
     @property
     def reduced(self) -> int:
         """Bytes that one replica gives to be summed."""
-        return sum(self.early) + sum(self.late)
+        return sum(self.alone) + sum(self.late)
 
 
 def steps(workload: Workload, plan: Plan) -> tuple[tuple[float, StepCost], ...]:
@@ -69,7 +74,7 @@ def steps(workload: Workload, plan: Plan) -> tuple[tuple[float, StepCost], ...]:
     if plan.full_every == 1:
         return ((1.0, full),)
     share = 1 / plan.full_every
-    return ((share, full), (1 - share, _step(workload, plan.plain_sum)))
+    return ((share, full), (1 - share, _step(workload, plan.between)))
 
 
 def average(kinds: Iterable[tuple[float, StepCost]], function: Callable[[StepCost], float]) -> float:
@@ -79,10 +84,12 @@ def average(kinds: Iterable[tuple[float, StepCost]], function: Callable[[StepCos
 
 def _step(workload: Workload, plan: Plan) -> StepCost:
     together = [range(workload.losses)]
-    one_by_one = [[k] for k in range(workload.losses)]
+    one_by_one = [[k] for k in range(workload.losses)] * (2 if plan.halves else 1)
     trunk_passes = one_by_one if plan.passes == "per_loss" else together
     head_passes = together if plan.passes == "fused" else one_by_one
     backward = _backward(workload.trunk, trunk_passes) + _backward(workload.heads, head_passes)
+    if plan.passes == "fused" and plan.heads_apart and workload.shared:
+        backward += sum(operations.count * operations.twice for operations in workload.operations)
     if plan.recompute:
         backward += len(trunk_passes) * sum(operations.count for operations in workload.trunk)
     gradients = [_gradients(variable, plan, workload.losses) for variable in workload.variables]
@@ -90,12 +97,12 @@ def _step(workload: Workload, plan: Plan) -> StepCost:
         gradients.append(_at_the_features(workload))
     late = _late(workload, plan)
     return StepCost(
-        forward=workload.forward,
+        forward=workload.forward * (2 if plan.observes else 1),
         backward=backward,
         combine=sum(own.combine for own in gradients),
         float64=sum(own.float64 for own in gradients),
         update=sum(own.update for own in gradients),
-        early=_early(workload, plan),
+        alone=_first(workload, plan) + _after(workload, plan),
         late=tuple(map(sum, late)),
         held=sum(own.held for own in gradients),
         traffic=sum(own.traffic for own in gradients),
@@ -116,30 +123,38 @@ class _Gradients:
 
 
 def _gradients(variable: Variable, plan: Plan, losses: int) -> _Gradients:
-    k = _rows(variable, plan)
-    numbers, applied = k * variable.size, _receivers(variable, plan, losses)
-    own = plan.receivers == "own"
-    # A mixture of k gradients takes k products and k - 1 sums.
-    combine = applied * (1 if own else 2 * k - 1) * variable.size
-    transfers = _REDUCE_TRANSFERS + _MIX_TRANSFERS * (1 if own else applied)
-    float64 = 0.0
-    if plan.micro_batches > 1:
-        combine += plan.micro_batches * numbers
-        transfers += plan.micro_batches * _ACCUMULATE_TRANSFERS
-    if plan.elementwise and k > 1:
-        combine += numbers
-        transfers += _ELEMENTWISE_TRANSFERS
+    rows, applied = _rows(variable, plan), _receivers(variable, plan, losses)
+    k = rows // 2 if plan.halves and rows > 1 else rows  # that are mixed
+    reduced, mixed, held = rows * variable.size, k * variable.size, rows * variable.size
+    transfers = _REDUCE_TRANSFERS * reduced + _UPDATE_TRANSFERS * applied * variable.size
+    combine, float64 = 0.0, 0.0
+    added = plan.micro_batches * ((plan.micro_batches > 1) + (plan.halves and rows == 1))
+    combine += added * reduced
+    transfers += added * _ADD_TRANSFERS * reduced
+    if plan.moving and k > 1:
+        combine += _MOVING_OPERATIONS * mixed
+        transfers += _MOVING_TRANSFERS * mixed
+        held += mixed
     if plan.gramian and k > 1:
-        float64 = 2 * k * numbers
-        transfers += _GRAMIAN_TRANSFERS
+        float64 = 2 * rows * reduced
+        transfers += _GRAMIAN_TRANSFERS * reduced
+    if plan.elementwise and k > 1:
+        combine += _ELEMENTWISE_OPERATIONS * mixed
+        transfers += _ELEMENTWISE_TRANSFERS * mixed
+    elif plan.receivers == "own":
+        combine += mixed
+        transfers += _MIX_TRANSFERS * mixed
+    else:  # a mixture of k gradients takes k products and k - 1 sums
+        combine += applied * (2 * k - 1) * variable.size
+        transfers += applied * _MIX_TRANSFERS * mixed
     if plan.clip:
         combine += _CLIP_OPERATIONS * applied * variable.size
     return _Gradients(
         combine=combine,
         float64=float64,
         update=_UPDATE_OPERATIONS * applied * variable.size,
-        held=numbers * variable.width,
-        traffic=variable.width * (transfers * numbers + _UPDATE_TRANSFERS * applied * variable.size),
+        held=held * variable.width,
+        traffic=transfers * variable.width,
     )
 
 
@@ -161,8 +176,10 @@ def _backward(operations: Iterable[Operations], passes: Iterable[Iterable[int]])
 
 
 def _rows(variable: Variable, plan: Plan) -> int:
-    """How many gradients of a variable are reduced."""
-    return len(variable.losses) if plan.passes == "per_loss" else 1
+    """How many gradients of a variable are reduced; task-specific ones of two halves of a batch are added up first."""
+    if plan.passes != "per_loss" or len(variable.losses) == 1:
+        return 1
+    return len(variable.losses) * (2 if plan.halves else 1)
 
 
 def _receivers(variable: Variable, plan: Plan, losses: int) -> int:
@@ -172,7 +189,7 @@ def _receivers(variable: Variable, plan: Plan, losses: int) -> int:
     return len(variable.losses) if plan.receivers == "own" else losses
 
 
-def _early(workload: Workload, plan: Plan) -> tuple[int, ...]:
+def _first(workload: Workload, plan: Plan) -> tuple[int, ...]:
     """Bytes of the collective without which the backward pass cannot go on: Σ w·ℓ and Σ w of every loss."""
     sums = 2 * workload.losses
     if plan.passes == "features":
@@ -182,6 +199,11 @@ def _early(workload: Workload, plan: Plan) -> tuple[int, ...]:
     return ()
 
 
+def _after(workload: Workload, plan: Plan) -> tuple[int, ...]:
+    """Bytes of the collective of those sums after the update."""
+    return (workload.width * 2 * workload.losses,) if plan.observes else ()
+
+
 def _late(workload: Workload, plan: Plan) -> list[list[int]]:
     """Bytes of all that is reduced after the backward pass, apart for every width, in the order in which it travels.
 
@@ -189,9 +211,10 @@ def _late(workload: Workload, plan: Plan) -> list[list[int]]:
     every variable's second one.
     """
     groups: dict[str | int, list[int]] = {}
-    if not _early(workload, plan):
-        groups[workload.width] = [workload.width * workload.losses] * 2
-    for row in range(workload.losses):
+    parts = 2 if plan.halves else 1
+    if not _first(workload, plan):
+        groups[workload.width] = [workload.width * workload.losses * parts] * 2
+    for row in range(workload.losses * parts):
         for variable in reversed(workload.variables):
             if row < _rows(variable, plan):
                 # Reduced in another dtype, gradients travel apart from the sums, which keep their own.

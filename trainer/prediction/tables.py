@@ -102,8 +102,9 @@ def comparison(workloads: Iterable[Workload], plan: Plan, machine: Machine, repl
 
 def _title(workload: Workload, plan: Plan) -> str:
     k = workload.losses
+    per_loss = k * (2 if plan.halves else 1)
     passes = {
-        "per_loss": f"{k} backward pass{'es' * (k > 1)}",
+        "per_loss": f"{per_loss} backward pass{'es' * (per_loss > 1)}",
         "fused": "one backward pass",
         "features": f"{k} backward pass{'es' * (k > 1)} through the heads and one through the trunk",
     }

@@ -15,11 +15,13 @@ class Operations:
       count: how many there are, for one replica's part of the batch.
       feeds: the losses (indices) whose value depends on the results.
       gradients: for each of the inputs whose gradient costs as much again, the losses that have one.
+      twice: how many of these inputs are made of shared variables and of task-specific ones.
     """
 
     count: float
     feeds: frozenset[int]
     gradients: tuple[frozenset[int], ...]
+    twice: int = 0
 
     def backward(self, losses: Iterable[int]) -> float:
         """Operations of one backward pass of the sum of some losses."""
@@ -91,7 +93,9 @@ class Workload:
         """The same with the first `count` losses, without what only the others need."""
         kept = frozenset(range(count))
         operations = (
-            Operations(each.count, each.feeds & kept, tuple(own & kept for own in each.gradients if own & kept))
+            dataclasses.replace(
+                each, feeds=each.feeds & kept, gradients=tuple(own & kept for own in each.gradients if own & kept)
+            )
             for each in self.operations
             if each.feeds & kept
         )

@@ -56,6 +56,14 @@ def test_trunk_and_heads():
     }
 
 
+def test_what_leads_to_shared_and_to_task_specific_variables():
+    """Of a head's products the gradients between its layers."""
+    layers = [{**DENSE, "units": 300}, {**DENSE, "units": 200}, {**DENSE, "units": 4}]
+    workload = _workload(model__trunk=[{**DENSE, "units": 10}], model__heads__label=layers)
+    twice = sum(operations.count * operations.twice for operations in workload.operations)
+    assert twice == pytest.approx(2 * BATCH * (300 * 200 + 200 * 4), rel=0.05)
+
+
 def stopped_model() -> keras.Model:
     """One head learns through a layer of 1000 units, the others use it without teaching it."""
     inputs = keras.Input((6,))

@@ -23,7 +23,7 @@ COST = StepCost(
     combine=0.0,
     float64=1e10,
     update=0.0,
-    early=(),
+    alone=(),
     late=(10**9,),
     held=10**9,
     traffic=5e9,
@@ -64,7 +64,7 @@ def test_parts_of_a_step():
 
 def test_what_overlaps():
     """Gradients beside (the last micro-batch's) backward pass, but no longer than that takes; nothing else."""
-    short = dataclasses.replace(COST, early=(10**9,), overlap=0.125)
+    short = dataclasses.replace(COST, alone=(10**9,), overlap=0.125)
     seconds = MACHINE.step_seconds(short, 2)
     assert seconds.step - seconds.overlapped == pytest.approx(0.04 * 0.125)
     assert seconds.reduce == pytest.approx(2 * 0.010004)

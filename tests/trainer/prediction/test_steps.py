@@ -19,7 +19,7 @@ WORKLOAD = Workload(
         Operations(2000, ALL, (ALL, ALL)),
         Operations(5, B | C, (B | C, B | C)),
         Operations(10, A, (A, A)),
-        Operations(20, B, (B, B)),
+        Operations(20, B, (B, B), twice=1),
         Operations(30, C, (C, C)),
     ),
     variables=(
@@ -33,7 +33,8 @@ WORKLOAD = Workload(
 )
 TRUNK, HEADS = 1000 + 2 * 2000, 2 * (10 + 20 + 30)
 ALL_VARIABLES = 700 + 100 + 7 + 1 + 2 + 3
-EVERY_GRADIENT = 3 * (700 + 100) + 2 * 7 + 1 + 2 + 3
+SHARED_GRADIENTS = 3 * (700 + 100) + 2 * 7
+EVERY_GRADIENT = SHARED_GRADIENTS + 1 + 2 + 3
 
 
 def _only(plan: Plan, workload: Workload = WORKLOAD):
@@ -51,6 +52,11 @@ def _only(plan: Plan, workload: Workload = WORKLOAD):
         (Plan("per_loss", recompute=True), 3 * TRUNK + HEADS + 2 * 2 * 5 + 3 * 3000),
         (Plan("features", gramian=True, recompute=True), TRUNK + HEADS + 2 * 2 * 5 + 3000),
         (Plan("per_loss", micro_batches=4), 3 * TRUNK + HEADS + 2 * 2 * 5),
+        (Plan("per_loss", halves=True), 6 * TRUNK + 2 * HEADS + 4 * 2 * 5),
+        (Plan("per_loss", halves=True, recompute=True), 6 * TRUNK + 2 * HEADS + 4 * 2 * 5 + 6 * 3000),
+        (Plan("per_loss", moving=True), 3 * TRUNK + HEADS + 2 * 2 * 5),
+        (Plan("fused", heads_apart=True), TRUNK + HEADS + 2 * 5 + 20),
+        (Plan("per_loss", heads_apart=True), 3 * TRUNK + HEADS + 2 * 2 * 5),
     ],
 )
 def test_passes(plan, backward):
@@ -59,8 +65,15 @@ def test_passes(plan, backward):
     assert cost.backward == backward
 
 
+def test_losses_after_the_update():
+    """One more forward pass, and one more collective."""
+    plain, observed = _only(Plan("fused")), _only(Plan("fused", observes=True))
+    assert dataclasses.replace(observed, forward=plain.forward, alone=()) == plain
+    assert (observed.forward, observed.alone) == (2 * plain.forward, (4 * 6,))
+
+
 @pytest.mark.parametrize(
-    ("plan", "early", "late"),
+    ("plan", "alone", "late"),
     [
         (Plan("per_loss"), (), (4 * (EVERY_GRADIENT + 6),)),
         (Plan("per_loss", missing=True, micro_batches=4, recompute=True), (), (4 * (EVERY_GRADIENT + 6),)),
@@ -71,12 +84,19 @@ def test_passes(plan, backward):
         (Plan("features", gramian=True), (8 * (9 + 6),), (4 * ALL_VARIABLES,)),
         (Plan("per_loss", reduce_width=2), (), (4 * 6, 2 * EVERY_GRADIENT)),
         (Plan("fused", loss_valued=True, reduce_width=2), (4 * 6,), (2 * ALL_VARIABLES,)),
+        (Plan("fused", loss_valued=True, observes=True), (4 * 6, 4 * 6), (4 * ALL_VARIABLES,)),
+        (Plan("per_loss", observes=True), (4 * 6,), (4 * (EVERY_GRADIENT + 6),)),
+        (Plan("per_loss", halves=True), (), (4 * (2 * SHARED_GRADIENTS + 6 + 12),)),
+        (Plan("per_loss", halves=True, micro_batches=4, missing=True), (), (4 * (2 * SHARED_GRADIENTS + 6 + 12),)),
+        (Plan("per_loss", halves=True, reduce_width=2), (), (4 * 12, 2 * (2 * SHARED_GRADIENTS + 6))),
+        (Plan("per_loss", moving=True, gramian=True), (), (4 * (EVERY_GRADIENT + 6),)),
+        (Plan("per_loss", elementwise=True), (), (4 * (EVERY_GRADIENT + 6),)),
     ],
 )
-def test_payload(plan, early, late):
+def test_payload(plan, alone, late):
     cost = _only(plan)
-    assert (cost.early, cost.late) == (early, late)
-    assert cost.reduced == sum(early) + sum(late)
+    assert (cost.alone, cost.late) == (alone, late)
+    assert cost.reduced == sum(alone) + sum(late)
 
 
 def test_numbers_of_another_width_travel_apart():
@@ -107,6 +127,8 @@ def test_packs(limit, packs):
         (Plan(), 0),
         (Plan(gramian=True), 2 * 9 * (700 + 100) + 2 * 4 * 7),
         (Plan("features", gramian=True), 2 * 9 * 50),
+        (Plan(gramian=True, moving=True), 2 * 9 * (700 + 100) + 2 * 4 * 7),
+        (Plan(gramian=True, halves=True), 4 * (2 * 9 * (700 + 100) + 2 * 4 * 7)),
     ],
 )
 def test_gramian(plan, float64):
@@ -121,13 +143,30 @@ def test_gramian(plan, float64):
         (Plan(receivers="all"), 3 * (5 * 800 + 3 * 7) + 6, 3 * 807 + 6),
         (Plan(clip=True), 5 * 800 + 3 * 7 + 6 + 3 * ALL_VARIABLES, ALL_VARIABLES),
         (Plan("fused"), ALL_VARIABLES, ALL_VARIABLES),
+        # Of two halves the first one's gradients are mixed; the task-specific ones of both are added up.
+        (Plan(halves=True), 5 * 800 + 3 * 7 + 6 + 6, ALL_VARIABLES),
+        (Plan(halves=True, micro_batches=4), 5 * 800 + 3 * 7 + 6 + 4 * (2 * SHARED_GRADIENTS + 2 * 6), ALL_VARIABLES),
+        (Plan(moving=True), 5 * 800 + 3 * 7 + 6 + 3 * SHARED_GRADIENTS, ALL_VARIABLES),
+        (Plan(elementwise=True), 6 * SHARED_GRADIENTS + 6, ALL_VARIABLES),
     ],
 )
 def test_mixing_and_updates(plan, combine, applied):
     cost = _only(plan)
     assert cost.combine == combine
     assert cost.update == 10 * applied
-    assert cost.held == 4 * (ALL_VARIABLES if plan.passes == "fused" else EVERY_GRADIENT)
+
+
+@pytest.mark.parametrize(
+    ("plan", "held"),
+    [
+        (Plan(), EVERY_GRADIENT),
+        (Plan("fused"), ALL_VARIABLES),
+        (Plan(halves=True), 2 * SHARED_GRADIENTS + 6),
+        (Plan(moving=True), 2 * SHARED_GRADIENTS + 6),
+    ],
+)
+def test_held(plan, held):
+    assert _only(plan).held == 4 * held
 
 
 def test_weights_found_now_and_then():
@@ -136,6 +175,13 @@ def test_weights_found_now_and_then():
     kinds = steps(WORKLOAD, Plan(gramian=True, missing=True, full_every=10))
     assert kinds == ((0.1, full), (0.9, plain))
     assert average(kinds, lambda cost: cost.reduced) == pytest.approx(0.1 * full.reduced + 0.9 * plain.reduced)
+
+
+@pytest.mark.parametrize("kept", [{"heads_apart": True}, {"loss_valued": True}, {"observes": True}])
+def test_what_a_method_does_in_every_step(kept):
+    ((_, full), (_, between)) = steps(WORKLOAD, Plan(gramian=True, halves=True, full_every=10, **kept))
+    assert full == _only(Plan(gramian=True, halves=True, **kept))
+    assert between == _only(Plan("fused", **kept))
 
 
 def test_the_first_losses():

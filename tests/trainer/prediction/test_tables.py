@@ -35,6 +35,11 @@ def test_prediction():
     assert cells["step, of the plain sum's"][1] == f"{ratio:.2f}"
 
 
+def test_the_title_counts_passes():
+    title = tables.prediction(WORKLOAD, Plan(gramian=True, halves=True), MACHINE, [8]).title
+    assert title == "K = 3, 813 parameters (807 shared): 6 backward passes"
+
+
 def test_a_plain_sum_is_once_itself():
     cells = _cells(tables.prediction(WORKLOAD, Plan("fused", micro_batches=4), MACHINE, [8, 16]))
     assert cells["step, of the plain sum's"] == ["1.00", "1.00"]
@@ -42,14 +47,14 @@ def test_a_plain_sum_is_once_itself():
 
 def test_comparison():
     table = tables.comparison([WORKLOAD.first(2), WORKLOAD], Plan(reduce_width=2), MACHINE, [8])
-    assert [row[1] for row in table.rows] == ["2"] * 6 + ["3"] * 6
-    assert [row[0] for row in table.rows[:6]] == [row[0] for row in table.rows[6:]]
+    assert [row[1] for row in table.rows] == ["2"] * 9 + ["3"] * 9
+    assert [row[0] for row in table.rows[:9]] == [row[0] for row in table.rows[9:]]
     assert table.rows[0][2] == "1.00"
     assert table.rows[0][-1].endswith(" ms")
     full, plain = (
         steps(WORKLOAD, Plan(passes, gramian=passes == "per_loss"))[0][1] for passes in ("per_loss", "fused")
     )
-    assert table.rows[8][2] == f"{full.operations / plain.operations:.2f}"
+    assert table.rows[12][2] == f"{full.operations / plain.operations:.2f}"
 
 
 def test_markdown_and_terminal_show_the_same_cells():
