@@ -32,7 +32,7 @@ def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description:
     rest = _take_overrides(argv, overrides)
     if any(argument in _HELP for argument in rest):
         listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
-        methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
+        methods = "\n".join(f"  {name:<18} {method.summary}" for name, method in METHODS.items())
         print(f"{description}{listed}\n\nCombinations:\n{methods}")
         sys.exit(0)
     try:

@@ -18,8 +18,8 @@ step, in numbers, for shared variables of sizes nᵥ reached by kᵥ losses each
 
     a pass per loss         Σ kᵥ nᵥ + m + 2 K, in one collective
     ... of two half batches 2 Σ kᵥ nᵥ + m + 4 K, in one
-    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the combination looks at the losses'
-                            values, the 2 K go first, in one of their own
+    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the weights of this step come from
+                            the losses' values, the 2 K go first, in one of their own
     features                K² + 2 K in float64, then Σ nᵥ + m
 
 A combination that wants to know the losses after the update (`observe`) costs one forward pass and 2 K numbers more.
