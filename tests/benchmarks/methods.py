@@ -8,17 +8,12 @@ trunk, three heads, batch 256; `reduction: fused` where a method can have it. Re
 runs, each a process of its own.
 """
 
-import json
-import pathlib
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
 
 from absl import app, flags
 
-from tests.benchmarks import problems, sections
+from tests.benchmarks import digits, problems, sections
 from tests.benchmarks.rounds import Contender, Workers
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 
@@ -37,18 +32,6 @@ _LOOKS_AT = {
     LooksAt.ELEMENTS: "elements",
 }
 _STEPS = 20
-
-
-def run(combine: str, seed: int, virtual_devices: int | None = None) -> tuple[dict[str, float], float]:
-    """One default run; returns its final validation results and the seconds the whole process took."""
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [sys.executable, "-m", "trainer.main", f"--workdir={workdir}", f"--combine={combine}"]
-        command += [f"--config.seed={seed}"] + ([f"--virtual_devices={virtual_devices}"] if virtual_devices else [])
-        start = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.monotonic() - start
-        last = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()[-1]
-    return json.loads(last), seconds
 
 
 def costs(names: list[str]) -> Mapping[str, float]:
@@ -73,12 +56,12 @@ def _contender(name: str, method: Method) -> Contender:
     return Contender("one device", "ours", problems.convolutional(3), _STEPS, options)
 
 
-def _row(name: str, cost: float | None, results: list[tuple[dict[str, float], float]]) -> str:
+def _row(name: str, cost: float | None, results: list[dict[str, float]]) -> str:
     method = METHODS[name]
     title = f"{method.summary} ([{method.paper[0]}]({method.paper[1]}))" if method.paper else method.summary
     cells = [f"`{name}`", title, _LOOKS_AT[method.looks_at], "" if cost is None else f"{cost:.2f}"]
     if results:
-        means = {key: sum(values[key] for values, _ in results) / len(results) for key in _COLUMNS.values()}
+        means = {key: sum(values[key] for values in results) / len(results) for key in _COLUMNS.values()}
         cells += [f"{100 * means['digit/accuracy']:.2f} %", f"{means['redraw/mae']:.4f}", f"{means['ink/mae']:.4f}"]
     return f"| {' | '.join(cells)} |"
 
@@ -93,12 +76,9 @@ def main(argv: list[str]) -> None:
     columns = list(_COLUMNS) if _SEEDS.value else []
     print(f"| `--combine` | gradient of a shared variable | looks at | cost |{''.join(f' {c} |' for c in columns)}")
     print(f"| --- | --- | --- | ---: |{' ---: |' * len(columns)}", flush=True)
-    slowest = 0.0
     for name in _COMBINE.value:
-        results = [run(name, seed, _VIRTUAL_DEVICES.value) for seed in range(_SEEDS.value)]
-        slowest = max([slowest, *(seconds for _, seconds in results)])
+        results = [digits.run(name, seed, _VIRTUAL_DEVICES.value) for seed in range(_SEEDS.value)]
         print(_row(name, measured.get(name), results), flush=True)
-    print(f"slowest run: {slowest:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":
