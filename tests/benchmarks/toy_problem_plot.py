@@ -1,0 +1,3 @@
+"""The picture of the toy problem's paths."""
+def save(*args):
+    pass
