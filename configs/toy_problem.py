@@ -1,7 +1,7 @@
 """Two losses of two variables that pull apart: which starts reach the Pareto set depends on the combination.
 
-The toy problem of CAGrad (https://arxiv.org/abs/2110.14048), which Nash-MTL and FAMO use too. Above x2 = 0 each loss has
-a deep and narrow valley of its own; below, each is a bowl, and between the bottoms of these, near x2 = -8.36 from
+The toy problem of CAGrad (https://arxiv.org/abs/2110.14048), which Nash-MTL and FAMO use too. Above x2 = 0 each loss
+has a deep and narrow valley of its own; below, each is a bowl, and between the bottoms of these, near x2 = -8.36 from
 x1 = -7 to 7, lies the Pareto set, where neither loss can fall unless the other rises.
 
 Notice that the sum stays in the first valley it comes to, where one loss's gradient outweighs the other's, unless it

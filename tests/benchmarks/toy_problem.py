@@ -1,4 +1,4 @@
-"""Which starts of the toy problem reach its Pareto set, by combination: `configs/toy_problem.py` run from each of three.
+"""From which starts the toy problem (`configs/toy_problem.py`) reaches its Pareto set, by combination.
 
 python -m tests.benchmarks.toy_problem
 python -m tests.benchmarks.toy_problem --steps=100000 --combine=sum,mgda,famo --write --picture=.github/toy_problem.png
@@ -88,8 +88,8 @@ class Run:
 def pareto_set() -> np.ndarray:
     """(points, 2) of the Pareto set, from the second loss's minimum to the first's.
 
-    There λ grad L1 + (1 - λ) grad L2 = 0 for a λ from 0 to 1. In x1 that is x1 = 7 (2 λ - 1); in x2, with t = tanh(-x2/2)
-    and the mean q of the bowls, it is t ∂q/∂x2 = (1 - t²) q/2, which is solved for the x2 in ∂q/∂x2 = (x2 + 8)/50.
+    There λ grad L1 + (1 - λ) grad L2 = 0 for a λ from 0 to 1: x1 = 7 (2 λ - 1), and x2 has to make the product of
+    t = tanh(-x2/2) and q = λ bowl1 + (1 - λ) bowl2 stationary, t ∂q/∂x2 = (1 - t²) q/2 with ∂q/∂x2 = (x2 + 8)/50.
     """
     share = np.linspace(0.0, 1.0, 1401)
     x1, x2 = 7.0 * (2.0 * share - 1.0), np.full_like(share, -8.36)
