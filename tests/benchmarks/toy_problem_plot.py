@@ -1,7 +1,7 @@
 """The picture of the toy problem: every combination's paths over the contours of the losses' sum."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,29 +12,21 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from configs import toy_problem
+from tests.benchmarks import toy_problem_runs
 
 _COLUMNS = 4
 _EDGE = 10.8
 _PATHS = ("#d1495b", "#1b7f79", "#7a4fa3")
 _PARETO = "#f2b705"
 _INK = "#22303c"
+_REACHED, _ELSEWHERE = {"marker": "*", "markersize": 13}, {"marker": "X", "markersize": 8}
 _OUTLINE = (patheffects.Stroke(linewidth=3.4, foreground="white"), patheffects.Normal())
 
 
-def save(
-    paths: Mapping[str, Sequence[Sequence[Sequence[float]]]],
-    pareto_set: np.ndarray,
-    reaches: Callable[[Sequence[float]], bool],
-    file: str,
-) -> None:
-    """Saves the picture.
-
-    Args:
-      paths: combination → a path from each start.
-      pareto_set: (points, 2).
-      reaches: whether a point is on it.
-      file: the PNG to write.
-    """
+def save(combinations: Sequence[str], file: str) -> None:
+    """Saves the picture of the committed paths of some combinations as a PNG."""
+    committed = toy_problem_runs.committed_paths()
+    paths = {name: committed[name] for name in combinations}
     rows = -(-len(paths) // _COLUMNS)
     figure, axes = plt.subplots(
         rows,
@@ -49,20 +41,20 @@ def save(
         axis.set_axis_off()
     for axis, (combine, of_starts) in zip(axes.flat, paths.items(), strict=False):
         _landscape(axis)
-        axis.plot(*pareto_set.T, color=_PARETO, linewidth=6, solid_capstyle="round")
-        reached = sum(reaches(path[-1]) for path in of_starts)
+        axis.plot(*toy_problem_runs.pareto_set().T, color=_PARETO, linewidth=6, solid_capstyle="round")
+        reached = sum(toy_problem_runs.reaches(path[-1]) for path in of_starts)
         axis.set_title(f"{combine}  {reached} of {len(of_starts)}", fontsize=10, color=_INK, family="monospace", pad=4)
         for path, color in zip(of_starts, _PATHS, strict=True):
             x1, x2 = np.transpose(path)
             axis.plot(x1, x2, color=color, linewidth=1.8, solid_joinstyle="round", path_effects=_OUTLINE)
             axis.plot(x1[0], x2[0], "o", color=color, markersize=6, markeredgecolor="white")
-            end = {"marker": "*", "markersize": 13} if reaches(path[-1]) else {"marker": "X", "markersize": 8}
+            end = _REACHED if toy_problem_runs.reaches(path[-1]) else _ELSEWHERE
             axis.plot(x1[-1], x2[-1], color=color, markeredgecolor="white", markeredgewidth=0.8, clip_on=False, **end)
     handles = [
         Line2D([], [], color=_PARETO, linewidth=6, label="Pareto set"),
         Line2D([], [], marker="o", linestyle="", color=_INK, markersize=6, label="start"),
-        Line2D([], [], marker="*", linestyle="", color=_INK, markersize=12, label="ends on the Pareto set"),
-        Line2D([], [], marker="X", linestyle="", color=_INK, markersize=8, label="ends elsewhere"),
+        Line2D([], [], **_REACHED, linestyle="", color=_INK, label="ends on the Pareto set"),
+        Line2D([], [], **_ELSEWHERE, linestyle="", color=_INK, label="ends elsewhere"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10)
     with io.BytesIO() as picture:
