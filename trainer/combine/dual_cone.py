@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from trainer.combine import cosines, nonnegative
 from trainer.combine.problem import Problem
+from trainer.combine.problem import preference as preference_of
 
 
 def dual_proj(problem: Problem, *, preference: tuple[float, ...] | None = None) -> tf.Tensor:
@@ -20,7 +21,7 @@ def dual_proj(problem: Problem, *, preference: tuple[float, ...] | None = None) 
       (K,) float64.
     """
     unit, norms = cosines.of_active(problem)
-    share = _shares(problem.active, preference)
+    share = preference_of(preference, problem.active)
     lengths = norms * share
     added = nonnegative.minimise(unit, tf.linalg.matvec(unit, lengths)[tf.newaxis])[0]
     return share + added * tf.math.reciprocal_no_nan(norms)
@@ -35,14 +36,6 @@ def upgrad(problem: Problem, *, preference: tuple[float, ...] | None = None) -> 
       (K, K) float64; row i holds how gradient i, times its preference and projected, is made of the original ones.
     """
     unit, norms = cosines.of_active(problem)
-    share = _shares(problem.active, preference)
+    share = preference_of(preference, problem.active)
     added = norms[:, tf.newaxis] * nonnegative.minimise(unit, unit) * tf.math.reciprocal_no_nan(norms)
     return share[:, tf.newaxis] * (tf.eye(unit.shape[0], dtype=tf.float64) + added)
-
-
-def _shares(active: tf.Tensor, preference: tuple[float, ...] | None) -> tf.Tensor:
-    """(K,) preferences of the active losses, of the same sum as all."""
-    count = active.shape[0]
-    wanted = tf.constant([1.0 / count] * count if preference is None else preference, tf.float64)
-    kept = tf.where(active, wanted, 0.0)
-    return kept * tf.math.divide_no_nan(tf.reduce_sum(wanted), tf.reduce_sum(kept))
