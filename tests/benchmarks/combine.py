@@ -34,7 +34,7 @@ Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
 _OF_GRAMIAN: Methods = {
     "mgda": ("MGDA", {}),
     "pcgrad": ("PCGrad", {}),
-    "gradvac": ("GradVac", {}),
+    "gradvac": ("GradVac", {"beta": 0.5}),
     "cagrad": ("CAGrad", {"c": 0.4}),
     "imtl_g": ("IMTLG", {}),
     "fair_grad": ("FairGrad", {"alpha": 2.0}),
@@ -78,7 +78,7 @@ def all_sections(
         _slowest(workers, with_gramian, counts[-1]),
         *(_products(workers, with_gramian, Gradients(count, parameters, d)) for count in counts for d in dtypes),
         *(_torchjd(workers, everything, Gradients(count, parameters)) for count in counts),
-        _memory(counts[-1], parameters),
+        _memory(counts[-1], 4 * parameters),  # what TensorFlow itself needs is little beside that
     )
 
 

@@ -76,7 +76,8 @@ def mixed(gradients: Gradients, *, method: str | None) -> Callable[[int], float]
     """
     count, size = gradients.losses, gradients.parameters // _VARIABLES
     kept = [
-        [tf.random.stateless_normal([size], [v, k], gradients.dtype) for k in range(count)] for v in range(_VARIABLES)
+        [tf.random.stateless_normal([size], [v, k], dtype=gradients.dtype) for k in range(count)]
+        for v in range(_VARIABLES)
     ]
 
     @tf.function(autograph=False)
