@@ -80,20 +80,23 @@ class Result:
     unit: str
 
 
-def evaluate(section: Section, bounds: Sequence[Bound], say: Callable[[Result], None]) -> list[Result]:
-    """Measures what the bounds need, and again where one does not hold: three times at most.
+def evaluate(
+    section: Section, bounds: Sequence[Bound], say: Callable[[Result], None], attempts: int = ATTEMPTS
+) -> list[Result]:
+    """Measures what the bounds need, and again where one does not hold.
 
     Args:
       section: what the bounds belong to.
       bounds: those that are wanted.
       say: told of every result, of those that are measured again too.
+      attempts: how often at most.
 
     Returns:
       The last result of every bound, in the order of `bounds`.
     """
     results: dict[str, Result] = {}
     pending = list(bounds)
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         numbers = section.measure(_ordered(bound.needs for bound in pending))
         for bound in pending:
             results[bound.name] = _result(bound, numbers, attempt, section.unit)

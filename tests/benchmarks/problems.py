@@ -1,4 +1,7 @@
-"""What the measurements train: an architecture as a list of layers, and data for it. Needs NumPy alone."""
+"""What the measurements train: an architecture as a list of layers, and data for it; and gradients to combine.
+
+Needs NumPy alone.
+"""
 
 import dataclasses
 import math
@@ -82,6 +85,42 @@ class Problem:
         targets = {self.names[0]: random.randint(0, CLASSES, count)} | targets
         present = np.arange(count) % 5 > 0
         return inputs, targets, {self.names[-1]: present.astype(np.float32)} if self.missing else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """Rows of normal numbers, one for each loss.
+
+    Attributes:
+      losses: number of rows, K.
+      parameters: their length.
+      dtype: a floating dtype's name; the numbers are those of float32 whatever it is.
+    """
+
+    losses: int
+    parameters: int
+    dtype: str = "float32"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its fields, as JSON holds them."""
+        return dataclasses.asdict(self)
+
+    def rows(self, seed: int = 0, *, conflict: bool = True) -> np.ndarray:
+        """(K, n): with `conflict`, of different lengths, and every other row is drawn against the rest."""
+        random = np.random.default_rng([seed, self.losses, self.parameters])
+        rows = random.standard_normal((self.losses, self.parameters), np.float32)
+        if conflict:
+            sides = np.where(np.arange(self.losses) % 2, -1, 1).astype(np.float32)[:, np.newaxis]
+            lengths = np.exp(random.standard_normal((self.losses, 1), np.float32))
+            rows += sides * random.standard_normal(self.parameters, np.float32)
+            rows *= lengths
+        return rows.astype(self.dtype)
+
+    def gramians(self) -> np.ndarray:
+        """(4, K, K), one after another with conflict and without."""
+        several = [self.rows(seed, conflict=seed % 2 == 0) for seed in range(4)]
+        return np.stack([rows @ rows.T for rows in several])
 
 
 def _dense(units: int) -> dict[str, Any]:

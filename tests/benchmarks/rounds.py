@@ -1,16 +1,16 @@
 """Step times of several contenders, measured in alternating rounds."""
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.benchmarks.bounds import NotInstalledError
-from tests.benchmarks.problems import Problem
+from tests.benchmarks.problems import Gradients, Problem
 from tests.benchmarks.workers import Worker, WorkerError
 
 ROUNDS = 9
-_ROUND_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +20,21 @@ class Contender:
     Attributes:
       worker: which process; a key of `Workers`.
       kind: what it builds.
-      problem: what it trains.
+      problem: what it trains, or combines.
       multiple: steps can be taken in multiples of this.
       options: the kind's own.
     """
 
     worker: str
     kind: str
-    problem: Problem
+    problem: Problem | Gradients
     multiple: int = 1
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a worker knows it by: sections that want the same share it."""
+        return json.dumps([self.kind, self.problem.plain, self.options], sort_keys=True)
 
 
 class Workers:
@@ -38,12 +43,13 @@ class Workers:
     Args:
       start: starts the process of a name; raises NotInstalledError where it needs a package that is not there.
       say: told of progress.
+      round_seconds: how long a contender's turn takes at least.
     """
 
-    def __init__(self, start: Callable[[str], Worker], say: Callable[[str], None]):
-        self._start, self._say = start, say
+    def __init__(self, start: Callable[[str], Worker], say: Callable[[str], None], round_seconds: float = 0.3):
+        self._start, self._say, self._round_seconds = start, say, round_seconds
         self._workers: dict[str, Worker] = {}
-        self._steps: dict[str, dict[str, int]] = {}  # of a round, by worker and contender
+        self._steps: dict[str, dict[str, int]] = {}  # of a round, by worker and contender's name
 
     def step_times(self, section: str, contenders: Mapping[str, Contender]) -> dict[str, float | Exception]:
         """Milliseconds of a step of each contender of a section: the median of rounds in which they take turns."""
@@ -51,7 +57,7 @@ class Workers:
         failures: dict[str, float | Exception] = {}
         for key, contender in contenders.items():
             try:
-                self._ready(f"{section}: {key}", contender)
+                self._ready(contender)
                 times[key] = []
             except (WorkerError, NotInstalledError) as error:
                 self._say(f"{section}: {key}: {error}")
@@ -59,7 +65,7 @@ class Workers:
         for index in range(ROUNDS):
             for key in list(times)[:: 1 if index % 2 == 0 else -1]:
                 try:
-                    times[key].append(1e3 * self._round(f"{section}: {key}", contenders[key].worker))
+                    times[key].append(1e3 * self._round(contenders[key]))
                 except WorkerError as error:
                     self._say(f"{section}: {key}: {error}")
                     failures[key] = error
@@ -80,19 +86,20 @@ class Workers:
         for worker in self._workers.values():
             worker.close()
 
-    def _ready(self, name: str, contender: Contender) -> None:
+    def _ready(self, contender: Contender) -> None:
         """Builds and warms up a contender that is not there yet, and chooses the length of its rounds."""
-        worker = self.get(contender.worker)
+        name, worker = contender.name, self.get(contender.worker)
         if name in self._steps[contender.worker]:
             return
         worker.call("build", name=name, kind=contender.kind, problem=contender.problem.plain, **contender.options)
         worker.call("steps", name=name, count=contender.multiple)
         seconds = worker.call("steps", name=name, count=contender.multiple)
-        rounds = max(1, round(_ROUND_SECONDS / seconds))
+        rounds = max(1, round(self._round_seconds / seconds))
         self._steps[contender.worker][name] = contender.multiple * rounds
 
-    def _round(self, name: str, worker: str) -> float:
+    def _round(self, contender: Contender) -> float:
         """Seconds of a step in one round."""
+        name, worker = contender.name, contender.worker
         if name not in self._steps[worker]:
             raise WorkerError(f"the process that built {name} has ended")
         count = self._steps[worker][name]

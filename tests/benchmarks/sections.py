@@ -32,17 +32,17 @@ _KERAS = "keras, "
 _FUSED = {"reduction": "fused"}
 _UPDATE_EVERY = 10
 # What is freed goes back to the system at once, so that the resident memory is the memory in use.
-_RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 _START_SECONDS = 120
 
 
-def start_worker(name: str, torch_python: str) -> Worker:
-    """The process of a contender's `worker`; raises NotInstalledError where this Python does not have torch."""
+def start_worker(name: str, torch_python: str, torch_packages: Sequence[str] = ("torch", "torchjd")) -> Worker:
+    """The process of a contender's `worker`; raises NotInstalledError where this Python lacks a package of torch's."""
     if name != "torch":
-        return _tensorflow(_DEVICES[name.removeprefix(_KERAS)])
-    wanted = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('torchjd')))"
-    if subprocess.run([torch_python, "-c", wanted], check=False).returncode:
-        raise NotInstalledError("torch and torchjd are not installed (the extra `benchmark`)")
+        return tensorflow_worker(_DEVICES[name.removeprefix(_KERAS)])
+    wanted = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
+    if subprocess.run([torch_python, "-c", wanted, *torch_packages], check=False).returncode:
+        raise NotInstalledError(f"{', '.join(torch_packages)} are not all installed (the extra `benchmark`)")
     return Worker([torch_python, "-m", "tests.benchmarks.torch_worker"], ROOT)
 
 
@@ -90,7 +90,7 @@ def _keras(workers: Workers) -> Section:
     }
     what = "fused / Keras `fit` at its best, endless data included, convolutions, one device"
     bound = Bound("keras_conv", what, tuple(contenders), lambda t: t["fused"] / _best(t, "fit"), "≤", 1.0)
-    return _timed(workers, "keras_conv", contenders, bound)
+    return timed(workers, "keras_conv", contenders, bound)
 
 
 def _keras_on_two_devices(workers: Workers) -> Section:
@@ -98,7 +98,7 @@ def _keras_on_two_devices(workers: Workers) -> Section:
     fits, endless = _fits(_CONV, (1,), worker), _fits(_CONV, (1,), worker, endless=True)  # more a call crash there
     contenders = {"fused": _ours(_CONV, _CONV_STEPS, worker, **_FUSED), **fits, **endless}
     what = "/ fused, convolutions, two logical devices"
-    return _timed(
+    return timed(
         workers,
         "keras_conv_2",
         contenders,
@@ -111,7 +111,7 @@ def _keras_small(workers: Workers) -> Section:
     fits, endless = _fits(_SMALL, (1, 16, 128)), _fits(_SMALL, (128,), endless=True)
     contenders = {"fused": _ours(_SMALL, _SMALL_STEPS, **_FUSED), **fits, **endless}
     what, epochs = "/ fused, small MLP, batch 32", f"epochs of {_SMALL.examples} examples"
-    return _timed(
+    return timed(
         workers,
         "keras_mlp",
         contenders,
@@ -155,7 +155,7 @@ def _passes(workers: Workers, heads: int) -> Section:
         Bound(f"{key.replace(' ', '_')}_{heads}", what, ("fused", key), _ratio(key, "fused"), "≤", limit)
         for key, (what, limit) in limits.items()
     )
-    return _timed(workers, f"passes_{heads}", contenders, *bounds)
+    return timed(workers, f"passes_{heads}", contenders, *bounds)
 
 
 def _torchjd(workers: Workers) -> Section:
@@ -175,16 +175,7 @@ def _torchjd(workers: Workers) -> Section:
             contenders[theirs] = Contender("torch", "torch", _CONV, options=options)
             what = f"TorchJD{how} / per-loss, `{name}`, K = 3"
             bounds.append(Bound(f"torchjd_{name}{suffix}", what, (own, theirs), _ratio(theirs, own), "≥", limit))
-    timed = _timed(workers, "torchjd", contenders, *bounds)
-
-    def measure(keys: Sequence[str]) -> Mapping[str, float | Exception]:
-        try:
-            workers.get("torch")
-        except NotInstalledError as error:
-            return dict.fromkeys(keys, error)
-        return timed.measure(keys)
-
-    return Section(timed.name, timed.bounds, measure)
+    return timed(workers, "torchjd", contenders, *bounds, only_with="torch")
 
 
 def _line(
@@ -195,7 +186,7 @@ def _line(
         slope, offset = np.polyfit(over, values, 1)
         return 1 - np.sum((values - slope * np.array(over) - offset) ** 2) / np.sum((values - values.mean()) ** 2)
 
-    return _timed(workers, name, contenders, Bound(name, f"R² of a line: {what}", tuple(contenders), share, "≥", 0.98))
+    return timed(workers, name, contenders, Bound(name, f"R² of a line: {what}", tuple(contenders), share, "≥", 0.98))
 
 
 def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> Section:
@@ -227,7 +218,7 @@ def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> 
         Bound(f"{name}_{part}", f"{what}, per step of {name.partition('_')[2]}", needs, value, unit="ms")
         for part, (what, needs, value) in parts.items()
     )
-    return _timed(workers, name, contenders, *bounds)
+    return timed(workers, name, contenders, *bounds)
 
 
 def _ours(problem: Problem, per_call: int, worker: str = "one device", kind: str = "ours", **changes: Any) -> Contender:
@@ -245,8 +236,20 @@ def _fits(
     }
 
 
-def _timed(workers: Workers, name: str, contenders: Mapping[str, Contender], *bounds: Bound) -> Section:
-    return Section(name, bounds, lambda keys: workers.step_times(name, {key: contenders[key] for key in keys}))
+def timed(
+    workers: Workers, name: str, contenders: Mapping[str, Contender], *bounds: Bound, only_with: str | None = None
+) -> Section:
+    """A section of step times by contender; nothing is measured where the worker `only_with` cannot be had."""
+
+    def measure(keys: Sequence[str]) -> Mapping[str, float | Exception]:
+        try:
+            if only_with is not None:
+                workers.get(only_with)
+        except NotInstalledError as error:
+            return dict.fromkeys(keys, error)
+        return workers.step_times(name, {key: contenders[key] for key in keys})
+
+    return Section(name, bounds, measure)
 
 
 def _ratio(numerator: str, denominator: str) -> Callable[[Mapping[str, float]], float]:
@@ -279,7 +282,7 @@ def _memory() -> Section:
     def peak(changes: Mapping[str, Any]) -> float | Exception:
         """Of a fresh process that builds the problem and takes three steps."""
         try:
-            with _tensorflow(1, _RETURN_MEMORY) as worker:
+            with tensorflow_worker(1, RETURN_MEMORY) as worker:
                 options = {"per_call": 1, "combine": {"name": "pcgrad" if "reduction" not in changes else "mean"}}
                 worker.call("build", name="", kind="ours", problem=problem.plain, **options, **changes)
                 worker.call("steps", name="", count=3)
@@ -318,7 +321,7 @@ def _payload() -> Section:
 
     def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
         found: dict[str, float | Exception] = {}
-        with _tensorflow(2) as worker:
+        with tensorflow_worker(2) as worker:
             for name in dict.fromkeys(key.partition(" ")[0] for key in keys):
                 _, missing, changes = variants[name]
                 problem = problems.dense(64, missing=missing)
@@ -345,7 +348,8 @@ def _payload() -> Section:
     return Section("payload", bounds, numbers, unit="bytes")
 
 
-def _tensorflow(devices: int, environment: Mapping[str, str] | None = None) -> Worker:
+def tensorflow_worker(devices: int, environment: Mapping[str, str] | None = None) -> Worker:
+    """A new process that measures on so many logical devices."""
     return Worker([sys.executable, "-m", "tests.benchmarks.tensorflow_worker", str(devices)], ROOT, environment)
 
 

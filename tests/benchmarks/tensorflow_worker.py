@@ -7,9 +7,16 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tests.benchmarks import keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read on import)
-from tests.benchmarks.problems import Problem  # noqa: E402
+from tests.benchmarks import combining, keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read on import)
+from tests.benchmarks.problems import Gradients, Problem  # noqa: E402
 from trainer import strategy  # noqa: E402
+
+_OF_GRADIENTS = {
+    "weights": combining.weights,
+    "aggregated": combining.aggregated,
+    "products": combining.products,
+    "mixed": combining.mixed,
+}
 
 
 def main(devices: int) -> None:
@@ -18,8 +25,10 @@ def main(devices: int) -> None:
     contenders: dict[str, Callable[[int], float]] = {}
 
     def build(name: str, kind: str, problem: Mapping[str, Any], **options: Any) -> None:
-        described = Problem(**problem)
+        described = Gradients(**problem) if kind in _OF_GRADIENTS else Problem(**problem)
         match kind:
+            case _ if kind in _OF_GRADIENTS:
+                contenders[name] = _OF_GRADIENTS[kind](described, **options)
             case "ours":
                 contenders[name] = ours.train(described, mirrored, **options)
             case "ours on one batch":

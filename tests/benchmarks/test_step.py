@@ -5,7 +5,7 @@ import pytest
 from absl import app
 
 import tests.problems
-from tests.benchmarks import bounds, ours, problems, sections, step
+from tests.benchmarks import bounds, ours, problems, sections, table
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
 
 
@@ -53,15 +53,15 @@ def test_a_number_that_cannot_be_had_fails_unless_a_package_is_missing(error, ho
     ],
 )
 def test_rows_of_the_table(values, limit, row):
-    assert step.row(_evaluate(_section(values, limit=limit))) == row
+    assert table.row(_evaluate(_section(values, limit=limit))) == row
 
 
 def test_only_names_bounds_and_sections(capsys):
     chosen = [_section([1.0]), Section("others", (), lambda keys: {})]
-    assert [result.value for result in step.measure(chosen, ["ratios"])] == [0.5]
-    assert step.measure(chosen, ["others"]) == []
+    assert [result.value for result in table.measure(chosen, ["ratios"])] == [0.5]
+    assert table.measure(chosen, ["others"]) == []
     with pytest.raises(app.UsageError, match="ratioes must be among others, ratio, ratios"):
-        step.measure(chosen, ["ratioes"])
+        table.measure(chosen, ["ratioes"])
     assert capsys.readouterr().out.count("| `ratio` |") == 1
 
 

@@ -1,5 +1,6 @@
 """A process that measures PyTorch and TorchJD: python -m tests.benchmarks.torch_worker. Imports no TensorFlow."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from torchjd import aggregation
 from torchjd.autojac import jac_to_grad, mtl_backward
 
 from tests.benchmarks import workers
-from tests.benchmarks.problems import Problem
+from tests.benchmarks.problems import Gradients, Problem
 
 
 def build(problem: Problem, aggregator: str | None = None, parallel_chunk_size: int | None = None) -> Callable:
@@ -99,14 +100,55 @@ def _batches(problem: Problem) -> Iterator[tuple[torch.Tensor, list[torch.Tensor
             yield examples[rows], [label[rows] for label in labels]
 
 
+def weights(gradients: Gradients, method: str, options: Mapping[str, Any]) -> Callable[[int], float]:
+    """From a Gramian, float32 as PyTorch's gradients are, to the weights, with an aggregator's own weighting."""
+    weighting = getattr(aggregation, method)(**options).gramian_weighting
+    gramians = [torch.from_numpy(found) for found in gradients.gramians()]
+    taken = 0
+
+    def steps(count: int) -> float:
+        nonlocal taken
+        start = time.perf_counter()
+        for _ in range(count):
+            weighting(gramians[taken % len(gramians)])
+            taken += 1
+        return time.perf_counter() - start
+
+    return steps
+
+
+def aggregated(gradients: Gradients, method: str, options: Mapping[str, Any]) -> Callable[[int], float]:
+    """From the rows of all gradients to the combined one."""
+    aggregate, rows = getattr(aggregation, method)(**options), _rows(gradients)
+
+    def steps(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            aggregate(rows)
+        return time.perf_counter() - start
+
+    return steps
+
+
+@functools.cache
+def _rows(gradients: Gradients) -> torch.Tensor:
+    """One copy for all contenders."""
+    return torch.from_numpy(gradients.rows())
+
+
+_OF_GRADIENTS = {"weights": weights, "aggregated": aggregated}
+
+
 def main() -> None:
     """Serves with as many threads as there are processors, which is what TensorFlow uses."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     contenders: dict[str, Callable[[int], float]] = {}
 
     def add(name: str, kind: str, problem: Mapping[str, Any], **options: Any) -> None:
-        del kind
-        contenders[name] = build(Problem(**problem), **options)
+        if kind in _OF_GRADIENTS:
+            contenders[name] = _OF_GRADIENTS[kind](Gradients(**problem), **options)
+        else:
+            contenders[name] = build(Problem(**problem), **options)
 
     workers.serve({"build": add, "steps": lambda name, count: contenders[name](count)})
 

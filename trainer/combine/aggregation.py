@@ -55,7 +55,8 @@ def aggregate(
     count = jacobian.shape[0]
     registry.check_count(name, checked, count)
     combination = combination_lib.build(name, checked, count)
-    active = tf.ones([count], tf.bool) if active is None else tf.cast(_vector(active, "active", count), tf.bool)
+    everything = active is None
+    active = tf.ones([count], tf.bool) if everything else tf.cast(_vector(active, "active", count), tf.bool)
     weights = tf.ones([count], tf.float64) if weights is None else _weights(weights, count)
     problem = Problem(
         active=active,
@@ -67,16 +68,16 @@ def aggregate(
         epoch=tf.constant(0, tf.int64),
     )
 
-    def rows_of(matrix: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.where(active[k], row, 0) for k, row in enumerate(tf.unstack(matrix))]
+    def masked(matrix: tf.Tensor) -> tf.Tensor:
+        return matrix if everything else tf.where(active[:, tf.newaxis], matrix, 0)
 
-    rows, by = rows_of(jacobian), tuple(range(count))
+    rows, by = masked(jacobian), tuple(range(count))
     if combination.keeps is not None and count > 1:
         factors = (1 - combination.keeps) * combination.row_scales(weights, problem.losses)
-        rows = [row * tf.cast(factor, row.dtype) for row, factor in zip(rows, tf.unstack(factors), strict=True)]
+        rows *= tf.cast(factors, rows.dtype)[:, tf.newaxis]
     if combination.of_two_batches:
-        second = rows if jacobian2 is None else rows_of(_matrix(jacobian2, "jacobian2", jacobian))
-        problem = problem._replace(gramian=gramian_lib.block([*rows, *second])[:count, count:])
+        second = rows if jacobian2 is None else masked(_matrix(jacobian2, "jacobian2", jacobian))
+        problem = problem._replace(gramian=gramian_lib.block(tf.concat([rows, second], axis=0))[:count, count:])
     elif jacobian2 is not None:
         raise ConfigError(
             "jacobian2", ConfigError.ABSENT, f"is for methods that look at two batches; {name!r} does not"
@@ -89,8 +90,10 @@ def aggregate(
         [rows], [by], means=means, row_means=means, problem=problem, weights=solved and solved.weights
     )
     if coefficients is None:
-        return combination.elements(rows, by, means, problem, 0)
-    return combination_lib.joint(rows, coefficients)
+        return combination.elements(tf.unstack(rows), by, means, problem, 0)
+    # One matrix has no replicas whose order of additions must be the same, so that this need not be `joint`.
+    mixture = tf.cast(tf.reduce_sum(coefficients, axis=0), rows.dtype)
+    return tf.linalg.matvec(rows, mixture, transpose_a=True)
 
 
 def _matrix(values: Any, field: str, like: tf.Tensor | None = None) -> tf.Tensor:

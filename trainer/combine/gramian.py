@@ -8,23 +8,60 @@ import tensorflow as tf
 from trainer import sums
 from trainer.jacobian import Jacobian, Reach
 
-# Elements that are copied to float64 together; a gradient is cut into a bounded number of pieces, so that neither the
-# memory nor the graph grows much with its size.
-_SMALLEST_PIECE, _MOST_PIECES = 2**18, 32
+# Elements that are copied to float64 together: few enough that the copies stay in a processor's cache.
+_PIECE = 2**19
+_IN_FLIGHT = 2  # pieces; what one leaves of the processor's cores, the next one uses
+_ALIGNED = 64  # a piece of a vector is no copy where its first element is at a multiple of this
+_MANY = 32  # rows, from which on leaving out products that symmetry gives is worth a second call
 
 
-def block(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Inner products of several gradients of one variable: (k, k) float64, accumulated in float64."""
-    flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
-    size = flat[0].shape[0] or 1  # not known where it depends on the batch; that is never large
-    piece = max(_SMALLEST_PIECE, -(-size // _MOST_PIECES))
-    ends = [*range(piece, size, piece), None]
-    products: list[tf.Tensor] = []
-    for first, last in zip([0, *ends[:-1]], ends, strict=True):
-        with tf.control_dependencies(products[-1:]):  # one after another, each with the memory of one
-            rows = tf.cast(tf.stack([row[first:last] for row in flat]), tf.float64)
-        products.append(tf.matmul(rows, rows, transpose_b=True))
-    return products[0] if len(products) == 1 else sums.ordered(products)
+def block(gradients: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
+    """Inner products of several gradients of one variable: (k, k) float64, accumulated in float64.
+
+    Args:
+      gradients: k tensors of one shape and floating dtype, or the rows of a matrix (k, n).
+    """
+    if isinstance(gradients, tf.Tensor):
+        count, size = gradients.shape
+        if gradients.dtype == tf.float64:
+            return _inner_products(gradients)
+    else:
+        gradients = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        count, size = len(gradients), gradients[0].shape[0]
+
+    def products(first: tf.Tensor | int, length: int) -> tf.Tensor:
+        """Of the columns from `first` on; -1: all that are left."""
+        if isinstance(gradients, tf.Tensor):
+            rows = tf.slice(gradients, [0, first], [count, length])
+        else:
+            rows = tf.stack([tf.slice(row, [first], [length]) for row in gradients])
+        return _inner_products(tf.cast(rows, tf.float64))
+
+    if size is None:  # it depends on the batch, and is never large
+        return products(0, -1)
+    length = max(_PIECE // count // _ALIGNED, 1) * _ALIGNED
+    whole = max(-(-size // length) - 1, 0)
+    rest = products(whole * length, -1)
+    if not whole:
+        return rest
+    # A loop, so that the graph does not grow with the gradients; one piece is added after another.
+    return tf.while_loop(
+        lambda index, _: index < whole,
+        lambda index, total: (index + 1, total + products(index * length, length)),
+        (tf.constant(0), rest),
+        parallel_iterations=_IN_FLIGHT,
+    )[1]
+
+
+def _inner_products(rows: tf.Tensor) -> tf.Tensor:
+    """R Rᵀ."""
+    count = rows.shape[0]
+    if count < _MANY:
+        return tf.matmul(rows, rows, transpose_b=True)
+    upper, lower = rows[: count // 2], rows[count // 2 :]
+    above = tf.matmul(upper, rows, transpose_b=True)
+    below = tf.matmul(lower, lower, transpose_b=True)
+    return tf.concat([above, tf.concat([tf.transpose(above[:, count // 2 :]), below], axis=1)], axis=0)
 
 
 def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int) -> tf.Tensor:

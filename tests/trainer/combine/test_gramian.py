@@ -16,3 +16,13 @@ def test_inner_products_are_accumulated_in_float64(size):
     for block in (gramian.block([tf.constant(row) for row in rows]), unknown(rows)):
         assert block.dtype == tf.float64
         np.testing.assert_allclose(block, expected, rtol=0, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+@pytest.mark.parametrize("count", [1, 31, 32, 41])
+def test_rows_of_a_matrix_are_as_separate_tensors(count, dtype):
+    rows = tf.random.stateless_normal([count, 2**16 + 3], [0, 1], dtype=dtype)
+    block, separate = gramian.block(rows), gramian.block(tf.unstack(rows))
+    np.testing.assert_allclose(block, separate, rtol=0, atol=1e-12 * rows.shape[1])
+    np.testing.assert_allclose(block, tf.matmul(*[tf.cast(rows, tf.float64)] * 2, transpose_b=True), atol=1e-7)
+    np.testing.assert_array_equal(separate, gramian.block(tf.unstack(rows)))
