@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -32,13 +33,21 @@ def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description:
     rest = _take_overrides(argv, overrides)
     if any(argument in _HELP for argument in rest):
         listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
-        methods = "\n".join(f"  {name:<18} {method.summary}" for name, method in METHODS.items())
-        print(f"{description}{listed}\n\nCombinations:\n{methods}")
+        print(f"{description}{listed}\n\nCombinations, by what they look at:\n{_methods()}")
         sys.exit(0)
     try:
         return flags.FLAGS(rest)
     except flags.Error as error:
         fail(error, 2)
+
+
+def _methods() -> str:
+    """The methods' names, a paragraph for everything that methods look at."""
+    names: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        names.setdefault(method.looks_at.value, []).append(name)
+    paragraphs = (f"{looks_at}: {', '.join(own)}" for looks_at, own in names.items())
+    return "\n".join(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    ") for text in paragraphs)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

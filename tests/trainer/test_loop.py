@@ -192,6 +192,7 @@ def test_bad_configurations_leave_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci_only
 def test_float32_replicas_matter_less_than_seeds(tmp_path):
     """On the digits, 1 and 2 replicas are closer to each other than any two of three seeds are."""
     curves = {}

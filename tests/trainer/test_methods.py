@@ -177,7 +177,7 @@ NOISY = [
 STILL = {"name": "sgd", "learning_rate": 0.0}
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 2])
 def test_famo_looks_again_at_the_same_batch_with_the_same_masks(replicas):
     """Where nothing is learned the losses after the update are those before, so FAMO's own weights do not move."""
     frozen = {f"losses__{name}__optimizer": STILL for name in problems.LOSSES} | {"shared_optimizer": STILL}
