@@ -130,8 +130,6 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     steps = to_steps(config.steps)
-    missing = any(loss.target in train.weights for loss in named)
-    _check_one_pass(config, combination, missing)
     step = Step(
         strategy=strategy,
         model=model,
@@ -153,12 +151,13 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         update_every=config.combine.update_every,
         features=_features(config, model, reach),
         micro_batches=config.micro_batches,
-        labels_can_be_missing=missing,
+        labels_can_be_missing=any(loss.target in train.weights for loss in named),
         scales_losses=config.precision == "mixed_float16",
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
         jit_compile=config.jit_compile,
         solver_device=strategy_lib.solver_device(strategy),
     )
+    _check_one_pass(config, step)
     validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
     validation_steps = in_memory.evaluation_steps(
         len(splits[VALIDATION]), config.batch_size, strategy.num_replicas_in_sync
@@ -181,20 +180,18 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     )
 
 
-def _check_one_pass(config: Config, combination: combination_lib.Combination, labels_can_be_missing: bool) -> None:
+def _check_one_pass(config: Config, step: Step) -> None:
     """What must be known before a weighted sum's backward pass begins: numbers of labels, or the losses' values."""
     if config.reduction == "fused":
         field, value = "reduction", "fused"
     else:
         field, value = "combine.update_every", config.combine.update_every
-    if value == 1:
+    if value == 1 or not step.counts_first:
         return
-    if labels_can_be_missing:
+    if step.labels_can_be_missing:
         reason = "counts a batch's labels before its backward pass where a target has weights"
-    elif combination.log_losses or (combination.needs_losses and config.reduction == "fused"):
-        reason = "needs the losses of the whole batch before its backward pass"
     else:
-        return
+        reason = "needs the losses of the whole batch before its backward pass"
     if config.micro_batches > 1:
         raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
     if config.jit_compile:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,6 @@ class Combination:
         for path in (self.method.function, self.method.initial, self.method.observe):
             if path is not None:
                 registry.load(path)  # a missing one shows here
-
-    @property
-    def looks_at_gradients(self) -> bool:
-        """Whether the method needs a gradient for every loss."""
-        return self.method.looks_at not in registry.ONE_PASS
 
     @property
     def sees_losses(self) -> bool:
@@ -111,7 +106,7 @@ class Combination:
         """What is remembered at the start of a run: by name, small float64 and int64 tensors."""
         state = {}
         if self.method.initial is not None:
-            state |= registry.load(self.method.initial)(self.count, **self.options)
+            state |= self._function(self.method.initial)(self.count)
         if self.smoothing:
             shape = [self.count] if self.method.diagonal else [self.count, self.count]
             state[_SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
@@ -151,7 +146,7 @@ class Combination:
         """
         if not self.method.yields_weights:
             raise ValueError(f"{self.method.function} has weights of its own for every variable")
-        answer = self._call(self.method.function, self._scaled(problem), state)
+        answer = self._call(self._scaled(problem), state)
         weights, new = answer.weights, dict(answer.state)
         if self.smoothing:
             before = state[_SMOOTHED]
@@ -163,8 +158,9 @@ class Combination:
 
     def observe(self, problem: Problem, after: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
         """What is remembered once (K,) float64 losses of the same batch after the update are known."""
-        function = functools.partial(registry.load(self.method.observe), **self.options)
-        new = dict(state) | function(self._scaled(problem), self._seen(after, problem.weights), state)
+        new = dict(state) | self._function(self.method.observe)(
+            self._scaled(problem), self._seen(after, problem.weights), state
+        )
         return {name: _where_active(problem.active, new[name], old) for name, old in state.items()}
 
     def factors(self, by: Sequence[Losses], problem: Problem) -> tuple[tf.Tensor | None, ...]:
@@ -185,7 +181,7 @@ class Combination:
                 factors[losses] = None
                 continue
             # Nothing tells the active losses of a variable apart, so they have one weight.
-            factors[losses] = tf.reduce_max(self._call(self.method.function, _part(problem, losses), {}).weights)
+            factors[losses] = tf.reduce_max(self._call(_part(problem, losses), {}).weights)
         return tuple(factors[losses] for losses in by)
 
     def coefficients(
@@ -246,8 +242,7 @@ class Combination:
         factors = tf.unstack(tf.gather(tf.where(problem.active, factors, 0.0), losses))
         scaled = [row * tf.cast(factor, row.dtype) for row, factor in zip(gradients, factors, strict=True)]
         seed = tf.random.experimental.stateless_fold_in(problem.seed, variable)
-        function = functools.partial(registry.load(self.method.function), **self.options)
-        return function(tf.stack(scaled), _part(problem, losses)._replace(seed=seed))
+        return self._function(self.method.function)(tf.stack(scaled), _part(problem, losses)._replace(seed=seed))
 
     def _scales_of_rows(self, problem: Problem) -> tf.Tensor:
         """(K,) `scales` of the gradients of shared variables; they have entered moving averages already."""
@@ -258,8 +253,12 @@ class Combination:
         """(K,) losses as the method sees them."""
         return losses * weights if self.use_weights else losses
 
-    def _call(self, path: str, problem: Problem, state: State) -> Answer:
-        function = functools.partial(registry.load(path), **self.options)
+    def _function(self, path: str) -> Callable[..., Any]:
+        """One of the method's functions, with the method's options."""
+        return functools.partial(registry.load(path), **self.options)
+
+    def _call(self, problem: Problem, state: State) -> Answer:
+        function = self._function(self.method.function)
         result = function(problem) if self.method.initial is None else function(problem, state)
         return result if isinstance(result, Answer) else Answer(result)
 
@@ -284,7 +283,7 @@ class Combination:
         part = _part(problem, losses)
         if self.method.looks_at is LooksAt.BLOCK_GRAMIANS:
             part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients), factors))
-        weights = self._call(self.method.function, part, {}).weights
+        weights = self._call(part, {}).weights
         return tf.linalg.diag(_where_active(part.active, weights, tf.zeros_like(weights)) * factors)
 
 

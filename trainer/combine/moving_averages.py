@@ -6,11 +6,6 @@ from trainer.combine import two_batches
 from trainer.combine.problem import Answer, Problem, State
 
 
-def moco_initial(count: int, **options: float) -> dict[str, tf.Tensor]:
-    """Weights of 1/K."""
-    return two_batches.initial(count, **options)
-
-
 def moco(problem: Problem, state: State, *, beta: float = 0.5, gamma: float = 0.1, rho: float = 0.0) -> Answer:
     """`moco`: y ← y - β (y - g), λ ← Π(λ - γ (YYᵀ + ρ I) λ), applied: Σ λₖ yₖ. https://arxiv.org/abs/2210.12624
 

@@ -347,7 +347,7 @@ METHODS: Mapping[str, Method] = {
             gamma=setting(_POSITIVE, 0.1),
             rho=setting(schema.number(), 0.0),
         ),
-        initial="moving_averages:moco_initial",
+        initial="two_batches:initial",
         keeps=lambda options: 1.0 - options["beta"],
     ),
     "db_mtl": Method(
