@@ -11,7 +11,8 @@ import numpy as np
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
-from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.examples import Examples
 from trainer import schema
 from trainer.errors import ConfigError, first_line
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.registry import DATASETS
 from trainer import imports
-from trainer.configuration import DatasetConfig
 from trainer.errors import ConfigError, first_line
-
-TRAIN, VALIDATION = "train", "validation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +20,7 @@ class Examples:
       inputs: an array, or a dictionary of arrays.
       targets: target name → array.
       weights: target name → array of finite weights of at least 0, of shape (examples,) or any that fits the target
-      from the
-        left; only for targets with missing or weighted labels. A weight of 0 means the label is missing.
+        from the left; only for targets with missing or weighted labels. A weight of 0 means the label is missing.
     """
 
     inputs: Any
@@ -41,25 +38,35 @@ class Examples:
         return parts | ({"weights": dict(self.weights)} if self.weights else {})
 
 
-def load(config: DatasetConfig, *, floatx: str) -> dict[str, Examples]:
-    """The splits of the configured dataset, checked, with floating-point numbers as `floatx`.
+def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[str, Examples]:
+    """The splits of a registered dataset or of a function of the user's own, checked.
+
+    Args:
+      config: the configuration of the dataset.
+      floatx: type of floating-point numbers.
+      field: the configuration's key, for errors.
 
     Raises:
       ConfigError: the dataset cannot be used.
     """
     arguments = dict(config.options) | ({"data_dir": config.data_dir} if config.data_dir is not None else {})
     path = DATASETS.get(config.name, config.name)
-    splits = imports.call(path, arguments, field="dataset.name", arguments_field="dataset.options")
+    splits = imports.call(path, arguments, field=f"{field}.name", arguments_field=f"{field}.options")
     if not isinstance(splits, Mapping) or not {TRAIN, VALIDATION} <= set(splits):
-        raise ConfigError("dataset.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
-    checked = {split: _checked(split, examples, floatx) for split, examples in splits.items()}
+        raise ConfigError(f"{field}.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
+    checked = {split: _checked(f"{field}.{split}", examples, floatx) for split, examples in splits.items()}
     for split, examples in checked.items():
-        _check_alike(split, examples, checked[TRAIN])
+        _check_alike(f"{field}.{split}", examples, checked[TRAIN])
     return checked
 
 
-def _checked(split: str, examples: Examples, floatx: str) -> Examples:
-    field = f"dataset.{split}"
+def check_weights(examples: Examples, field: str) -> None:
+    """Raises ConfigError for weights that are not finite and at least 0, or that are all 0."""
+    for name, weights in examples.weights.items():
+        _check_weights(f"{field}.weights.{name}", weights)
+
+
+def _checked(field: str, examples: Examples, floatx: str) -> Examples:
     if not isinstance(examples, Examples):
         raise ConfigError(field, type(examples).__name__, "must be input_pipelines.examples.Examples")
     several = isinstance(examples.inputs, Mapping)
@@ -103,12 +110,12 @@ def _arrays(arrays: Any, field: str, floatx: str, *, required: bool = True) -> d
     return result
 
 
-def _check_alike(split: str, examples: Examples, train: Examples) -> None:
+def _check_alike(field: str, examples: Examples, train: Examples) -> None:
     """Every split has the shapes and types of the training split."""
     for part in ("inputs", "targets"):
         own, expected = (_as_dict(getattr(each, part)) for each in (examples, train))
         for name, array in expected.items():
-            at = f"dataset.{split}.{part}.{name}".rstrip(".")
+            at = f"{field}.{part}.{name}".rstrip(".")
             if name not in own:
                 raise ConfigError(at, ConfigError.ABSENT, "is missing; the training split has it")
             if own[name].shape[1:] != array.shape[1:] or own[name].dtype != array.dtype:

@@ -1,17 +1,19 @@
-"""Batches from a split held in memory: a pure function of (configuration, seed, step).
+"""Batches from a split held in memory.
 
-The examples of step s are positions s·B to (s + 1)·B - 1 of an endless sequence of epochs, each epoch a permutation
-drawn from (seed, epoch). A pipeline can therefore start at any step at no cost, has no state to save, and gives the
-same global batch whatever the number of replicas: replica r takes its contiguous share of it, shares differing by one
-example at most.
+Each epoch is a permutation of the split drawn from (seed, epoch). A pipeline can therefore start at any step at no
+cost. Replica r takes its contiguous share of the global batch, shares differing by one example at most.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from input_pipelines import splits
+from input_pipelines.augmentation import Augmentation
 from input_pipelines.examples import Examples
 
 _PARALLEL_CALLS = 2
@@ -20,75 +22,99 @@ _STEPS_PER_BLOCK = 16
 _BLOCK_BYTES = 2**24
 
 
-def training_batches(
-    examples: Examples, *, batch_size: int, seed: int, first_step: int, context: tf.distribute.InputContext
-) -> tf.data.Dataset:
-    """Endless training data, one element per replica of this worker and step, in that order.
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """A split held in memory (see `splits.Split`).
 
-    Args:
+    Attributes:
       examples: the split.
-      batch_size: examples of the global batch; at most the size of the split.
-      seed: of the order.
-      first_step: step of the first element.
-      context: which replicas this pipeline feeds, as `strategy.distribute_datasets_from_function` gives it.
-
-    Returns:
-      A dataset of `{"inputs": ..., "targets": {...}, "weights": {...}}`, batch first.
+      augmentation: random changes of training examples.
+      categories: input name → the number of categories of each of its columns.
+      where: the file and row of an example, in words; None where there are none.
     """
-    count = len(examples)
-    replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
-    first_replica = context.input_pipeline_id * local
-    ends = [replica * batch_size // replicas for replica in range(first_replica, first_replica + local + 1)]
-    shares = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
-    steps = _steps_per_block(examples, batch_size)
-    seed_words = [seed & 0x7FFFFFFF, seed >> 31]
-    gather = _gatherer(examples, static_size=None)
 
-    def block(index: tf.Tensor) -> dict[str, Any]:
-        step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
-        positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
-        epochs = positions // count
-        in_epoch = functools.partial(_permuted, positions % count, count, seed_words)
-        first, last = epochs[0], epochs[-1]  # a block is no larger than the split, so it touches two at most
-        indices = tf.cond(
-            tf.equal(first, last),
-            lambda: in_epoch(first),
-            lambda: tf.where(tf.equal(epochs, first), in_epoch(first), in_epoch(last)),
+    examples: Examples
+    augmentation: Augmentation | None = None
+    categories: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    where: Callable[[int], str] | None = None
+
+    @property
+    def spec(self) -> splits.Structure:
+        """See `splits.Split`."""
+        return tf.nest.map_structure(
+            lambda array: tf.TensorSpec(array.shape[1:], tf.as_dtype(array.dtype)), self.examples.structure
         )
-        return gather(indices)
 
-    # Cutting a block up is much cheaper than gathering every batch by itself.
-    sizes = shares[0] if len(set(shares)) == 1 else shares
-    return _parallel(tf.data.Dataset.counter(), block, lambda blocks: blocks.rebatch(sizes, drop_remainder=True))
+    def __len__(self) -> int:
+        return len(self.examples)
 
+    @property
+    def largest_batch(self) -> int:
+        """See `splits.Split`."""
+        return len(self)
 
-def evaluation_batches(examples: Examples, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """Every example exactly once, in order, in nearly equal parts, so that every replica has its share of each step.
+    def training(self, *, batch_size: int, seed: int, first_step: int, ends: Sequence[int]) -> tf.data.Dataset:
+        """See `splits.Split`; the batch may not be larger than the split."""
+        count = len(self)
+        shares = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        steps = _steps_per_block(self.examples, batch_size)
+        words = splits.seed_words(seed)
+        gather = _gatherer(self.examples, static_size=None)
 
-    Args:
-      examples: the split.
-      batch_size: examples of the global batch, about.
-      context: which replicas this pipeline feeds.
+        def block(index: tf.Tensor) -> dict[str, Any]:
+            step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
+            positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
+            epochs = positions // count
+            in_epoch = functools.partial(_permuted, positions % count, count, words)
+            first, last = epochs[0], epochs[-1]  # a block is no larger than the split, so it touches two at most
+            indices = tf.cond(
+                tf.equal(first, last),
+                lambda: in_epoch(first),
+                lambda: tf.where(tf.equal(epochs, first), in_epoch(first), in_epoch(last)),
+            )
+            batch = gather(indices)
+            return batch if self.augmentation is None else self.augmentation(batch, seed, positions)
 
-    Returns:
-      A finite dataset of the same structure as `training_batches`, one element per replica of this worker and step.
-    """
-    count = len(examples)
-    replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
-    steps = evaluation_steps(count, batch_size, replicas)
-    parts = steps * replicas
-    gather = _gatherer(examples, static_size=count // parts if count % parts == 0 else None)
+        # Cutting a block up is much cheaper than gathering every batch by itself.
+        sizes = shares[0] if len(set(shares)) == 1 else shares
+        return _parallel(tf.data.Dataset.counter(), block, lambda blocks: blocks.rebatch(sizes, drop_remainder=True))
 
-    def element(index: tf.Tensor) -> dict[str, Any]:
-        part = index // local * replicas + context.input_pipeline_id * local + index % local
-        return gather(tf.range(part * count // parts, (part + 1) * count // parts))
+    def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """See `splits.Split`; in order."""
+        count = len(self)
+        replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
+        steps = self.evaluation_steps(batch_size, replicas)
+        parts = steps * replicas
+        ends = tf.constant(splits.evaluation_ends(count, batch_size, replicas), tf.int64)
+        gather = _gatherer(self.examples, static_size=count // parts if count % parts == 0 else None)
 
-    return _parallel(tf.data.Dataset.range(steps * local), element)
+        def element(index: tf.Tensor) -> dict[str, Any]:
+            part = index // local * replicas + context.input_pipeline_id * local + index % local
+            return gather(tf.range(ends[part], ends[part + 1]))
 
+        return _parallel(tf.data.Dataset.range(steps * local), element)
 
-def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
-    """Steps of one evaluation, each of about `batch_size` examples and, if there are enough, one for every replica."""
-    return max(1, min(-(-count // batch_size), count // replicas))
+    def evaluation_steps(self, batch_size: int, replicas: int) -> int:
+        """See `splits.Split`."""
+        return splits.evaluation_steps(len(self), batch_size, replicas)
+
+    def first(self, count: int) -> splits.Structure:
+        """See `splits.Split`."""
+        return tf.nest.map_structure(lambda array: array[:count], self.examples.structure)
+
+    def check_classes(self, target: str, classes: int) -> "InMemory":
+        """See `splits.Split`."""
+        labels = self.examples.targets[target]
+        wrong = np.argwhere((labels < 0) | (labels >= classes) | (labels % 1 != 0))
+        if len(wrong):
+            first = tuple(wrong[0])
+            place = "" if self.where is None else f" ({self.where(int(first[0]))})"
+            raise splits.WrongClassError(target, labels[first], f"0 to {classes - 1}{place}")
+        return self
+
+    def reason(self, step: int, batch_size: int, seed: int) -> str | None:
+        """See `splits.Split`: everything was checked when it was read."""
+        return None
 
 
 def _steps_per_block(examples: Examples, batch_size: int) -> int:

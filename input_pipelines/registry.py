@@ -1,4 +1,4 @@
-"""Every dataset by name; needs no TensorFlow."""
+"""Every dataset and every kind of source by name; needs no TensorFlow."""
 
 from collections.abc import Mapping
 
@@ -10,4 +10,21 @@ DATASETS: Mapping[str, str] = {
     "diabetes": "input_pipelines.tables:diabetes",
     "wine": "input_pipelines.tables:wine",
     "breast_cancer": "input_pipelines.tables:breast_cancer",
+    "multi_mnist": "input_pipelines.multi_mnist:load",
 }
+# name → what it is made of: a dataset of the TFDS catalogue.
+MADE_OF: Mapping[str, str] = {"multi_mnist": "mnist"}
+
+TFDS = "tfds"
+# kind → import path of `open_splits(config, field) -> {split: Source}` (see `input_pipelines.source`).
+SOURCES: Mapping[str, str] = {
+    TFDS: "input_pipelines.sources.catalogue:open_splits",
+    "csv": "input_pipelines.sources.csv:open_splits",
+    "npz": "input_pipelines.sources.npz:open_splits",
+    "tfrecord": "input_pipelines.sources.tfrecord:open_splits",
+    "image_folder": "input_pipelines.sources.image_folder:open_splits",
+}
+# Kinds that need not say what their inputs are: all columns of which no target or weight is made.
+FREE_INPUTS = ("csv",)
+# Kinds of which examples whose picture does not decode can be left out.
+SKIPPING = ("tfrecord", "image_folder")

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import sklearn.datasets
 
-from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.examples import Examples
 from trainer import schema
 from trainer.errors import ConfigError, unknown
 from trainer.schema import setting

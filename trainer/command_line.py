@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -12,7 +13,7 @@ from typing import NoReturn
 from absl import flags, logging
 
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, with_notes
+from trainer.errors import ConfigError, NotPreparedError, with_notes
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
@@ -79,6 +80,12 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(
             logging.WARNING
         )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+
+
+def with_download(error: NotPreparedError, module: str) -> ConfigError:
+    """The error with the command that prepares the data: the one that was given, with --download."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:], "--download"])
+    return ConfigError(error.field, error.value, f"{error.allowed}; this prepares it: {command}")
 
 
 def fail(error: BaseException, code: int) -> NoReturn:

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import json
 import pathlib
+import re
 import traceback
 import types
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from typing import Any
 
 import ml_collections
 
-from input_pipelines.registry import DATASETS
+from input_pipelines import configuration as data_configuration
+from input_pipelines.configuration import DatasetConfig
 from trainer import durations, files, imports, schema
 from trainer.combine import registry
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
@@ -121,19 +123,11 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetConfig:
-    """A registered dataset, or a function of the user's own by import path, and the arguments of either."""
-
-    name: str = setting(schema.string)
-    data_dir: str | None = setting(schema.optional(schema.string), None)
-    options: dict[str, Any] = setting(schema.keyword_arguments, {})
-
-
-@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path.
 
-    With `recompute` the trunk's layers keep only their inputs and compute the rest again in the backward pass.
+    Several inputs are put side by side; categories become vectors of `embedding_units` numbers first. With `recompute`
+    the trunk's layers keep only their inputs and compute the rest again in the backward pass.
     """
 
     name: str = setting(schema.string, DEFAULT_MODEL)
@@ -141,6 +135,7 @@ class ModelConfig:
     heads: dict[str, list[dict[str, Any]]] | None = setting(schema.optional(schema.mapping(_LAYERS, "head")), None)
     options: dict[str, Any] = setting(schema.keyword_arguments, {})
     recompute: bool = setting(schema.boolean, False)
+    embedding_units: int = setting(schema.integer(1), 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,13 +237,14 @@ _FREE = (
     "keep_checkpoints",
     "best",
     "early_stopping",
-    "dataset.data_dir",
     "reduction",
     "probe_every",
     "bytes_per_pack",
     "jit_compile",
     "model.recompute",
 )
+# May change, too: that the data are the same is checked by their fingerprint.
+_WHERE_DATA_ARE = re.compile(r"dataset\.(sources\.[^.]+\.)?(path|data_dir|memory_limit)")
 
 
 def differences(saved: Config, now: Config) -> list[str]:
@@ -269,10 +265,14 @@ def differences(saved: Config, now: Config) -> list[str]:
         found.append(f"losses are in the order {', '.join(saved.losses)} there and {', '.join(now.losses)} here")
     for field in dict.fromkeys((*before, *after)):
         there, here = before.get(field), after.get(field)
-        if there != here and not any(field == name or field.startswith(f"{name}.") for name in free):
+        if there != here and not _WHERE_DATA_ARE.fullmatch(field) and not _is_within(field, free):
             reason = " (a schedule depends on it)" if field == "steps" else ""
             found.append(f"{field} is {there!r} there and {here!r} here{reason}")
     return found
+
+
+def _is_within(field: str, names: Sequence[str]) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in names)
 
 
 def _leaves(tree: Mapping[str, Any], field: str = "") -> dict[str, Any]:
@@ -292,8 +292,7 @@ def _schedules_over_the_run(config: Config) -> bool:
 
 
 def _check_names(config: Config) -> None:
-    if not imports.is_path(config.dataset.name) and config.dataset.name not in DATASETS:
-        raise unknown("dataset.name", config.dataset.name, "dataset", [*DATASETS, "package.module:function"])
+    data_configuration.check(config.dataset)
     model = config.model
     if imports.is_path(model.name):
         return
@@ -394,6 +393,8 @@ def _check_step(config: Config) -> None:
         raise ConfigError(
             "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
         )
+    part = "batch_size" if config.micro_batches == 1 else "batch_size / micro_batches"
+    data_configuration.check_batch_size(config.dataset, config.batch_size // config.micro_batches, part)
     if config.probe_every is not None and config.reduction != "fused":
         raise ConfigError(
             "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"

@@ -129,7 +129,7 @@ def _count(config: Config, batch: int) -> tuple[Workload, Plan]:
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     built = experiment.build(config, strategy)
     spec = experiment.batch_spec(built.train, batch)
-    missing = any(loss.target in built.train.weights for loss in built.losses)
+    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
     workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
     return workload, plans.of(config, missing=missing)
 

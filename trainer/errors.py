@@ -29,6 +29,10 @@ class ConfigError(ValueError):
         super().__init__(_printable(f"{where}{given}: {self.allowed}"))
 
 
+class NotPreparedError(ConfigError):
+    """A dataset must be downloaded and prepared first; the command line says how."""
+
+
 class RunError(RuntimeError):
     """A run cannot go on; the command line prints it as one line and exits with code 1. The workdir is kept."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,9 +10,11 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from input_pipelines import examples as examples_lib
-from input_pipelines import in_memory
-from input_pipelines.examples import TRAIN, VALIDATION, Examples
+from input_pipelines import data as data_lib
+from input_pipelines import splits
+from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.data import Data, Saved
+from input_pipelines.splits import Split, WrongClassError
 from trainer import checkpoint, durations, features, imports, jacobian, losses, metrics, optimizers, schedules
 from trainer import strategy as strategy_lib
 from trainer.averaging import WeightAverage
@@ -20,12 +23,13 @@ from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, ch
 from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
-from trainer.models import trunk_and_heads
+from trainer.models import embeddings, trunk_and_heads
 from trainer.moving_rows import MovingRows
 from trainer.reduction import Reduction
 from trainer.step import Step
 
 _SOME_EXAMPLES = 32
+_LARGE_TABLE_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Experiment:
     Attributes:
       config: the resolved configuration.
       strategy: where it runs.
-      train: the training split.
+      data: the splits, and what the run keeps of them.
       model: the model.
       losses: the losses, in the configuration's order.
       step: the training step.
@@ -44,11 +48,12 @@ class Experiment:
       cadences: steps between reports, between evaluations and between checkpoints.
       best: what tells which checkpoint is the best.
       early_stopping: when to end before the last step.
+      notes: lines for the user.
     """
 
     config: Config
     strategy: tf.distribute.Strategy
-    train: Examples
+    data: Data
     model: keras.Model
     losses: tuple[NamedLoss, ...]
     step: Step
@@ -57,23 +62,44 @@ class Experiment:
     cadences: tuple[int, int, int]
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
+    notes: tuple[str, ...]
+
+    @property
+    def train(self) -> Split:
+        """The training split."""
+        return self.data.splits[TRAIN]
+
+    def wrong_example(self, step: int | None) -> str | None:
+        """Where an example that cannot be read is, and why, if there is one.
+
+        Args:
+          step: training goes on from here; None: in the validation split.
+        """
+        micro = self.config.micro_batches
+        split, first = (self.train, step * micro) if step is not None else (self.data.splits[VALIDATION], 0)
+        return split.reason(first, self.config.batch_size // micro, self.config.seed)
 
     def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
         return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        return in_memory.training_batches(
-            self.train,
-            batch_size=self.config.batch_size // self.config.micro_batches,
+        batch_size = self.config.batch_size // self.config.micro_batches
+        return self.train.training(
+            batch_size=batch_size,
             seed=self.config.seed,
             first_step=first_step * self.config.micro_batches,
-            context=context,
+            ends=splits.ends(context, batch_size),
         )
 
 
-def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
+def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None = None) -> Experiment:
     """Builds data, model, losses, optimizers and the step.
+
+    Args:
+      config: the resolved configuration.
+      strategy: where it is to run.
+      saved: what an earlier process of the same run kept of its data.
 
     Raises:
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
@@ -83,13 +109,14 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     keras.config.set_dtype_policy(config.precision)
     if warning := strategy_lib.half_precision_warning(strategy, config.precision):
         logging.warning("%s", warning)
-    splits = examples_lib.load(config.dataset, floatx=keras.config.floatx())
-    train = splits[TRAIN]
+    data = data_lib.build(config.dataset, saved)
+    train = data.splits[TRAIN]
     _check_batch_size(config, train, strategy.num_replicas_in_sync)
     for name, loss in config.losses.items():
-        for split, examples in splits.items():
-            if loss.target not in examples.targets:
-                raise unknown(f"losses.{name}.target", loss.target, f"target (in the {split} split)", examples.targets)
+        for split, examples in data.splits.items():
+            targets = examples.spec["targets"]
+            if loss.target not in targets:
+                raise unknown(f"losses.{name}.target", loss.target, f"target (in the {split} split)", targets)
 
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(config.seed % 2**32)
@@ -97,12 +124,13 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
     spec = batch_spec(train, -(-micro_batch // strategy.num_replicas_in_sync))
     with strategy.scope():
         named = tuple(losses.build(name, loss) for name, loss in config.losses.items())
-        model = trunk_and_heads.build(config.model, spec["inputs"])
+        model = trunk_and_heads.build(config.model, spec["inputs"], train.categories)
         checkpoint.model_state(model)  # names every variable apart
         outputs = _output_spec(model, spec["inputs"], config.model.name)
         check_heads(config.losses, outputs)
         losses.check_shapes(named, outputs, spec["targets"])
-        _check_classes(config, named, outputs, splits)
+        data = _with_classes_checked(config, named, outputs, data)
+        train = data.splits[TRAIN]
         built_metrics = {
             loss.name: metrics.build(
                 loss.name,
@@ -130,6 +158,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         average = None if config.ema is None else WeightAverage(strategy, reach.variables, config.ema)
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     steps = to_steps(config.steps)
+    weighted = train.spec.get("weights", {})
     step = Step(
         strategy=strategy,
         model=model,
@@ -139,7 +168,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         combination=combination,
         updates=updates,
         per_loss=config.combine.apply == "per_loss",
-        can_rest=tuple(loss.target in train.weights or loss.every > 1 for loss in named),
+        can_rest=tuple(loss.target in weighted or loss.every > 1 for loss in named),
         batch_size=config.batch_size,
         examples=len(train),
         seed=config.seed,
@@ -151,25 +180,29 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         update_every=config.combine.update_every,
         features=_features(config, model, reach),
         micro_batches=config.micro_batches,
-        labels_can_be_missing=any(loss.target in train.weights for loss in named),
+        labels_can_be_missing=any(loss.target in weighted for loss in named),
         scales_losses=config.precision == "mixed_float16",
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
         jit_compile=config.jit_compile,
         solver_device=strategy_lib.solver_device(strategy),
     )
     _check_one_pass(config, step)
-    validation = functools.partial(_evaluation_pipeline, splits[VALIDATION], config.batch_size)
-    validation_steps = in_memory.evaluation_steps(
-        len(splits[VALIDATION]), config.batch_size, strategy.num_replicas_in_sync
-    )
+    validation = data.splits[VALIDATION]
     return Experiment(
         config=config,
         strategy=strategy,
-        train=train,
+        data=data,
         model=model,
         losses=named,
         step=step,
-        evaluator=Evaluator(strategy, model, named, built_metrics, validation, validation_steps),
+        evaluator=Evaluator(
+            strategy,
+            model,
+            named,
+            built_metrics,
+            functools.partial(_evaluation_pipeline, validation, config.batch_size),
+            validation.evaluation_steps(config.batch_size, strategy.num_replicas_in_sync),
+        ),
         steps=steps,
         cadences=tuple(
             to_steps(every)
@@ -177,6 +210,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> Experiment:
         ),
         best=_resolve_mode(config.best, "best", built_metrics),
         early_stopping=_resolve_mode(config.early_stopping, "early_stopping", built_metrics),
+        notes=(*data.notes, *_dense_tables(config, model, reach)),
     )
 
 
@@ -196,6 +230,23 @@ def _check_one_pass(config: Config, step: Step) -> None:
         raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
     if config.jit_compile:
         raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
+
+
+def _dense_tables(config: Config, model: keras.Model, reach: jacobian.Reach) -> list[str]:
+    """A line for each large table of an embedding of which every loss's gradient is kept whole, zeros and all."""
+    if config.reduction == "fused" or config.gradients == "features":
+        return []
+    tables = {id(table): table for table in embeddings.tables(model)}
+    lines = []
+    for variable, losses_of in zip(reach.variables, reach.losses, strict=True):
+        size = len(losses_of) * math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+        if id(variable) in tables and size > _LARGE_TABLE_BYTES:
+            lines.append(
+                f"the gradients of {len(losses_of)} losses for the table {variable.path} are dense: "
+                f"{size / 2**20:,.0f} MiB in every step, of which a batch touches a few rows; reduction='fused' keeps "
+                "one of them, model.embedding_units or the operation 'categories' with a 'minimum' make it smaller"
+            )
+    return lines
 
 
 def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> features.Split | None:
@@ -246,7 +297,7 @@ def _resolve_mode(
     return dataclasses.replace(config, mode="max" if directions[config.metric] == "up" else "min")
 
 
-def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
+def _check_batch_size(config: Config, train: Split, replicas: int) -> None:
     if config.batch_size < replicas:
         raise ConfigError("batch_size", config.batch_size, f"must be at least the number of replicas, {replicas}")
     part = config.batch_size // config.micro_batches
@@ -256,17 +307,17 @@ def _check_batch_size(config: Config, train: Examples, replicas: int) -> None:
             config.micro_batches,
             f"leaves {part} examples in a part, fewer than the {replicas} replicas",
         )
-    if config.batch_size > len(train):
+    if config.batch_size > train.largest_batch:
         raise ConfigError(
-            "batch_size", config.batch_size, f"must be at most the size of the training split, {len(train)} examples"
+            "batch_size",
+            config.batch_size,
+            f"must be at most the size of the training split, {train.largest_batch} examples",
         )
 
 
-def batch_spec(examples: Examples, batch_size: int) -> dict[str, Any]:
+def batch_spec(split: Split, batch_size: int) -> dict[str, Any]:
     """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
-    return tf.nest.map_structure(
-        lambda array: tf.TensorSpec((batch_size, *array.shape[1:]), tf.as_dtype(array.dtype)), examples.structure
-    )
+    return tf.nest.map_structure(lambda leaf: tf.TensorSpec((batch_size, *leaf.shape), leaf.dtype), split.spec)
 
 
 def _output_spec(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
@@ -283,34 +334,34 @@ def _output_spec(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any
     return outputs
 
 
-def _check_classes(
-    config: Config, named: tuple[NamedLoss, ...], outputs: Mapping[str, Any], splits: Mapping[str, Examples]
-) -> None:
+def _with_classes_checked(config: Config, named: tuple[NamedLoss, ...], outputs: Mapping[str, Any], data: Data) -> Data:
     """Class indices lie within the head's classes: a GPU would give NaN, a CPU fail somewhere in the run."""
+    checked = dict(data.splits)
     for loss in named:
         classes = loss.prediction(outputs).shape[-1]
         if not loss.targets_are_classes or "ignore_class" in config.losses[loss.name].loss:
             continue
-        for split, examples in splits.items():
-            labels = examples.targets[loss.target]
-            wrong = labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
-            if wrong.size:
+        for split, examples in checked.items():
+            try:
+                checked[split] = examples.check_classes(loss.target, classes)
+            except WrongClassError as error:
                 raise ConfigError(
                     f"losses.{loss.name}.target",
                     loss.target,
-                    f"holds the class {wrong[0]} in the {split} split, but {loss.source} has {classes} classes, "
-                    f"0 to {classes - 1}",
-                )
+                    f"holds the class {error.value} in the {split} split, but {loss.source} has {classes} classes, "
+                    f"{error.allowed}",
+                ) from error
+    return dataclasses.replace(data, splits=checked)
 
 
-def _outputs_of_some(model: keras.Model, train: Examples) -> Mapping[str, tf.Tensor]:
+def _outputs_of_some(model: keras.Model, train: Split) -> Mapping[str, tf.Tensor]:
     """What the untrained model gives for the first training examples."""
-    inputs = tf.nest.map_structure(lambda array: tf.constant(array[:_SOME_EXAMPLES]), train.structure["inputs"])
+    inputs = tf.nest.map_structure(tf.constant, train.first(_SOME_EXAMPLES)["inputs"])
     try:
         return losses.full_precision(model(inputs, training=False))
     except imports.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
 
 
-def _evaluation_pipeline(examples: Examples, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    return in_memory.evaluation_batches(examples, batch_size=batch_size, context=context)
+def _evaluation_pipeline(split: Split, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    return split.evaluation(batch_size=batch_size, context=context)

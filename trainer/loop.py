@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
+from input_pipelines import data as data_lib
 from trainer import (
     checkpoint,
     configuration,
@@ -67,7 +68,10 @@ def train(
     """
     run = workdir_lib.claim(workdir, config)
     try:
-        built = experiment.build(config, strategy)
+        saved = data_lib.load_saved(run.data) if run else None
+        built = experiment.build(config, strategy, saved)
+        if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
+            raise ConfigError("--workdir", str(run.path), f"{'; '.join(changed)}; put the data back or start a new run")
         resumed = _restore(run, built) if run else None
         first_step = resumed.step if resumed else 0
         marks = profiling.marks(profile, first=first_step, last=built.steps)
@@ -79,6 +83,8 @@ def train(
             train_steps, evaluate = built.step.build(), built.evaluator.build()
             train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), state, totals)
         run = run or workdir_lib.create(workdir, config)
+        if saved is None:
+            data_lib.save(built.data.saved, run.data)
         with writing.disk_errors():
             return _run(built, run, resumed, iterator, state, totals, train_steps, evaluate, console, marks)
     finally:
@@ -180,7 +186,7 @@ def _run(
             shown.write(report)
 
         def publish_evaluation(step: int) -> None:
-            with _running(f"evaluation after step {step}"), _averaged(built):
+            with _running(f"evaluation after step {step}", built), _averaged(built):
                 values = evaluate()
             publish(Report(step, VALIDATION, values))
             shown.start_clock(step)
@@ -196,7 +202,7 @@ def _run(
             best = None if built.best is None else monitor.best_step(history, built.best)
             writer.submit(checkpoint.prune, run.checkpoints, config.keep_checkpoints, best)
 
-        for warning in resumed.warnings if resumed else ():
+        for warning in (*built.notes, *(resumed.warnings if resumed else ())):
             shown.say(f"warning: {warning}")
         start = f"from step {first} of " if resumed else ""
         devices = _devices(built.strategy)
@@ -207,7 +213,7 @@ def _run(
         while step < built.steps and not stopped:
             stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
             report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
-            with _running(f"after step {step}"), profiler.step(step):
+            with _running(f"after step {step}", built, step), profiler.step(step):
                 state, totals = train_steps(
                     iterator, _int64(step), _int64(stop - step), tf.constant(report_due), state, totals
                 )
@@ -268,7 +274,10 @@ def evaluate(
     saved = checkpoint.newest_good(workdir.checkpoints, logging.warning)
     if saved is None:
         raise ConfigError("--workdir", str(workdir.path), "holds no checkpoint yet")
-    built = experiment.build(config, strategy)
+    kept = data_lib.load_saved(workdir.data)
+    built = experiment.build(config, strategy, kept)
+    for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
+        logging.warning("%s", line)
     state = {"model": checkpoint.model_state(built.model)}
     if built.step.average is not None:
         state[_AVERAGE] = built.step.average.by_name
@@ -345,12 +354,13 @@ def _building() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _running(what: str) -> Iterator[None]:
-    """Turns an error from within the graph into a RunError that says what was being done."""
+def _running(what: str, built: Experiment, reading_from: int | None = None) -> Iterator[None]:
+    """Turns an error from within the graph into a RunError that says what was being done, and on which example."""
     try:
         yield
     except tf.errors.OpError as error:
-        raise RunError(f"{what}: {type(error).__name__}: {reason_of(error)}") from error
+        wrong = built.wrong_example(reading_from)
+        raise RunError(f"{what}: {wrong or f'{type(error).__name__}: {reason_of(error)}'}") from error
 
 
 def _finish(

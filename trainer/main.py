@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from trainer import command_line, configuration, workdir
-from trainer.errors import ConfigError, RunError, StoppedError
+from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
 
 _STRATEGIES = ("mirrored", "one_device")
 
@@ -38,6 +38,7 @@ _VIRTUAL_DEVICES = flags.DEFINE_integer(
     lower_bound=1,
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs of the TFDS catalogue.")
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
 _HELP = """Trains Keras models with several heads and losses.
@@ -60,6 +61,8 @@ def main(argv: Sequence[str]) -> None:
             _evaluate()
         else:
             _train()
+    except NotPreparedError as error:
+        command_line.fail(command_line.with_download(error, "trainer.main"), 2)
     except ConfigError as error:
         command_line.fail(error, 2)
     except StoppedError as error:
@@ -82,7 +85,10 @@ def _train() -> None:
     workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
     with command_line.quiet():
+        from input_pipelines.sources import catalogue
         from trainer import loop, strategy  # what comes before must not wait for TensorFlow
+    if _DOWNLOAD.value:
+        catalogue.prepare(config.dataset)
     loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), profile=profile)
 
 
@@ -96,8 +102,8 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE):
-        if flag.value is not None:
+    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE, _DOWNLOAD):
+        if flag.value:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
             )

@@ -125,6 +125,13 @@ def string(value: Any, field: str) -> str:
     return value
 
 
+def scalar(value: Any, field: str) -> float | int | str | bool:
+    """A single number, text, True or False."""
+    if not isinstance(value, float | int | str | bool):
+        raise ConfigError(field, value, "must be a number or text")
+    return value
+
+
 def choice(kind: str, names: Sequence[str]) -> Check:
     """One of `names`."""
 
@@ -156,12 +163,12 @@ def record(kind: type) -> Check:
     return check
 
 
-def mapping(item: Check, kind: str, *, reserved: Sequence[str] = ()) -> Check:
-    """A dictionary of named items, at least one; none of them named as one of `reserved`."""
+def mapping(item: Check, kind: str, *, reserved: Sequence[str] = (), empty: bool = False) -> Check:
+    """A dictionary of named items, at least one unless `empty`; none of them named as one of `reserved`."""
 
     def check(value: Any, field: str) -> dict[str, Any]:
         _expect(dict, value, field, f"must be a dictionary from {kind} names to their settings")
-        if not value:
+        if not value and not empty:
             raise ConfigError(field, value, f"must name at least one {kind}")
         for key in value:
             if not isinstance(key, str) or not NAME.fullmatch(key):

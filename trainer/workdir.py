@@ -1,6 +1,7 @@
 """A run's directory: everything about the run, nothing of another.
 
 config.json      the resolved configuration
+data.json        what was learned from the training split, and fingerprints of the data
 metrics.jsonl    one JSON object per report
 log.txt          what the terminal showed
 lock             held by the process that is writing here
@@ -51,6 +52,11 @@ class Workdir:
         return self.path / "config.json"
 
     @property
+    def data(self) -> pathlib.Path:
+        """What was learned from the training split, and fingerprints of the data."""
+        return self.path / "data.json"
+
+    @property
     def metrics(self) -> pathlib.Path:
         """One JSON object per report."""
         return self.path / "metrics.jsonl"
@@ -83,7 +89,16 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """What holds a run's results."""
-        return (self.config, self.metrics, self.log, self.tensorboard, self.checkpoints, self.report, self.curves)
+        return (
+            self.config,
+            self.data,
+            self.metrics,
+            self.log,
+            self.tensorboard,
+            self.checkpoints,
+            self.report,
+            self.curves,
+        )
 
 
 def check(path: str | None, config: Config) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from input_pipelines import examples
+from input_pipelines.configuration import SourceConfig
 from input_pipelines.examples import Examples
-from trainer.configuration import DatasetConfig
+from trainer import schema
 from trainer.errors import ConfigError
 
 WEIGHTS = {
@@ -55,9 +56,12 @@ def with_nan():
 
 
 def _load(name: str = "source", data_dir: str | None = None, **options):
-    return examples.load(
-        DatasetConfig(f"tests.input_pipelines.test_examples:{name}", data_dir, options), floatx="float32"
-    )
+    path = f"tests.input_pipelines.test_examples:{name}"
+    return examples.load(_config(name=path, data_dir=data_dir, options=options), floatx="float32")
+
+
+def _config(**settings):
+    return schema.record(SourceConfig)(settings, "dataset")
 
 
 def test_floats_take_the_precision_of_the_run():
@@ -111,4 +115,4 @@ def test_a_module_that_does_not_import_is_named():
     with pytest.raises(
         ConfigError, match="dataset.name='no_such_module:load': cannot import 'no_such_module': ModuleNotFoundError"
     ):
-        examples.load(DatasetConfig("no_such_module:load", None, {}), floatx="float32")
+        examples.load(_config(name="no_such_module:load"), floatx="float32")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import in_memory
+from input_pipelines import splits
 from input_pipelines.examples import Examples
+from input_pipelines.in_memory import InMemory
 
 COUNT = 23
 
@@ -29,8 +30,8 @@ def _global(
     shares = []
     for worker in range(workers):
         context = tf.distribute.InputContext(workers, worker, replicas)
-        dataset = in_memory.training_batches(
-            _examples(), batch_size=batch_size, seed=seed, first_step=first_step, context=context
+        dataset = InMemory(_examples()).training(
+            batch_size=batch_size, seed=seed, first_step=first_step, ends=splits.ends(context, batch_size)
         )
         shares.append(_take(dataset, steps * local))
     return [
@@ -67,7 +68,7 @@ def test_seeds_differ():
 
 def test_shares_are_nearly_equal():
     context = tf.distribute.InputContext(1, 0, 4)
-    dataset = in_memory.training_batches(_examples(), batch_size=10, seed=0, first_step=0, context=context)
+    dataset = InMemory(_examples()).training(batch_size=10, seed=0, first_step=0, ends=splits.ends(context, 10))
     assert sorted(len(share) for share in _take(dataset, 4)) == [2, 2, 3, 3]
 
 
@@ -76,7 +77,7 @@ def test_shares_are_nearly_equal():
 @pytest.mark.parametrize("batch_size", [4, 10])
 def test_evaluation_sees_every_example_once_in_order(count, replicas, batch_size):
     context = tf.distribute.InputContext(1, 0, replicas)
-    dataset = in_memory.evaluation_batches(_examples(count), batch_size=batch_size, context=context)
+    dataset = InMemory(_examples(count)).evaluation(batch_size=batch_size, context=context)
     shares = _take(dataset, -1)
     assert len(shares) % replicas == 0
     np.testing.assert_array_equal(np.concatenate(shares), np.arange(count))

@@ -5,7 +5,8 @@ import pytest
 import sklearn.datasets
 
 from input_pipelines import examples
-from trainer.configuration import DatasetConfig
+from input_pipelines.configuration import SourceConfig
+from trainer import schema
 from trainer.errors import ConfigError
 
 ROWS = {"linnerud": 20, "diabetes": 442, "wine": 178, "breast_cancer": 569}
@@ -13,7 +14,7 @@ FIRST = {"linnerud": "Weight", "diabetes": "progression", "wine": "alcohol", "br
 
 
 def _load(name: str, **options) -> dict[str, examples.Examples]:
-    return examples.load(DatasetConfig(name, None, options), floatx="float64")
+    return examples.load(schema.record(SourceConfig)({"name": name, "options": options}, "dataset"), floatx="float64")
 
 
 @pytest.mark.parametrize("name", list(ROWS))

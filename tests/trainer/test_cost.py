@@ -116,7 +116,7 @@ def digits_half_labelled() -> dict[str, Examples]:
 def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], ...]:
     spec = experiment.batch_spec(built.train, BATCH // replicas)
     workload = counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
-    return steps.steps(workload, plans.of(built.config, missing=bool(built.train.weights)))
+    return steps.steps(workload, plans.of(built.config, missing=bool(built.train.spec.get("weights"))))
 
 
 class _Work(NamedTuple):

@@ -13,14 +13,16 @@ from trainer import imports, keras_objects
 from trainer.configuration import ModelConfig
 from trainer.errors import ConfigError, first_line
 from trainer.models import recomputation
+from trainer.models.embeddings import CategoricalEmbedding
 
 
-def build(config: ModelConfig, inputs: Any) -> keras.Model:
+def build(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[int]] | None = None) -> keras.Model:
     """Builds the model; call it in the strategy's scope.
 
     Args:
       config: the configuration's `model`.
       inputs: anything with `.shape` (batch first) and `.dtype`, or a dictionary of those.
+      categories: input name → number of categories of each of its columns, for inputs that are to be embedded.
 
     Returns:
       A model from inputs to a dictionary of outputs by head.
@@ -36,14 +38,10 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
                 "is for a trunk of layers; a model of your own can use trainer.models.recomputation.Recomputed",
             )
         return _user_model(config)
-    if isinstance(inputs, Mapping):
-        raise ConfigError(
-            "model.name", config.name, "takes one input array; give a model of your own for a dictionary of inputs"
-        )
-    source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
-    trunk, layers = _stack(source, config.trunk, "model.trunk", "trunk")
+    source, joined = _joined(config, inputs, categories or {})
+    trunk, layers = _stack(joined, config.trunk, "model.trunk", "trunk")
     if config.recompute:
-        trunk = recomputation.in_segments(layers, source)
+        trunk = recomputation.in_segments(layers, joined)
     outputs = {
         head: _stack(trunk, specs, f"model.heads.{head}", f"head_{head}")[0] for head, specs in config.heads.items()
     }
@@ -51,6 +49,34 @@ def build(config: ModelConfig, inputs: Any) -> keras.Model:
         return keras.Model(source, outputs, name="trunk_and_heads")
     except Exception as error:  # two layers of one name, say
         raise ConfigError("model", config.name, first_line(error)) from error
+
+
+def _joined(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[int]]) -> tuple[Any, Any]:
+    """The model's symbolic inputs, and what the trunk starts from: vectors and embedded categories side by side."""
+    if not isinstance(inputs, Mapping):
+        source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
+        return source, _embedded(config, source, *categories.values()) if categories else source
+    sources = {name: keras.Input(each.shape[1:], dtype=_name(each.dtype), name=name) for name, each in inputs.items()}
+    vectors = []
+    for name, source in sources.items():
+        if name in categories:
+            vectors.append(_embedded(config, source, categories[name]))
+        elif len(source.shape) == 2:
+            vectors.append(source)
+        elif len(source.shape) == 1:
+            vectors.append(keras.layers.Reshape((1,))(source))
+        else:
+            raise ConfigError(
+                "model.name",
+                config.name,
+                f"puts vectors side by side, but input {name!r} has shape {tuple(source.shape[1:])}; give a model of "
+                "your own for these inputs",
+            )
+    return sources, keras.layers.Concatenate(name="inputs_side_by_side")(vectors)
+
+
+def _embedded(config: ModelConfig, source: Any, sizes: Sequence[int]) -> Any:
+    return CategoricalEmbedding(sizes, config.embedding_units, name=f"embedding_{source.name}")(source)
 
 
 def _stack(

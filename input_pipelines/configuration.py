@@ -1,0 +1,182 @@
+"""What the configuration says of data; needs no TensorFlow.
+
+A registered dataset (`digits`), or a function of the user's own by import path, gives finished examples:
+
+    "dataset": {"name": "wine", "options": {"targets": {...}}}
+
+A source (TFDS, CSV, NPZ, TFRecord, folders of images) gives named features, of which the configuration makes inputs,
+targets and weights:
+
+    "dataset": {
+        "name": "csv",
+        "path": "houses",
+        "splits": {"train": "train.csv", "validation": "test.csv"},
+        "targets": {"price": {"prepare": ["log", "standardise"]}, "sold": {"feature": "status", ...}},
+    }
+"""
+
+import dataclasses
+from typing import Any
+
+from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
+from trainer import imports, schema
+from trainer.errors import ConfigError, unknown
+from trainer.schema import setting
+
+FEEDS = ("auto", "memory", "streaming")
+TRAIN, VALIDATION = "train", "validation"
+_OPERATIONS = schema.sequence(schema.call("name"))
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """One input of the model: a feature (nested ones as `a/b`), or several side by side, and how it is prepared.
+
+    Names of features may be patterns (`wage_*`), and several names or a pattern give a vector; None is the feature of
+    the input's own name.
+    """
+
+    feature: str | list[str] | None = setting(schema.optional(schema.one_or_each(schema.string)), None)
+    prepare: list[dict[str, Any]] = setting(_OPERATIONS, [])
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig(InputConfig):
+    """One target; where its feature is NaN or `missing`, it has no label. `weight` names a feature of weights."""
+
+    missing: Any = setting(schema.optional(schema.scalar), None)
+    weight: str | None = setting(schema.optional(schema.string), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """Where examples come from and what is made of them.
+
+    `path` is the file or folder of a source; `data_dir` is where TFDS keeps prepared data. `splits` says what of the
+    source is to train on and what to validate on; with `held_out` a share of the training examples, drawn once for all,
+    is kept to validate on. `augment` changes training inputs at random. `feed` "memory" holds the prepared examples,
+    "streaming" reads them in windows of about `window` examples; "auto" streams what is larger than `memory_limit`
+    bytes. Images that do not decode end the run, or with `undecodable` "skip" are left out and counted.
+    """
+
+    name: str | None = setting(schema.optional(schema.string), None)
+    path: str | None = setting(schema.optional(schema.string), None)
+    data_dir: str | None = setting(schema.optional(schema.string), None)
+    options: dict[str, Any] = setting(schema.keyword_arguments, {})
+    splits: dict[str, list[str]] = setting(schema.mapping(schema.sequence(schema.string), "split", empty=True), {})
+    held_out: float | None = setting(schema.optional(schema.fraction), None)
+    inputs: dict[str, InputConfig] | None = setting(
+        schema.optional(schema.mapping(schema.record(InputConfig), "input")), None
+    )
+    targets: dict[str, TargetConfig] | None = setting(
+        schema.optional(schema.mapping(schema.record(TargetConfig), "target")), None
+    )
+    augment: list[dict[str, Any]] = setting(_OPERATIONS, [])
+    feed: str = setting(schema.choice("way to feed", FEEDS), "auto")
+    memory_limit: int = setting(schema.integer(1), 2**31)
+    window: int = setting(schema.integer(1), 8192)
+    undecodable: str = setting(schema.choice("policy", ("stop", "skip")), "stop")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuotaConfig(SourceConfig):
+    """One of several sources: of every `quota + the others' quotas` examples of a batch, `quota` are its own."""
+
+    quota: int = setting(schema.integer(1), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig(SourceConfig):
+    """A single source, or several in `sources`, each with its quota of every batch."""
+
+    sources: dict[str, QuotaConfig] | None = setting(
+        schema.optional(schema.mapping(schema.record(QuotaConfig), "source")), None
+    )
+
+
+def is_function(name: str) -> bool:
+    """Whether a dataset of this name is a function that gives finished examples."""
+    return name in DATASETS or imports.is_path(name)
+
+
+def tfds_name(name: str) -> str | None:
+    """The name within TFDS's catalogue of `tfds/<name>`; None for other datasets."""
+    kind, slash, rest = name.partition("/")
+    return rest if kind == TFDS and slash else None
+
+
+def made_of(name: str) -> str | None:
+    """The dataset of TFDS's catalogue that a dataset is or is made of; None where it needs none."""
+    return MADE_OF.get(name, tfds_name(name))
+
+
+def kind_of(name: str) -> str:
+    """The kind of source that a dataset's name means, one of `SOURCES`."""
+    return TFDS if tfds_name(name) is not None else name
+
+
+def parts(config: DatasetConfig) -> dict[str, SourceConfig]:
+    """Configuration field → source: the one source, or each of several."""
+    if config.sources is None:
+        return {"dataset": config}
+    return {f"dataset.sources.{name}": source for name, source in config.sources.items()}
+
+
+def check(config: DatasetConfig) -> None:
+    """Raises ConfigError where the settings of a dataset do not go together."""
+    if config.sources is not None:
+        _only_sources(config)
+    for field, source in parts(config).items():
+        _check_source(source, field)
+
+
+def check_batch_size(config: DatasetConfig, batch_size: int, field: str) -> None:
+    """Raises ConfigError where several sources cannot all have their quota of a batch."""
+    if config.sources is None:
+        return
+    total = sum(source.quota for source in config.sources.values())
+    if batch_size % total:
+        raise ConfigError(field, batch_size, f"must be a multiple of {total}, the sum of the quotas of dataset.sources")
+
+
+def _only_sources(config: DatasetConfig) -> None:
+    default = DatasetConfig(**{field.name: field.metadata["default"] for field in dataclasses.fields(DatasetConfig)})
+    for field in dataclasses.fields(SourceConfig):
+        value = getattr(config, field.name)
+        if value != getattr(default, field.name):
+            raise ConfigError(f"dataset.{field.name}", value, "belongs to each of dataset.sources, not beside them")
+
+
+def _check_source(config: SourceConfig, field: str) -> None:
+    if config.name is None:
+        raise ConfigError(f"{field}.name", ConfigError.ABSENT, "is missing and must be given")
+    if is_function(config.name):
+        for key in ("inputs", "targets", "splits", "held_out", "path"):
+            if getattr(config, key):
+                raise ConfigError(
+                    f"{field}.{key}",
+                    ConfigError.ABSENT,
+                    f"is for sources ({', '.join(SOURCES)}); {config.name!r} is a function, give it {field}.options",
+                )
+        if config.feed == "streaming":
+            raise ConfigError(f"{field}.feed", "streaming", f"{config.name!r} is a function that gives arrays")
+        return
+    kind = kind_of(config.name)
+    if kind not in SOURCES:
+        names = [*DATASETS, *SOURCES, f"{TFDS}/<name>", "package.module:function"]
+        raise unknown(f"{field}.name", config.name, "dataset", names)
+    if config.path is None and tfds_name(config.name) is None:
+        raise ConfigError(f"{field}.path", ConfigError.ABSENT, f"is missing: the file or folder of {config.name!r}")
+    if config.path is not None and tfds_name(config.name) is not None:
+        raise ConfigError(f"{field}.path", config.path, "is for name='tfds'; tfds/<name> is found by its name")
+    if not config.targets:
+        raise ConfigError(f"{field}.targets", ConfigError.ABSENT, "is missing: which features are targets, and how")
+    if config.inputs is None and kind not in FREE_INPUTS:
+        raise ConfigError(f"{field}.inputs", ConfigError.ABSENT, "is missing: which features are inputs, and how")
+    if config.undecodable == "skip" and kind not in SKIPPING:
+        raise ConfigError(f"{field}.undecodable", "skip", f"is for {' and '.join(SKIPPING)}")
+    if config.held_out is not None and VALIDATION in config.splits:
+        raise ConfigError(f"{field}.held_out", config.held_out, "is for data without a validation split of their own")
+    for split in config.splits:
+        if split not in (TRAIN, VALIDATION):
+            raise unknown(f"{field}.splits", split, "split", (TRAIN, VALIDATION))

@@ -1,0 +1,232 @@
+"""The data of a run: every split, what was learned from the training split, and a fingerprint of both."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines import augmentation, configuration, examples, mixture, preparation, splits
+from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
+from input_pipelines.examples import Examples
+from input_pipelines.in_memory import InMemory
+from input_pipelines.mixture import Mixture
+from input_pipelines.preparation import Preparation
+from input_pipelines.registry import SOURCES
+from input_pipelines.source import Arrays, Source, of_arrays
+from input_pipelines.splits import Split
+from input_pipelines.streaming import Streamed
+from trainer import files, imports
+from trainer.errors import ConfigError, first_line
+
+_HELD_OUT_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a run keeps of its data.
+
+    Attributes:
+      fingerprints: the configuration's key of a source → split → a fingerprint.
+      statistics: the configuration's key of a source → what its preparation learned.
+      feeds: the configuration's key of a source → "memory" or "streaming".
+    """
+
+    fingerprints: Mapping[str, Mapping[str, str]]
+    statistics: Mapping[str, preparation.Statistics]
+    feeds: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The data of a run.
+
+    Attributes:
+      splits: split → its examples; `train` and `validation`.
+      saved: what the run keeps.
+      notes: lines for the user: what was left out.
+    """
+
+    splits: Mapping[str, Split]
+    saved: Saved
+    notes: tuple[str, ...] = ()
+
+
+def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
+    """The configured data, floating-point numbers in Keras' `floatx`.
+
+    Args:
+      config: the configuration's `dataset`.
+      saved: what an earlier process of the same run kept: its statistics are used again.
+
+    Raises:
+      ConfigError: the data cannot be used, naming the file and the row or record.
+    """
+    built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}
+    together = Saved(
+        {field: one.saved.fingerprints[field] for field, one in built.items()},
+        {field: one.saved.statistics[field] for field, one in built.items()},
+        {field: one.saved.feeds[field] for field, one in built.items()},
+    )
+    notes = tuple(note for one in built.values() for note in one.notes)
+    if config.sources is None:
+        return Data(built["dataset"].splits, together, notes)
+    quotas = {name: source.quota for name, source in config.sources.items()}
+    mixed = {}
+    for split in (TRAIN, VALIDATION):
+        parts = {name: built[f"dataset.sources.{name}"].splits[split] for name in quotas}
+        mixture.check(parts, "dataset.sources")
+        mixed[split] = Mixture(parts, quotas)
+    return Data(mixed, together, notes)
+
+
+def changes(saved: Saved, now: Saved) -> list[str]:
+    """A line for every split whose data are not those that the run began with."""
+    return [
+        f"{field}: the {split} split has changed since the run began"
+        for field, before in saved.fingerprints.items()
+        for split, fingerprint in before.items()
+        if now.fingerprints.get(field, {}).get(split) != fingerprint
+    ]
+
+
+def save(saved: Saved, path: pathlib.Path) -> None:
+    """Writes what a run keeps of its data as JSON."""
+    files.write_whole(path, json.dumps(dataclasses.asdict(saved), indent=1) + "\n")
+
+
+def load_saved(path: pathlib.Path) -> Saved | None:
+    """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
+    try:
+        return Saved(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
+
+
+def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data:
+    if configuration.is_function(config.name):
+        return _of_function(config, field)
+    open_splits = imports.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
+    sources: dict[str, Source] = open_splits(config, field)
+    if config.held_out is not None:
+        sources = _held_out(sources[TRAIN], config.held_out, field)
+    for split in (TRAIN, VALIDATION):
+        if split not in sources:
+            raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
+        if not len(sources[split]):
+            raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
+    if sizes := preparation.sizes(config, field, sources[TRAIN]):
+        sources = {name: source.resized(sizes) for name, source in sources.items()}
+    prepare = preparation.build(config, field, sources[TRAIN], saved and saved.statistics.get(field))
+    feed = _feed(config, field, sources, prepare)
+    if config.feed == "auto" and saved is not None:
+        feed = saved.feeds.get(field, feed)
+    if feed == "streaming":
+        built = {name: Streamed(source, prepare) for name, source in sources.items()}
+        for name, split in built.items():
+            _try_first(split, f"{field}.splits.{name}")
+    else:
+        built = {name: _in_memory(source, prepare, f"{field}.{name}") for name, source in sources.items()}
+    changed = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
+    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changed)
+    return Data(
+        built,
+        Saved(
+            {field: {name: source.fingerprint() for name, source in sources.items()}},
+            {field: prepare.statistics},
+            {field: feed},
+        ),
+        tuple(
+            f"{field}: {source.skipped} images of the {name} split do not decode and were left out"
+            for name, source in sources.items()
+            if source.skipped
+        ),
+    )
+
+
+def _of_function(config: SourceConfig, field: str) -> Data:
+    loaded = examples.load(config, floatx=keras.config.floatx(), field=field)
+    built = {name: InMemory(split) for name, split in loaded.items()}
+    changed = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
+    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changed)
+    fingerprints = {name: of_arrays(_flat(split)) for name, split in loaded.items()}
+    return Data(built, Saved({field: fingerprints}, {field: {}}, {field: "memory"}))
+
+
+def _flat(split: Examples) -> dict[str, np.ndarray]:
+    flat = {}
+    for part, entry in split.structure.items():
+        named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+        flat |= {f"{part}.{name}": array for name, array in named}
+    return flat
+
+
+def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
+    """A share of the training examples to validate on, drawn once for all."""
+    if not isinstance(train, Arrays):
+        raise ConfigError(
+            f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
+        )
+    order = np.random.RandomState(_HELD_OUT_SEED).permutation(len(train))
+    kept = len(train) - int(round(share * len(train)))
+    return {TRAIN: train.rows(np.sort(order[:kept])), VALIDATION: train.rows(np.sort(order[kept:]))}
+
+
+def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation) -> str:
+    streams = all(source.records is not None for source in sources.values())
+    if config.feed == "streaming" and not streams:
+        raise ConfigError(
+            f"{field}.feed", "streaming", f"{config.name!r} is read as a whole; write TFRecords to stream"
+        )
+    if config.feed != "auto":
+        return config.feed
+    spec = prepare.spec(sources[TRAIN])
+    example = sum(leaf.dtype.size * (leaf.shape.num_elements() or 0) for _, leaf in splits.per_example(spec))
+    size = example * sum(len(source) for source in sources.values())
+    return "streaming" if streams and size > config.memory_limit else "memory"
+
+
+def _try_first(split: Streamed, field: str) -> None:
+    """The first example can be read and prepared."""
+    try:
+        split.first(1)
+    except (tf.errors.OpError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(field, split.source.where(0), first_line(error)) from error
+
+
+def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
+    """A split prepared as a whole; without weights of targets that have all their labels."""
+    prepared_chunk, spec = prepare.compiled(source), prepare.spec(source)
+    arrays = tf.nest.map_structure(lambda leaf: np.empty((len(source), *leaf.shape), leaf.dtype.as_numpy_dtype), spec)
+    first = 0
+    for chunk in source.chunks(prepare.features):
+        prepared = prepared_chunk({name: tf.constant(values) for name, values in chunk.items()})
+        count = len(tf.nest.flatten(prepared)[0])
+        for array, values in zip(tf.nest.flatten(arrays), tf.nest.flatten(prepared), strict=True):
+            array[first : first + count] = values.numpy()
+        first += count
+    weights = {name: array for name, array in arrays.get("weights", {}).items() if not (array == 1).all()}
+    split = Examples(arrays["inputs"], arrays["targets"], weights)
+    _refuse_non_finite(split, source, field)
+    examples.check_weights(split, field)
+    return InMemory(split, None, prepare.categories(), source.where)
+
+
+def _refuse_non_finite(split: Examples, source: Source, field: str) -> None:
+    named = split.inputs if isinstance(split.inputs, Mapping) else {"": split.inputs}
+    for part, arrays in (("inputs", named), ("targets", split.targets)):
+        for name, array in arrays.items():
+            if not np.issubdtype(array.dtype, np.floating):
+                continue
+            wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            if wrong.size:
+                at = f"{field}.{part}.{name}".rstrip(".")
+                hint = "; the operation 'fill' puts a number in its place" if part == "inputs" else ""
+                raise ConfigError(at, source.where(int(wrong[0])), f"holds NaN or infinity{hint}")

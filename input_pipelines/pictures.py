@@ -1,0 +1,35 @@
+"""Encoded pictures (PNG, JPEG, BMP, GIF) as arrays."""
+
+import tensorflow as tf
+
+from input_pipelines import record_files
+from input_pipelines.operations import Resize
+
+
+def sized(spec: tf.TensorSpec, size: Resize | None) -> tf.TensorSpec:
+    """The specification of pictures that are brought to a size."""
+    return spec if size is None else tf.TensorSpec((size.height, size.width, spec.shape[-1]), tf.float32)
+
+
+def decode(encoded: tf.Tensor, spec: tf.TensorSpec, size: Resize | None) -> tf.Tensor:
+    """(examples,) strings as (examples, height, width, channels): uint8, or real numbers of 0 to 255 where resized."""
+
+    def one(data: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = tf.ensure_shape(tf.io.decode_image(data, channels=spec.shape[-1], expand_animations=False), spec.shape)
+        return {"image": image if size is None else resized(image, size)}
+
+    return record_files.in_batches(one, encoded, {"image": sized(spec, size)})["image"]
+
+
+def resized(image: tf.Tensor, size: Resize) -> tf.Tensor:
+    """A single picture (height, width, channels) at a size."""
+    return tf.cast(size(image[tf.newaxis], {})[0], tf.float32)
+
+
+def decodes(encoded: bytes) -> bool:
+    """Whether data are a picture."""
+    try:
+        tf.io.decode_image(encoded, expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return True

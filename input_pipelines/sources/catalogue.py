@@ -1,0 +1,243 @@
+"""TensorFlow Datasets: `tfds/<name>` of the catalogue, or a prepared directory (`tfds` with `path`).
+
+Nothing is downloaded unless `prepare` is called, which is what `--download` does.
+https://www.tensorflow.org/datasets/overview
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from input_pipelines import configuration, pictures, record_files, source
+from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
+from input_pipelines.operations import Resize
+from input_pipelines.record_files import Blocks, Part
+from input_pipelines.source import CHUNK, Records
+from trainer.errors import ConfigError, NotPreparedError, first_line, unknown
+
+_MEANT_TO_VALIDATE = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogueSplit:
+    """One split (see `source.Source`).
+
+    Attributes:
+      builder: of the dataset.
+      split: in TFDS's own words, `train[:90%]`.
+      window: examples of a window.
+      sizes: feature → the size to bring its pictures to.
+    """
+
+    builder: tfds.core.DatasetBuilder
+    split: str
+    window: int
+    sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+    skipped: int = 0
+
+    @functools.cached_property
+    def features(self) -> Mapping[str, tf.TensorSpec]:
+        """See `source.Source`: those that are tensors."""
+        found = {}
+        for name, connector in _flat(self.builder.info.features).items():
+            info = connector.get_tensor_info()
+            if isinstance(info, tfds.features.TensorInfo):
+                found[name] = pictures.sized(tf.TensorSpec(info.shape, info.tf_dtype), self.sizes.get(name))
+        return found
+
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """See `source.Source`."""
+        flat = _flat(self.builder.info.features)
+        return {name: each.names for name, each in flat.items() if isinstance(each, tfds.features.ClassLabel)}
+
+    @functools.cached_property
+    def records(self) -> Records | None:
+        """See `source.Source`; None where the files are not TFRecords."""
+        if self._blocks is None:
+            return None
+        return Records(self._blocks.sizes, self._blocks.reader(), self._decode, self._blocks.mixed)
+
+    @functools.cached_property
+    def _blocks(self) -> Blocks | None:
+        info = self.builder.info
+        if not info.splits or info.file_format is not tfds.core.FileFormat.TFRECORD:
+            return None
+        parts = [
+            Part(each.filename, each.skip, each.examples_in_shard - each.skip if each.take == -1 else each.take)
+            for each in info.splits[self.split].file_instructions
+        ]
+        return record_files.blocks(parts, self.window, "dataset.data_dir")
+
+    @functools.cached_property
+    def _count(self) -> int:
+        if self.builder.info.splits:
+            return self.builder.info.splits[self.split].num_examples
+        return sum(1 for _ in self._read([]))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def chunks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """See `source.Source`."""
+        if self._blocks is not None:
+            yield from self.records.chunks(names, self.where)
+            return
+        for batch in self._read(names).batch(CHUNK).prefetch(1):
+            yield {name: values.numpy() for name, values in batch.items()}
+
+    def where(self, index: int) -> str:
+        """See `source.Source`."""
+        if self._blocks is None:
+            return f"{self.builder.info.full_name}, {self.split}, example {index}"
+        return self._blocks.where(index)
+
+    def fingerprint(self) -> str:
+        """See `source.Source`."""
+        files = [] if self._blocks is None else list(dict.fromkeys(self._blocks.paths))
+        return f"{self.builder.info.full_name} {self.split} {len(self)} {source.of_files(files)}"
+
+    def resized(self, sizes: Mapping[str, Resize]) -> "CatalogueSplit":
+        """See `source.Source`."""
+        return dataclasses.replace(self, sizes=sizes)
+
+    def _read(self, names: Sequence[str]) -> tf.data.Dataset:
+        """Examples in order as TFDS gives them, features by name."""
+        decoders = tfds.decode.PartialDecoding(_nested(names)) if names else None
+        read_config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+        examples = self.builder.as_dataset(split=self.split, decoders=decoders, read_config=read_config)
+        return examples.map(functools.partial(self._chosen, names)) if names else examples
+
+    def _chosen(self, names: Sequence[str], example: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        flat = _flat(example)
+        return {
+            name: pictures.resized(flat[name], self.sizes[name]) if name in self.sizes else flat[name] for name in names
+        }
+
+    def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
+        del indices
+        wanted = tfds.decode.PartialDecoding(_nested(names)).extract_features(self.builder.info.features)
+
+        def one(record: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._chosen(names, wanted.deserialize_example(record))
+
+        return record_files.in_batches(one, serialized, {name: self.features[name] for name in names})
+
+
+def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
+    """The splits of `config.splits`, TFDS's way; by default `train`, and `validation` or `test` to validate on.
+
+    Raises:
+      ConfigError: there is no such dataset or split.
+      NotPreparedError: it is not prepared.
+    """
+    if config.options:
+        raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
+    builder = _builder(config, field)
+    there = list(builder.info.splits)
+    wanted = {name: "+".join(parts) for name, parts in config.splits.items()}
+    if not wanted:
+        held_out = [name for name in _MEANT_TO_VALIDATE if name in there or not there]
+        wanted = {TRAIN: "train"} | ({VALIDATION: held_out[0]} if held_out else {})
+    opened = {name: CatalogueSplit(builder, split, config.window) for name, split in wanted.items()}
+    for name, split in opened.items():
+        try:
+            if there:
+                builder.info.splits[split.split]
+            else:
+                builder.as_dataset(split=split.split)
+        except AssertionError as error:
+            raise NotPreparedError(
+                f"{field}.name", config.name, f"is not prepared in {builder.data_path.parent}"
+            ) from error
+        except (KeyError, ValueError) as error:
+            allowed = f"is no split: {first_line(error)}; there are {', '.join(there) or 'none'}"
+            raise ConfigError(f"{field}.splits.{name}", split.split, allowed) from error
+    return opened
+
+
+def prepare(config: DatasetConfig) -> None:
+    """Downloads and prepares every dataset of the catalogue that the configuration names, unless it is prepared.
+
+    Of several processes that start at once one prepares and the others wait; TFDS shows the progress.
+
+    Raises:
+      ConfigError: it cannot be downloaded or prepared; nothing half-prepared is left under its name.
+    """
+    for field, each in configuration.parts(config).items():
+        if configuration.made_of(each.name) is None:
+            continue
+        builder = _builder(each, field)
+        try:
+            with _alone(pathlib.Path(builder.data_path).parent.parent, each.name):
+                if not _builder(each, field).is_prepared():
+                    builder.download_and_prepare(file_format="tfrecord")
+        except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
+            raise ConfigError(f"{field}.name", each.name, f"cannot be prepared: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path, name: str) -> Iterator[None]:
+    """Only one process of this machine is in here for a folder; the others wait and say so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".preparing", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that prepares data in {folder} ({name})", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _builder(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
+    name = configuration.made_of(config.name)
+    if name is None:
+        if not os.path.exists(config.path):
+            raise ConfigError(f"{field}.path", config.path, "does not exist")
+        try:
+            return tfds.builder_from_directory(config.path)
+        except (OSError, ValueError, KeyError) as error:
+            reason = f"is no directory that TFDS prepared (with dataset_info.json): {first_line(error)}"
+            raise ConfigError(f"{field}.path", config.path, reason) from error
+    try:
+        return tfds.builder(name, data_dir=config.data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise unknown(
+            f"{field}.name", config.name, "dataset of the TFDS catalogue", tfds.list_builders(), name=name
+        ) from error
+    except (ValueError, ImportError, OSError, AssertionError) as error:
+        raise ConfigError(f"{field}.name", config.name, f"cannot be used: {first_line(error)}") from error
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested features or values by path, `a/b`."""
+    inner = tree.items() if isinstance(tree, Mapping | tfds.features.FeaturesDict) else None
+    if inner is None:
+        return {prefix: tree}
+    found = {}
+    for name, value in inner:
+        found |= _flat(value, f"{prefix}/{name}" if prefix else name)
+    return found
+
+
+def _nested(names: Sequence[str]) -> dict[str, Any]:
+    """What `PartialDecoding` takes: True at each feature's place."""
+    tree: dict[str, Any] = {}
+    for name in names:
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = True
+    return tree

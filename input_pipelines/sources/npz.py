@@ -1,0 +1,79 @@
+"""NPZ files (`numpy.savez`): every array is a feature, its first axis counts the examples."""
+
+import functools
+import zipfile
+
+import numpy as np
+
+from input_pipelines import source
+from input_pipelines.configuration import TRAIN, SourceConfig
+from input_pipelines.source import Arrays
+from trainer.errors import ConfigError, first_line, unknown
+
+
+def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
+    """The splits of `config.splits`, one file each; `path` alone is the training split.
+
+    Raises:
+      ConfigError: a file that is missing or is not NPZ; arrays of different lengths, or of what is neither number nor
+        text; or splits with other arrays.
+    """
+    if config.options:
+        raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
+    wanted = config.splits or {TRAIN: ["*.npz"]}
+    opened = {}
+    for name, patterns in wanted.items():
+        at = f"{field}.splits.{name}"
+        path, *more = source.find(at, config.path, patterns)
+        if more:
+            raise ConfigError(at, patterns, f"names {1 + len(more)} files; an NPZ split is one")
+        opened[name] = _read(path, at)
+    train = opened.get(TRAIN) or next(iter(opened.values()))
+    for name, split in opened.items():
+        for feature, spec in train.features.items():
+            at = f"{field}.splits.{name}"
+            if feature not in split.features:
+                raise unknown(at, wanted[name], f"file without array {feature!r}", split.features, name=feature)
+            given = split.features[feature]
+            if (given.shape, given.dtype) != (spec.shape, spec.dtype):
+                raise ConfigError(
+                    at,
+                    wanted[name],
+                    f"array {feature!r} is {given.dtype.name}{list(given.shape)} per example, in the training split "
+                    f"{spec.dtype.name}{list(spec.shape)}",
+                )
+    return opened
+
+
+def _read(path: str, field: str) -> Arrays:
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                arrays[name] = _readable(file[name], name)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ConfigError(field, path, f"is no readable NPZ file: {first_line(error)}") from error
+    if not arrays:
+        raise ConfigError(field, path, "holds no array")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ConfigError(field, path, f"has arrays of different lengths: {shown}")
+    if not next(iter(lengths.values())):
+        raise ConfigError(field, path, "holds no example")
+    return Arrays(arrays, functools.partial(_where, path))
+
+
+def _readable(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim == 0:
+        raise ValueError(f"array {name!r} is a single value; it must have an entry for each example")
+    if array.dtype.kind in "US":
+        text = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+        return text.astype(object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"array {name!r} is of type {array.dtype}; it must be of numbers or text")
+    return array
+
+
+def _where(path: str, index: int) -> str:
+    return f"{path}, example {index}"
