@@ -105,11 +105,12 @@ class Cutout:
 
     def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
         height, width = values.shape[1:3]
-        middles = tf.floor(draws.uniform(0, 1, 2) * tf.constant([height, width], tf.float32))
-        rows, columns = (
-            tf.abs(tf.range(length, dtype=tf.float32) + 0.5 - middles[:, axis, tf.newaxis]) <= self.size / 2
-            for axis, length in enumerate((height, width))
+        starts = tf.floor(draws.uniform(0, 1, 2) * tf.constant([height, width], tf.float32)) - self.size // 2
+        places = (
+            tf.range(length, dtype=tf.float32) - starts[:, axis, tf.newaxis]
+            for axis, length in ((0, height), (1, width))
         )
+        rows, columns = (tf.logical_and(place >= 0, place < self.size) for place in places)
         hidden = tf.logical_and(rows[:, :, tf.newaxis], columns[:, tf.newaxis, :])
         return tf.where(_wide(hidden, values), tf.zeros((), values.dtype), values)
 

@@ -145,13 +145,13 @@ def check(parts: Mapping[str, Split], field: str) -> None:
     """Raises ConfigError where the splits of several sources do not fit together."""
     specs = {name: part.spec for name, part in parts.items()}
     first_name, first = next(iter(specs.items()))
-    for name, spec in specs.items():
+    for number, (name, spec) in enumerate(specs.items()):
         _check_same(first["inputs"], spec["inputs"], f"{field}.{name}.inputs", first_name)
         if parts[name].categories != parts[first_name].categories:
             raise ConfigError(
                 f"{field}.{name}.inputs", ConfigError.ABSENT, f"must have the categories of source {first_name!r}"
             )
-        for other, other_spec in specs.items():
+        for other, other_spec in list(specs.items())[:number]:
             for target in spec["targets"].keys() & other_spec["targets"].keys():
                 _check_same(
                     other_spec["targets"][target], spec["targets"][target], f"{field}.{name}.targets.{target}", other

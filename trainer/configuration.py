@@ -64,7 +64,7 @@ def load(
 
 def resolve(tree: Mapping[str, Any]) -> "Config":
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
-    config = schema.record(Config)(_plain(tree), "")
+    config = _with_own_names(schema.record(Config)(_plain(tree), ""))
     _check_optimizers(config)
     _check_losses(config)
     _check_names(config)
@@ -105,12 +105,13 @@ _LAYERS = schema.sequence(schema.call("layer"))
 class LossConfig:
     """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer.
 
-    It takes part in every `every`-th step from step `offset` (counted from 0) on; its weight may be a schedule over
-    steps; `variables` are patterns of the only variables it updates (`trunk_*`).
+    Head and target are by default those of the loss's own name. It takes part in every `every`-th step from step
+    `offset` (counted from 0) on; its weight may be a schedule over steps; `variables` are patterns of the only variables
+    it updates (`trunk_*`).
     """
 
-    head: str = setting(schema.string)
-    target: str = setting(schema.string)
+    head: str | None = setting(schema.optional(schema.string), None)
+    target: str | None = setting(schema.optional(schema.string), None)
     loss: dict[str, Any] = setting(schema.call("name"))
     slice: tuple[int, int] | None = setting(schema.optional(schema.interval), None)
     weight: float | dict[str, Any] = setting(schema.either(schema.number(), schema.call("name")), 1.0)
@@ -289,6 +290,15 @@ def _schedules_over_the_run(config: Config) -> bool:
     specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
     names = [schema.squashed(spec["name"]) for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec]
     return "cosinedecay" in names
+
+
+def _with_own_names(config: Config) -> Config:
+    """Every loss with a head and a target: those of its own name where it does not say."""
+    losses = {
+        name: dataclasses.replace(loss, head=loss.head or name, target=loss.target or name)
+        for name, loss in config.losses.items()
+    }
+    return dataclasses.replace(config, losses=losses)
 
 
 def _check_names(config: Config) -> None:

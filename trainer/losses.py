@@ -24,6 +24,19 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
 _FREE_SHAPE = ("CTC", "Circle")
+# Losses that are the mean over the last axis of a function of one number and one prediction.
+_POINTWISE = (
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredLogarithmicError",
+    "Huber",
+    "LogCosh",
+    "Poisson",
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "ClassWeightedBinaryCrossentropy",
+)
 _ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
 
 
@@ -42,6 +55,7 @@ class NamedLoss:
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
       normalizer: "weights" or "examples".
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
+      pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
     """
 
@@ -55,6 +69,7 @@ class NamedLoss:
     variables: tuple[str, ...] | None
     normalizer: str
     targets_are_classes: bool | None
+    pointwise: bool
     takes_probabilities: bool
 
     @property
@@ -123,6 +138,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         variables=None if config.variables is None else tuple(config.variables),
         normalizer=config.normalizer,
         targets_are_classes=classes,
+        pointwise=not imports.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
     )
 
@@ -198,21 +214,31 @@ def sums(
       loss: the loss.
       outputs: head name → predictions, batch first.
       batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
-        the loss's values: (examples,) or any shape that fits them from the left.
+        the loss's values: (examples,) or any shape that fits them from the left; for a mean over the last axis (squared
+        error, say) also one for every number of the target.
       part: (examples,), 1 for examples that count and 0 for others; None: all count.
 
     Raises:
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
     """
-    values = _values(loss, loss.prediction(outputs), batch["targets"][loss.target])
-    per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
+    prediction, target = loss.prediction(outputs), batch["targets"][loss.target]
     weights = batch.get("weights", {}).get(loss.target)
+    if loss.pointwise and weights is not None and weighs_every_number(weights, target, prediction):
+        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+    values = _values(loss, prediction, target)
+    per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     if weights is None and part is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), per_example)
     weights = tf.ones_like(values) if weights is None else _broadcast(tf.cast(weights, values.dtype), values, loss)
     if part is not None:
         weights *= _broadcast(tf.cast(part, values.dtype), values, loss)
     return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), per_example)
+
+
+def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:
+    """Whether weights are of every number of a target, not of examples, rows or pixels."""
+    shape = tuple(weights.shape[1:])
+    return len(shape) > 0 and shape[-1] != 1 and shape == tuple(target.shape[1:]) == tuple(prediction.shape[1:])
 
 
 def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import imports, keras_objects, schema
+from trainer import imports, keras_objects, losses, schema
 from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
 
@@ -18,6 +18,17 @@ _RESOLVED = {
     "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
     "ce": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
 }
+# Metrics that are a mean over the last axis first, so that every number of a target can have a weight.
+_POINTWISE = (
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredLogarithmicError",
+    "LogCoshError",
+    "Poisson",
+    "BinaryAccuracy",
+    "BinaryCrossentropy",
+)
 
 
 def build(
@@ -72,6 +83,9 @@ def update(metric: keras.metrics.Metric, target: tf.Tensor, prediction: tf.Tenso
     own_function = type(metric) is keras.metrics.MeanMetricWrapper
     if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
         target = target[..., tf.newaxis]
+    pointwise = type(metric).__name__ in _POINTWISE
+    if pointwise and weights is not None and losses.weighs_every_number(weights, target, prediction):
+        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     metric.update_state(target, prediction, sample_weight=weights)
 
 

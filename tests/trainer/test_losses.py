@@ -65,12 +65,24 @@ def test_weights_of_elements_broadcast(shape):
     assert _sums("mse", prediction, target, weights) == pytest.approx(((values * full).sum(), full.sum(), 4))
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (5, 1, 2), (5, 1, 1, 2)])
-def test_weights_that_do_not_broadcast_are_named(shape):
+@pytest.mark.parametrize("name", ["mse", "mae", "huber", "log_cosh"])
+def test_weights_of_every_number_of_a_mean_over_the_last_axis(name):
+    weights = np.random.RandomState(3).uniform(size=PREDICTION.shape)
+    single = np.array(
+        [
+            [_sums(name, p.reshape(1, 1), t.reshape(1, 1)).weighted for p, t in zip(*rows, strict=True)]
+            for rows in zip(PREDICTION, TARGET, strict=True)
+        ]
+    )
+    assert _sums(name, PREDICTION, TARGET, weights) == pytest.approx(((single * weights).sum(), weights.sum(), 3))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mse", (5, 2)), ("cosine_similarity", (5, 3)), ("mse", (5, 1, 2))])
+def test_weights_that_do_not_broadcast_are_named(name, shape):
     with pytest.raises(
         ConfigError, match=r"dataset.weights.t=.*do not broadcast to the values of loss 'l', of shape \(5,\)"
     ):
-        _sums("mse", PREDICTION, TARGET, np.ones(shape))
+        _sums(name, PREDICTION, TARGET, np.ones(shape))
 
 
 def test_arguments_and_user_functions():

@@ -1,0 +1,192 @@
+"""Labels that are missing, per example or per element, count for nothing: gradients are those of the labelled alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipelines import data
+from input_pipelines.configuration import DatasetConfig
+from tests import problems
+from trainer import configuration, experiment, schema
+
+COUNT = 12
+LABELLED = np.array([True, False, True, True, False, False, True, False, False, True, False, False])
+PIXELS = np.random.RandomState(3).uniform(size=(COUNT, 3)) < 0.4  # labelled elements of the vector
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    random = np.random.RandomState(0)
+    inputs = random.normal(size=(COUNT, 4))
+    return {
+        "x": inputs,
+        "number": random.normal(size=COUNT),
+        "class": random.randint(0, 3, size=COUNT),
+        "vector": random.normal(size=(COUNT, 3)),
+        "weight": random.uniform(0.5, 2, size=COUNT),
+    }
+
+
+def _tree(path, target: dict, loss: dict, **changes) -> dict:
+    return problems.tree(
+        dataset={
+            "name": "npz",
+            "path": str(path),
+            "splits": {"train": "a.npz", "validation": "a.npz"},
+            "inputs": {"x": {}},
+            "targets": {"t": target},
+        },
+        model={
+            "trunk": [{"layer": "Dense", "units": 5, "activation": "tanh"}],
+            "heads": {"t": [{"layer": "Dense", "units": loss.pop("units")}]},
+        },
+        losses={"t": {"head": "t", "target": "t", "optimizer": {"name": "sgd", "learning_rate": 1.0}, **loss}},
+        shared_optimizer={"name": "sgd", "learning_rate": 1.0},
+        batch_size=changes.pop("batch_size"),
+        **changes,
+    )
+
+
+def _moves(path, arrays: dict, target: dict, loss: dict, replicas: int = 1) -> dict[str, np.ndarray]:
+    """How far one SGD step of rate 1 over the whole split moves every variable: the gradients."""
+    path.mkdir()
+    np.savez(path / "a.npz", **arrays)
+    config = configuration.resolve(_tree(path, dict(target), dict(loss), batch_size=len(arrays["x"])))
+    built = experiment.build(config, problems.strategy(replicas))
+    start = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
+    after = problems.train(built, 1).variables
+    return {name: start[name] - value for name, value in after.items()}
+
+
+CASES = {
+    "nan": ({"feature": "number"}, {"units": 1, "loss": "mse"}, "number", np.nan),
+    "mask value": (
+        {"feature": "class", "missing": -1},
+        {"units": 3, "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True}},
+        "class",
+        -1,
+    ),
+    "prepared": (
+        {"feature": "class", "missing": 99, "prepare": [{"name": "one_hot", "classes": 3}]},
+        {"units": 3, "loss": {"name": "categorical_crossentropy", "from_logits": True}},
+        "class",
+        99,
+    ),
+    "vector": ({"feature": "vector"}, {"units": 3, "loss": "mae"}, "vector", np.nan),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_gradients_are_those_of_the_labelled_examples_alone(tmp_path, case, replicas):
+    target, loss, feature, missing = CASES[case]
+    complete = _arrays()
+    masked = complete | {feature: complete[feature].copy()}
+    masked[feature][~LABELLED] = missing
+    labelled = {name: values[LABELLED] for name, values in complete.items()}
+    ours = _moves(tmp_path / "masked", masked, target, loss, replicas)
+    theirs = _moves(tmp_path / "labelled", labelled, target, loss)
+    for name, gradient in theirs.items():
+        np.testing.assert_allclose(ours[name], gradient, rtol=0, atol=1e-14)
+        assert np.abs(gradient).max() > 1e-3
+
+
+@pytest.mark.parametrize(("loss", "function"), [("mse", tf.square), ("mae", tf.abs)])
+def test_missing_elements_are_left_out_of_the_mean(tmp_path, loss, function):
+    """Against a plain gradient of the mean over the labelled elements."""
+    arrays = _arrays()
+    target = np.where(PIXELS, arrays["vector"], np.nan)
+    ours = _moves(tmp_path / "a", arrays | {"vector": target}, {"feature": "vector"}, {"units": 3, "loss": loss})
+    built = experiment.build(
+        configuration.resolve(
+            _tree(tmp_path / "a", {"feature": "vector"}, {"units": 3, "loss": loss}, batch_size=COUNT)
+        ),
+        problems.strategy(1),
+    )
+    with tf.GradientTape() as tape:
+        errors = function(built.model(arrays["x"])["t"] - arrays["vector"])
+        value = tf.reduce_mean(tf.boolean_mask(errors, PIXELS))
+    variables = built.model.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(value, [v.value for v in variables]), strict=True):
+        np.testing.assert_allclose(ours[variable.path], gradient, rtol=0, atol=1e-14)
+
+
+def test_masked_pixels_of_a_class_per_pixel(tmp_path):
+    """A target of classes with two axes: weights of every pixel."""
+    random = np.random.RandomState(1)
+    labels = np.where(random.uniform(size=(6, 4)) < 0.5, random.randint(0, 2, size=(6, 4)), 255)
+    np.savez(tmp_path / "a.npz", x=random.normal(size=(6, 4, 2)), mask=labels)
+    tree = _tree(
+        tmp_path,
+        {"feature": "mask", "missing": 255},
+        {"units": 2, "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True}, "metrics": ["accuracy"]},
+        batch_size=6,
+    )
+    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    x = built.train.first(6)["inputs"]
+    logits = built.model(x)["t"].numpy()
+    shown = labels != 255
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    values = built.evaluator.build()()
+    chosen = np.where(labels == 1, logs[..., 1], logs[..., 0])
+    assert values["loss/t"] == pytest.approx(-chosen[shown].mean(), rel=1e-12)
+    assert values["t/accuracy"] == pytest.approx((logits.argmax(-1) == labels)[shown].mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["mae", "mse", "root_mean_squared_error"])
+def test_metrics_leave_missing_elements_out(tmp_path, metric):
+    arrays = _arrays()
+    target = np.where(PIXELS, arrays["vector"], np.nan)
+    np.savez(tmp_path / "a.npz", **arrays | {"vector": target})
+    tree = _tree(tmp_path, {"feature": "vector"}, {"units": 3, "loss": "mse", "metrics": [metric]}, batch_size=5)
+    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    errors = (built.model(arrays["x"])["t"].numpy() - arrays["vector"])[PIXELS]
+    expected = {
+        "mae": np.abs(errors).mean(),
+        "mse": (errors**2).mean(),
+        "root_mean_squared_error": (errors**2).mean() ** 0.5,
+    }
+    assert built.evaluator.build()()[f"t/{metric}"] == pytest.approx(expected[metric], rel=1e-6)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_weights_of_a_feature_multiply_those_of_missing_labels(tmp_path, missing):
+    arrays = _arrays()
+    if missing:
+        arrays["number"][~LABELLED] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    config = schema.record(DatasetConfig)(
+        {
+            "name": "npz",
+            "path": str(tmp_path),
+            "splits": {"train": "a.npz", "validation": "a.npz"},
+            "inputs": {"x": {}},
+            "targets": {"number": {"weight": "weight"}, "class": {}},
+        },
+        "dataset",
+    )
+    weights = data.build(config).splits["train"].examples.weights
+    assert list(weights) == ["number"]  # a target with all its labels has none
+    expected = arrays["weight"] * (LABELLED if missing else 1)
+    np.testing.assert_allclose(weights["number"], expected, rtol=1e-6)
+
+
+def test_statistics_are_of_the_labelled_alone(tmp_path):
+    arrays = _arrays()
+    arrays["number"][~LABELLED] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    config = schema.record(DatasetConfig)(
+        {
+            "name": "npz",
+            "path": str(tmp_path),
+            "splits": {"train": "a.npz", "validation": "a.npz"},
+            "inputs": {"x": {}},
+            "targets": {"number": {"prepare": ["standardise"]}},
+        },
+        "dataset",
+    )
+    examples = data.build(config).splits["train"].examples
+    numbers = arrays["number"][LABELLED]
+    np.testing.assert_allclose(
+        examples.targets["number"][LABELLED], (numbers - numbers.mean()) / numbers.std(), rtol=1e-5
+    )
+    np.testing.assert_array_equal(examples.targets["number"][~LABELLED], 0)
