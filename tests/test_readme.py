@@ -19,11 +19,13 @@ README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README.read_text(), flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
 PYTHON = [text for language, text in BLOCKS if language == "python"]
+FILES = ("my_table.py", "my_pictures.py", "my_data.py", "my_experiment.py")  # the README's files, in its order
 SUITE = "bash tests/run.sh"
 BENCHMARK = "python -m tests.benchmarks.methods"
 EXAMPLES = "python -m tests.benchmarks.seed_systems"
 COST = "python -m trainer.cost"
 STEPS = "python -m tests.benchmarks.step"
+(WRITE_TABLE,) = (command for command in COMMANDS if command.startswith("python -c"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def project(tmp_path_factory, root):
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".venv", ".git", "runs", ".*_cache", "__pycache__"))
     if (root / ".venv").exists():
         (copy / ".venv").symlink_to(root / ".venv")
-    for name, text in zip(("my_data.py", "my_experiment.py"), PYTHON[1:], strict=True):
+    for name, text in zip(FILES, PYTHON[1:], strict=True):
         assert name in README.read_text()
         (copy / name).write_text(text)
     return copy
@@ -61,6 +63,10 @@ def test_the_commands_are_these(root):
         "bash launch/local.sh --strategy=mirrored --combine=weighted",
         SUITE,
         "source .venv/bin/activate",
+        WRITE_TABLE,
+        "python -m input_pipelines.show --config=my_table.py --output=table.png",
+        "python -m trainer.main --config=my_table.py",
+        "python -m trainer.main --config=my_pictures.py --download",
         "python -m trainer.main --config=my_experiment.py --workdir=runs/wine",
         "python -m trainer.main --config=my_experiment.py --config.batch_size=64 --config.losses.alcohol.weight=1 "
         "--virtual_devices=2",
@@ -78,16 +84,49 @@ def test_default_run(project):
     output = _run(COMMANDS[0], project)
     assert time.monotonic() - start < 90
     (run,) = (project / "runs").iterdir()
-    final = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    final = _final(run)
     assert final["digit/accuracy"] >= 0.98
     assert f"accuracy {final['digit/accuracy']:.4g}" in output
 
 
-def test_own_data_and_experiment(project):
+def _final(run: pathlib.Path) -> dict:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_own_table(project):
     for command in COMMANDS[3:6]:
         output = _run(command, project)
+    assert (project / "table.png").stat().st_size > 10_000
+    final = _final(project / re.search(r"(runs/\S+): report.md", output)[1])
+    assert final["progression/r2_score"] > 0.3
+    assert final["high_pressure/auc"] > 0.65
+
+
+def test_own_pictures(project, root, monkeypatch):
+    """TFDS's own data, which must be there: a test downloads nothing."""
+    data = root.parent / "shared" / "data" / "tfds"
+    if not data.is_dir():
+        pytest.skip(f"needs fashion_mnist as TFDS prepared it in {data}")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data))
+    output = _run(COMMANDS[6], project)
+    final = _final(project / re.search(r"(runs/\S+): report.md", output)[1])
+    assert final["label/accuracy"] > 0.8
+    assert final["shoe/accuracy"] > 0.98
+
+
+def test_the_small_examples_are_under_ten_lines():
+    for text in PYTHON[1:3]:
+        body = text.split("def get_config():\n")[1]
+        assert len(body.splitlines()) < 12
+        lines = body[body.index('"dataset"') :].splitlines()
+        assert next(number for number, line in enumerate(lines) if '"model"' in line) <= 3
+
+
+def test_own_data_and_experiment(project):
+    for command in COMMANDS[7:10]:
+        output = _run(command, project)
     assert "cultivar" in output
-    final = json.loads((project / "runs" / "wine" / "metrics.jsonl").read_text().splitlines()[-1])
+    final = _final(project / "runs" / "wine")
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0
 
@@ -97,7 +136,7 @@ def test_tensorboard_serves(project):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (project / "runs").mkdir(exist_ok=True)
-    command = [*COMMANDS[6].split(), "--port", str(port)]
+    command = [*COMMANDS[10].split(), "--port", str(port)]
     server = subprocess.Popen(command, cwd=project, env=_environment(project), stderr=subprocess.PIPE, text=True)
     try:
         assert any("TensorBoard 2" in line for line in server.stderr)

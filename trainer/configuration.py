@@ -106,8 +106,8 @@ class LossConfig:
     """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer.
 
     Head and target are by default those of the loss's own name. It takes part in every `every`-th step from step
-    `offset` (counted from 0) on; its weight may be a schedule over steps; `variables` are patterns of the only variables
-    it updates (`trunk_*`).
+    `offset` (counted from 0) on; its weight may be a schedule over steps; `variables` are patterns of the only
+    variables it updates (`trunk_*`).
     """
 
     head: str | None = setting(schema.optional(schema.string), None)

@@ -80,7 +80,7 @@ def test_overrides(override, read, value):
         ("model.trunk.².filters=1", "--config.model.trunk.².filters", "not a position"),
         ("losses.ink=none", "losses.ink", "dictionary"),
         ("losses.ink.head=digt", "losses.ink.head", "did you mean 'digit'"),
-        ("losses.ink.target=none", "losses.ink.target", "string"),
+        ("losses.ink.target=3", "losses.ink.target", "string"),
         ("losses.new.head=ink", "losses.new.loss", "missing"),
         ("losses.ink.weight=-1", "losses.ink.weight", "at least 0"),
         ("losses.ink.weight=inf", "losses.ink.weight", "finite"),
