@@ -258,7 +258,7 @@ def _run(
         writer.wait()
         if stopped:
             shown.say(f"stopped early at step {step}: {built.early_stopping.patience} evaluations without improvement")
-        _finish(run, history, heads, config, console)
+        _finish(run, history, heads, config, built.notes, console)
         shown.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
     return history
 
@@ -364,14 +364,19 @@ def _running(what: str, built: Experiment, reading_from: int | None = None) -> I
 
 
 def _finish(
-    run: workdir_lib.Workdir, history: list[Report], heads: dict[str, str], config: Config, console: Console | None
+    run: workdir_lib.Workdir,
+    history: list[Report],
+    heads: dict[str, str],
+    config: Config,
+    notes: Sequence[str],
+    console: Console | None,
 ) -> None:
     final = history[-1]
     terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
     run.report.write_text(
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {_combination(config)}, seed {config.seed}.\n\n"
-        f"{_fallbacks(history, config)}"
+        f"{_fallbacks(history, config)}{''.join(f'Warning: {note}.{chr(10) * 2}' for note in notes)}"
         "![Curves](curves.png)\n"
     )
     plots.save_curves(history, list(heads), run.curves)
