@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import augmentation, configuration, examples, mixture, preparation, splits
+from input_pipelines import augmentation, configuration, examples, mixture, names, preparation, splits
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples
 from input_pipelines.in_memory import InMemory
 from input_pipelines.mixture import Mixture
+from input_pipelines.names import Names
 from input_pipelines.preparation import Preparation
 from input_pipelines.registry import SOURCES
 from input_pipelines.source import Arrays, Source, of_arrays
@@ -48,11 +49,13 @@ class Data:
       splits: split → its examples; `train` and `validation`.
       saved: what the run keeps.
       notes: lines for the user: what was left out.
+      names: of columns and classes.
     """
 
     splits: Mapping[str, Split]
     saved: Saved
     notes: tuple[str, ...] = ()
+    names: Names = Names()
 
 
 def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
@@ -73,14 +76,14 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
     )
     notes = tuple(note for one in built.values() for note in one.notes)
     if config.sources is None:
-        return Data(built["dataset"].splits, together, notes)
+        return Data(built["dataset"].splits, together, notes, built["dataset"].names)
     quotas = {name: source.quota for name, source in config.sources.items()}
     mixed = {}
     for split in (TRAIN, VALIDATION):
         parts = {name: built[f"dataset.sources.{name}"].splits[split] for name in quotas}
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
-    return Data(mixed, together, notes)
+    return Data(mixed, together, notes, names.merged(one.names for one in built.values()))
 
 
 def changes(saved: Saved, now: Saved) -> list[str]:
@@ -146,6 +149,7 @@ def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data
             for name, source in sources.items()
             if source.skipped
         ),
+        names.of(prepare, sources[TRAIN]),
     )
 
 

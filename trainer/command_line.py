@@ -20,13 +20,16 @@ _PREFIX = "--config."
 _HELP = ("--help", "-help", "-h")
 
 
-def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description: str) -> list[str]:
+def parse(
+    argv: Sequence[str], overrides: list[tuple[str, str]], *, description: str, combinations: bool = True
+) -> list[str]:
     """absl's parser with overrides taken aside and errors for people: one line and exit code 2; 0 for --help.
 
     Args:
       argv: the program's arguments.
       overrides: gets (dotted key, text) for each `--config.<key>=<value>` and `--config.<key> <value>`.
       description: what --help says before the flags.
+      combinations: whether it lists the combination methods after them.
 
     Returns:
       What is no flag, the program's name first.
@@ -34,7 +37,7 @@ def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description:
     rest = _take_overrides(argv, overrides)
     if any(argument in _HELP for argument in rest):
         listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
-        print(f"{description}{listed}\n\nCombinations, by what they look at:\n{_methods()}")
+        print(f"{description}{listed}" + (f"\n\n{_methods()}" if combinations else ""))
         sys.exit(0)
     try:
         return flags.FLAGS(rest)
@@ -43,12 +46,13 @@ def parse(argv: Sequence[str], overrides: list[tuple[str, str]], *, description:
 
 
 def _methods() -> str:
-    """The methods' names, a paragraph for everything that methods look at."""
+    """The methods' names under a heading, a paragraph for everything that methods look at."""
     names: dict[str, list[str]] = {}
     for name, method in METHODS.items():
         names.setdefault(method.looks_at.value, []).append(name)
     paragraphs = (f"{looks_at}: {', '.join(own)}" for looks_at, own in names.items())
-    return "\n".join(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    ") for text in paragraphs)
+    filled = (textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    ") for text in paragraphs)
+    return "\n".join(["Combinations, by what they look at:", *filled])
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""What `input_pipelines.show` shows of data: numbers, tables, a picture."""
