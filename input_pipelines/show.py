@@ -101,7 +101,8 @@ def _print_and_draw(console: Console, config: Config, title: str, output: pathli
         if table is not None:
             console.print(table)
     lines = [
-        f"Numbers are of {', '.join(tables.counted(each, name) for name, each in summaries.items())}.",
+        f"Numbers are of {' and '.join(tables.counted(each, name) for name, each in summaries.items())}, "
+        "before augmentation.",
         *(data.notes or ["Nothing was left out."]),
         f"Training examples are made at {measured.examples_per_second:,.0f} a second in batches of "
         f"{measured.batch_size}; the first batch takes {measured.first_batch:.2f} s.",

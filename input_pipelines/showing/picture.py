@@ -128,7 +128,7 @@ def _cards(inputs: Sequence[Tensor], targets: Sequence[Tensor], title: str) -> b
     card_width = across * (side + _GAP) - _GAP
     card_height = len(lines) * _LINE + panel_rows * (side + caption) + (panel_rows - 1) * _GAP + 0.06
     columns = max(1, int((_WIDTH - _MARGIN) // (card_width + _MARGIN)))
-    count = min(columns * _CARD_ROWS, _MOST_CARDS, len(panels[0].values))
+    count = min(columns * (_CARD_ROWS if columns > 2 else _CARD_ROWS + 1), _MOST_CARDS, len(panels[0].values))
     rows = -(-count // columns)
     width = max(_MARGIN + columns * (card_width + _MARGIN), 5.0)
     axes = _page(width, 2 * _MARGIN + _LINE + rows * (card_height + _MARGIN), title, left_out)
@@ -321,7 +321,7 @@ def _page(width: float, height: float, title: str, left_out: Sequence[Tensor] = 
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     _text(axes, _MARGIN, _MARGIN, title, color=_INK, weight="bold", fontsize=9.5)
-    note = "training examples after augmentation" + (f"; {len(left_out)} targets not shown" if left_out else "")
+    note = "training examples as the model gets them" + (f"; {len(left_out)} targets not shown" if left_out else "")
     _text(axes, width - _MARGIN, _MARGIN, note, color=_GREY, ha="right")
     return axes
 

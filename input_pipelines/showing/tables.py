@@ -126,8 +126,7 @@ def statistics(data: Data) -> Table | None:
 
 def counted(summary: SplitSummary, split: str) -> str:
     """Of which examples the numbers are, in words."""
-    what = f"all {summary.examples:,} examples" if summary.is_whole else f"the first {summary.examples:,} in training"
-    return f"{split}: {what}"
+    return f"{'all' if summary.is_whole else 'the first'} {summary.examples:,} examples of {split}"
 
 
 def _fed(config: DatasetConfig, data: Data, field: str) -> str:
@@ -195,4 +194,6 @@ def _bar(share: float) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return _NOTHING
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"
+    if abs(value) >= 1e9:
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"

@@ -88,6 +88,24 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preset:
+    """A configuration file of the project's, changed.
+
+    Attributes:
+      config: its path from the project's root.
+      overrides: dotted key → text, as on the command line.
+    """
+
+    config: str
+    overrides: Mapping[str, str]
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its fields, as JSON holds them."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Gradients:
     """Rows of normal numbers, one for each loss.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.benchmarks.bounds import NotInstalledError
-from tests.benchmarks.problems import Gradients, Problem
+from tests.benchmarks.problems import Gradients, Preset, Problem
 from tests.benchmarks.workers import Worker, WorkerError
 
 ROUNDS = 9
@@ -20,14 +20,14 @@ class Contender:
     Attributes:
       worker: which process; a key of `Workers`.
       kind: what it builds.
-      problem: what it trains, or combines.
+      problem: what it trains, combines or reads.
       multiple: steps can be taken in multiples of this.
       options: the kind's own.
     """
 
     worker: str
     kind: str
-    problem: Problem | Gradients
+    problem: Problem | Gradients | Preset
     multiple: int = 1
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tests.benchmarks import combining, keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read on import)
-from tests.benchmarks.problems import Gradients, Problem  # noqa: E402
+from tests.benchmarks import combining, feeding, keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read)
+from tests.benchmarks.problems import Gradients, Preset, Problem  # noqa: E402
 from trainer import strategy  # noqa: E402
 
 _OF_GRADIENTS = {
@@ -16,6 +16,11 @@ _OF_GRADIENTS = {
     "aggregated": combining.aggregated,
     "products": combining.products,
     "mixed": combining.mixed,
+}
+_OF_PRESET = {
+    "pipeline": feeding.pipeline,
+    "plain": feeding.plain,
+    "preset": feeding.train,
 }
 
 
@@ -25,10 +30,14 @@ def main(devices: int) -> None:
     contenders: dict[str, Callable[[int], float]] = {}
 
     def build(name: str, kind: str, problem: Mapping[str, Any], **options: Any) -> None:
-        described = Gradients(**problem) if kind in _OF_GRADIENTS else Problem(**problem)
+        if kind in _OF_GRADIENTS:
+            contenders[name] = _OF_GRADIENTS[kind](Gradients(**problem), **options)
+            return
+        if kind in _OF_PRESET:
+            contenders[name] = _OF_PRESET[kind](Preset(**problem), mirrored, **options)
+            return
+        described = Problem(**problem)
         match kind:
-            case _ if kind in _OF_GRADIENTS:
-                contenders[name] = _OF_GRADIENTS[kind](described, **options)
             case "ours":
                 contenders[name] = ours.train(described, mirrored, **options)
             case "ours on one batch":
@@ -44,6 +53,8 @@ def main(devices: int) -> None:
             "steps": lambda name, count: contenders[name](count),
             "payload": lambda problem, **changes: ours.payload(Problem(**problem), mirrored, **changes),
             "peak_memory": workers.peak_memory,
+            "first_batch": lambda preset, step: feeding.first_batch(Preset(**preset), mirrored, step),
+            "window": lambda preset: feeding.window(Preset(**preset), mirrored),
         }
     )
 
