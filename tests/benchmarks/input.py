@@ -63,25 +63,28 @@ def _throughput(workers: Workers, presets: Mapping[str, Preset]) -> Section:
         "step": Contender(_WORKER, "preset", presets["memory"], _PER_CALL, {"per_call": _PER_CALL}),
         "in memory": Contender(_WORKER, "pipeline", presets["memory"], _TAKEN),
         "streaming": Contender(_WORKER, "pipeline", presets["streaming"], _TAKEN),
-        "plain TFDS": Contender(_WORKER, "plain", presets["streaming"], _TAKEN),
+        "plain TFDS": Contender(_WORKER, "plain", presets["streaming"], _TAKEN, {"by_batch": False}),
+        "plain TFDS, mapped by batch": Contender(_WORKER, "plain", presets["streaming"], _TAKEN, {"by_batch": True}),
     }
+    plain = [name for name in contenders if name.startswith("plain")]
     limits = {
         ("step", "in memory"): 5.0,
         ("step", "streaming"): 2.0,
-        ("plain TFDS", "in memory"): 5.0,
-        ("plain TFDS", "streaming"): 1.0,
+        ("plain", "in memory"): 5.0,
+        ("plain", "streaming"): 1.0,
     }
-    ratios = [
-        Bound(
-            f"{_key(ours)}_{_key(other)}",
-            f"{other} / {ours}, a batch of {_BATCH_SIZE}",
-            (other, ours),
-            lambda times, other=other, ours=ours: times[other] / times[ours],
-            "≥",
-            limit,
+    ratios = []
+    for (other, ours), limit in limits.items():
+        others = plain if other == "plain" else [other]
+        what = "plain TFDS at its best" if other == "plain" else other
+
+        def ratio(times: Mapping[str, float], others: Sequence[str] = others, ours: str = ours) -> float:
+            return min(times[name] for name in others) / times[ours]
+
+        needs = (*others, ours)
+        ratios.append(
+            Bound(f"{_key(ours)}_{other}", f"{what} / {ours}, {_BATCH_SIZE} examples", needs, ratio, "≥", limit)
         )
-        for (other, ours), limit in limits.items()
-    ]
     rates = [
         Bound(f"rate_{_key(name)}", f"examples per second, {name}", (name,), _rate, unit="/s") for name in contenders
     ]
@@ -149,7 +152,7 @@ def _rate(times: Mapping[str, float]) -> float:
 
 
 def _key(name: str) -> str:
-    return name.lower().replace(" ", "_")
+    return name.lower().replace(",", "").replace(" ", "_")
 
 
 if __name__ == "__main__":
