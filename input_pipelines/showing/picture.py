@@ -80,9 +80,8 @@ def draw(split: Split, names: Names, batch_size: int, seed: int, title: str) -> 
     count = max(_MOST_CARDS, _TABLE_EXAMPLES)
     batch = next(batches.unbatch().batch(min(count, len(split))).as_numpy_iterator())
     inputs, targets = tensors(batch, names)
-    if all(tensor.values.ndim <= 2 for tensor in (*inputs, *targets)) and _fits_a_table(inputs):
-        return _table(inputs, targets, title)
-    return _cards(inputs, targets, title)
+    drawn = _table if _fits_a_table(inputs, targets) else _cards
+    return drawn(inputs, targets, title)
 
 
 def tensors(batch: Structure, names: Names) -> tuple[list[Tensor], list[Tensor]]:
@@ -105,8 +104,10 @@ def _present(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return np.broadcast_to((weights != 0).reshape(weights.shape + (1,) * (values.ndim - weights.ndim)), values.shape)
 
 
-def _fits_a_table(inputs: Sequence[Tensor]) -> bool:
-    return all(tensor.size <= _TABLE_ROWS or tensor.columns for tensor in inputs)
+def _fits_a_table(inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
+    """Whether all is short rows of numbers, or rows whose numbers have names."""
+    flat = all(tensor.values.ndim <= 2 or tensor.size <= _WORDS for tensor in (*inputs, *targets))
+    return flat and all(tensor.size <= _TABLE_ROWS or tensor.columns for tensor in inputs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
