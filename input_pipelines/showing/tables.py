@@ -19,6 +19,7 @@ _LISTED = 12  # classes: all of up to so many, else half as many of the most and
 _BAR = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NOTHING = "–"
+_ROUNDING = 1e-6  # of what standardising leaves of a mean
 
 
 def splits(config: DatasetConfig, data: Data) -> Table:
@@ -143,7 +144,10 @@ def _of(part: str, summary: SplitSummary) -> dict[str, Summary]:
 
 def _described(numbers: Summary) -> tuple[str, ...]:
     shape = " x ".join(map(str, numbers.shape)) or "scalar"
-    return shape, numbers.dtype, *(_number(value) for value in (numbers.low, numbers.high, numbers.mean))
+    mean = numbers.mean
+    if mean is not None and abs(mean) < _ROUNDING * max(abs(numbers.low), abs(numbers.high)):
+        mean = 0.0
+    return shape, numbers.dtype, *(_number(value) for value in (numbers.low, numbers.high, mean))
 
 
 def _shortened(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, float | None]]:

@@ -114,7 +114,7 @@ class CatalogueSplit:
 
     def _read(self, names: Sequence[str]) -> tf.data.Dataset:
         """Examples in order as TFDS gives them, features by name."""
-        decoders = tfds.decode.PartialDecoding(_nested(names)) if names else None
+        decoders = tfds.decode.PartialDecoding(_nested(dict.fromkeys(names, True))) if names else None
         read_config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         examples = self.builder.as_dataset(split=self.split, decoders=decoders, read_config=read_config)
         return examples.map(functools.partial(self._chosen, names)) if names else examples
@@ -127,7 +127,8 @@ class CatalogueSplit:
 
     def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         del indices
-        wanted = tfds.decode.PartialDecoding(_nested(names)).extract_features(self.builder.info.features)
+        connectors = _flat(self.builder.info.features)
+        wanted = tfds.features.FeaturesDict(_nested({name: connectors[name] for name in names}))
 
         def one(record: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._chosen(names, wanted.deserialize_example(record))
@@ -231,13 +232,13 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _nested(names: Sequence[str]) -> dict[str, Any]:
-    """What `PartialDecoding` takes: True at each feature's place."""
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_flat`: each value at its feature's place."""
     tree: dict[str, Any] = {}
-    for name in names:
+    for name, value in flat.items():
         *parents, last = name.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[last] = True
+        node[last] = value
     return tree
