@@ -1,4 +1,4 @@
-"""Molecules as vectors of fixed length that do not depend on where they are, how they lie and which atom comes first."""
+"""Molecules as vectors of one length, whatever their place, their direction and the order of their atoms."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,8 @@ _ANGSTROM_PER_BOHR = 0.529177
 class CoulombMatrix(keras.layers.Layer):
     """The Coulomb matrix of a molecule, sorted (https://arxiv.org/abs/1109.2618).
 
-    Its entries are ZₐZᵦ / |Rₐ - Rᵦ|, and Zₐ^2.4 / 2 on the diagonal, in atomic units; rows and columns are sorted by the
-    rows' norms, largest first. It is symmetric, so only its lower triangle is given.
+    Its entries are ZₐZᵦ / |Rₐ - Rᵦ|, and Zₐ^2.4 / 2 on the diagonal, in atomic units; rows and columns are sorted by
+    the rows' norms, largest first. It is symmetric, so only its lower triangle is given.
 
     Args:
       atoms: the most atoms of a molecule. Places without an atom have charge 0, and their entries are 0.
