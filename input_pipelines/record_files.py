@@ -127,5 +127,7 @@ def in_batches(
     decode_one: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], serialized: tf.Tensor, spec: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
     """Decodes (examples,) records one by one, side by side as far as cores allow."""
-    decoded = tf.map_fn(decode_one, serialized, fn_output_signature=dict(spec), parallel_iterations=16)
+    # TensorFlow warns where it is told to do side by side what is not in a graph.
+    parallel = 1 if tf.executing_eagerly() else 16
+    decoded = tf.map_fn(decode_one, serialized, fn_output_signature=dict(spec), parallel_iterations=parallel)
     return {name: tf.ensure_shape(values, (None, *spec[name].shape)) for name, values in decoded.items()}
