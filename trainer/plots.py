@@ -11,6 +11,9 @@ from trainer.reports import TRAIN, VALIDATION, Report
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: there may be no display)
 
+_WIDTH = 6  # panels beside one another
+_LEGEND = 12  # names
+
 
 def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.Path) -> None:
     """Draws losses (training and validation), metrics, gradient norms, cosines and weights against steps.
@@ -28,16 +31,18 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
     ]
     names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
     bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: none
-    width = max(3, len(losses), len(bottom) + has_metrics)
-    figure, axes = pyplot.subplots(2, width, figsize=(4 * width, 6.4), squeeze=False, layout="constrained")
-    for column, loss in enumerate(losses):
-        axis = axes[0][column]
+    width = max(3, min(len(losses), _WIDTH), len(bottom) + has_metrics)
+    height = -(-len(losses) // width) + 1
+    figure, axes = pyplot.subplots(
+        height, width, figsize=(4 * width, 3.2 * height), squeeze=False, layout="constrained"
+    )
+    for axis, loss in zip(axes[:-1].flat, losses, strict=False):
         for split, style in ((TRAIN, {"alpha": 0.6}), (VALIDATION, {"marker": "o", "markersize": 3})):
             _draw(axis, reports, f"loss/{loss}", split, label=split, **style)
         positive = all(value > 0 for value in _values(reports, f"loss/{loss}"))
         axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
         _legend(axis)
-    for axis, (title, prefix, split, scale) in zip(axes[1], bottom, strict=False):
+    for axis, (title, prefix, split, scale) in zip(axes[-1], bottom, strict=False):
         for name in names[prefix]:
             _draw(axis, reports, name, split, label=name.removeprefix(prefix))
         axis.set(title=title, yscale=scale)
@@ -45,7 +50,7 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
             axis.axhline(0, color="black", linewidth=0.8)
         _legend(axis)
     if has_metrics:
-        axis = axes[1][len(bottom)]
+        axis = axes[-1][len(bottom)]
         for name in _names(reports, lambda name: name.split("/")[0] in losses):
             _draw(axis, reports, name, VALIDATION, label=name, marker="o", markersize=3)
         axis.set(title="validation metrics")
@@ -65,7 +70,8 @@ def _names(reports: Sequence[Report], wanted) -> list[str]:
 
 
 def _legend(axis) -> None:
-    if axis.get_legend_handles_labels()[0]:  # a run may have no value of a kind at all
+    # A run may have no value of a kind at all; the pairs of many losses would leave no room for their curves.
+    if 0 < len(axis.get_legend_handles_labels()[0]) <= _LEGEND:
         axis.legend()
 
 
