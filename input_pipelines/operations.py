@@ -192,8 +192,7 @@ class Categories:
         shown = np.broadcast_to(present, values.shape).reshape(len(values), -1).T
         counters = so_far or [collections.Counter() for _ in columns]
         for counter, column, there in zip(counters, columns, shown, strict=True):
-            found, counts = np.unique(column[there], return_counts=True)
-            counter.update(dict(zip(map(_text, found.tolist()), counts.tolist(), strict=True)))
+            counter.update(column[there].tolist())
         return counters
 
     def learned(self, collected: Any) -> Learned:
@@ -201,8 +200,8 @@ class Categories:
         return {"names": [self._kept(counter) for counter in collected]}
 
     def _kept(self, counter: collections.Counter) -> list[str]:
-        by_frequency = sorted(counter.items(), key=lambda entry: (-entry[1], entry[0]))
-        return [name for name, count in by_frequency if count >= self.minimum]
+        kept = [(-count, _text(value)) for value, count in counter.items() if count >= self.minimum]
+        return [name for _, name in sorted(kept)]
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         return _looked_up(values, learned["names"], first=1, default=0)
@@ -223,7 +222,7 @@ class Classes:
 
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
         """Every label."""
-        return (so_far or set()) | set(np.unique(values[np.broadcast_to(present, values.shape)]).tolist())
+        return (so_far or set()).union(values[np.broadcast_to(present, values.shape)].tolist())
 
     def learned(self, collected: Any) -> Learned:
         """`names`, by class."""

@@ -277,8 +277,8 @@ def _learn(chains: Sequence[Chain], train: Source) -> Statistics:
         collected = dict.fromkeys((chain.field for chain in waiting), None)
         for batch in train.chunks(list(dict.fromkeys(name for chain in waiting for name in chain.features))):
             for chain in waiting:
-                *_, values = chain.steps(chain.values(batch), learned[chain.field])
                 raw = chain.values(batch)
+                *_, values = chain.steps(raw, learned[chain.field])
                 present = chain.present(raw) if chain.is_target else None
                 shown = np.ones(values.shape, bool) if present is None else _as_wide(_fitted(present, values), values)
                 operation = chain.operations[len(learned[chain.field])]
