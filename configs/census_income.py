@@ -1,7 +1,7 @@
 """Income and marital status of the Census-Income data, the two tasks of the MMoE paper's first group.
 
 Ma et al. 2018, https://dl.acm.org/doi/10.1145/3219819.3220007: does a person earn more than 50,000 dollars a year, and
-has she or he never married, from 199,523 answers to the US census surveys of 1994 and 1995 (KDD,
+did that person never marry, from 199,523 answers to the US census surveys of 1994 and 1995 (KDD,
 https://archive.ics.uci.edu/dataset/117). The folder holds train.csv.gz and test.csv.gz, with a header. On the 99,762
 rows of test.csv.gz AUCs of 0.949 and 0.9946 after 4 epochs (the paper's best: 0.9410 and 0.9933).
 

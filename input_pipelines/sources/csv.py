@@ -7,6 +7,7 @@ spaces around it removed. The type of a column is that of the training split.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -23,11 +24,18 @@ from trainer.schema import setting
 _FIRST_ROW = 2  # the header is row 1
 
 
+def _character(value: Any, field: str) -> str:
+    """One character of ASCII that a field does not need itself."""
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n\0':
+        raise ConfigError(field, value, "must be one ASCII character between fields (';', '\\t'), no quotation mark")
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The character between fields."""
 
-    delimiter: str = setting(schema.string, ",")
+    delimiter: str = setting(_character, ",")
 
 
 def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
