@@ -116,22 +116,23 @@ def _bilinear_half(pictures: np.ndarray) -> np.ndarray:
     ids=_name,
 )
 def test_values(spec, values, expected):
-    np.testing.assert_allclose(_apply(spec, values), np.asarray(expected, np.float64), rtol=1e-5, atol=1e-5)
+    # TensorFlow resizes in single precision.
+    tolerance = 1e-5 if "resize" in str(spec) else 1e-12
+    np.testing.assert_allclose(_apply(spec, values), np.asarray(expected, np.float64), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
     ("spec", "values", "expected"),
     [
-        ("log", NUMBERS[NUMBERS > 0], np.log1p(NUMBERS[NUMBERS > 0])),
         ("standardise", NUMBERS, (NUMBERS - NUMBERS.mean(0)) / NUMBERS.std(0)),
         ("standardise", NUMBERS[:, 0], (NUMBERS[:, 0] - NUMBERS[:, 0].mean()) / NUMBERS[:, 0].std()),
         ("standardise", 1e8 + NUMBERS, (NUMBERS - NUMBERS.mean(0)) / NUMBERS.std(0)),
         ("standardise", PICTURES, (PICTURES - PICTURES.mean((0, 1, 2))) / PICTURES.std((0, 1, 2))),
     ],
-    ids=["log", "columns", "one column", "a distant mean", "channels"],
+    ids=["columns", "one column", "a distant mean", "channels"],
 )
 @pytest.mark.parametrize("chunks", [1, 3, 5])
-def test_in_double_precision(spec, values, expected, chunks):
+def test_mean_0_and_deviation_1(spec, values, expected, chunks):
     tolerance = 1e-7 if np.abs(values).max() > 1e6 else 1e-12
     np.testing.assert_allclose(_apply(spec, values, chunks=chunks), expected, rtol=0, atol=tolerance)
 
