@@ -20,6 +20,7 @@ from trainer.errors import ConfigError, unknown
 from trainer.schema import setting
 
 Learned = dict[str, Any]
+_TEXT = "holds text, not numbers; 'categories', 'classes' or 'equals' make numbers of it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Scale:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         values = _real(values)
-        return values * tf.cast(self.by, values.dtype) + tf.cast(self.offset, values.dtype)
+        return values * tf.constant(self.by, values.dtype) + tf.constant(self.offset, values.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Clip:
     low: float = setting(schema.real)
     high: float = setting(schema.real)
 
+    def check(self, field: str) -> None:
+        """Raises ConfigError where nothing lies between."""
+        if self.low > self.high:
+            raise ConfigError(f"{field}.low", self.low, f"must be at most 'high', {self.high}")
+
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         return tf.clip_by_value(_real(values), self.low, self.high)
 
@@ -61,7 +67,7 @@ class Fill:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         values = _real(values)
-        return tf.where(tf.math.is_nan(values), tf.cast(self.value, values.dtype), values)
+        return tf.where(tf.math.is_nan(values), tf.constant(self.value, values.dtype), values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Standardise:
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
         """Count, mean and sum of squared differences, merged chunk by chunk (Chan et al. 1983)."""
         axes = tuple(range(values.ndim - 1)) if values.ndim > 2 else (0,)
-        numbers = values.astype(np.float64)
+        numbers = _as_float64(values)
         present = np.broadcast_to(present & np.isfinite(numbers), numbers.shape)
         count = present.sum(axis=axes)
         divisor = np.maximum(count, 1)
@@ -119,7 +125,7 @@ class Bins:
 
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
         """All numbers, which quantiles need."""
-        numbers = values.astype(np.float64)
+        numbers = _as_float64(values)
         return [*(so_far or []), numbers[np.broadcast_to(present & np.isfinite(numbers), numbers.shape)]]
 
     def learned(self, collected: Any) -> Learned:
@@ -165,12 +171,21 @@ class Equals:
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """The class of a class: `of` has the new class of each, in order."""
+    """The class of a class: `of` has the new class of each, in order; -1, no class, for those that it lacks."""
 
     of: list[int] = setting(schema.sequence(schema.integer(0)))
 
+    def check(self, field: str) -> None:
+        """Raises ConfigError where there is no class."""
+        if not self.of:
+            raise ConfigError(f"{field}.of", self.of, "needs the new class of each class")
+
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
-        return tf.gather(tf.constant(self.of, tf.int64), values)
+        if values.dtype.is_floating or values.dtype == tf.string:
+            raise ValueError("holds no whole numbers; 'classes' or 'bins' makes classes of it")
+        values = tf.cast(values, tf.int64)
+        groups = tf.gather(tf.constant(self.of, tf.int64), tf.clip_by_value(values, 0, len(self.of) - 1))
+        return tf.where(tf.logical_and(values >= 0, values < len(self.of)), groups, -tf.ones_like(groups))
 
     def categories(self, learned: Learned, columns: int) -> tuple[int, ...]:
         """As many of each column as there are new classes."""
@@ -192,8 +207,7 @@ class Categories:
         shown = np.broadcast_to(present, values.shape).reshape(len(values), -1).T
         counters = so_far or [collections.Counter() for _ in columns]
         for counter, column, there in zip(counters, columns, shown, strict=True):
-            found, counts = np.unique(column[there], return_counts=True)
-            counter.update(dict(zip(map(_text, found.tolist()), counts.tolist(), strict=True)))
+            counter.update(column[there].tolist())
         return counters
 
     def learned(self, collected: Any) -> Learned:
@@ -201,8 +215,8 @@ class Categories:
         return {"names": [self._kept(counter) for counter in collected]}
 
     def _kept(self, counter: collections.Counter) -> list[str]:
-        by_frequency = sorted(counter.items(), key=lambda entry: (-entry[1], entry[0]))
-        return [name for name, count in by_frequency if count >= self.minimum]
+        kept = [(-count, _text(value)) for value, count in counter.items() if count >= self.minimum]
+        return [name for _, name in sorted(kept)]
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         return _looked_up(values, learned["names"], first=1, default=0)
@@ -221,9 +235,15 @@ class Classes:
 
     names: list[Any] | None = setting(schema.optional(schema.sequence(schema.scalar)), None)
 
+    def check(self, field: str) -> None:
+        """Raises ConfigError where two classes have one name."""
+        for index, name in enumerate(self.names or []):
+            if _text(name) in map(_text, self.names[:index]):
+                raise ConfigError(f"{field}.names", name, "is the name of two classes")
+
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
         """Every label."""
-        return (so_far or set()) | set(np.unique(values[np.broadcast_to(present, values.shape)]).tolist())
+        return (so_far or set()).union(values[np.broadcast_to(present, values.shape)].tolist())
 
     def learned(self, collected: Any) -> Learned:
         """`names`, by class."""
@@ -236,12 +256,14 @@ class Classes:
 
 @dataclasses.dataclass(frozen=True)
 class OneHot:
-    """A vector of `classes` numbers, 1 at the class's place."""
+    """A vector of `classes` numbers, 1 at the class's place; NaN, which is refused, for a class that has none."""
 
     classes: int = setting(schema.integer(1))
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
-        return tf.one_hot(values, self.classes, dtype=keras.config.floatx())
+        known = tf.logical_and(values >= 0, values < self.classes)
+        vectors = tf.one_hot(values, self.classes, dtype=keras.config.floatx())
+        return tf.where(known[..., tf.newaxis], vectors, tf.constant(np.nan, vectors.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +278,8 @@ class Resize:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         # Reducing without smoothing would leave a grain that depends on where pixels fall.
-        return tf.image.resize(values, (self.height, self.width), self.method, antialias=self.method != "nearest")
+        antialias = self.method != "nearest"
+        return tf.image.resize(_pictures(values), (self.height, self.width), self.method, antialias=antialias)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +290,7 @@ class CentralCrop:
     width: int = setting(schema.integer(1))
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        values = _pictures(values)
         top, left = (values.shape[1] - self.height) // 2, (values.shape[2] - self.width) // 2
         return tf.image.crop_to_bounding_box(values, top, left, self.height, self.width)
 
@@ -276,6 +300,8 @@ class Grayscale:
     """One channel of a picture with three."""
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        if _pictures(values).shape[-1] != 3:
+            raise ValueError(f"needs three channels, not {values.shape[-1]}")
         return tf.image.rgb_to_grayscale(values)
 
 
@@ -285,10 +311,17 @@ class Reshape:
 
     shape: list[int] = setting(schema.sequence(schema.integer(-1)))
 
+    def check(self, field: str) -> None:
+        """Raises ConfigError for an axis of no length, or more than one whose length is left open."""
+        if 0 in self.shape or self.shape.count(-1) > 1:
+            raise ConfigError(f"{field}.shape", self.shape, "must be lengths of at least 1, one of them -1 at most")
+
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         count = int(np.prod(values.shape[1:]))
         known = int(np.prod([length for length in self.shape if length != -1]))
         shape = [count // known if length == -1 else length for length in self.shape]
+        if np.prod(shape) != count:
+            raise ValueError(f"cannot give {count} numbers the shape {self.shape}")
         return tf.reshape(values, [-1, *shape])
 
 
@@ -360,11 +393,27 @@ def learns(operation: Any) -> bool:
 def _real(values: tf.Tensor) -> tf.Tensor:
     """Floating-point numbers: pictures in the run's precision, single numbers in float64 until they are prepared."""
     if values.dtype == tf.string:
-        raise ValueError("holds text, not numbers; 'categories', 'classes' or 'equals' make numbers of it")
+        raise ValueError(_TEXT)
     return tf.cast(values, keras.config.floatx() if values.shape.rank > 2 else tf.float64)
 
 
+def _as_float64(values: np.ndarray) -> np.ndarray:
+    if values.dtype == object:
+        raise ValueError(_TEXT)
+    return values.astype(np.float64)
+
+
+def _pictures(values: tf.Tensor) -> tf.Tensor:
+    # TensorFlow takes three axes for a single picture's.
+    if values.shape.rank != 4:
+        raise ValueError("holds no pictures of rows, columns and channels; 'reshape' makes them of flat numbers")
+    return values
+
+
 def _text(value: Any) -> str:
+    """As `tf.strings.as_string` has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -384,5 +433,7 @@ def _looked_up(values: tf.Tensor, names: Sequence[Sequence[str]], *, first: int,
 @functools.cache  # and so kept as long as any graph that uses it
 def _table(names: tuple[str, ...], first: int, default: int) -> tf.lookup.StaticHashTable:
     with tf.init_scope(), tf.device("CPU:0"):
-        keys, values = tf.constant(names, tf.string), tf.range(first, first + len(names), dtype=tf.int64)
+        # A table cannot be empty.
+        keys = tf.constant(names or ("",), tf.string)
+        values = tf.range(first, first + len(names), dtype=tf.int64) if names else tf.constant([default], tf.int64)
         return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)

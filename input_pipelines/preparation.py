@@ -16,6 +16,7 @@ from trainer.errors import ConfigError, first_line, unknown
 
 Batch = Mapping[str, tf.Tensor]
 Statistics = dict[str, list[dict[str, Any]]]
+_FAILURES = (ValueError, TypeError, tf.errors.OpError)
 _NUMBERS, _CATEGORIES = "numbers", "categories"
 
 
@@ -72,14 +73,24 @@ class Chain:
         for index, (operation, of_operation) in enumerate(zip(self.operations, learned, strict=False)):
             try:
                 values = operation(values, of_operation)
-            except (ValueError, TypeError, tf.errors.OpError) as error:
-                given = f"{values.dtype.name}{list(values.shape[1:])}"
-                raise ConfigError(
-                    f"{self.field}.prepare.{index}",
-                    type(operation).__name__.lower(),
-                    f"fails on {', '.join(self.features[:3])} ({given}): {first_line(error)}",
-                ) from error
+            except _FAILURES as error:
+                raise self._failure(index, values, error) from error
             yield values
+
+    def collect(self, so_far: Any, values: tf.Tensor, present: np.ndarray, learned: Sequence[dict[str, Any]]) -> Any:
+        """What the first operation of which `learned` says nothing gathers from a chunk, prepared up to there."""
+        try:
+            return self.operations[len(learned)].collect(so_far, values.numpy(), present)
+        except _FAILURES as error:
+            raise self._failure(len(learned), values, error) from error
+
+    def _failure(self, index: int, values: tf.Tensor, error: Exception) -> ConfigError:
+        given = f"{values.dtype.name}{list(values.shape[1:])}"
+        return ConfigError(
+            f"{self.field}.prepare.{index}",
+            type(self.operations[index]).__name__.lower(),
+            f"fails on {', '.join(self.features[:3])} ({given}): {first_line(error)}",
+        )
 
     def prepared(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> tf.Tensor:
         """The values after all operations, real numbers in the run's precision."""
@@ -277,12 +288,13 @@ def _learn(chains: Sequence[Chain], train: Source) -> Statistics:
         collected = dict.fromkeys((chain.field for chain in waiting), None)
         for batch in train.chunks(list(dict.fromkeys(name for chain in waiting for name in chain.features))):
             for chain in waiting:
-                *_, values = chain.steps(chain.values(batch), learned[chain.field])
                 raw = chain.values(batch)
+                *_, values = chain.steps(raw, learned[chain.field])
                 present = chain.present(raw) if chain.is_target else None
                 shown = np.ones(values.shape, bool) if present is None else _as_wide(_fitted(present, values), values)
-                operation = chain.operations[len(learned[chain.field])]
-                collected[chain.field] = operation.collect(collected[chain.field], values.numpy(), np.asarray(shown))
+                collected[chain.field] = chain.collect(
+                    collected[chain.field], values, np.asarray(shown), learned[chain.field]
+                )
         for chain in waiting:
             operation = chain.operations[len(learned[chain.field])]
             learned[chain.field].append(operation.learned(collected[chain.field]))

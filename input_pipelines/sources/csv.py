@@ -1,12 +1,13 @@
 """CSV files with a header, plain or compressed (`.csv.gz`): a row is an example, a column a feature.
 
-A column of numbers is a feature of numbers (an empty field is NaN); any other column is text, spaces around it removed.
-The type of a column is that of the training split.
+A column of numbers is a feature of numbers (an empty field is NaN); any other column is text as it stands in the file,
+spaces around it removed. The type of a column is that of the training split.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -23,11 +24,18 @@ from trainer.schema import setting
 _FIRST_ROW = 2  # the header is row 1
 
 
+def _character(value: Any, field: str) -> str:
+    """One character of ASCII that a field does not need itself."""
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n\0':
+        raise ConfigError(field, value, "must be one ASCII character between fields (';', '\\t'), no quotation mark")
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The character between fields."""
 
-    delimiter: str = setting(schema.string, ",")
+    delimiter: str = setting(_character, ",")
 
 
 def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
@@ -50,10 +58,14 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
     for column in first.column_names:
         everywhere = [table[column] for of_split in tables.values() for table in of_split]
         types[column] = _type([table[column] for table in training], everywhere)
+    for name, paths in files.items():
+        of_split = zip(paths, tables[name], strict=True)
+        tables[name] = [_with_text(path, table, types, options, field) for path, table in of_split]
     return {name: _arrays(files[name], tables[name], types, f"{field}.splits.{name}") for name in files}
 
 
-def _read(path: str, options: Options, field: str) -> pyarrow.Table:
+def _read(path: str, options: Options, field: str, text: Sequence[str] = ()) -> pyarrow.Table:
+    """A file's table, columns of types that fit; or only its columns `text`, as text."""
     ragged: list[pyarrow.csv.InvalidRow] = []
 
     def remember(row: pyarrow.csv.InvalidRow) -> str:
@@ -68,7 +80,13 @@ def _read(path: str, options: Options, field: str) -> pyarrow.Table:
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=options.delimiter, newlines_in_values=True, invalid_row_handler=remember
             ),
-            convert_options=pyarrow.csv.ConvertOptions(null_values=["", "NaN", "nan"], true_values=[], false_values=[]),
+            convert_options=pyarrow.csv.ConvertOptions(
+                null_values=["", "NaN", "nan"],
+                true_values=[],
+                false_values=[],
+                column_types=dict.fromkeys(text, pyarrow.string()),
+                include_columns=text,
+            ),
         )
     except (pyarrow.ArrowException, OSError, EOFError, ValueError) as error:
         reason = first_line(error)
@@ -77,6 +95,20 @@ def _read(path: str, options: Options, field: str) -> pyarrow.Table:
             number = "" if row.number is None else f"row {row.number}: "
             reason = f"{number}has {row.actual_columns} fields where the header has {row.expected_columns}"
         raise ConfigError(f"{field}.path", path, f"is no readable CSV file: {reason}") from error
+
+
+def _with_text(
+    path: str, table: pyarrow.Table, types: Mapping[str, np.dtype], options: Options, field: str
+) -> pyarrow.Table:
+    """The table with columns that are text as they stand in the file, which a number (007) or a date would not."""
+    changed = [
+        column for column, dtype in types.items() if dtype.kind == "O" and table[column].type != pyarrow.string()
+    ]
+    if changed:
+        as_text = _read(path, options, field, changed)
+        for column in changed:
+            table = table.set_column(table.column_names.index(column), column, as_text[column])
+    return table
 
 
 def _check_columns(field: str, path: str, table: pyarrow.Table, expected: Sequence[str]) -> None:
@@ -123,8 +155,11 @@ def _arrays(paths: Sequence[str], tables: Sequence[pyarrow.Table], types: Mappin
 
 def _values(column: pyarrow.ChunkedArray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "O":
-        text = pyarrow.compute.utf8_trim_whitespace(column.cast(pyarrow.string()).fill_null(""))
-        return np.array([value.encode() for value in text.to_pylist()], object)
+        # Equal texts are one object, which is faster to make and smaller.
+        encoded = column.dictionary_encode().unify_dictionaries()
+        names = pyarrow.compute.utf8_trim_whitespace(encoded.chunk(0).dictionary).to_pylist()
+        indices = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+        return np.array([name.encode() for name in names], object)[indices]
     return column.cast(pyarrow.float64() if dtype.kind == "f" else pyarrow.int64()).to_numpy().astype(dtype)
 
 

@@ -17,8 +17,8 @@ from trainer.experiment import Experiment
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 SYSTEMS = [name for names in seed_systems.SYSTEMS.values() for name in names]
-# Their data do not come with the trainer; test_presets.py trains them.
-PRESETS = ("celeb_a", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
+# Their data do not come with the trainer; tests of their own train them.
+PRESETS = ("celeb_a", "census_income", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
 LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
 SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
 
