@@ -19,7 +19,7 @@ from input_pipelines import splits
 from input_pipelines.augmentation import Augmentation
 from input_pipelines.preparation import Preparation
 from input_pipelines.source import Source
-from trainer.errors import first_line
+from trainer.errors import reason_of
 
 _PARALLEL_READS = 2
 _CORES = len(os.sched_getaffinity(0))
@@ -109,7 +109,8 @@ class Streamed:
         count = min(count, len(self))
         records = tf.data.Dataset.zip(self.source.records.in_order(), tf.data.Dataset.counter())
         serialized, indices = next(iter(records.batch(count)))
-        return tf.nest.map_structure(lambda values: values.numpy(), self._example(serialized, indices, indices, None))
+        batch = self._compiled(None)(serialized, indices, indices)
+        return tf.nest.map_structure(lambda values: values.numpy(), batch)
 
     def check_classes(self, target: str, classes: int) -> "Streamed":
         """See `splits.Split`."""
@@ -118,17 +119,18 @@ class Streamed:
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:
         """See `splits.Split`."""
         batches = self._shuffled(seed, step * batch_size).rebatch(batch_size, drop_remainder=True)
+        example = self._compiled(seed)
         try:
             for serialized, indices, positions in batches.take(-(-len(self) // batch_size) + 1):
                 try:
-                    self._example(serialized, indices, positions, seed)
+                    example(serialized, indices, positions)
                 except (tf.errors.OpError, ValueError):
                     for number, index in enumerate(indices.numpy().tolist()):
                         one = slice(number, number + 1)
                         try:
-                            self._example(serialized[one], indices[one], positions[one], seed)
+                            example(serialized[one], indices[one], positions[one])
                         except (tf.errors.OpError, ValueError) as error:
-                            return f"{self.source.where(index)}: {first_line(error)}"
+                            return f"{self.source.where(index)}: {reason_of(error)}"
         except tf.errors.OpError:  # a record that cannot even be read
             found = self.source.records.first_unreadable(0, self.preparation.features)
             return None if found is None else f"{self.source.where(found[0])}: {found[1]}"
@@ -188,6 +190,10 @@ class Streamed:
         if self.augmentation is not None and seed is not None:
             batch = self.augmentation(batch, seed, positions)
         return batch
+
+    def _compiled(self, seed: int | None) -> Any:
+        """`_example` as a graph: what fails in one says why in a line of its own."""
+        return tf.function(functools.partial(self._example, seed=seed), autograph=False)
 
     def _within_classes(self, targets: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
         checks = []
