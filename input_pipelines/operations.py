@@ -31,7 +31,7 @@ class Scale:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         values = _real(values)
-        return values * tf.cast(self.by, values.dtype) + tf.cast(self.offset, values.dtype)
+        return values * tf.constant(self.by, values.dtype) + tf.constant(self.offset, values.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Fill:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         values = _real(values)
-        return tf.where(tf.math.is_nan(values), tf.cast(self.value, values.dtype), values)
+        return tf.where(tf.math.is_nan(values), tf.constant(self.value, values.dtype), values)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,7 +93,7 @@ def blocks(parts: Sequence[Part], window: int, field: str) -> Blocks:
         count = len(offsets) if count is None else count
         if not known and count > len(offsets):
             raise ConfigError(
-                field, part.path, f"holds {part.first + len(offsets)} records, fewer than the data set says"
+                field, part.path, f"holds {part.first + len(offsets)} records, fewer than its dataset says"
             )
         if count == 0:
             continue
