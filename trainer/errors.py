@@ -146,7 +146,7 @@ def _asserted(line: str) -> str:
 
 def _plain_text(line: str) -> str:
     """`line` without colours and TensorFlow's names of graph nodes."""
-    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*", "", line).strip())
+    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
 
 
 def _printable(text: str) -> str:

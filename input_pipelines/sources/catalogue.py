@@ -35,12 +35,14 @@ class CatalogueSplit:
     Attributes:
       builder: of the dataset.
       split: in TFDS's own words, `train[:90%]`.
+      field: the configuration's key of the split, for errors.
       window: examples of a window.
       sizes: feature → the size to bring its pictures to.
     """
 
     builder: tfds.core.DatasetBuilder
     split: str
+    field: str
     window: int
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
@@ -78,7 +80,7 @@ class CatalogueSplit:
             Part(each.filename, each.skip, each.examples_in_shard - each.skip if each.take == -1 else each.take)
             for each in info.splits[self.split].file_instructions
         ]
-        return record_files.blocks(parts, self.window, "dataset.data_dir")
+        return record_files.blocks(parts, self.window, self.field)
 
     @functools.cached_property
     def _count(self) -> int:
@@ -153,7 +155,9 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
     if not wanted:
         held_out = [name for name in _MEANT_TO_VALIDATE if name in there or not there]
         wanted = {TRAIN: "train"} | ({VALIDATION: held_out[0]} if held_out else {})
-    opened = {name: CatalogueSplit(builder, split, config.window) for name, split in wanted.items()}
+    opened = {
+        name: CatalogueSplit(builder, split, f"{field}.splits.{name}", config.window) for name, split in wanted.items()
+    }
     for name, split in opened.items():
         try:
             if there:
