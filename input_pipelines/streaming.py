@@ -185,7 +185,7 @@ class Streamed:
         """A prepared batch; changed at random where there is a seed."""
         features = self.source.records.decode(serialized, indices, self.preparation.features)
         batch = self.preparation(features)
-        with tf.control_dependencies([*_finite_inputs(batch["inputs"]), *self._within_classes(batch["targets"])]):
+        with tf.control_dependencies([*_usable_numbers(batch), *self._within_classes(batch["targets"])]):
             batch = tf.nest.map_structure(tf.identity, batch)
         if self.augmentation is not None and seed is not None:
             batch = self.augmentation(batch, seed, positions)
@@ -209,16 +209,21 @@ class Streamed:
         return checks
 
 
-def _finite_inputs(inputs: Any) -> list[tf.Operation]:
-    named = inputs.items() if isinstance(inputs, Mapping) else [("", inputs)]
-    return [
-        tf.debugging.Assert(
-            tf.reduce_all(tf.math.is_finite(values)),
-            [f"input {name!r} holds NaN or infinity" if name else "the input holds NaN or infinity"],
-        )
-        for name, values in named
-        if values.dtype.is_floating
-    ]
+def _usable_numbers(batch: splits.Structure) -> list[tf.Operation]:
+    """Inputs and targets are finite, weights are finite and at least 0."""
+    checks = []
+    for name, values in splits.per_example(batch):
+        if not values.dtype.is_floating:
+            continue
+        part, _, own = name.partition(".")
+        kind = part.removesuffix("s")
+        told, fine = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
+        if part == "weights":
+            told, fine = f"{told} must be finite and at least 0", tf.logical_and(fine, values >= 0)
+        else:
+            told = f"{told} holds NaN or infinity"
+        checks.append(tf.debugging.Assert(tf.reduce_all(fine), [told]))
+    return checks
 
 
 def _permutation(count: Any, words: Sequence[int], *purpose: Any) -> tf.Tensor:

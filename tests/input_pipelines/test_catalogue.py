@@ -1,5 +1,6 @@
 """TFDS: prepared directories and the catalogue, read as TFDS itself reads them; and `--download`."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -240,10 +241,9 @@ def test_a_name_that_there_is_not(tmp_path):
 # --download.
 # ---------------------------------------------------------------------------------------------------------------------
 
-# A dataset that needs no network, half of which can be told to fail; importing it registers it.
+# A dataset that needs no network and can be told to fail; importing it registers it.
 CONFIG = """
 import os
-import time
 
 import ml_collections
 import numpy as np
@@ -260,7 +260,6 @@ class HomeMade(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         with open("preparations", "a") as file:
             file.write("one\\n")
-        time.sleep(float(os.environ.get("SLEEP", "0")))
         return {"train": self._generate_examples(60), "validation": self._generate_examples(20)}
 
     def _generate_examples(self, count):
@@ -318,16 +317,20 @@ def _left(home: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.ci_only
-def test_several_processes_at_once_prepare_once(home, root):
-    processes = [_start(home, root, number, SLEEP="8") for number in range(3)]
-    results = [(*process.communicate(timeout=300), process.returncode) for process in processes]
-    for output, errors, code in results:
-        assert code == 0, output + errors
-    assert (home / "preparations").read_text() == "one\n"
-    assert sum("waiting for another process" in errors for _, errors, _ in results) == 2
-    for number in range(3):
+def test_of_several_processes_one_prepares(home, root):
+    """This test prepares, as it were, until all of them wait; then one does, and all of them train."""
+    (home / "data").mkdir()
+    with (home / "data" / ".preparing").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        processes = [_start(home, root, number) for number in range(3)]
+        for process in processes:
+            assert process.stderr.readline().startswith("waiting for another process that prepares data in ")
+    for number, process in enumerate(processes):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
         assert (home / f"run{number}" / "report.md").exists()
-    assert {path.split("/")[0] for path in _left(home)} == {"home_made"}
+    assert (home / "preparations").read_text() == "one\n"
+    assert {path.split("/")[0] for path in _left(home)} == {"downloads", "home_made"}
     assert not any("incomplete" in path for path in _left(home))
 
 

@@ -92,6 +92,20 @@ def test_absent_features_are_missing_labels(tmp_path, feed):
 
 
 @pytest.mark.parametrize("feed", reading.FEEDS)
+def test_an_absent_input(tmp_path, feed):
+    """Of whole numbers it is a category of its own; a number it cannot be."""
+    records = [{"index": index} | ({"x": 5 + index % 2} if index % 3 else {}) for index in range(20)]
+    features = {"x": {"dtype": "int64", "optional": True}, "index": "int64"}
+    numbers = np.arange(20)
+    built = _simple(tmp_path, features, records, feed=feed, inputs={"x": {"prepare": ["categories"]}})
+    given = reading.in_order(built.splits["train"])["inputs"]
+    assert len(set(given[numbers % 3 == 0])) == 1
+    assert len(set(given)) == 3
+    with pytest.raises(ConfigError, match=r"inputs\.x\.feature='x': is a whole number that examples may lack"):
+        _simple(tmp_path, features, records, feed=feed)
+
+
+@pytest.mark.parametrize("feed", reading.FEEDS)
 def test_pictures_of_all_sizes(tmp_path, feed):
     """Reduced by whole factors, each pixel is the mean of those it stands for."""
     random = np.random.RandomState(0)
@@ -321,15 +335,25 @@ def test_leaving_out_names_what_cannot_be_read(tmp_path):
         _simple(tmp_path, features, records, undecodable="skip")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
-def test_nan_in_an_input_is_named(tmp_path, feed):
-    records = _rows()
-    records[12]["x"] = [float("nan"), 0.0]
-    if feed == "memory":
-        with pytest.raises(ConfigError, match=r"dataset\.train\.inputs=.*train\.tfrecord, record 12.*'fill'"):
-            _simple(tmp_path, XY, records, feed=feed)
-        return
-    split = _simple(tmp_path, XY, records, feed=feed).splits["train"]
+@pytest.mark.parametrize(
+    ("feature", "value", "words"),
+    [
+        ("x", [float("nan"), 0.0], "the input holds NaN or infinity"),
+        ("y", float("inf"), "target 'y' holds NaN or infinity"),
+        ("w", -0.5, "weight 'y' must be finite and at least 0"),
+        ("w", float("nan"), "weight 'y' must be finite and at least 0"),
+    ],
+)
+def test_numbers_that_cannot_be_used(tmp_path, feature, value, words):
+    """In memory they are found at once; streaming names the record where it is read."""
+    records = [row | {"y": 1.0, "w": 2.0} for row in _rows()]
+    records[12][feature] = value
+    features = {**XY, "y": "float32", "w": "float32"}
+    targets = {"index": {}, "y": {"weight": "w"}}
+    with pytest.raises(ConfigError, match=r"record 12'|example 12") as found:
+        _simple(tmp_path, features, records, targets=targets, feed="memory")
+    assert ("'fill'" in str(found.value)) == (feature == "x")
+    split = _simple(tmp_path, features, records, targets=targets, feed="streaming").splits["train"]
     with pytest.raises(tf.errors.InvalidArgumentError):
         reading.epochs(split, 1)
-    assert split.reason(0, 7, seed=3).endswith("train.tfrecord, record 12: the input holds NaN or infinity")
+    assert split.reason(0, 7, seed=3).endswith(f"train.tfrecord, record 12: {words}")
