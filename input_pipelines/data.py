@@ -21,7 +21,7 @@ from input_pipelines.source import Arrays, Source, of_arrays
 from input_pipelines.splits import Split
 from input_pipelines.streaming import Streamed
 from trainer import files, imports
-from trainer.errors import ConfigError, first_line
+from trainer.errors import ConfigError, first_line, reason_of
 
 _HELD_OUT_SEED = 0
 
@@ -202,7 +202,7 @@ def _try_first(split: Streamed, field: str) -> None:
     except (tf.errors.OpError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(field, split.source.where(0), first_line(error)) from error
+        raise ConfigError(field, split.source.where(0), reason_of(error)) from error
 
 
 def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:

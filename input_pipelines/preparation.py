@@ -190,6 +190,8 @@ def build(config: SourceConfig, field: str, train: Source, statistics: Statistic
         inputs = _free_inputs(f"{field}.inputs", train, targets)
     else:
         inputs = {name: _chain(each, f"{field}.inputs.{name}", name, train) for name, each in config.inputs.items()}
+    for chain in inputs.values():
+        _refuse_absent_numbers(chain, train)
     chains = [*inputs.values(), *targets.values()]
     if statistics is None or set(statistics) != {chain.field for chain in chains}:
         statistics = _learn(chains, train)
@@ -254,6 +256,16 @@ def _features(config: InputConfig, field: str, name: str, source: Source) -> tup
 def _check_exists(name: str, field: str, source: Source) -> None:
     if name not in source.features:
         raise unknown(field, name, "feature", source.features)
+
+
+def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
+    """What stands for an absent whole number is a category of its own, but no number."""
+    if chain.operations and isinstance(chain.operations[0], operations.Categories):
+        return
+    for name in chain.features:
+        if name in source.optional and source.features[name].dtype == tf.int64:
+            reason = "is a whole number that examples may lack; as an input, prepare it with 'categories' first"
+            raise ConfigError(f"{chain.field}.feature", name, reason)
 
 
 def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:

@@ -54,7 +54,8 @@ class Blocks:
 
     def reader(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
         """A function from a block to a dataset of its records."""
-        paths, offsets, sizes = tf.constant(self.paths), tf.constant(self.offsets), tf.constant(self.sizes)
+        paths = tf.constant(self.paths, tf.string)
+        offsets, sizes = tf.constant(self.offsets), tf.constant(self.sizes)
 
         def read(block: tf.Tensor) -> tf.data.Dataset:
             variant = tf.raw_ops.TFRecordDatasetV2(
@@ -64,7 +65,8 @@ class Blocks:
                 byte_offsets=offsets[block][tf.newaxis],
             )
             records = tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.string))
-            return records.take(sizes[block])
+            # A file may hold fewer than its dataset says; what reads it must not go on with other examples' places.
+            return records.take(sizes[block]).apply(tf.data.experimental.assert_cardinality(sizes[block]))
 
         return read
 
@@ -79,7 +81,7 @@ def blocks(parts: Sequence[Part], window: int, field: str) -> Blocks:
     """Cuts parts of files into blocks of about a sixteenth of a window.
 
     Raises:
-      ConfigError: a file is cut off within a record, naming it.
+      ConfigError: a file is cut off within a record or holds too few, naming it.
     """
     size = max(1, window // _MIXED_BLOCKS)
     rows = []
@@ -89,6 +91,10 @@ def blocks(parts: Sequence[Part], window: int, field: str) -> Blocks:
         known = part.first == 0 and count is not None and count <= 2 * size
         offsets = np.zeros(1, np.int64) if known else record_offsets(part.path, field)[part.first :]
         count = len(offsets) if count is None else count
+        if not known and count > len(offsets):
+            raise ConfigError(
+                field, part.path, f"holds {part.first + len(offsets)} records, fewer than its dataset says"
+            )
         if count == 0:
             continue
         starts = np.zeros(1, np.int64) if known else np.arange(0, count, size)

@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from input_pipelines.configuration import TRAIN, SourceConfig
 from input_pipelines.operations import Resize
-from trainer.errors import ConfigError, first_line, listed
+from trainer.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min
 CHUNK = 4096  # examples that are read, prepared and learned from at a time
@@ -82,14 +83,16 @@ class Records:
 
     def keeping(self, kept: np.ndarray) -> "Records":
         """Only the examples for which `kept`, (examples,) bool, is true."""
-        starts, keep = tf.constant(self.starts), tf.constant(kept)
+        sizes = np.add.reduceat(kept.astype(np.int64), self.starts)
+        blocks = np.flatnonzero(sizes)  # a window of nothing could not be read
+        starts, keep, chosen = tf.constant(self.starts), tf.constant(kept), tf.constant(blocks)
 
         def read(block: tf.Tensor) -> tf.data.Dataset:
-            fine = self.read(block).enumerate(starts[block]).filter(lambda index, _: keep[index])
+            before = chosen[block]
+            fine = self.read(before).enumerate(starts[before]).filter(lambda index, _: keep[index])
             return fine.map(lambda _, serialized: serialized)
 
-        sizes = np.add.reduceat(kept.astype(np.int64), self.starts)
-        return dataclasses.replace(self, sizes=sizes, read=read)
+        return dataclasses.replace(self, sizes=sizes[blocks], read=read)
 
     def chunks(self, names: Sequence[str], where: Callable[[int], str]) -> Iterator[dict[str, np.ndarray]]:
         """As `Source.chunks`."""
@@ -102,20 +105,22 @@ class Records:
                 first += len(serialized)
         except tf.errors.OpError as error:
             found = self.first_unreadable(first, names)
-            index, reason = (first, first_line(error)) if found is None else found
+            index, reason = (first, reason_of(error)) if found is None else found
             raise ConfigError(where(index), ConfigError.ABSENT, reason) from error
 
     def first_unreadable(self, start: int, names: Sequence[str]) -> tuple[int, str] | None:
         """(place in the split, reason) of the first example from `start` on that cannot be read or decoded."""
+        decode = tf.function(lambda serialized, indices: self.decode(serialized, indices, names), autograph=False)
         block = int(np.searchsorted(self.starts, start, side="right")) - 1
         for each in range(block, len(self.sizes)):
             place = int(self.starts[each])
             try:
-                for serialized in self.read(tf.constant(each, tf.int64)):
-                    self.decode(serialized[tf.newaxis], tf.constant([place], tf.int64), names)
+                # Within another dataset: one of TFRecords with an offset cannot be iterated by itself.
+                for serialized in tf.data.Dataset.from_tensors(np.int64(each)).flat_map(self.read):
+                    decode(serialized[tf.newaxis], tf.constant([place], tf.int64))
                     place += 1
             except (tf.errors.OpError, ValueError) as error:
-                return place, first_line(error)
+                return place, reason_of(error)
         return None
 
 
@@ -197,22 +202,30 @@ def of_files(paths: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def find(field: str, path: str | None, patterns: Sequence[str]) -> list[str]:
-    """The files of a split, sorted by name.
+def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]:
+    """Split → its files, pattern by pattern, those of each sorted by name.
 
     Args:
-      field: the configuration's key of the split.
-      path: the source's file or folder.
-      patterns: names or patterns (`train-*.csv`) of files within the folder; empty where `path` is the file itself.
+      config: the source: a folder and, for each split, names or patterns (`train-*.csv`) of files in it; without
+        splits all that `default` fits, or the one file that `path` is, are the training split.
+      field: the configuration's key of the source.
+      default: a pattern.
 
     Raises:
       ConfigError: a pattern that no file has, with the files that are there.
     """
+    if not tf.io.gfile.exists(config.path):
+        raise ConfigError(f"{field}.path", config.path, "does not exist")
+    if tf.io.gfile.isdir(config.path):
+        wanted = config.splits or {TRAIN: [default]}
+        return {name: _matching(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
+    if config.splits:
+        raise ConfigError(f"{field}.path", config.path, "is a file; splits name files of a folder")
+    return {TRAIN: [config.path]}
+
+
+def _matching(field: str, path: str, patterns: Sequence[str]) -> list[str]:
     root = tf.io.gfile
-    if not root.exists(path):
-        raise ConfigError(f"{field.partition('.splits')[0]}.path", path, "does not exist")
-    if not root.isdir(path):
-        return [path]
     files = []
     for pattern in patterns:
         matching = sorted(file for file in root.glob(os.path.join(path, pattern)) if not root.isdir(file))

@@ -19,7 +19,7 @@ from input_pipelines import splits
 from input_pipelines.augmentation import Augmentation
 from input_pipelines.preparation import Preparation
 from input_pipelines.source import Source
-from trainer.errors import first_line
+from trainer.errors import reason_of
 
 _PARALLEL_READS = 2
 _CORES = len(os.sched_getaffinity(0))
@@ -109,7 +109,8 @@ class Streamed:
         count = min(count, len(self))
         records = tf.data.Dataset.zip(self.source.records.in_order(), tf.data.Dataset.counter())
         serialized, indices = next(iter(records.batch(count)))
-        return tf.nest.map_structure(lambda values: values.numpy(), self._example(serialized, indices, indices, None))
+        batch = self._compiled(None)(serialized, indices, indices)
+        return tf.nest.map_structure(lambda values: values.numpy(), batch)
 
     def check_classes(self, target: str, classes: int) -> "Streamed":
         """See `splits.Split`."""
@@ -118,17 +119,18 @@ class Streamed:
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:
         """See `splits.Split`."""
         batches = self._shuffled(seed, step * batch_size).rebatch(batch_size, drop_remainder=True)
+        example = self._compiled(seed)
         try:
             for serialized, indices, positions in batches.take(-(-len(self) // batch_size) + 1):
                 try:
-                    self._example(serialized, indices, positions, seed)
+                    example(serialized, indices, positions)
                 except (tf.errors.OpError, ValueError):
                     for number, index in enumerate(indices.numpy().tolist()):
                         one = slice(number, number + 1)
                         try:
-                            self._example(serialized[one], indices[one], positions[one], seed)
+                            example(serialized[one], indices[one], positions[one])
                         except (tf.errors.OpError, ValueError) as error:
-                            return f"{self.source.where(index)}: {first_line(error)}"
+                            return f"{self.source.where(index)}: {reason_of(error)}"
         except tf.errors.OpError:  # a record that cannot even be read
             found = self.source.records.first_unreadable(0, self.preparation.features)
             return None if found is None else f"{self.source.where(found[0])}: {found[1]}"
@@ -183,11 +185,15 @@ class Streamed:
         """A prepared batch; changed at random where there is a seed."""
         features = self.source.records.decode(serialized, indices, self.preparation.features)
         batch = self.preparation(features)
-        with tf.control_dependencies([*_finite_inputs(batch["inputs"]), *self._within_classes(batch["targets"])]):
+        with tf.control_dependencies([*_usable_numbers(batch), *self._within_classes(batch["targets"])]):
             batch = tf.nest.map_structure(tf.identity, batch)
         if self.augmentation is not None and seed is not None:
             batch = self.augmentation(batch, seed, positions)
         return batch
+
+    def _compiled(self, seed: int | None) -> Any:
+        """`_example` as a graph: what fails in one says why in a line of its own."""
+        return tf.function(functools.partial(self._example, seed=seed), autograph=False)
 
     def _within_classes(self, targets: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
         checks = []
@@ -203,16 +209,21 @@ class Streamed:
         return checks
 
 
-def _finite_inputs(inputs: Any) -> list[tf.Operation]:
-    named = inputs.items() if isinstance(inputs, Mapping) else [("", inputs)]
-    return [
-        tf.debugging.Assert(
-            tf.reduce_all(tf.math.is_finite(values)),
-            [f"input {name!r} holds NaN or infinity" if name else "the input holds NaN or infinity"],
-        )
-        for name, values in named
-        if values.dtype.is_floating
-    ]
+def _usable_numbers(batch: splits.Structure) -> list[tf.Operation]:
+    """Inputs and targets are finite, weights are finite and at least 0."""
+    checks = []
+    for name, values in splits.per_example(batch):
+        if not values.dtype.is_floating:
+            continue
+        part, _, own = name.partition(".")
+        kind = part.removesuffix("s")
+        told, fine = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
+        if part == "weights":
+            told, fine = f"{told} must be finite and at least 0", tf.logical_and(fine, values >= 0)
+        else:
+            told = f"{told} holds NaN or infinity"
+        checks.append(tf.debugging.Assert(tf.reduce_all(fine), [told]))
+    return checks
 
 
 def _permutation(count: Any, words: Sequence[int], *purpose: Any) -> tf.Tensor:

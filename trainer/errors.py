@@ -133,12 +133,20 @@ def reason_of(error: BaseException) -> str:
     places += ("Arguments received", "•")  # what Keras adds below
     lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
     told = [line for line in lines if line]
-    return _cut(told[-1], 300) if told else first_line(error)
+    return _cut(_asserted(told[-1]), 300) if told else first_line(error)
+
+
+def _asserted(line: str) -> str:
+    """What `tf.debugging.Assert` was given, without the brackets and quotation marks that it puts around it."""
+    before, failed, data = line.rpartition("assertion failed: ")
+    if not failed:
+        return line
+    return " ".join(re.findall(r"\[(.*?)\](?= \[|$)", data)).replace("\\'", "'") or before
 
 
 def _plain_text(line: str) -> str:
     """`line` without colours and TensorFlow's names of graph nodes."""
-    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*", "", line).strip())
+    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
 
 
 def _printable(text: str) -> str:
@@ -147,7 +155,8 @@ def _printable(text: str) -> str:
 
 
 def _short(value: object) -> str:
-    return _cut(" ".join(repr(value).split()), 80)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"  # the end of a path says which file
 
 
 def _cut(text: str, length: int) -> str:

@@ -35,12 +35,14 @@ class CatalogueSplit:
     Attributes:
       builder: of the dataset.
       split: in TFDS's own words, `train[:90%]`.
+      field: the configuration's key of the split, for errors.
       window: examples of a window.
       sizes: feature → the size to bring its pictures to.
     """
 
     builder: tfds.core.DatasetBuilder
     split: str
+    field: str
     window: int
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
@@ -64,7 +66,7 @@ class CatalogueSplit:
 
     @functools.cached_property
     def records(self) -> Records | None:
-        """See `source.Source`; None where the files are not TFRecords."""
+        """See `source.Source`; None where TFDS makes the data up (`tfds.testing.mock_data`)."""
         if self._blocks is None:
             return None
         return Records(self._blocks.sizes, self._blocks.reader(), self._decode, self._blocks.mixed)
@@ -72,13 +74,13 @@ class CatalogueSplit:
     @functools.cached_property
     def _blocks(self) -> Blocks | None:
         info = self.builder.info
-        if not info.splits or info.file_format is not tfds.core.FileFormat.TFRECORD:
+        if not info.splits:
             return None
         parts = [
             Part(each.filename, each.skip, each.examples_in_shard - each.skip if each.take == -1 else each.take)
             for each in info.splits[self.split].file_instructions
         ]
-        return record_files.blocks(parts, self.window, "dataset.data_dir")
+        return record_files.blocks(parts, self.window, self.field)
 
     @functools.cached_property
     def _count(self) -> int:
@@ -140,18 +142,23 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
     """The splits of `config.splits`, TFDS's way; by default `train`, and `validation` or `test` to validate on.
 
     Raises:
-      ConfigError: there is no such dataset or split.
+      ConfigError: there is no such dataset or split, or it is not stored as TFRecords.
       NotPreparedError: it is not prepared.
     """
     if config.options:
         raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
     builder = _builder(config, field)
     there = list(builder.info.splits)
+    if there and builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+        reason = f"is stored as {builder.info.file_format.value}; only TFRecords are read, prepare it with 'tfrecord'"
+        raise ConfigError(f"{field}.{'name' if config.path is None else 'path'}", config.path or config.name, reason)
     wanted = {name: "+".join(parts) for name, parts in config.splits.items()}
     if not wanted:
         held_out = [name for name in _MEANT_TO_VALIDATE if name in there or not there]
         wanted = {TRAIN: "train"} | ({VALIDATION: held_out[0]} if held_out else {})
-    opened = {name: CatalogueSplit(builder, split, config.window) for name, split in wanted.items()}
+    opened = {
+        name: CatalogueSplit(builder, split, f"{field}.splits.{name}", config.window) for name, split in wanted.items()
+    }
     for name, split in opened.items():
         try:
             if there:
@@ -184,7 +191,7 @@ def prepare(config: DatasetConfig) -> None:
             with _alone(pathlib.Path(builder.data_path).parent.parent, each.name):
                 if not _builder(each, field).is_prepared():
                     builder.download_and_prepare(file_format="tfrecord")
-        except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
+        except Exception as error:  # the builder's own code
             raise ConfigError(f"{field}.name", each.name, f"cannot be prepared: {first_line(error)}") from error
 
 
@@ -208,7 +215,7 @@ def _builder(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
             raise ConfigError(f"{field}.path", config.path, "does not exist")
         try:
             return tfds.builder_from_directory(config.path)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # of TFDS's, of json and of protobuf
             reason = f"is no directory that TFDS prepared (with dataset_info.json): {first_line(error)}"
             raise ConfigError(f"{field}.path", config.path, reason) from error
     try:
@@ -217,7 +224,7 @@ def _builder(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
         raise unknown(
             f"{field}.name", config.name, "dataset of the TFDS catalogue", tfds.list_builders(), name=name
         ) from error
-    except (ValueError, ImportError, OSError, AssertionError) as error:
+    except Exception as error:  # the builder's own code
         raise ConfigError(f"{field}.name", config.name, f"cannot be used: {first_line(error)}") from error
 
 

@@ -46,8 +46,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
         with other columns.
     """
     options = schema.record(Options)(config.options, f"{field}.options")
-    wanted = config.splits or {TRAIN: ["*.csv*"]}
-    files = {name: source.find(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
+    files = source.find(config, field, "*.csv*")
     tables = {name: [_read(path, options, field) for path in paths] for name, paths in files.items()}
     first = tables[TRAIN if TRAIN in tables else next(iter(tables))][0]
     for name, paths in files.items():

@@ -91,7 +91,9 @@ class Folder:
 
     def fingerprint(self) -> str:
         """See `source.Source`."""
-        return source.of_files([os.path.join(self.root, file) for file in self.files])
+        contents = source.of_files([os.path.join(self.root, file) for file in self.files])
+        # A picture moved to another class is a changed label.
+        return f"{source.of_arrays({'file': np.array([file.encode() for file in self.files], object)})} {contents}"
 
     def resized(self, sizes: Mapping[str, Resize]) -> "Folder":
         """See `source.Source`."""
@@ -100,7 +102,7 @@ class Folder:
     def without_undecodable(self) -> "Folder":
         """The split without the files that are no pictures."""
         contents = (tf.io.read_file(os.path.join(self.root, file)).numpy() for file in self.files)
-        fine = [pictures.decodes(data) for data in contents]
+        fine = [pictures.decodes(data, self.spec.shape[-1]) for data in contents]
         files = tuple(file for file, good in zip(self.files, fine, strict=True) if good)
         return dataclasses.replace(self, files=files, labels=self.labels[np.array(fine)], skipped=fine.count(False))
 
@@ -122,7 +124,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
     options = schema.record(Options)(config.options, f"{field}.options")
     if not os.path.isdir(config.path):
         raise ConfigError(f"{field}.path", config.path, "must be a folder: <path>/<split>/<class>/<picture>")
-    there = sorted(entry for entry in os.listdir(config.path) if os.path.isdir(os.path.join(config.path, entry)))
+    there = _folders(config.path)
     wanted = {name: folders[0] for name, folders in config.splits.items()}
     if not wanted:
         held_out = [name for name in _MEANT_TO_VALIDATE if name in there]
@@ -140,7 +142,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
 
 
 def _folders(root: str) -> tuple[str, ...]:
-    return tuple(sorted(entry for entry in os.listdir(root) if os.path.isdir(os.path.join(root, entry))))
+    there = (entry for entry in os.listdir(root) if not entry.startswith("."))
+    return tuple(sorted(entry for entry in there if os.path.isdir(os.path.join(root, entry))))
 
 
 def _open(root: str, names: Sequence[str], spec: tf.TensorSpec, field: str) -> Folder:

@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from input_pipelines import source
 from input_pipelines.configuration import TRAIN, SourceConfig
 from input_pipelines.source import Arrays
 from trainer.errors import ConfigError, first_line, unknown
+
+_WIDEST_NUMBER = 8  # bytes
 
 
 def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
@@ -20,25 +23,24 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
     """
     if config.options:
         raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
-    wanted = config.splits or {TRAIN: ["*.npz"]}
+    files = source.find(config, field, "*.npz")
     opened = {}
-    for name, patterns in wanted.items():
+    for name, (path, *more) in files.items():
         at = f"{field}.splits.{name}"
-        path, *more = source.find(at, config.path, patterns)
         if more:
-            raise ConfigError(at, patterns, f"names {1 + len(more)} files; an NPZ split is one")
+            raise ConfigError(at, config.splits.get(name, "*.npz"), f"names {1 + len(more)} files; an NPZ split is one")
         opened[name] = _read(path, at)
     train = opened.get(TRAIN) or next(iter(opened.values()))
     for name, split in opened.items():
         for feature, spec in train.features.items():
             at = f"{field}.splits.{name}"
             if feature not in split.features:
-                raise unknown(at, wanted[name], f"file without array {feature!r}", split.features, name=feature)
+                raise unknown(at, files[name][0], f"file without array {feature!r}", split.features, name=feature)
             given = split.features[feature]
             if (given.shape, given.dtype) != (spec.shape, spec.dtype):
                 raise ConfigError(
                     at,
-                    wanted[name],
+                    files[name][0],
                     f"array {feature!r} is {given.dtype.name}{list(given.shape)} per example, in the training split "
                     f"{spec.dtype.name}{list(spec.shape)}",
                 )
@@ -48,10 +50,13 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
 def _read(path: str, field: str) -> Arrays:
     arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array without a name (NPY); numpy.savez writes several")
+        with loaded as file:
             for name in file.files:
                 arrays[name] = _readable(file[name], name)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(field, path, f"is no readable NPZ file: {first_line(error)}") from error
     if not arrays:
         raise ConfigError(field, path, "holds no array")
@@ -70,9 +75,9 @@ def _readable(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind in "US":
         text = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
         return text.astype(object)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"array {name!r} is of type {array.dtype}; it must be of numbers or text")
-    return array
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > _WIDEST_NUMBER:
+        raise ValueError(f"array {name!r} is of type {array.dtype}; it must be of numbers (up to 64 bits) or text")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _where(path: str, index: int) -> str:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,16 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines import pictures, record_files, source
-from input_pipelines.configuration import TRAIN, SourceConfig
+from input_pipelines.configuration import SourceConfig
 from input_pipelines.operations import Resize
 from input_pipelines.record_files import Blocks, Part
 from input_pipelines.source import Records
 from trainer import schema
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, reason_of
 from trainer.schema import setting
 
 _STORED = ("float32", "int64", "string")
 _DTYPES = (*_STORED, "uint8", "int32", "float64", "bool")
+_CAN_BE_ABSENT = (*_STORED, "float64")  # the others have no value that stands for "absent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +105,19 @@ class RecordFiles:
 
     def without_undecodable(self) -> "RecordFiles":
         """The split without the records of which a picture does not decode."""
-        spec = {name: _stored(each) for name, each in self.described.items() if each.encoding == "image"}
-        if not spec:
+        images = {name: each for name, each in self.described.items() if each.encoding == "image"}
+        if not images or not len(self):
             return self
-        parsed = self.records.in_order().map(lambda serialized: tf.io.parse_single_example(serialized, spec))
-        fine = [all(pictures.decodes(values.numpy()) for values in each.values()) for each in parsed]
-        return dataclasses.replace(self, kept=np.array(fine)) if not all(fine) else self
+        stored = {name: _stored(each) for name, each in images.items()}
+        fine: list[bool] = []
+        try:
+            for parsed in self.records.in_order().map(
+                lambda serialized: tf.io.parse_single_example(serialized, stored)
+            ):
+                fine.append(all(pictures.decodes(parsed[name].numpy(), images[name].shape[2]) for name in images))
+        except tf.errors.OpError as error:
+            raise ConfigError(self.where(len(fine)), ConfigError.ABSENT, reason_of(error)) from error
+        return self if all(fine) else dataclasses.replace(self, kept=np.array(fine))
 
     def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         del indices
@@ -120,7 +129,14 @@ class RecordFiles:
         if each.encoding == "image":
             return pictures.decode(stored, _spec(each), self.sizes.get(name))
         if each.encoding == "raw":
-            return tf.reshape(tf.io.decode_raw(stored, each.dtype), [-1, *each.shape])
+            size = tf.as_dtype(each.dtype).size * math.prod(each.shape)
+            wrong = tf.not_equal(tf.strings.length(stored), size)
+            told = [
+                f"feature {name!r} must have {size} bytes and has",
+                tf.strings.length(tf.boolean_mask(stored, wrong)),
+            ]
+            with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(tf.reduce_any(wrong)), told)]):
+                return tf.reshape(tf.io.decode_raw(stored, each.dtype), [-1, *each.shape])
         return stored if stored.dtype.name == each.dtype else tf.cast(stored, each.dtype)
 
 
@@ -128,10 +144,10 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
     """The splits of `config.splits`, each of any number of files; `path` alone is the training split.
 
     Raises:
-      ConfigError: a file that is missing or cut off, or features that are not described.
+      ConfigError: a file that is missing or cut off, features that are not described, or, where pictures that do not
+        decode are to be left out, a record that cannot be read.
     """
-    wanted = config.splits or {TRAIN: ["*.tfrecord*"]}
-    files = {name: source.find(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
+    files = source.find(config, field, "*.tfrecord*")
     if "features" not in config.options:
         raise ConfigError(
             f"{field}.options.features",
@@ -160,8 +176,10 @@ def _feature_options(value: Any, field: str) -> dict[str, FeatureOptions]:
             raise ConfigError(at, each, "pictures are uint8 of shape [height, width, 1, 3 or 4]")
         if one.encoding != "image" and -1 in one.shape:
             raise ConfigError(f"{at}.shape", one.shape, "must be known; -1 is for pictures")
-        if one.encoding is not None and one.optional:
-            raise ConfigError(f"{at}.optional", True, "is for numbers and text")
+        if one.encoding == "raw" and one.dtype == "string":
+            raise ConfigError(f"{at}.encoding", "raw", "is for numbers; text is stored as it is")
+        if one.optional and (one.encoding is not None or one.dtype not in _CAN_BE_ABSENT):
+            raise ConfigError(f"{at}.optional", True, f"is for {', '.join(_CAN_BE_ABSENT)} without encoding")
     return described
 
 

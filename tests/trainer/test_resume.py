@@ -31,7 +31,7 @@ def _train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
     loop.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
 
 
-def _results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
+def results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
     """What must not depend on an interruption: every report, and every bit of the variables saved at a step."""
     return {"reports": (path / "metrics.jsonl").read_text(), **_variables(path, step)}
 
@@ -100,25 +100,25 @@ def _assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> Non
     """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
     _train(path / "run", replicas, **changes)
     last = checkpoint.saved_steps(path / "run" / "checkpoints")[-1]
-    expected = _results(path / "run", last)
+    expected = results(path / "run", last)
     events = sorted(test_history.events(path / "run"))
     for step in checkpoint.saved_steps(path / "run" / "checkpoints"):
         if step > 5:
             shutil.rmtree(path / "run" / "checkpoints" / f"step_{step:08d}")
     (path / "run" / "checkpoints" / ".incomplete_step_00000010").mkdir()
     _train(path / "run", replicas, **changes)
-    assert _results(path / "run", last) == expected
+    assert results(path / "run", last) == expected
     assert sorted(test_history.events(path / "run")) == events
     assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
 
 
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path):
     _train(tmp_path / "run")
-    expected = _results(tmp_path / "run", 12)
+    expected = results(tmp_path / "run", 12)
     (data,) = (tmp_path / "run" / "checkpoints" / "step_00000012").glob("*.data-*")
     data.write_bytes(data.read_bytes()[:-1])
     _train(tmp_path / "run")
-    assert _results(tmp_path / "run", 12) == expected
+    assert results(tmp_path / "run", 12) == expected
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "step_00000012 is damaged" in log
     assert "from step 10 of 12 steps" in log
@@ -273,7 +273,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     loop.train(config, str(tmp_path / "run"), problems.strategy(1), screen)
     assert written == ["step_00000006", "step_00000012"]
     for step in (6, 12):
-        assert _results(tmp_path / "run", step) == _results(tmp_path / "whole", step)
+        assert results(tmp_path / "run", step) == results(tmp_path / "whole", step)
 
 
 def test_a_signal_waits_for_the_checkpoint(tmp_path, monkeypatch):
@@ -294,13 +294,13 @@ def test_a_log_on_a_full_disk(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     _train(tmp_path / "run", steps=5)
-    expected = _results(tmp_path / "run", 5)
+    expected = results(tmp_path / "run", 5)
     (tmp_path / "run" / "log.txt").unlink()
     (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"^cannot write: No space left on device$"):
         _train(tmp_path / "run")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("writer")]
-    assert _results(tmp_path / "run", 5) == expected
+    assert results(tmp_path / "run", 5) == expected
     assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == [5]
 
 
@@ -364,7 +364,7 @@ def test_killed_at_five_random_moments(tmp_path, start, combine):
         process.kill()
         process.wait()
     _finish(start("killed", f"--combine={combine}"))
-    assert _results(tmp_path / "killed", _STEPS) == _results(tmp_path / "whole", _STEPS)
+    assert results(tmp_path / "killed", _STEPS) == results(tmp_path / "whole", _STEPS)
     assert sorted(test_history.events(tmp_path / "killed")) == sorted(test_history.events(tmp_path / "whole"))
     assert (tmp_path / "killed" / "log.txt").read_text().count(" steps on ") >= 6
 
@@ -444,7 +444,7 @@ def test_a_disk_that_fills_during_a_save(small_disk, start, root):
     (error,) = lines[2:]
     assert error.startswith("error: ")
     assert "No space left on device" in error
-    assert _results(small_disk / "after", _STEPS) == _results(small_disk / "whole", _STEPS)
+    assert results(small_disk / "after", _STEPS) == results(small_disk / "whole", _STEPS)
 
 
 def test_a_disk_that_becomes_read_only(small_disk, root):
