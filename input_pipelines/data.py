@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -218,19 +218,24 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
         first += count
     weights = {name: array for name, array in arrays.get("weights", {}).items() if not (array == 1).all()}
     split = Examples(arrays["inputs"], arrays["targets"], weights)
-    _refuse_non_finite(split, source, field)
+    _refuse_unusable(split, prepare.categories(), source, field)
     examples.check_weights(split, field)
     return InMemory(split, None, prepare.categories(), source.where)
 
 
-def _refuse_non_finite(split: Examples, source: Source, field: str) -> None:
+def _refuse_unusable(split: Examples, categories: Mapping[str, Sequence[int]], source: Source, field: str) -> None:
+    """Raises ConfigError for numbers that are not finite, and for categories of an input that there are not."""
     named = split.inputs if isinstance(split.inputs, Mapping) else {"": split.inputs}
     for part, arrays in (("inputs", named), ("targets", split.targets)):
         for name, array in arrays.items():
-            if not np.issubdtype(array.dtype, np.floating):
+            if np.issubdtype(array.dtype, np.floating):
+                fine, what = np.isfinite(array), "holds NaN or infinity"
+            elif part == "inputs" and (name in categories or (categories and not name)):
+                fine, what = array >= 0, "holds NaN or a value that is no category"
+            else:
                 continue
-            wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            wrong = np.flatnonzero(~fine.reshape(len(array), -1).all(axis=1))
             if wrong.size:
                 at = f"{field}.{part}.{name}".rstrip(".")
-                hint = "; the operation 'fill' puts a number in its place" if part == "inputs" else ""
-                raise ConfigError(at, source.where(int(wrong[0])), f"holds NaN or infinity{hint}")
+                hint = "; the operation 'fill' puts a number in the place of NaN" if part == "inputs" else ""
+                raise ConfigError(at, source.where(int(wrong[0])), f"{what}{hint}")

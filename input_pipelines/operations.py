@@ -111,7 +111,10 @@ class Standardise:
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Which bin a number lies in, from 0: `count` bins equally frequent in the training split, or between `edges`."""
+    """Which bin a number lies in, from 0: `count` bins equally frequent in the training split, or between `edges`.
+
+    NaN lies in -1, which is no bin.
+    """
 
     count: int | None = setting(schema.optional(schema.integer(2)), None)
     edges: list[float] | None = setting(schema.optional(schema.sequence(schema.real)), None)
@@ -140,7 +143,8 @@ class Bins:
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         edges = tf.constant(learned["edges"], tf.float64)
         flat = tf.searchsorted(edges, tf.reshape(tf.cast(values, tf.float64), [-1]), side="right", out_type=tf.int64)
-        return tf.reshape(flat, tf.shape(values))
+        bins = tf.reshape(flat, tf.shape(values))
+        return tf.where(tf.math.is_nan(tf.cast(values, tf.float64)), -tf.ones_like(bins), bins)
 
     def categories(self, learned: Learned, columns: int) -> tuple[int, ...]:
         """As many of each column as there are bins."""
@@ -154,7 +158,8 @@ class Threshold:
     above: float = setting(schema.real)
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
-        return tf.cast(_real(values) > self.above, keras.config.floatx())
+        values = _real(values)
+        return _unless_nan(values, tf.cast(values > self.above, keras.config.floatx()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +171,7 @@ class Equals:
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         wanted = [str(value) for value in self.values] if values.dtype == tf.string else self.values
         equal = [tf.equal(values, tf.constant(value, values.dtype)) for value in wanted]
-        return tf.cast(tf.reduce_any(tf.stack(equal), axis=0), keras.config.floatx())
+        return _unless_nan(values, tf.cast(tf.reduce_any(tf.stack(equal), axis=0), keras.config.floatx()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -395,6 +400,12 @@ def _real(values: tf.Tensor) -> tf.Tensor:
     if values.dtype == tf.string:
         raise ValueError(_TEXT)
     return tf.cast(values, keras.config.floatx() if values.shape.rank > 2 else tf.float64)
+
+
+def _unless_nan(values: tf.Tensor, result: tf.Tensor) -> tf.Tensor:
+    if not values.dtype.is_floating:
+        return result
+    return tf.where(tf.math.is_nan(values), tf.constant(np.nan, result.dtype), result)
 
 
 def _as_float64(values: np.ndarray) -> np.ndarray:

@@ -132,10 +132,6 @@ def record_offsets(path: str, field: str) -> np.ndarray:
 def in_batches(
     decode_one: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], serialized: tf.Tensor, spec: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
-    """Decodes (examples,) records one by one; in a graph side by side as far as cores allow."""
-    if tf.executing_eagerly() and len(serialized):
-        # Where a record cannot be decoded, `map_fn` would warn of what it leaves behind, after the error.
-        examples = [decode_one(record) for record in serialized]
-        return {name: tf.stack([example[name] for example in examples]) for name in spec}
+    """Decodes (examples,) records one by one, side by side as far as cores allow; in a graph."""
     decoded = tf.map_fn(decode_one, serialized, fn_output_signature=dict(spec), parallel_iterations=16)
     return {name: tf.ensure_shape(values, (None, *spec[name].shape)) for name, values in decoded.items()}

@@ -9,11 +9,12 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.configuration import TRAIN, SourceConfig
+from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.operations import Resize
 from trainer.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min
+_MEANT_TO_VALIDATE = (VALIDATION, "val", "test")
 CHUNK = 4096  # examples that are read, prepared and learned from at a time
 _SAMPLES, _SAMPLE_BYTES, _OPENED = 16, 2**16, 1000
 
@@ -206,8 +207,9 @@ def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]
     """Split → its files, pattern by pattern, those of each sorted by name.
 
     Args:
-      config: the source: a folder and, for each split, names or patterns (`train-*.csv`) of files in it; without
-        splits all that `default` fits, or the one file that `path` is, are the training split.
+      config: the source: a folder and, for each split, names or patterns (`train-*.csv`) of files in it. Without
+        splits they go by their names, `train...` beside `validation...`, `val...` or `test...`; where none is so named,
+        all of them, or the one file that `path` is, are the training split.
       field: the configuration's key of the source.
       default: a pattern.
 
@@ -217,11 +219,21 @@ def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]
     if not tf.io.gfile.exists(config.path):
         raise ConfigError(f"{field}.path", config.path, "does not exist")
     if tf.io.gfile.isdir(config.path):
-        wanted = config.splits or {TRAIN: [default]}
+        wanted = config.splits or _by_name(config.path, default)
         return {name: _matching(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
     if config.splits:
         raise ConfigError(f"{field}.path", config.path, "is a file; splits name files of a folder")
     return {TRAIN: [config.path]}
+
+
+def _by_name(path: str, default: str) -> dict[str, list[str]]:
+    def begin(start: str) -> list[str]:
+        return [os.path.basename(file) for file in tf.io.gfile.glob(os.path.join(path, start + default))]
+
+    if not begin(TRAIN):
+        return {TRAIN: [default]}
+    held_out = [f"{start}{default}" for start in _MEANT_TO_VALIDATE if begin(start)]
+    return {TRAIN: [f"{TRAIN}{default}"]} | ({VALIDATION: held_out[:1]} if held_out else {})
 
 
 def _matching(field: str, path: str, patterns: Sequence[str]) -> list[str]:

@@ -185,7 +185,9 @@ class Streamed:
         """A prepared batch; changed at random where there is a seed."""
         features = self.source.records.decode(serialized, indices, self.preparation.features)
         batch = self.preparation(features)
-        with tf.control_dependencies([*_usable_numbers(batch), *self._within_classes(batch["targets"])]):
+        with tf.control_dependencies(
+            [*_usable_numbers(batch, self.categories), *self._within_classes(batch["targets"])]
+        ):
             batch = tf.nest.map_structure(tf.identity, batch)
         if self.augmentation is not None and seed is not None:
             batch = self.augmentation(batch, seed, positions)
@@ -209,13 +211,18 @@ class Streamed:
         return checks
 
 
-def _usable_numbers(batch: splits.Structure) -> list[tf.Operation]:
-    """Inputs and targets are finite, weights are finite and at least 0."""
+def _usable_numbers(batch: splits.Structure, categories: Mapping[str, Sequence[int]]) -> list[tf.Operation]:
+    """Inputs and targets are finite, weights are finite and at least 0, and so are categories of inputs."""
     checks = []
     for name, values in splits.per_example(batch):
+        part, _, own = name.partition(".")
+        if part == "inputs" and (own in categories or (categories and not own)):
+            told = f"input {own!r}" if own else "the input"
+            checks.append(
+                tf.debugging.Assert(tf.reduce_all(values >= 0), [f"{told} holds a value that is no category"])
+            )
         if not values.dtype.is_floating:
             continue
-        part, _, own = name.partition(".")
         kind = part.removesuffix("s")
         told, fine = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
         if part == "weights":

@@ -52,7 +52,7 @@ class CatalogueSplit:
     def features(self) -> Mapping[str, tf.TensorSpec]:
         """See `source.Source`: those that are tensors."""
         found = {}
-        for name, connector in _flat(self.builder.info.features).items():
+        for name, connector in self._connectors.items():
             info = connector.get_tensor_info()
             if isinstance(info, tfds.features.TensorInfo):
                 found[name] = pictures.sized(tf.TensorSpec(info.shape, info.tf_dtype), self.sizes.get(name))
@@ -61,8 +61,9 @@ class CatalogueSplit:
     @property
     def classes(self) -> Mapping[str, Sequence[str]]:
         """See `source.Source`."""
-        flat = _flat(self.builder.info.features)
-        return {name: each.names for name, each in flat.items() if isinstance(each, tfds.features.ClassLabel)}
+        return {
+            name: each.names for name, each in self._connectors.items() if isinstance(each, tfds.features.ClassLabel)
+        }
 
     @functools.cached_property
     def records(self) -> Records | None:
@@ -129,13 +130,41 @@ class CatalogueSplit:
 
     def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         del indices
-        connectors = _flat(self.builder.info.features)
-        wanted = tfds.features.FeaturesDict(_nested({name: connectors[name] for name in names}))
+        connectors = {name: connector for name, connector in self._connectors.items() if name in names}
+        stored = {name: connector.get_serialized_info() for name, connector in connectors.items()}
+        fixed = {name: info for name, info in stored.items() if _has_fixed_length(info)}
+        # A batch is parsed at once, which is several times as fast as one example after another.
+        spec = {name: tf.io.FixedLenFeature(info.shape, _stored_as(info)) for name, info in fixed.items()}
+        parsed = tf.io.parse_example(serialized, spec) if spec else {}
+        decoded = {
+            name: self._decoded(name, tf.cast(values, fixed[name].tf_dtype) if values.dtype != tf.string else values)
+            for name, values in parsed.items()
+        }
+        others = [name for name in names if name not in fixed]
+        if others:
+            wanted = tfds.features.FeaturesDict(_nested({name: connectors[name] for name in others}))
+            decoded |= record_files.in_batches(
+                lambda record: self._chosen(others, wanted.deserialize_example(record)),
+                serialized,
+                {name: self.features[name] for name in others},
+            )
+        return {name: tf.ensure_shape(decoded[name], (None, *self.features[name].shape)) for name in names}
 
-        def one(record: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._chosen(names, wanted.deserialize_example(record))
+    def _decoded(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        """(examples, ...) values as they are stored, as the feature has them."""
+        connector, size = self._connectors[name], self.sizes.get(name)
+        if size is None:
+            return connector.decode_batch_example(values)
 
-        return record_files.in_batches(one, serialized, {name: self.features[name] for name in names})
+        def one(value: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {name: pictures.resized(connector.decode_example(value), size)}
+
+        return record_files.in_batches(one, values, {name: self.features[name]})[name]
+
+    @functools.cached_property
+    def _connectors(self) -> dict[str, tfds.features.FeatureConnector]:
+        # A prepared directory gives them in another order in every process.
+        return dict(sorted(_flat(self.builder.info.features).items()))
 
 
 def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
@@ -226,6 +255,17 @@ def _builder(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
         ) from error
     except Exception as error:  # the builder's own code
         raise ConfigError(f"{field}.name", config.name, f"cannot be used: {first_line(error)}") from error
+
+
+def _has_fixed_length(info: Any) -> bool:
+    return isinstance(info, tfds.features.TensorInfo) and None not in info.shape and not info.sequence_rank
+
+
+def _stored_as(info: tfds.features.TensorInfo) -> tf.DType:
+    """The type of a `tf.train.Example` that TFDS keeps a tensor in."""
+    if info.tf_dtype == tf.string:
+        return tf.string
+    return tf.float32 if info.tf_dtype.is_floating else tf.int64
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -243,3 +243,21 @@ def test_settings_that_cannot_be_used_are_named(tmp_path, changes, expected):
     (tmp_path / "train.csv").write_text("x,y\n1,2\n")
     path = tmp_path / changes.get("path", "")
     assert expected in _error(path, **{key: value for key, value in changes.items() if key != "path"})
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "validation"),
+    [
+        (["train.csv", "test.csv"], [0], [1]),
+        (["train-b.csv", "train-a.csv.gz", "test.csv", "validation.csv"], [1, 0], [3]),
+        (["a.csv", "b.csv", "notes.txt"], [0, 1], None),
+        (["train.csv", "other.csv"], [0], None),
+    ],
+)
+def test_splits_of_a_folder_go_by_the_names_of_its_files(tmp_path, files, train, validation):
+    for number, name in enumerate(files):
+        text = f"x,y\n{number},1\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    opened = _open(tmp_path)
+    found = {name: split.arrays["x"].tolist() for name, split in opened.items()}
+    assert found == {"train": train} | ({} if validation is None else {"validation": validation})

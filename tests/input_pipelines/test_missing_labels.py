@@ -8,6 +8,7 @@ from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
 from tests import problems
 from trainer import configuration, experiment, schema
+from trainer.errors import ConfigError
 
 COUNT = 12
 LABELLED = np.array([True, False, True, True, False, False, True, False, False, True, False, False])
@@ -190,3 +191,28 @@ def test_statistics_are_of_the_labelled_alone(tmp_path):
         examples.targets["number"][LABELLED], (numbers - numbers.mean()) / numbers.std(), rtol=1e-5
     )
     np.testing.assert_array_equal(examples.targets["number"][~LABELLED], 0)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        [],
+        "standardise",
+        {"name": "threshold", "above": 0},
+        {"name": "equals", "values": 1},
+        {"name": "bins", "count": 3},
+        ["log", {"name": "bins", "edges": [0, 1]}],
+    ],
+    ids=str,
+)
+def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepare):
+    arrays = _arrays()
+    arrays["number"][7] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree |= {"inputs": {"number": {"prepare": prepare}, "x": {}}, "targets": {"class": {}}}
+    with pytest.raises(ConfigError, match=r"dataset.train.inputs.number=.*a.npz, example 7.*'fill'"):
+        data.build(schema.record(DatasetConfig)(tree, "dataset"))
+    filled = [{"name": "fill", "value": 0.5}, *(prepare if isinstance(prepare, list) else [prepare])]
+    tree["inputs"]["number"]["prepare"] = filled
+    data.build(schema.record(DatasetConfig)(tree, "dataset"))

@@ -26,8 +26,8 @@ def _tree(folder, quotas=(1, 2), **changes) -> dict:
     sources = {
         name: {
             "name": "npz",
-            "path": str(folder / f"{name}.npz"),
-            "held_out": 0.0,
+            "path": str(folder),
+            "splits": {"train": f"{name}.npz", "validation": f"{name}.npz"},
             "quota": quota,
             "inputs": {"x": {}},
             "targets": {f"y_{name}": {"feature": "y"}, "id": {}},
@@ -36,8 +36,6 @@ def _tree(folder, quotas=(1, 2), **changes) -> dict:
     }
     for name, change in changes.items():
         sources[name].update(change)
-    for source in sources.values():
-        source.update(held_out=None, splits={"train": "*.npz", "validation": "*.npz"})
     return {"sources": sources}
 
 
