@@ -201,7 +201,7 @@ def test_statistics_are_of_the_labelled_alone(tmp_path):
         {"name": "threshold", "above": 0},
         {"name": "equals", "values": 1},
         {"name": "bins", "count": 3},
-        ["log", {"name": "bins", "edges": [0, 1]}],
+        [{"name": "scale", "by": 2.0}, {"name": "bins", "edges": [0, 1]}],
     ],
     ids=str,
 )
