@@ -98,7 +98,7 @@ def test_own_table(project):
         output = _run(command, project)
     assert (project / "table.png").stat().st_size > 10_000
     final = _final(project / re.search(r"(runs/\S+): report.md", output)[1])
-    assert final["progression/r2_score"] > 0.3
+    assert final["loss/progression"] < 0.7  # of numbers with a variance of one
     assert final["high_pressure/auc"] > 0.65
 
 
@@ -111,15 +111,14 @@ def test_own_pictures(project, root, monkeypatch):
     output = _run(COMMANDS[6], project)
     final = _final(project / re.search(r"(runs/\S+): report.md", output)[1])
     assert final["label/accuracy"] > 0.8
-    assert final["shoe/accuracy"] > 0.98
+    assert final["boot/accuracy"] > 0.97
 
 
 def test_the_small_examples_are_under_ten_lines():
     for text in PYTHON[1:3]:
-        body = text.split("def get_config():\n")[1]
-        assert len(body.splitlines()) < 12
-        lines = body[body.index('"dataset"') :].splitlines()
-        assert next(number for number, line in enumerate(lines) if '"model"' in line) <= 3
+        configuration = text.split("def get_config():\n")[1].rstrip()
+        assert len(configuration.splitlines()) < 10
+        assert max(map(len, configuration.splitlines())) <= 120
 
 
 def test_own_data_and_experiment(project):

@@ -358,7 +358,9 @@ def test_bases_are_valid(name, no_picture):
     assert train_one_step(configuration.resolve(BASES[name])) is None
 
 
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "digits" else pytest.mark.ci_only) for name in BASES]
+)
 def test_mistakes_train_a_step_or_give_one_line(name, no_picture):
     outcomes = {}  # by resolved configuration: many mistakes leave one that was tried already
 

@@ -138,7 +138,7 @@ def test_numbers_come_beside_embedded_categories(folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"combine__name": "pcgrad", "clip_norm": 0.1},
+        pytest.param({"combine__name": "pcgrad", "clip_norm": 0.1}, marks=pytest.mark.ci_only),
         pytest.param({"reduction": "fused", "combine__name": "mean"}, marks=pytest.mark.ci_only),
         pytest.param({"gradients": "features", "combine__name": "mgda"}, marks=pytest.mark.ci_only),
     ],

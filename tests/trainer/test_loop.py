@@ -207,6 +207,7 @@ def test_float32_replicas_matter_less_than_seeds(tmp_path):
     assert np.all(between_replicas < between_seeds)
 
 
+@pytest.mark.ci_only
 def test_profile(tmp_path):
     """A trace of the steps asked for lies where TensorBoard looks; the numbers stay as they were."""
     config = problems.config(steps=6, report_every=2)

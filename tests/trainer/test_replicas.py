@@ -42,7 +42,8 @@ def test_uneven_batches_with_missing_labels(name, apply, changes):
         problems.assert_same(problems.run(replicas, STEPS, **changes), reference)
 
 
-@pytest.mark.parametrize("apply", [pytest.param("joint", marks=pytest.mark.ci_only), "per_loss"])
+@pytest.mark.ci_only
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
 def test_even_batches(apply):
     changes = {"combine__name": "pcgrad", "combine__apply": apply, "batch_size": 12, "evaluate": True}
     reference = problems.run(1, STEPS, **changes)
@@ -75,7 +76,8 @@ WAYS = [
 
 @pytest.mark.parametrize(
     "changes",
-    [pytest.param({"combine__name": each.values[0]}, marks=each.marks) for each in problems.methods()] + WAYS,
+    [pytest.param({"combine__name": each.values[0]}, marks=each.marks) for each in problems.methods()]
+    + [pytest.param(way, marks=pytest.mark.ci_only) for way in WAYS],
 )
 def test_replicas_hold_the_same_variables(changes):
     """Bit for bit, though the graph optimizer sees that only the first replica's report is read."""

@@ -81,14 +81,14 @@ STATEFUL = {
 }
 
 
-# CI has the time for every method; a stateful and a random one by hand.
-CI_ONLY = [name for name in METHODS if name not in ("famo", "pcgrad")]
+# CI has the time for all of them; by hand a stateful method, a random one, and other kinds of state.
+BY_HAND = ("famo", "pcgrad", "dropout and batch statistics", "optimizers with many kinds of state")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(changes, id=name, marks=[pytest.mark.ci_only] if name in CI_ONLY else [])
+        pytest.param(changes, id=name, marks=[] if name in BY_HAND else [pytest.mark.ci_only])
         for name, changes in STATEFUL.items()
     ],
 )
@@ -154,6 +154,7 @@ def test_cadences_may_change(tmp_path):
     assert [row["step"] for row in rows if row["split"] == "train"] == [4, 6, 7, 8, 9, 10, 11, 12]
 
 
+@pytest.mark.ci_only
 def test_ways_to_compute_the_same_may_change(tmp_path):
     """A run per loss goes on fused, recomputed and in several collectives, with the same masks and statistics."""
     trunk = {"model__trunk": _RANDOM}
@@ -426,6 +427,7 @@ def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
     return result.stdout.splitlines() + result.stderr.splitlines()
 
 
+@pytest.mark.ci_only
 def test_a_disk_that_fills_during_a_save(small_disk, start, root):
     """One line and exit code 1; with room again the run goes on from its last checkpoint to the same end."""
     _finish(start("whole"))

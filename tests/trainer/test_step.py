@@ -277,7 +277,7 @@ def test_a_pattern_that_matches_nothing_is_named(patterns):
         _build(1, losses__number__variables=patterns)
 
 
-@pytest.mark.parametrize("combine", ["weighted", "independent"])
+@pytest.mark.parametrize("combine", ["weighted", pytest.param("independent", marks=pytest.mark.ci_only)])
 def test_weights_follow_a_schedule(combine):
     """One step with the first weight, then one with the second, bit for bit."""
     schedule = {"name": "piecewise_constant_decay", "boundaries": [0], "values": [0.25, 2.0]}

@@ -53,7 +53,7 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
     [
         (1, {"combine__name": "pcgrad"} | MISSING),
         (2, {"combine__apply": "per_loss"} | MISSING),
-        (2, {"reduction": "fused", "probe_every": 4}),
+        pytest.param(2, {"reduction": "fused", "probe_every": 4}, marks=pytest.mark.ci_only),
     ],
     ids=["pcgrad", "per loss", "fused"],
 )
