@@ -63,8 +63,7 @@ class Chain:
         if self.optional and values.dtype == tf.int64:
             missing.append(tf.equal(values, ABSENT_INTEGER))
         if self.missing is not None:
-            same = str(self.missing) if values.dtype == tf.string else self.missing
-            missing.append(tf.equal(values, tf.constant(same, values.dtype)))
+            missing.append(tf.equal(values, tf.constant(self.missing, values.dtype)))
         return tf.logical_not(tf.reduce_any(tf.stack(missing), axis=0)) if missing else None
 
     def steps(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> Iterator[tf.Tensor]:
@@ -231,14 +230,32 @@ def _chain(config: InputConfig, field: str, name: str, source: Source) -> Chain:
 def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chain:
     if config.weight is not None:
         _check_exists(config.weight, f"{field}.weight", source)
+        weight = source.features[config.weight]
+        if weight.shape.rank or weight.dtype == tf.string:
+            given = f"{weight.dtype.name}{list(weight.shape)}"
+            raise ConfigError(f"{field}.weight", config.weight, f"must be a number for each example, but is {given}")
     chain = _chain(config, field, name, source)
     return dataclasses.replace(
         chain,
-        missing=config.missing,
+        missing=_as_value_of(chain.features, source, config.missing, f"{field}.missing"),
         weight=config.weight,
         is_target=True,
         optional=any(name in source.optional for name in chain.features),
     )
+
+
+def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -> Any:
+    """`value` as features hold it; raises ConfigError for one that they cannot have."""
+    if value is None:
+        return None
+    kinds = {source.features[name].dtype for name in names}
+    if tf.string in kinds:
+        return str(value)
+    kind = kinds.pop() if len(kinds) == 1 else tf.float64
+    fits = isinstance(value, bool) == (kind == tf.bool) and isinstance(value, bool | int | float)
+    if not fits or (kind.is_integer and not (value % 1 == 0 and kind.min <= value <= kind.max)):
+        raise ConfigError(field, value, f"must be a value that {', '.join(names[:3])} can have, {kind.name}")
+    return int(value) if kind.is_integer else value
 
 
 def _features(config: InputConfig, field: str, name: str, source: Source) -> tuple[str, ...]:

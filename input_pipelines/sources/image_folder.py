@@ -125,6 +125,9 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
     if not os.path.isdir(config.path):
         raise ConfigError(f"{field}.path", config.path, "must be a folder: <path>/<split>/<class>/<picture>")
     there = _folders(config.path)
+    for name, folders in config.splits.items():
+        if len(folders) != 1:
+            raise ConfigError(f"{field}.splits.{name}", folders, "must name one folder")
     wanted = {name: folders[0] for name, folders in config.splits.items()}
     if not wanted:
         held_out = [name for name in _MEANT_TO_VALIDATE if name in there]

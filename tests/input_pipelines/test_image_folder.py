@@ -152,6 +152,11 @@ def test_pictures_that_do_not_decode(folder, feed):
     ("prepare", "changes", "words"),
     [
         (lambda folder: shutil.rmtree(folder), {}, "must be a folder"),
+        (
+            lambda folder: None,
+            {"splits": {"train": ["train", "validation"], "validation": "validation"}},
+            r"splits\.train=\['train', 'validation'\]: must name one folder",
+        ),
         (lambda folder: shutil.rmtree(folder / "train"), {}, r"splits\.train='train'.*allowed: validation"),
         (lambda folder: shutil.rmtree(folder / "validation"), {}, "needs a 'validation' split"),
         (

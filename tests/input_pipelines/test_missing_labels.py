@@ -216,3 +216,36 @@ def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepa
     filled = [{"name": "fill", "value": 0.5}, *(prepare if isinstance(prepare, list) else [prepare])]
     tree["inputs"]["number"]["prepare"] = filled
     data.build(schema.record(DatasetConfig)(tree, "dataset"))
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "words"),
+    [
+        ({"feature": "class", "missing": "?"}, "missing", "class can have, int64"),
+        ({"feature": "class", "missing": 1.5}, "missing", "class can have, int64"),
+        ({"feature": "class", "missing": True}, "missing", "class can have, int64"),
+        ({"feature": "byte", "missing": -1}, "missing", "byte can have, uint8"),
+        ({"feature": ["class", "number"], "missing": "?"}, "missing", "class, number can have, float64"),
+        ({"feature": "number", "weight": "name"}, "weight", "a number for each example, but is string[]"),
+        ({"feature": "number", "weight": "vector"}, "weight", "a number for each example, but is float64[3]"),
+        ({"feature": "number", "weight": "weigth"}, "weight", "did you mean 'weight'"),
+    ],
+)
+def test_values_and_weights_that_cannot_be_are_named(tmp_path, target, field, words):
+    names = np.array(["a"] * COUNT)
+    np.savez(tmp_path / "a.npz", **_arrays(), byte=np.zeros(COUNT, np.uint8), name=names)
+    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree |= {"inputs": {"x": {}}, "targets": {"t": target}}
+    with pytest.raises(ConfigError) as caught:
+        data.build(schema.record(DatasetConfig)(tree, "dataset"))
+    assert caught.value.field == f"dataset.targets.t.{field}"
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", [2, 2.0])
+def test_a_whole_number_may_be_written_with_a_point(tmp_path, missing):
+    np.savez(tmp_path / "a.npz", **_arrays())
+    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree |= {"inputs": {"x": {}}, "targets": {"t": {"feature": "class", "missing": missing}}}
+    weights = data.build(schema.record(DatasetConfig)(tree, "dataset")).splits["train"].examples.weights
+    np.testing.assert_array_equal(weights["t"], _arrays()["class"] != 2)
