@@ -16,6 +16,7 @@ targets and weights:
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
@@ -26,6 +27,11 @@ from trainer.schema import setting
 FEEDS = ("auto", "memory", "streaming")
 TRAIN, VALIDATION = "train", "validation"
 _OPERATIONS = schema.sequence(schema.call("name"))
+
+
+def _path(value: Any, field: str) -> str:
+    """A file or folder; `~` is the user's home."""
+    return os.path.expanduser(schema.string(value, field))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +66,7 @@ class SourceConfig:
     """
 
     name: str | None = setting(schema.optional(schema.string), None)
-    path: str | None = setting(schema.optional(schema.string), None)
+    path: str | None = setting(schema.optional(_path), None)
     data_dir: str | None = setting(schema.optional(schema.string), None)
     options: dict[str, Any] = setting(schema.keyword_arguments, {})
     splits: dict[str, list[str]] = setting(schema.mapping(schema.sequence(schema.string), "split", empty=True), {})

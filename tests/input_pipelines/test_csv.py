@@ -261,3 +261,9 @@ def test_splits_of_a_folder_go_by_the_names_of_its_files(tmp_path, files, train,
     opened = _open(tmp_path)
     found = {name: split.arrays["x"].tolist() for name, split in opened.items()}
     assert found == {"train": train} | ({} if validation is None else {"validation": validation})
+
+
+def test_a_path_may_begin_with_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.csv").write_text("x,y\n1,2\n")
+    assert _open("~/rows.csv")["train"].arrays["y"].tolist() == [2]
