@@ -390,6 +390,13 @@ def build(specs: Sequence[Mapping[str, Any]], field: str, registered: Mapping[st
     return built
 
 
+def name_of(operation: Any) -> str:
+    """The name by which a configuration asks for an operation."""
+    if isinstance(operation, Own):
+        return getattr(operation.function, "__name__", "function")
+    return next(name for name, kind in OPERATIONS.items() if isinstance(operation, kind))
+
+
 def learns(operation: Any) -> bool:
     """Whether an operation must see the training split first."""
     return hasattr(operation, "collect")

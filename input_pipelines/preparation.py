@@ -87,7 +87,7 @@ class Chain:
         given = f"{values.dtype.name}{list(values.shape[1:])}"
         return ConfigError(
             f"{self.field}.prepare.{index}",
-            type(self.operations[index]).__name__.lower(),
+            operations.name_of(self.operations[index]),
             f"fails on {', '.join(self.features[:3])} ({given}): {first_line(error)}",
         )
 

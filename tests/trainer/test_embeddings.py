@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment
-from trainer.models import embeddings
+from trainer import configuration, experiment, schema
+from trainer.configuration import ModelConfig
+from trainer.models import embeddings, trunk_and_heads
 from trainer.models.embeddings import CategoricalEmbedding
 
 STEPS = 12
@@ -182,3 +183,11 @@ def test_dense_gradients_of_a_large_table_are_announced(folder, monkeypatch, cha
     assert f"{count} losses" in line
     assert "embedding_categories/table" in line
     assert not notes(mebibytes * 2**20)
+
+
+def test_a_single_number_is_a_vector_of_one():
+    heads = {"y": [{"layer": "Dense", "units": 2}]}
+    config = schema.record(ModelConfig)({"heads": heads}, "model")
+    model = trunk_and_heads.build(config, tf.TensorSpec((None,), tf.float32))
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(model(np.array([2.0, 3.0]))["y"], np.array([[2.0], [3.0]]) @ kernel + bias, rtol=1e-6)

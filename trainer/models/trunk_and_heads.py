@@ -55,7 +55,10 @@ def _joined(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[
     """The model's symbolic inputs, and what the trunk starts from: vectors and embedded categories side by side."""
     if not isinstance(inputs, Mapping):
         source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
-        return source, _embedded(config, source, *categories.values()) if categories else source
+        if categories:
+            return source, _embedded(config, source, *categories.values())
+        is_number = len(source.shape) == 1 and keras.backend.is_float_dtype(source.dtype)
+        return source, keras.layers.Reshape((1,))(source) if is_number else source
     sources = {name: keras.Input(each.shape[1:], dtype=_name(each.dtype), name=name) for name, each in inputs.items()}
     vectors = []
     for name, source in sources.items():
