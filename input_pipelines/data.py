@@ -68,6 +68,8 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
     Raises:
       ConfigError: the data cannot be used, naming the file and the row or record.
     """
+    if config.sources is None:
+        return _build_source(config, "dataset", saved)
     built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}
     together = Saved(
         {field: one.saved.fingerprints[field] for field, one in built.items()},
@@ -75,8 +77,6 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
         {field: one.saved.feeds[field] for field, one in built.items()},
     )
     notes = tuple(note for one in built.values() for note in one.notes)
-    if config.sources is None:
-        return Data(built["dataset"].splits, together, notes, built["dataset"].names)
     quotas = {name: source.quota for name, source in config.sources.items()}
     mixed = {}
     for split in (TRAIN, VALIDATION):
@@ -135,8 +135,7 @@ def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data
             _try_first(split, f"{field}.splits.{name}")
     else:
         built = {name: _in_memory(source, prepare, f"{field}.{name}") for name, source in sources.items()}
-    changed = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
-    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changed)
+    _augment(built, config, field)
     return Data(
         built,
         Saved(
@@ -156,10 +155,15 @@ def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data
 def _of_function(config: SourceConfig, field: str) -> Data:
     loaded = examples.load(config, floatx=keras.config.floatx(), field=field)
     built = {name: InMemory(split) for name, split in loaded.items()}
-    changed = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
-    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changed)
+    _augment(built, config, field)
     fingerprints = {name: of_arrays(_flat(split)) for name, split in loaded.items()}
     return Data(built, Saved({field: fingerprints}, {field: {}}, {field: "memory"}))
+
+
+def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field: str) -> None:
+    """Gives the training split the configured augmentation, in place."""
+    changes = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
+    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changes)
 
 
 def _flat(split: Examples) -> dict[str, np.ndarray]:
@@ -189,8 +193,7 @@ def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepa
         )
     if config.feed != "auto":
         return config.feed
-    spec = prepare.spec(sources[TRAIN])
-    example = sum(leaf.dtype.size * (leaf.shape.num_elements() or 0) for _, leaf in splits.per_example(spec))
+    example = sum(leaf.dtype.size * (leaf.shape.num_elements() or 0) for _, leaf in splits.per_example(prepare.spec))
     size = example * sum(len(source) for source in sources.values())
     return "streaming" if streams and size > config.memory_limit else "memory"
 
@@ -207,11 +210,12 @@ def _try_first(split: Streamed, field: str) -> None:
 
 def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     """A split prepared as a whole; without weights of targets that have all their labels."""
-    prepared_chunk, spec = prepare.compiled(source), prepare.spec(source)
-    arrays = tf.nest.map_structure(lambda leaf: np.empty((len(source), *leaf.shape), leaf.dtype.as_numpy_dtype), spec)
+    arrays = tf.nest.map_structure(
+        lambda leaf: np.empty((len(source), *leaf.shape), leaf.dtype.as_numpy_dtype), prepare.spec
+    )
     first = 0
     for chunk in source.chunks(prepare.features):
-        prepared = prepared_chunk({name: tf.constant(values) for name, values in chunk.items()})
+        prepared = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
         count = len(tf.nest.flatten(prepared)[0])
         for array, values in zip(tf.nest.flatten(arrays), tf.nest.flatten(prepared), strict=True):
             array[first : first + count] = values.numpy()

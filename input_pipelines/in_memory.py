@@ -56,7 +56,6 @@ class InMemory:
     def training(self, *, batch_size: int, seed: int, first_step: int, ends: Sequence[int]) -> tf.data.Dataset:
         """See `splits.Split`; the batch may not be larger than the split."""
         count = len(self)
-        shares = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
         steps = _steps_per_block(self.examples, batch_size)
         words = splits.seed_words(seed)
         gather = _gatherer(self.examples, static_size=None)
@@ -76,23 +75,21 @@ class InMemory:
             return batch if self.augmentation is None else self.augmentation(batch, seed, positions)
 
         # Cutting a block up is much cheaper than gathering every batch by itself.
-        sizes = shares[0] if len(set(shares)) == 1 else shares
-        return _parallel(tf.data.Dataset.counter(), block, lambda blocks: blocks.rebatch(sizes, drop_remainder=True))
+        return _parallel(tf.data.Dataset.counter(), block, functools.partial(splits.cut, ends=ends))
 
     def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """See `splits.Split`; in order."""
-        count = len(self)
-        replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
+        count, replicas, local = len(self), context.num_replicas_in_sync, splits.local_replicas(context)
         steps = self.evaluation_steps(batch_size, replicas)
         parts = steps * replicas
         ends = tf.constant(splits.evaluation_ends(count, batch_size, replicas), tf.int64)
         gather = _gatherer(self.examples, static_size=count // parts if count % parts == 0 else None)
 
         def element(index: tf.Tensor) -> dict[str, Any]:
-            part = index // local * replicas + context.input_pipeline_id * local + index % local
+            part = index // len(local) * replicas + local.start + index % len(local)
             return gather(tf.range(ends[part], ends[part + 1]))
 
-        return _parallel(tf.data.Dataset.range(steps * local), element)
+        return _parallel(tf.data.Dataset.range(steps * len(local)), element)
 
     def evaluation_steps(self, batch_size: int, replicas: int) -> int:
         """See `splits.Split`."""
@@ -148,10 +145,5 @@ def _parallel(
     cut: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda elements: elements,
 ) -> tf.data.Dataset:
     """The elements of the indices, made ahead of time, in order, and perhaps cut up."""
-    options = tf.data.Options()
-    options.deterministic = True
-    # Gathering takes the same short time for every batch, so there is nothing to tune; and the tuner's thread has been
-    # seen to hang a process that let go of an iterator.
-    options.autotune.enabled = False
     elements = indices.map(element, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-    return cut(elements).prefetch(_PREFETCHED).with_options(options)
+    return cut(elements).prefetch(_PREFETCHED).with_options(splits.ordered())

@@ -75,9 +75,7 @@ class Mixture:
         def mixed(*batches: splits.Structure) -> splits.Structure:
             return tf.nest.map_structure(lambda *values: tf.gather(tf.concat(values, axis=0), order), *batches)
 
-        shares = np.diff(ends).tolist()
-        sizes = shares[0] if len(set(shares)) == 1 else shares
-        return tf.data.Dataset.zip(tuple(datasets)).map(mixed).rebatch(sizes, drop_remainder=True).prefetch(2)
+        return splits.cut(tf.data.Dataset.zip(tuple(datasets)).map(mixed), ends).prefetch(2)
 
     def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """See `splits.Split`: one source after another."""

@@ -30,7 +30,7 @@ def of(preparation: Preparation, source: Source) -> Names:
     chains = {f"targets.{name}": chain for name, chain in preparation.targets.items()}
     several = len(preparation.inputs) > 1
     chains |= {f"inputs.{name}" if several else "inputs": chain for name, chain in preparation.inputs.items()}
-    shapes = {name: tuple(leaf.shape) for name, leaf in splits.per_example(preparation.spec(source))}
+    shapes = {name: tuple(leaf.shape) for name, leaf in splits.per_example(preparation.spec)}
     columns, classes = {}, {}
     for name, chain in chains.items():
         found = _classes(chain, preparation.statistics[chain.field], source)

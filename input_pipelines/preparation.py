@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -111,11 +112,13 @@ class Preparation:
       inputs: input name → how it is made.
       targets: target name → how it is made.
       statistics: the configuration's key of an input or target → what each of its operations learned.
+      source: feature → specification of one example, the same in every split.
     """
 
     inputs: Mapping[str, Chain]
     targets: Mapping[str, Chain]
     statistics: Statistics
+    source: Mapping[str, tf.TensorSpec]
 
     @property
     def features(self) -> list[str]:
@@ -148,15 +151,17 @@ class Preparation:
         parts = {"inputs": next(iter(inputs.values())) if len(inputs) == 1 else inputs, "targets": targets}
         return parts | ({"weights": weights} if weights else {})
 
-    def compiled(self, source: Source) -> Any:
-        """The same as a graph for batches of any size, of a source's features."""
-        features = {name: source.features[name] for name in self.features}
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """The same as a graph for batches of any size."""
+        features = {name: self.source[name] for name in self.features}
         wide = {name: tf.TensorSpec((None, *leaf.shape), leaf.dtype) for name, leaf in features.items()}
         return tf.function(self.__call__, autograph=False).get_concrete_function(wide)
 
-    def spec(self, source: Source) -> dict[str, Any]:
-        """What it makes of an example of a source, as `tf.TensorSpec`s."""
-        outputs = self.compiled(source).structured_outputs
+    @functools.cached_property
+    def spec(self) -> dict[str, Any]:
+        """What it makes of an example, as `tf.TensorSpec`s."""
+        outputs = self.compiled.structured_outputs
         return tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), outputs)
 
     def categories(self) -> dict[str, tuple[int, ...]]:
@@ -194,7 +199,7 @@ def build(config: SourceConfig, field: str, train: Source, statistics: Statistic
     chains = [*inputs.values(), *targets.values()]
     if statistics is None or set(statistics) != {chain.field for chain in chains}:
         statistics = _learn(chains, train)
-    return Preparation(inputs, targets, statistics)
+    return Preparation(inputs, targets, statistics, train.features)
 
 
 def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, operations.Resize]:

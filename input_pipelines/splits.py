@@ -5,9 +5,11 @@ function of (configuration, seed, step): nothing of them depends on the number o
 has a state to save.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.errors import ConfigError
@@ -68,11 +70,31 @@ class WrongClassError(ConfigError):
     """A target holds a class that there is not."""
 
 
+def local_replicas(context: tf.distribute.InputContext) -> range:
+    """The replicas of a worker, counted over all workers."""
+    count = context.num_replicas_in_sync // context.num_input_pipelines
+    return range(context.input_pipeline_id * count, (context.input_pipeline_id + 1) * count)
+
+
 def ends(context: tf.distribute.InputContext, batch_size: int) -> list[int]:
     """Where the shares of a worker's replicas in a global batch begin, and where the last ends; nearly equal shares."""
-    replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
-    first = context.input_pipeline_id * local
-    return [replica * batch_size // replicas for replica in range(first, first + local + 1)]
+    local = local_replicas(context)
+    return [replica * batch_size // context.num_replicas_in_sync for replica in (*local, local.stop)]
+
+
+def cut(elements: tf.data.Dataset, ends: Sequence[int]) -> tf.data.Dataset:
+    """Batches of any size, cut into an element for every replica and step."""
+    shares = [stop - start for start, stop in itertools.pairwise(ends)]
+    # Of a single size, it is known while tracing.
+    return elements.rebatch(shares[0] if len(set(shares)) == 1 else shares, drop_remainder=True)
+
+
+def ordered() -> tf.data.Options:
+    """The options of every pipeline: in order, with the numbers of parallel calls that it gives."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False  # the tuner's thread has been seen to hang a process that let go of an iterator
+    return options
 
 
 def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
@@ -89,6 +111,16 @@ def evaluation_ends(count: int, batch_size: int, replicas: int) -> list[int]:
 def seed_words(seed: int) -> list[int]:
     """A seed of up to 63 bits as the two words that TensorFlow's stateless operations take."""
     return [seed & 0x7FFFFFFF, seed >> 31]
+
+
+def labelled(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """(examples, ...) bool, of the values' shape: where their weight is not 0.
+
+    Everywhere where there are no weights, or where they are of the loss's values instead of the labels.
+    """
+    if weights is None or weights.shape != values.shape[: weights.ndim]:
+        return np.ones(values.shape, bool)
+    return np.broadcast_to((weights != 0).reshape(weights.shape + (1,) * (values.ndim - weights.ndim)), values.shape)
 
 
 def per_example(spec: Structure) -> Iterator[tuple[str, tf.TensorSpec]]:

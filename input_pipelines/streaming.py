@@ -44,10 +44,10 @@ class Streamed:
     augmentation: Augmentation | None = None
     classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
-    @functools.cached_property
+    @property
     def spec(self) -> splits.Structure:
         """See `splits.Split`."""
-        return self.preparation.spec(self.source)
+        return self.preparation.spec
 
     @property
     def categories(self) -> Mapping[str, tuple[int, ...]]:
@@ -71,21 +71,18 @@ class Streamed:
         # Pieces of equal size keep all cores busy; a step's own share is put together afterwards.
         pieces = mine.rebatch(min(_DECODED_AT_ONCE, ends[-1] - ends[0]), drop_remainder=False)
         elements = pieces.map(lambda *piece: self._example(*piece, seed), num_parallel_calls=_CORES, deterministic=True)
-        shares = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
-        sizes = shares[0] if len(set(shares)) == 1 else shares
-        return elements.rebatch(sizes, drop_remainder=True).prefetch(_PREFETCHED).with_options(_options())
+        return splits.cut(elements, ends).prefetch(_PREFETCHED).with_options(splits.ordered())
 
     def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """See `splits.Split`."""
-        replicas, local = context.num_replicas_in_sync, context.num_replicas_in_sync // context.num_input_pipelines
+        replicas, local = context.num_replicas_in_sync, splits.local_replicas(context)
         parts = np.diff(splits.evaluation_ends(len(self), batch_size, replicas))
-        first = context.input_pipeline_id * local
         records = tf.data.Dataset.zip(self.source.records.in_order(), tf.data.Dataset.counter())
         mine = (
             records.batch(int(parts.max()))
             .rebatch(parts.tolist())
             .enumerate()
-            .filter(lambda part, _: tf.math.logical_and(part % replicas >= first, part % replicas < first + local))
+            .filter(lambda part, _: tf.math.logical_and(part % replicas >= local.start, part % replicas < local.stop))
         )
         elements = mine.map(
             lambda _, part: self._example(*part, tf.zeros_like(part[1]), None),
@@ -98,7 +95,7 @@ class Streamed:
                     lambda values: tf.ensure_shape(values, [int(parts[0]), *values.shape[1:]]), batch
                 )
             )
-        return elements.prefetch(_PREFETCHED).with_options(_options())
+        return elements.prefetch(_PREFETCHED).with_options(splits.ordered())
 
     def evaluation_steps(self, batch_size: int, replicas: int) -> int:
         """See `splits.Split`."""
@@ -239,10 +236,3 @@ def _permutation(count: Any, words: Sequence[int], *purpose: Any) -> tf.Tensor:
     for number in purpose:
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int64))
     return tf.random.experimental.stateless_shuffle(tf.range(tf.cast(count, tf.int64)), seed)
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
-    options.autotune.enabled = False  # the tuner's thread has been seen to hang a process that let go of an iterator
-    return options

@@ -200,7 +200,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
             model,
             named,
             built_metrics,
-            functools.partial(_evaluation_pipeline, validation, config.batch_size),
+            lambda context: validation.evaluation(batch_size=config.batch_size, context=context),
             validation.evaluation_steps(config.batch_size, strategy.num_replicas_in_sync),
         ),
         steps=steps,
@@ -361,7 +361,3 @@ def _outputs_of_some(model: keras.Model, train: Split) -> Mapping[str, tf.Tensor
         return losses.full_precision(model(inputs, training=False))
     except imports.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
-
-
-def _evaluation_pipeline(split: Split, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    return split.evaluation(batch_size=batch_size, context=context)

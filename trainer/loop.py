@@ -376,10 +376,14 @@ def _finish(
     run.report.write_text(
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {_combination(config)}, seed {config.seed}.\n\n"
-        f"{_fallbacks(history, config)}{''.join(f'Warning: {note}.{chr(10) * 2}' for note in notes)}"
+        f"{_fallbacks(history, config)}{_warnings(notes)}"
         "![Curves](curves.png)\n"
     )
     plots.save_curves(history, list(heads), run.curves)
+
+
+def _warnings(notes: Sequence[str]) -> str:
+    return "".join(f"Warning: {note}.\n\n" for note in notes)
 
 
 def _fallbacks(history: list[Report], config: Config) -> str:

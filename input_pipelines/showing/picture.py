@@ -92,16 +92,10 @@ def tensors(batch: Structure, names: Names) -> tuple[list[Tensor], list[Tensor]]
         part, _, own = at.partition(".")
         if part in found:
             weights = leaves.get(f"weights.{own}") if part == "targets" else None
-            tensor = Tensor(own or "input", values, _present(values, weights))
+            tensor = Tensor(own or "input", values, splits.labelled(values, weights))
             columns, classes = names.columns.get(at, ()), names.classes.get(at, ())
             found[part].append(dataclasses.replace(tensor, columns=columns, classes=classes))
     return found["inputs"], found["targets"]
-
-
-def _present(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    if weights is None or weights.shape != values.shape[: weights.ndim]:  # weights of the loss's values, not of labels
-        return np.ones(values.shape, bool)
-    return np.broadcast_to((weights != 0).reshape(weights.shape + (1,) * (values.ndim - weights.ndim)), values.shape)
 
 
 def _fits_a_table(inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:

@@ -100,15 +100,13 @@ class Tally:
 
     def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Adds a batch: (examples, ...) values and perhaps weights, which fit them from the left."""
-        present = np.ones(values.shape, bool)
+        present = splits.labelled(values, weights)
         if weights is not None:
             there = weights != 0
             self._weights += weights.size
             self._without += int(np.sum(~there))
             self._least_weight = min(self._least_weight, weights[there].min(initial=np.inf))
             self._most_weight = max(self._most_weight, weights[there].max(initial=-np.inf))
-            if weights.shape == values.shape[: weights.ndim]:  # else they are of the loss's values
-                present = np.broadcast_to(there.reshape(there.shape + (1,) * (values.ndim - there.ndim)), values.shape)
         shown = values[present]
         if not shown.size:
             return
