@@ -14,7 +14,6 @@ from input_pipelines.operations import Resize
 from trainer.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min
-_MEANT_TO_VALIDATE = (VALIDATION, "val", "test")
 CHUNK = 4096  # examples that are read, prepared and learned from at a time
 _SAMPLES, _SAMPLE_BYTES, _OPENED = 16, 2**16, 1000
 
@@ -226,14 +225,21 @@ def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]
     return {TRAIN: [config.path]}
 
 
-def _by_name(path: str, default: str) -> dict[str, list[str]]:
-    def begin(start: str) -> list[str]:
-        return [os.path.basename(file) for file in tf.io.gfile.glob(os.path.join(path, start + default))]
+def splits_by_name(
+    is_there: Callable[[str], object], meant_to_validate: Sequence[str] = (VALIDATION, "val", "test")
+) -> dict[str, str]:
+    """Split → name of what it is made of, where none is given: `train`, and the first that is there to validate on."""
+    held_out = [name for name in meant_to_validate if is_there(name)]
+    return {TRAIN: TRAIN} | ({VALIDATION: held_out[0]} if held_out else {})
 
-    if not begin(TRAIN):
+
+def _by_name(path: str, default: str) -> dict[str, list[str]]:
+    def is_there(start: str) -> bool:
+        return bool(tf.io.gfile.glob(os.path.join(path, start + default)))
+
+    if not is_there(TRAIN):
         return {TRAIN: [default]}
-    held_out = [f"{start}{default}" for start in _MEANT_TO_VALIDATE if begin(start)]
-    return {TRAIN: [f"{TRAIN}{default}"]} | ({VALIDATION: held_out[:1]} if held_out else {})
+    return {split: [start + default] for split, start in splits_by_name(is_there).items()}
 
 
 def _matching(field: str, path: str, patterns: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipelines import configuration, pictures, record_files, source
-from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
+from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.operations import Resize
 from input_pipelines.record_files import Blocks, Part
 from input_pipelines.source import CHUNK, Records
@@ -181,10 +181,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
     if there and builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
         reason = f"is stored as {builder.info.file_format.value}; only TFRecords are read, prepare it with 'tfrecord'"
         raise ConfigError(f"{field}.{'name' if config.path is None else 'path'}", config.path or config.name, reason)
-    wanted = {name: "+".join(parts) for name, parts in config.splits.items()}
-    if not wanted:
-        held_out = [name for name in _MEANT_TO_VALIDATE if name in there or not there]
-        wanted = {TRAIN: "train"} | ({VALIDATION: held_out[0]} if held_out else {})
+    given = {name: "+".join(parts) for name, parts in config.splits.items()}
+    wanted = given or source.splits_by_name(lambda name: name in there or not there, _MEANT_TO_VALIDATE)
     opened = {
         name: CatalogueSplit(builder, split, f"{field}.splits.{name}", config.window) for name, split in wanted.items()
     }

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines import pictures, source
-from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
+from input_pipelines.configuration import TRAIN, SourceConfig
 from input_pipelines.operations import Resize
 from input_pipelines.source import Records
 from trainer import schema
@@ -21,7 +21,6 @@ from trainer.schema import setting
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _MIXED_FILES = 256  # read ahead together; their order is that of a permutation of all files anyway
-_MEANT_TO_VALIDATE = (VALIDATION, "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +127,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
     for name, folders in config.splits.items():
         if len(folders) != 1:
             raise ConfigError(f"{field}.splits.{name}", folders, "must name one folder")
-    wanted = {name: folders[0] for name, folders in config.splits.items()}
-    if not wanted:
-        held_out = [name for name in _MEANT_TO_VALIDATE if name in there]
-        wanted = {TRAIN: TRAIN} | ({VALIDATION: held_out[0]} if held_out else {})
+    given = {name: folders[0] for name, folders in config.splits.items()}
+    wanted = given or source.splits_by_name(lambda name: name in there)
     for name, folder in wanted.items():
         if folder not in there:
             raise unknown(f"{field}.splits.{name}", folder, f"folder in {config.path}", there)
