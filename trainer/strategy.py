@@ -6,21 +6,25 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.errors import ConfigError
+from trainer.cluster import Cluster
+from trainer.errors import ConfigError, RunError, reason_of
 
 # The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
 
 
-def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strategy:
+def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
     """Builds the strategy; call it before anything else touches a device.
 
     Args:
-      name: `mirrored` (all GPUs, else the CPU) or `one_device` (the first GPU, else the CPU).
+      name: `mirrored` (all GPUs, else the CPU), `one_device` (the first GPU, else the CPU) or `multi_worker` (the
+        same of every worker in the cluster; a worker without GPUs has one device).
       virtual_devices: split this machine's CPU into so many logical devices and mirror over those, GPUs or not.
+      cluster: the workers, for `multi_worker`; it waits until all of them are there.
 
     Raises:
       ConfigError: virtual devices with another strategy, or after TensorFlow has laid out its devices in another way.
+      RunError: the workers cannot be connected.
     """
     if virtual_devices is not None and name != "mirrored":
         raise ConfigError("--virtual_devices", virtual_devices, "needs --strategy=mirrored; one_device has one device")
@@ -28,6 +32,8 @@ def build(name: str, virtual_devices: int | None = None) -> tf.distribute.Strate
     for gpu in gpus:
         # Take memory as it is needed, so that other processes can share the device.
         tf.config.experimental.set_memory_growth(gpu, True)
+    if name == "multi_worker":
+        return _multi_worker(cluster, len(gpus))
     if virtual_devices is not None:
         devices = _virtual_cpus(virtual_devices)
     elif gpus:
@@ -80,6 +86,24 @@ def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> 
                 f"{capability[0]}.{capability[1]}, below {needed[0]}.{needed[1]}, so this run saves memory but no time."
             )
     return None
+
+
+def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.rank,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": gpus} if gpus else {},
+    )
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except tf.errors.OpError as error:
+        where = cluster.addresses[cluster.rank]
+        raise RunError(f"worker {cluster.rank} ({where}) cannot join the others: {reason_of(error)}") from error
+    # Every worker's pipeline gives the same number of elements, so that none must ask the others whether they have one.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
 
 
 def _device_type(strategy: tf.distribute.Strategy) -> str:
