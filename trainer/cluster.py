@@ -96,7 +96,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Cluster:
         reason = f"names {len(hosts)} nodes, SLURM_STEP_TASKS_PER_NODE has {len(tasks)}"
         raise ConfigError("SLURM_STEP_NODELIST", nodes, reason)
     node_of_rank = [index for index, count in enumerate(tasks) for _ in range(count)]
-    if len(node_of_rank) > _PORTS_PER_JOB * len(hosts) or max(tasks) > _PORTS_PER_JOB:
+    if max(tasks) > _PORTS_PER_JOB:
         raise ConfigError("SLURM_STEP_TASKS_PER_NODE", max(tasks), f"must be at most {_PORTS_PER_JOB}, or one per GPU")
     if rank >= len(node_of_rank) or node_of_rank[rank] != node:
         reason = f"is not where srun --distribution=block, which is needed, puts rank {rank}"

@@ -1,15 +1,16 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
 
 from absl import app, flags
 
-from trainer import command_line, configuration, workdir
+from trainer import cluster, command_line, configuration, workdir
 from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
 
-_STRATEGIES = ("mirrored", "one_device")
+_STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -20,7 +21,10 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; default a new dated folder under runs/. A run that is there goes on."
 )
 _STRATEGY = flags.DEFINE_enum(
-    "strategy", "mirrored", _STRATEGIES, "mirrored: all GPUs, else the CPU. one_device: the first of them."
+    "strategy",
+    "mirrored",
+    _STRATEGIES,
+    "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
 )
 _COMBINE = flags.DEFINE_string(
     "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
@@ -89,7 +93,9 @@ def _train() -> None:
         from trainer import loop, strategy  # what comes before must not wait for TensorFlow
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
-    loop.train(config, _WORKDIR.value, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), profile=profile)
+    workers = cluster.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
+    built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
+    loop.train(config, _WORKDIR.value, built, profile=profile)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
