@@ -86,25 +86,35 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
     return Data(mixed, together, notes, names.merged(one.names for one in built.values()))
 
 
-def changes(saved: Saved, now: Saved) -> list[str]:
-    """A line for every split whose data are not those that the run began with."""
+def changes(saved: Saved, now: Saved, what: str = "has changed since the run began") -> list[str]:
+    """A line for every split whose data are not those of `saved`; `what` says so."""
     return [
-        f"{field}: the {split} split has changed since the run began"
+        f"{field}: the {split} split {what}"
         for field, before in saved.fingerprints.items()
         for split, fingerprint in before.items()
         if now.fingerprints.get(field, {}).get(split) != fingerprint
     ]
 
 
+def to_json(saved: Saved) -> str:
+    """What a run keeps of its data as JSON."""
+    return json.dumps(dataclasses.asdict(saved), indent=1) + "\n"
+
+
+def of_json(text: str) -> Saved:
+    """What `to_json` wrote; raises ValueError or TypeError for anything else."""
+    return Saved(**json.loads(text))
+
+
 def save(saved: Saved, path: pathlib.Path) -> None:
     """Writes what a run keeps of its data as JSON."""
-    files.write_whole(path, json.dumps(dataclasses.asdict(saved), indent=1) + "\n")
+    files.write_whole(path, to_json(saved))
 
 
 def load_saved(path: pathlib.Path) -> Saved | None:
     """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
     try:
-        return Saved(**json.loads(path.read_text()))
+        return of_json(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

@@ -99,6 +99,13 @@ def fail(error: BaseException, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def leave(code: int) -> NoReturn:
+    """Ends the process at once, without what libraries do at its end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _take_overrides(argv: Sequence[str], overrides: list[tuple[str, str]]) -> list[str]:
     """Moves `--config.<key>=<value>` and `--config.<key> <value>` from `argv` to the overrides; returns the rest."""
     rest = []

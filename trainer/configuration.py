@@ -73,9 +73,14 @@ def resolve(tree: Mapping[str, Any]) -> "Config":
     return config
 
 
+def to_json(config: "Config") -> str:
+    """A resolved configuration as JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
 def save(config: "Config", path: pathlib.Path) -> None:
     """Writes a resolved configuration as JSON."""
-    files.write_whole(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    files.write_whole(path, to_json(config))
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> "Config":
@@ -259,16 +264,28 @@ def differences(saved: Config, now: Config) -> list[str]:
       A description of every field that differs and must not. Cadences may, and `steps` may unless a schedule depends
       on their number.
     """
-    before, after = _leaves(dataclasses.asdict(saved)), _leaves(dataclasses.asdict(now))
     free = _FREE if _schedules_over_the_run(now) else (*_FREE, "steps")
-    found = []
-    if list(saved.losses) != list(now.losses) and set(saved.losses) == set(now.losses):
-        found.append(f"losses are in the order {', '.join(saved.losses)} there and {', '.join(now.losses)} here")
+    return [
+        f"{found} (a schedule depends on it)" if field == "steps" else found
+        for field, found in _different(saved, now).items()
+        if not _is_within(field, free)
+    ]
+
+
+def differences_from_chief(chief: Config, own: Config) -> list[str]:
+    """A description of every field in which a worker's own configuration differs, but for where data are."""
+    return list(_different(chief, own).values())
+
+
+def _different(there: Config, here: Config) -> dict[str, str]:
+    """Field → what it is there and here, for every field that is not the same, but for where data are."""
+    before, after = _leaves(dataclasses.asdict(there)), _leaves(dataclasses.asdict(here))
+    found = {}
+    if list(there.losses) != list(here.losses) and set(there.losses) == set(here.losses):
+        found["losses"] = f"losses are in the order {', '.join(there.losses)} there and {', '.join(here.losses)} here"
     for field in dict.fromkeys((*before, *after)):
-        there, here = before.get(field), after.get(field)
-        if there != here and not _WHERE_DATA_ARE.fullmatch(field) and not _is_within(field, free):
-            reason = " (a schedule depends on it)" if field == "steps" else ""
-            found.append(f"{field} is {there!r} there and {here!r} here{reason}")
+        if before.get(field) != after.get(field) and not _WHERE_DATA_ARE.fullmatch(field):
+            found[field] = f"{field} is {before.get(field)!r} there and {after.get(field)!r} here"
     return found
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from trainer import imports
 from trainer import losses as losses_lib
+from trainer import strategy as strategy_lib
 from trainer.errors import ConfigError, first_line
 from trainer.losses import LossSums, NamedLoss
 from trainer.models import recomputation
@@ -233,7 +234,8 @@ def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> Non
 @contextlib.contextmanager
 def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """What is traced within this context never runs: it is one replica's part, with everything in a single graph."""
-    with _nested_functions_inlined(), recomputation.disabled(), _ScratchReplica(strategy, 0):
+    first = strategy_lib.first_replica(strategy)
+    with _nested_functions_inlined(), recomputation.disabled(), _ScratchReplica(strategy, first):
         yield
 
 

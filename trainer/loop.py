@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 
 import tensorflow as tf
 from absl import logging
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from input_pipelines import data as data_lib
 from trainer import (
+    agreement,
     checkpoint,
     configuration,
     experiment,
@@ -31,9 +31,12 @@ from trainer import workdir as workdir_lib
 from trainer.configuration import Config
 from trainer.errors import ConfigError, LogarithmError, NonFiniteError, RunError, StoppedError, reason_of
 from trainer.experiment import Experiment
-from trainer.profiling import Profiler
+from trainer.recorder import Files, Recorder, Silent
 from trainer.reports import VALIDATION, Report
 from trainer.step_values import State, Totals
+from trainer.stopping import StopRequest
+from trainer.watchdog import Watchdog
+from trainer.workers import Workers
 
 # Parts of a checkpoint beside the model and the optimizers.
 _SINCE_REPORT, _REMEMBERED, _AVERAGE, _MOVING_ROWS = "since_report", "step", "average", "moving_rows"
@@ -46,8 +49,12 @@ def train(
     strategy: tf.distribute.Strategy,
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
+    watchdog: Watchdog | None = None,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
+
+    Every worker calls this with the same arguments. The chief alone uses `workdir`; what it finds there it tells the
+    others.
 
     Args:
       config: the resolved configuration.
@@ -56,77 +63,95 @@ def train(
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
+      watchdog: hears what is being done.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`; the last one is the final evaluation.
+      Every report of the run, as in `metrics.jsonl`; the last one is the final evaluation. On workers other than the
+      chief, those of this process.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
-      RunError: a loss or gradient became non-finite, a step failed, or something cannot be written; the workdir is
-        kept.
-      StoppedError: a signal asked the process to stop; everything is saved.
+      RunError: a loss or gradient became non-finite, a step failed, another worker is gone, or something cannot be
+        written; the workdir is kept.
+      StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    run = workdir_lib.claim(workdir, config)
-    try:
-        saved = data_lib.load_saved(run.data) if run else None
+    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
+    run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: run and run.release())
+        stack.enter_context(workers.watched())
+        if workers.count > 1:
+            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+            request = stack.enter_context(stopping.listening())
+        watchdog.doing("building the experiment")
+        saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
         built = experiment.build(config, strategy, saved)
         if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
-            raise ConfigError("--workdir", str(run.path), f"{'; '.join(changed)}; put the data back or start a new run")
-        resumed = _restore(run, built) if run else None
-        first_step = resumed.step if resumed else 0
-        marks = profiling.marks(profile, first=first_step, last=built.steps)
-        iterator = iter(built.batches(first_step=first_step))
-        state = resumed.state if resumed else built.step.initial_state()
-        totals = resumed.totals if resumed else built.step.initial_totals()
+            reason = f"{'; '.join(changed)}; put the data back or start a new run"
+            raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+        agreement.on_data(built.data.saved, workers)
+        start = _start(run, built, workers)
+        marks = profiling.marks(profile, first=start.step, last=built.steps)
+        iterator = iter(built.batches(first_step=start.step))
         with _building():
             # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
             train_steps, evaluate = built.step.build(), built.evaluator.build()
-            train_steps.get_concrete_function(iterator, _int64(0), _int64(0), tf.constant(False), state, totals)
-        run = run or workdir_lib.create(workdir, config)
-        if saved is None:
+            train_steps.get_concrete_function(
+                iterator, _int64(0), _int64(0), tf.constant(False), start.state, start.totals
+            )
+        if workers.is_chief and run is None:
+            run = workdir_lib.create(workdir, config)
+        if run and saved is None:
             data_lib.save(built.data.saved, run.data)
-        with writing.disk_errors():
-            return _run(built, run, resumed, iterator, state, totals, train_steps, evaluate, console, marks)
-    finally:
-        if run:
-            run.release()
+        stack.enter_context(writing.disk_errors())
+        history = _rewind(run, config, start.step) if run and start.goes_on else []
+        recorder = _recorder(run, built, start.step, marks, console, watchdog)
+        with recorder:
+            if workers.count == 1:
+                request = stack.enter_context(stopping.listening())
+            with workers.watched():  # so that the reason reaches the log
+                training = _Training(built, workers, watchdog, recorder, request, history, train_steps, evaluate, marks)
+                training.run(run, start, iterator, console)
+    return history
 
 
 @dataclasses.dataclass(frozen=True)
-class _Resumed:
-    """Where an interrupted run goes on.
+class _Start:
+    """Where a run starts or goes on.
 
     Attributes:
+      goes_on: whether there is a run that goes on, if only from its beginning.
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
       warnings: lines about checkpoints that could not be used.
     """
 
+    goes_on: bool
     step: int
     state: State
     totals: Totals
     warnings: tuple[str, ...]
 
 
-def _restore(run: workdir_lib.Workdir, built: Experiment) -> _Resumed:
-    """Reads the newest good checkpoint into the experiment's variables; writes nothing."""
+def _start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) -> _Start:
+    """Reads the newest good checkpoint of a run that goes on into every worker's variables; writes nothing."""
     warnings: list[str] = []
-    folder = checkpoint.newest_good(run.checkpoints, warnings.append)
-    if folder is None:
-        return _Resumed(0, built.step.initial_state(), built.step.initial_totals(), tuple(warnings))
-    step = checkpoint.step_of(folder)
+    folder = checkpoint.newest_good(run.checkpoints, warnings.append) if run else None
+    step = workers.number_of_chief(-1 if folder is None else checkpoint.step_of(folder))
+    state, totals = built.step.initial_state(), built.step.initial_totals()
+    if step < 0:
+        return _Start(run is not None, 0, state, totals, tuple(warnings))
     if step > built.steps:
-        raise ConfigError("steps", built.config.steps, f"the run in {run.path} has taken {step} steps already")
-    parts = _state(built, built.step.initial_state(), built.step.initial_totals())
-    checkpoint.restore(folder, parts)
+        where = f" in {run.path}" if run else ""
+        raise ConfigError("steps", built.config.steps, f"the run{where} has taken {step} steps already")
+    parts = _state(built, state, totals)
+    if folder is not None:
+        checkpoint.restore(folder, parts)
+    workers.copy_from_chief(parts)
     remembered = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
-    state = built.step.with_remembered(remembered)
-    since_report = parts[_SINCE_REPORT]
-    totals = built.step.initial_totals()._replace(
-        **{name: tf.convert_to_tensor(since_report[name]) for name in _OF_TOTALS}
-    )
-    return _Resumed(step, state, totals, tuple(warnings))
+    since_report = {name: tf.convert_to_tensor(parts[_SINCE_REPORT][name]) for name in _OF_TOTALS}
+    return _Start(True, step, built.step.with_remembered(remembered), totals._replace(**since_report), tuple(warnings))
 
 
 def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
@@ -142,125 +167,165 @@ def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     return parts
 
 
-def _run(
+def _rewind(run: workdir_lib.Workdir, config: Config, step: int) -> list[Report]:
+    """Takes back what an interrupted process wrote after `step`; returns the reports that stay."""
+    if configuration.load_saved(run.config) != config:  # a cadence may have changed
+        configuration.save(config, run.config)
+    checkpoint.remove_incomplete(run.checkpoints)
+    checkpoint.set_aside(run.checkpoints, newer_than=step)
+    return history_lib.rewind(run.metrics, run.tensorboard, step)
+
+
+def _recorder(
+    run: workdir_lib.Workdir | None,
     built: Experiment,
-    run: workdir_lib.Workdir,
-    resumed: _Resumed | None,
-    iterator: Iterator,
-    state: State,
-    totals: Totals,
-    train_steps: Callable[..., Totals],
-    evaluate: Callable[[], dict[str, float | None]],
+    first: int,
+    marks: Sequence[int],
     console: Console | None,
-    marks: tuple[int, ...],
-) -> list[Report]:
-    config, heads = built.config, {loss.name: loss.head for loss in built.losses}
-    first = resumed.step if resumed else 0
-    history: list[Report] = []
-    if resumed:
-        if configuration.load_saved(run.config) != config:  # a cadence may have changed
-            configuration.save(config, run.config)
-        checkpoint.remove_incomplete(run.checkpoints)
-        checkpoint.set_aside(run.checkpoints, newer_than=first)
-        history = history_lib.rewind(run.metrics, run.tensorboard, first)
-    average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
-    saving: Future[None] | None = None
-    no_totals = built.step.initial_totals()
-    with contextlib.ExitStack() as stack:
-        # The bar and the lines of the terminal stay on this thread, which knows when a step was taken; files do not.
-        writer = writing.Writer()
-        shown = stack.enter_context(terminal.Terminal(run.log, first, built.steps, heads, writer.submit, console))
-        stack.enter_context(shown.logging_errors())
-        files = [
-            stack.enter_context(contextlib.closing(kind))
-            for kind in (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
-        ]
-        request = stack.enter_context(stopping.listening())
-        stack.enter_context(writer)
-        profiler = stack.enter_context(contextlib.closing(Profiler(run.tensorboard, marks)))
+    watchdog: Watchdog,
+) -> Recorder:
+    if run is None:
+        return Silent()
+    watchdog.log = run.log
+    heads = {loss.name: loss.head for loss in built.losses}
+    keep = built.config.keep_checkpoints
+    return Files(run, first=first, steps=built.steps, heads=heads, keep=keep, marks=marks, console=console)
 
-        def publish(report: Report) -> None:
-            history.append(report)
-            for file in files:
-                writer.submit(file.write, report)
-            shown.write(report)
 
-        def publish_evaluation(step: int) -> None:
-            with _running(f"evaluation after step {step}", built), _averaged(built):
-                values = evaluate()
-            publish(Report(step, VALIDATION, values))
-            shown.start_clock(step)
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """The loop, once everything is built.
 
-        def save(step: int) -> None:
-            nonlocal saving
-            _refuse_non_finite_variables(step, built)
-            average_statistics()
-            if saving is not None:
-                saving.result()  # memory holds one snapshot at most
-            snapshot = checkpoint.snapshot(_state(built, state, totals))
-            saving = writer.submit(checkpoint.save, run.checkpoints, step, snapshot)
-            best = None if built.best is None else monitor.best_step(history, built.best)
-            writer.submit(checkpoint.prune, run.checkpoints, config.keep_checkpoints, best)
+    Attributes:
+      built: the experiment.
+      workers: who takes part.
+      watchdog: hears what is being done.
+      recorder: hears of everything a run leaves.
+      request: whether this process has been asked to stop.
+      history: the reports so far; grows.
+      train_steps: the in-graph loop.
+      evaluate: evaluates the validation split.
+      marks: where the profiler wants the loop to come by.
+    """
 
-        for warning in (*built.notes, *(resumed.warnings if resumed else ())):
-            shown.say(f"warning: {warning}")
-        start = f"from step {first} of " if resumed else ""
-        devices = _devices(built.strategy)
-        shown.say(f"{run.path}: {start}{built.steps} steps on {devices}, {_combination(config)}")
-        step = first
-        profiler.at(step)
-        stopped = _is_exhausted(history, built)
+    built: Experiment
+    workers: Workers
+    watchdog: Watchdog
+    recorder: Recorder
+    request: StopRequest
+    history: list[Report]
+    train_steps: Callable[..., tuple[State, Totals]]
+    evaluate: Callable[[], dict[str, float | None]]
+    marks: tuple[int, ...]
+
+    def run(self, run: workdir_lib.Workdir | None, start: _Start, iterator: Iterator, console: Console | None) -> None:
+        """Takes the steps, with reports, evaluations and checkpoints where they are due; then writes the results."""
+        built, config, recorder = self.built, self.built.config, self.recorder
+        for warning in (*built.notes, *start.warnings):
+            recorder.say(f"warning: {warning}")
+        first = f"from step {start.step} of " if start.goes_on else ""
+        if run:
+            devices = _devices(built.strategy, self.workers)
+            recorder.say(f"{run.path}: {first}{built.steps} steps on {devices}, {_combination(config)}")
+        average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
+        no_totals = built.step.initial_totals()
+        state, totals = start.state, start.totals
+        step = start.step
+        recorder.profile_at(step)
+        stopped = self._chief_finds(_is_exhausted(self.history, built))
         while step < built.steps and not stopped:
-            stop = _next_stop(step, built.steps, built.cadences, marks, config.steps_per_loop)
+            stop = _next_stop(step, built.steps, built.cadences, self.marks, config.steps_per_loop)
             report_due, eval_due, save_due = (stop % every == 0 or stop == built.steps for every in built.cadences)
-            with _running(f"after step {step}", built, step), profiler.step(step):
-                state, totals = train_steps(
+            self.watchdog.doing(f"steps {step + 1} to {stop}")
+            with self._running(f"after step {step}", step), recorder.profiled(step):
+                state, totals = self.train_steps(
                     iterator, _int64(step), _int64(stop - step), tf.constant(report_due), state, totals
                 )
-            if step == first:
-                shown.start_clock(stop)  # the first call includes tracing
+                # A signal that comes later is for the next round, with all of what goes before a save.
+                signal = self.workers.agreed_signal(self.request.signal)
+            if step == start.step:
+                recorder.start_clock(stop)  # the first call includes tracing
             step = stop
-            profiler.at(step)
-            shown.advance(step)
-            signal = request.signal  # one that comes later is for the next round, with all of what goes before a save
+            recorder.profile_at(step)
+            recorder.advance(step)
             if report_due or eval_due or save_due or signal:
                 _stop_where_failed(totals, built)
             if report_due:
-                rates = optimizers.learning_rates(built.step.updates)
-                publish(
-                    reports.of_totals(
-                        step,
-                        totals,
-                        built.losses,
-                        rates,
-                        sharing=bool(built.step.reach.shared),
-                        method=built.step.combination.method,
-                        loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
-                    )
-                )
+                self._publish(_report(step, state, totals, built))
                 totals = no_totals
             if eval_due:
-                publish_evaluation(step)
-                stopped = _is_exhausted(history, built)
-                improved = built.best is not None and monitor.best_step(history, built.best) == step
+                self._publish_evaluation(step)
+                stopped = self._chief_finds(_is_exhausted(self.history, built))
+                improved = self._chief_finds(
+                    built.best is not None and monitor.best_step(self.history, built.best) == step
+                )
                 save_due = save_due or stopped or improved
             if step == built.steps or stopped:
-                _refuse_non_finite_result(history[-1], list(heads))
+                _refuse_non_finite_result(self.history[-1], [loss.name for loss in built.losses])
             if save_due or signal:
-                save(step)
+                self.watchdog.doing(f"saving step {step}")
+                _refuse_non_finite_variables(step, built)
+                average_statistics()
+                if run:
+                    best = None if built.best is None else monitor.best_step(self.history, built.best)
+                    recorder.save(step, _state(built, state, totals), best)
             if signal and step < built.steps and not stopped:
-                writer.wait()
-                shown.say(f"stopped by {signal.name}; step {step} is saved, the same command with this workdir goes on")
-                writer.wait()  # for the log
+                recorder.wait()
+                recorder.say(
+                    f"stopped by {signal.name}; step {step} is saved, the same command with this workdir goes on"
+                )
+                recorder.wait()  # for the log
+                self.workers.wait()
                 raise StoppedError(stopping.EXIT_CODES[signal])
-        if not history or (history[-1].step, history[-1].split) != (step, VALIDATION):
-            publish_evaluation(step)  # its end was not the end before, or its reports are gone
-        writer.wait()
-        if stopped:
-            shown.say(f"stopped early at step {step}: {built.early_stopping.patience} evaluations without improvement")
-        _finish(run, history, heads, config, built.notes, console)
-        shown.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
-    return history
+        last = (self.history[-1].step, self.history[-1].split) if self.history else None
+        if self._chief_finds(last != (step, VALIDATION)):
+            self._publish_evaluation(step)  # its end was not the end before, or its reports are gone
+        self.watchdog.doing("writing the results")
+        recorder.wait()
+        if run:
+            if stopped:
+                patience = built.early_stopping.patience
+                recorder.say(f"stopped early at step {step}: {patience} evaluations without improvement")
+            _finish(run, self.history, built, console)
+            recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
+        self.workers.wait()  # a worker that left early would look like one that is lost
+
+    def _publish(self, report: Report) -> None:
+        self.history.append(report)
+        self.recorder.publish(report)
+
+    def _publish_evaluation(self, step: int) -> None:
+        self.watchdog.doing(f"the evaluation after step {step}")
+        with self._running(f"evaluation after step {step}"), _averaged(self.built):
+            values = self.evaluate()
+        self._publish(Report(step, VALIDATION, values))
+        self.recorder.start_clock(step)
+
+    def _chief_finds(self, own: bool) -> bool:
+        """What the chief finds: it alone knows the reports of earlier processes."""
+        return bool(self.workers.number_of_chief(int(own)))
+
+    @contextlib.contextmanager
+    def _running(self, what: str, reading_from: int | None = None) -> Iterator[None]:
+        """Turns an error from within the graph into a RunError: what was being done, and on which example."""
+        try:
+            with self.workers.watched():
+                yield
+        except tf.errors.OpError as error:
+            wrong = self.built.wrong_example(reading_from)
+            raise RunError(f"{what}: {wrong or f'{type(error).__name__}: {reason_of(error)}'}") from error
+
+
+def _report(step: int, state: State, totals: Totals, built: Experiment) -> Report:
+    return reports.of_totals(
+        step,
+        totals,
+        built.losses,
+        optimizers.learning_rates(built.step.updates),
+        sharing=bool(built.step.reach.shared),
+        method=built.step.combination.method,
+        loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
+    )
 
 
 def evaluate(
@@ -353,30 +418,14 @@ def _building() -> Iterator[None]:
         raise ConfigError("configuration", ConfigError.ABSENT, f"the step cannot be built: {reason}") from error
 
 
-@contextlib.contextmanager
-def _running(what: str, built: Experiment, reading_from: int | None = None) -> Iterator[None]:
-    """Turns an error from within the graph into a RunError that says what was being done, and on which example."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        wrong = built.wrong_example(reading_from)
-        raise RunError(f"{what}: {wrong or f'{type(error).__name__}: {reason_of(error)}'}") from error
-
-
-def _finish(
-    run: workdir_lib.Workdir,
-    history: list[Report],
-    heads: dict[str, str],
-    config: Config,
-    notes: Sequence[str],
-    console: Console | None,
-) -> None:
-    final = history[-1]
+def _finish(run: workdir_lib.Workdir, history: list[Report], built: Experiment, console: Console | None) -> None:
+    final, config = history[-1], built.config
+    heads = {loss.name: loss.head for loss in built.losses}
     terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
     run.report.write_text(
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {_combination(config)}, seed {config.seed}.\n\n"
-        f"{_fallbacks(history, config)}{_warnings(notes)}"
+        f"{_fallbacks(history, config)}{_warnings(built.notes)}"
         "![Curves](curves.png)\n"
     )
     plots.save_curves(history, list(heads), run.curves)
@@ -400,10 +449,11 @@ def _combination(config: Config) -> str:
     return f"{config.combine.name} applied {'per loss' if config.combine.apply == 'per_loss' else 'jointly'}"
 
 
-def _devices(strategy: tf.distribute.Strategy) -> str:
+def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:
     count = strategy.num_replicas_in_sync
     kind = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
-    return f"{count} {kind}{' replicas' if count > 1 else ''}"
+    on = f" of {workers.count} workers" if workers.count > 1 else ""
+    return f"{count} {kind}{' replicas' if count > 1 else ''}{on}"
 
 
 def _int64(value: int) -> tf.Tensor:

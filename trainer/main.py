@@ -9,6 +9,7 @@ from absl import app, flags
 
 from trainer import cluster, command_line, configuration, workdir
 from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
+from trainer.watchdog import Watchdog
 
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
@@ -26,9 +27,7 @@ _STRATEGY = flags.DEFINE_enum(
     _STRATEGIES,
     "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
 )
-_COMBINE = flags.DEFINE_string(
-    "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
-)
+_COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); names are below.")
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
@@ -38,11 +37,17 @@ _REDUCTION = flags.DEFINE_enum(
 _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices",
     None,
-    "Split this machine's CPU into so many logical devices, to try mirrored without GPUs.",
+    "Try mirrored on this CPU, split into so many devices.",
     lower_bound=1,
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs of the TFDS catalogue.")
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
+_HANG_TIMEOUT = flags.DEFINE_integer(
+    "hang_timeout",
+    600,
+    "multi_worker gives up after so many seconds without progress.",
+    lower_bound=1,
+)
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
 _HELP = """Trains Keras models with several heads and losses.
@@ -60,6 +65,18 @@ _overrides: list[tuple[str, str]] = []
 def main(argv: Sequence[str]) -> None:
     """Runs what the flags ask for; exits 2 with one line where they cannot be used, 1 where training fails."""
     command_line.refuse_arguments(argv)
+    try:
+        _run()
+    except SystemExit as exit:
+        if _STRATEGY.value == "multi_worker":
+            command_line.leave(exit.code)
+        raise
+    if _STRATEGY.value == "multi_worker":
+        # All workers are done, and TensorFlow's own end would wait for them once more.
+        command_line.leave(0)
+
+
+def _run() -> None:
     try:
         if _MODE.value == "eval":
             _evaluate()
@@ -86,16 +103,20 @@ def _train() -> None:
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
         config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
-    workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
+    workers = cluster.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
+    if workers is None or workers.rank == 0:
+        workdir.check(_WORKDIR.value, config)
     with command_line.quiet():
         from input_pipelines.sources import catalogue
         from trainer import loop, strategy  # what comes before must not wait for TensorFlow
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
-    workers = cluster.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
-    built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-    loop.train(config, _WORKDIR.value, built, profile=profile)
+    name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
+    with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
+        watchdog.doing("waiting for the other workers")
+        built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
+        loop.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -113,6 +134,8 @@ def _evaluate() -> None:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
             )
+    if _STRATEGY.value == "multi_worker":
+        raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
     run = workdir.open_run(_WORKDIR.value)
     config = configuration.load_saved(run.config, _overrides)
     with command_line.quiet():

@@ -42,7 +42,8 @@ def listening() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            # None: TensorFlow's own, which swallows SIGTERM once several workers have met.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(wakeup)
         writer.close()
 

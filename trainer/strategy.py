@@ -62,6 +62,20 @@ def feed(
     return strategy.distribute_datasets_from_function(pipeline, options)
 
 
+def workers(strategy: tf.distribute.Strategy) -> tuple[int, tuple[str, ...]]:
+    """This process's rank and the addresses of all workers; of a strategy for one process 0 and one empty address."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, ("",)
+    resolver = strategy.cluster_resolver
+    return resolver.task_id, tuple(resolver.cluster_spec().as_dict()["worker"])
+
+
+def first_replica(strategy: tf.distribute.Strategy) -> int:
+    """The number of this worker's first replica, counted over all workers."""
+    rank, _ = workers(strategy)
+    return rank * len(strategy.extended.worker_devices) if rank else 0
+
+
 def solver_device(strategy: tf.distribute.Strategy) -> str | None:
     """Where a K x K problem is solved: on the CPU where replicas are GPUs; None: where the replica is.
 

@@ -1,0 +1,60 @@
+"""Several workers make sure that they are about to do the same thing, before a step could go wrong without a word."""
+
+import json
+
+from input_pipelines import data as data_lib
+from input_pipelines.data import Saved
+from trainer import configuration
+from trainer.configuration import Config
+from trainer.errors import ConfigError
+from trainer.workers import Workers
+
+
+def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | None, workers: Workers) -> Saved | None:
+    """Tells the other workers what the chief is about to do.
+
+    Args:
+      config: this worker's configuration.
+      profile: the steps that it was told to profile.
+      saved: on the chief, what the run has kept of its data; None for a new one.
+      workers: who takes part.
+
+    Returns:
+      The chief's `saved`.
+
+    Raises:
+      ConfigError: this worker was started with another configuration or other flags than the chief.
+    """
+    if workers.count == 1:
+        return saved
+    own = {"config": configuration.to_json(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
+    heard = json.loads(workers.word_of_chief(json.dumps(own)))
+    different = configuration.differences_from_chief(configuration.resolve(json.loads(heard["config"])), config)
+    if different:
+        raise _unlike_chief("configuration", workers, "; ".join(different))
+    if heard["profile"] != (profile and list(profile)):
+        raise _unlike_chief("--profile", workers, f"it is {heard['profile']} there and {profile} here")
+    return heard["saved"] and data_lib.of_json(heard["saved"])
+
+
+def on_data(saved: Saved, workers: Workers) -> None:
+    """Makes sure that every worker reads the same data, and feeds them in the same order.
+
+    Raises:
+      ConfigError: this worker's data are not the chief's.
+    """
+    if workers.count == 1:
+        return
+    chief = data_lib.of_json(workers.word_of_chief(data_lib.to_json(saved)))
+    different = data_lib.changes(chief, saved, "is not the same")
+    different += [
+        f"{field}: the feed is {feed} there and {saved.feeds[field]} here (memory_limit)"
+        for field, feed in chief.feeds.items()
+        if saved.feeds[field] != feed
+    ]
+    if different:
+        raise _unlike_chief("dataset", workers, "; ".join(different))
+
+
+def _unlike_chief(field: str, workers: Workers, reason: str) -> ConfigError:
+    return ConfigError(field, ConfigError.ABSENT, f"worker {workers.rank} is not like worker 0: {reason}")

@@ -1,0 +1,61 @@
+"""A thread that ends the process when it makes no progress: in a collective, a worker waits for a hung one for ever."""
+
+import contextlib
+import faulthandler
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Iterator
+
+EXIT_CODE = 1
+
+
+class Watchdog:
+    """Notes what the process is doing, and since when.
+
+    Args:
+      seconds: how long it may take over one thing; None: for ever.
+      name: the process's name, for its message.
+    """
+
+    def __init__(self, seconds: int | None, name: str):
+        self._seconds, self._name = seconds, name
+        self._doing, self._waited = "starting", 0
+        self._ended = threading.Event()
+        self.log: pathlib.Path | None = None
+
+    def doing(self, what: str) -> None:
+        """Starts anew: the process has come so far, and now does this."""
+        self._doing, self._waited = what, 0
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator["Watchdog"]:
+        """The process is watched within this context."""
+        if self._seconds is not None:
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+
+    def _watch(self) -> None:
+        # Seconds are counted, not measured: while the process itself is stopped, it is not to blame.
+        while not self._ended.wait(1):
+            self._waited += 1
+            if self._waited >= self._seconds:
+                self._end()
+
+    def _end(self) -> None:
+        line = (
+            f"error: {self._name}: no progress for {self._seconds} s ({self._doing}): this worker or another one "
+            "hangs; the stacks of all its threads are above; --hang_timeout is the limit"
+        )
+        sys.stdout.flush()
+        faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        print(line, file=sys.__stderr__, flush=True)
+        if self.log is not None:
+            with contextlib.suppress(OSError), self.log.open("a") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+                file.write(f"{line}\n")
+        os._exit(EXIT_CODE)

@@ -1,0 +1,152 @@
+"""What the processes of a run tell one another, and what an error says of one that is gone.
+
+A run on one machine is one worker, and everything here is immediate. On several, all workers must call the same
+functions in the same order: each is a collective, and a worker waits in it until all others have come.
+"""
+
+import contextlib
+import re
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+
+import tensorflow as tf
+
+from trainer import strategy as strategy_lib
+from trainer.errors import RunError
+from trainer.reduction import Reduction
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# What a collective raises when another worker is gone: TensorFlow has no error of its own for it.
+_OF_PEERS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+)
+_TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
+_PROBE_SECONDS = 1.0
+
+
+class LostWorkerError(RunError):
+    """Another worker is gone, so that this one cannot go on."""
+
+
+class Workers:
+    """The processes of a run.
+
+    Args:
+      strategy: where the run takes place.
+
+    Attributes:
+      rank: this process's number; 0 is the chief, which alone writes.
+      count: how many there are.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self._strategy = strategy
+        self.rank, self._addresses = strategy_lib.workers(strategy)
+        self.count = len(self._addresses)
+        self._sum = tf.function(self._summed, autograph=False, reduce_retracing=False)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes."""
+        return self.rank == 0
+
+    def agreed_signal(self, own: signal.Signals | None) -> signal.Signals | None:
+        """A signal that any worker has got, the same one on all of them; None where none has."""
+        if self.count == 1:
+            return own
+        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], tf.constant(False))
+        return next((each for each, count in zip(_SIGNALS, counts.numpy(), strict=True) if count), None)
+
+    def of_chief(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The chief's tensors, bit for bit; every worker gives tensors of these shapes and dtypes."""
+        if self.count == 1 or not values:
+            return list(values)
+        # What is no floating-point number travels as one; 2^53 is beyond any step.
+        sent = [value if value.dtype.is_floating else tf.cast(value, tf.float64) for value in values]
+        shared = self._sum(sent, tf.constant(True))
+        return [tf.cast(got, value.dtype) for got, value in zip(shared, values, strict=True)]
+
+    def number_of_chief(self, number: int) -> int:
+        """The chief's number."""
+        return int(self.of_chief([tf.constant(number, tf.int64)])[0])
+
+    def word_of_chief(self, text: str) -> str:
+        """The chief's text, of any length."""
+        if self.count == 1:
+            return text
+        letters = text.encode()
+        length = self.number_of_chief(len(letters))
+        sent = tf.constant(list(letters) if self.is_chief else [0] * length, tf.float32)
+        (heard,) = self.of_chief([sent])
+        return bytes(heard.numpy().astype("uint8")).decode()
+
+    def copy_from_chief(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
+        """Gives the variables the values that they have on the chief."""
+        if self.count == 1:
+            return
+        variables = [variable for part in state.values() for variable in part.values()]
+        values = self.of_chief([tf.convert_to_tensor(variable) for variable in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def wait(self) -> None:
+        """Returns once all workers are here."""
+        self.agreed_signal(None)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Turns the error of a collective in which another worker is missing into a LostWorkerError that names it."""
+        try:
+            yield
+        except Exception as error:
+            causes = [error]
+            while causes[-1].__cause__ is not None:
+                causes.append(causes[-1].__cause__)
+            for cause in causes:  # whoever met it may have taken it for a fault of the configuration
+                if isinstance(cause, tf.errors.OpError) and (reason := self.lost(cause)):
+                    raise LostWorkerError(reason) from error
+            raise
+
+    def lost(self, error: tf.errors.OpError) -> str | None:
+        """Which workers are gone, in a line; None where the error is of this worker's own making."""
+        if self.count == 1:
+            return None
+        named = {int(number) for number in _TASK.findall(str(error)) if int(number) < self.count}
+        if "CoordinationService" in str(error):
+            named.add(0)  # it runs there
+        named.discard(self.rank)
+        if not named and not isinstance(error, _OF_PEERS):
+            return None
+        refusing = self._refusing()
+        lost = sorted(refusing or named)
+        who = ", ".join(f"worker {number} ({self._addresses[number]})" for number in lost) or "another worker"
+        how = "gone" if refusing else "not answering"
+        return f"worker {self.rank}: lost {who}: {how}; all workers must be started again"
+
+    def _refusing(self) -> set[int]:
+        """The other workers on whose port nothing listens any more."""
+        gone = set()
+        for number, address in enumerate(self._addresses):
+            host, _, port = address.rpartition(":")
+            if number == self.rank:
+                continue
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SECONDS).close()
+            except OSError:
+                gone.add(number)
+        return gone
+
+    def _summed(self, values: Sequence[tf.Tensor], of_chief: tf.Tensor) -> list[tf.Tensor]:
+        def on_replica(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+            first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+            # -0, because it alone leaves every number as it is: 0 would turn -0 into 0.
+            own = [tf.where(first | ~of_chief, value, -tf.zeros_like(value)) for value in values]
+            return Reduction().sum((), own)[1]
+
+        summed = self._strategy.run(on_replica, args=(list(values),))
+        return [self._strategy.experimental_local_results(value)[0] for value in summed]
