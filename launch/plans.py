@@ -1,0 +1,163 @@
+"""How each worker of a round is started, on this machine or on hosts: its place in the cluster, environment, ports."""
+
+import contextlib
+import ipaddress
+import json
+import pathlib
+import random
+import re
+import shlex
+import socket
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from launch import guardian
+from launch.supervision import Plan
+from trainer.errors import ConfigError
+
+_HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])")
+# Below the ports that Linux gives to outgoing connections, above those that services have.
+_LOCAL_PORTS = range(10000, 32768)
+# Every login shell understands this; the rest goes through the standard input, where nothing needs to be quoted.
+_REMOTE = "exec python3 -c 'import json; exec(json.loads(open(0, \"rb\", 0, closefd=False).readline()))'"
+
+
+def local(
+    command: Sequence[str], directory: str, environment: Mapping[str, str], devices: Sequence[str | None]
+) -> list[Plan]:
+    """A worker on this machine for each of the devices, on free ports of its own.
+
+    Args:
+      command: what each of them runs.
+      directory: where.
+      environment: variables for all of them, beside this process's.
+      devices: CUDA_VISIBLE_DEVICES of each; None where it stays as it is.
+    """
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(devices))]
+    start = [sys.executable, "-I", "-S", guardian.__file__]
+    return [
+        Plan(
+            f"worker {rank}",
+            start,
+            _request(command, directory, {**environment, **_variables(addresses, rank, own)}, None),
+        )
+        for rank, own in enumerate(devices)
+    ]
+
+
+def remote(
+    command: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str],
+    hosts: Sequence[str],
+    *,
+    port: int,
+    gpus_per_worker: int | None,
+    ssh: Sequence[str],
+    silence: float,
+) -> list[Plan]:
+    """A worker on each host.
+
+    Args:
+      command: what each of them runs.
+      directory: where, on its host.
+      environment: variables for all of them, beside those of a login.
+      hosts: `host` or `user@host`; the k-th worker on a host has the k-th port and the k-th GPUs.
+      port: of the first worker on a host.
+      gpus_per_worker: None for all that the host has.
+      ssh: the command that connects, with its options.
+      silence: seconds after which a connection counts as lost.
+    """
+    source = f"{json.dumps(pathlib.Path(guardian.__file__).read_text())}\n".encode()
+    options = [f"ServerAliveInterval={max(1, int(silence / 3))}", "ServerAliveCountMax=3", "BatchMode=yes"]
+    options += [f"ConnectTimeout={int(silence)}"]
+    connect = [*ssh, "-T", *(part for option in options for part in ("-o", option))]
+    places = [_bare(host) for host in hosts]
+    turns = _turns(places)
+    addresses = [f"{place}:{port + turn}" for place, turn in zip(places, turns, strict=True)]
+    plans = []
+    for rank, (host, turn) in enumerate(zip(hosts, turns, strict=True)):
+        own = None
+        if gpus_per_worker is not None:
+            own = ",".join(str(gpu) for gpu in range(turn * gpus_per_worker, (turn + 1) * gpus_per_worker))
+        request = _request(command, directory, {**environment, **_variables(addresses, rank, own)}, silence)
+        start = [*connect, "--", host.replace("[", "").replace("]", ""), _REMOTE]
+        plans.append(Plan(f"worker {rank} ({host})", start, source + request))
+    return plans
+
+
+def check_hosts(hosts: Sequence[str], port: int) -> None:
+    """Raises ConfigError for a host that cannot be one and for ports beyond the last."""
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ConfigError("--hosts", host, "must be a host or user@host; several are separated by commas")
+    if not hosts:
+        raise ConfigError("--hosts", "", "must name at least one host")
+    if port + max(_turns([_bare(host) for host in hosts])) > 65535:
+        raise ConfigError("--port", port, "leaves too few ports up to 65535 for the workers on a host")
+
+
+def firewall(hosts: Sequence[str], port: int) -> str:
+    """The nft command that lets nobody but the hosts reach the workers' ports."""
+    places = [_bare(host) for host in hosts]
+    last = port + max(_turns(places))
+    ports = str(port) if last == port else f"{port}-{last}"
+    numbers = [_number(place) for place in dict.fromkeys(places)]
+    accepted = []
+    for family, version in (("ip", 4), ("ip6", 6)):
+        own = [str(number) for number in dict.fromkeys(numbers) if number and number.version == version]
+        if own:
+            accepted.append(f"{family} saddr {{ {', '.join(own)} }} tcp dport {ports} accept;")
+    rules = " ".join(["iif lo accept;", *accepted, f"tcp dport {ports} drop;"])
+    return shlex.join(
+        ["nft", f"table inet trainer {{ chain input {{ type filter hook input priority 0; {rules} }}; }}"]
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nobody listens, drawn at random, so that others who look at the same time find other ones."""
+    with contextlib.ExitStack() as taken:
+        ports: list[int] = []
+        for port in random.SystemRandom().sample(_LOCAL_PORTS, len(_LOCAL_PORTS)):
+            if len(ports) == count:
+                break
+            probe = taken.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("", port))  # as TensorFlow's server does, on every interface
+                ports.append(port)
+    return ports
+
+
+def _request(command: Sequence[str], directory: str, environment: Mapping[str, str], silence: float | None) -> bytes:
+    request = {"command": command, "directory": directory, "environment": environment, "silence": silence}
+    return f"{json.dumps(request)}\n".encode()
+
+
+def _variables(addresses: Sequence[str], rank: int, devices: str | None) -> dict[str, str]:
+    cluster = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": rank}}
+    variables = {"TF_CONFIG": json.dumps(cluster), "PYTHONUNBUFFERED": "1"}
+    return variables if devices is None else {**variables, "CUDA_VISIBLE_DEVICES": devices}
+
+
+def _bare(host: str) -> str:
+    return host.rpartition("@")[2]
+
+
+def _turns(places: Sequence[str]) -> list[int]:
+    """How many times each has come before."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place in places:
+        turns.append(seen[place])
+        seen[place] += 1
+    return turns
+
+
+def _number(place: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of a host as this machine sees it; None where it knows none."""
+    try:
+        found = socket.getaddrinfo(place.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return None
+    return ipaddress.ip_address(found[0][4][0].partition("%")[0])
