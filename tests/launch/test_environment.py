@@ -56,9 +56,21 @@ def test_a_missing_venv_module_is_named(copy):
     assert not (copy / ".venv").exists()
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_scripts_pass_shellcheck(root):
-    subprocess.run(["shellcheck", "-x", *SCRIPTS], cwd=root, check=True)
+    """All of them: those with a name of their own kind, and those that a shell runs."""
+    beside_python = str(pathlib.Path(sys.executable).parent)  # where the test extra puts it, on the PATH or not
+    command = shutil.which("shellcheck", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
+    if command is None:
+        pytest.skip("shellcheck is not installed")
+    folders = (".ci", "launch", "tests")
+    files = [path for folder in folders for path in sorted((root / folder).rglob("*")) if path.is_file()]
+    scripts = [str(path.relative_to(root)) for path in files if path.suffix != ".py" and _is_script(path)]
+    assert set(scripts) >= set(SCRIPTS)
+    subprocess.run([command, "-x", *scripts], cwd=root, check=True)
+
+
+def _is_script(path: pathlib.Path) -> bool:
+    return path.suffix in (".sh", ".sbatch") or path.read_bytes()[:32].startswith((b"#!/bin/", b"#!/usr/bin/env bash"))
 
 
 def test_lock_files_agree_and_name_no_place(root):
