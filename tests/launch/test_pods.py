@@ -1,0 +1,87 @@
+"""launch/kubernetes's own pods, as its manifests and its image say, in namespaces of this machine instead of a cluster."""
+
+import json
+import pathlib
+import signal
+import time
+
+import pytest
+import yaml
+
+from tests.launch import pods
+
+pytestmark = pytest.mark.ci_only
+FLAGS = ("--config.steps_per_loop=5", "--config.report_every=5")
+
+
+@pytest.fixture(scope="module")
+def job_set(root) -> dict:
+    if reason := pods.missing():
+        pytest.skip(reason)
+    return yaml.safe_load((root / "launch" / "kubernetes" / "jobset.yaml").read_text())
+
+
+@pytest.fixture
+def volume(tmp_path) -> pathlib.Path:
+    """What stands for the workdir's volume."""
+    return tmp_path
+
+
+def _steps(volume: pathlib.Path) -> list[int]:
+    path = volume / "run" / "metrics.jsonl"
+    if not path.exists():
+        return []
+    reports = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [report["step"] for report in reports if report["split"] == "train"]
+
+
+def test_preempted_and_restarted(job_set, root, volume):
+    """The signal of an eviction, to the worker that does not write: all end with 42, all again go on and finish."""
+    with pods.start(job_set, root, volume, [*FLAGS, "--config.steps=100000"]) as running:
+        end = time.monotonic() + 240
+        while not _steps(volume) and time.monotonic() < end:
+            time.sleep(0.5)
+            assert all(process.poll() is None for process in running.processes)
+        running.signal(1, signal.SIGTERM)
+        told = time.monotonic()
+        results = running.wait(120)
+        seconds = time.monotonic() - told
+    assert [code for code, _ in results] == [42, 42], results
+    assert (
+        seconds
+        < job_set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    )
+    saved = max(int(path.name.removeprefix("step_")) for path in (volume / "run" / "checkpoints").glob("step_*"))
+    assert saved > 0
+
+    with pods.start(job_set, root, volume, [*FLAGS, f"--config.steps={saved + 10}"]) as running:
+        results = running.wait(300)
+    assert [code for code, _ in results] == [0, 0], results
+    assert f"from step {saved}" in results[0][1]
+    assert _steps(volume)[-1] == saved + 10
+    assert (volume / "run" / "report.md").exists()
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in volume.rglob("*")}
+    assert owners == {(10001, 10001)}
+
+
+def test_a_wrong_flag_is_not_worth_a_restart(job_set, root, volume):
+    with pods.start(job_set, root, volume, ["--config.batch_size=-1"]) as running:
+        results = running.wait(120)
+    for code, output in results:
+        assert code == 2, output
+        assert output.count("\n") == 1
+        assert output.startswith("error: batch_size")
+
+
+def test_a_worker_that_waits_ends_at_once(job_set, root, volume):
+    """The other has found no machine yet; its own is drained."""
+    with pods.start(job_set, root, volume, first=1) as running:
+        (worker,) = running.processes
+        end = time.monotonic() + 120
+        while not running.listens(0, 2222) and time.monotonic() < end:
+            time.sleep(0.5)
+        running.signal(0, signal.SIGTERM)
+        told = time.monotonic()
+        ((code, output),) = running.wait(60)
+    assert time.monotonic() - told < 20
+    assert code in (42, 128 + signal.SIGTERM), output
