@@ -61,41 +61,45 @@ class Pods:
 
     Attributes:
       processes: one process per pod, by index; it ends with its container's exit code.
+      outputs: files with all that each has printed.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen]):
+    def __init__(self, processes: Sequence[subprocess.Popen], outputs: Sequence[pathlib.Path]):
         self.processes = processes
+        self.outputs = outputs
 
     def signal(self, index: int, number: signal.Signals) -> None:
         """Sends a signal to a pod's container."""
-        os.kill(self._container(index), number)
-
-    def listens(self, index: int, port: int) -> bool:
-        """Whether a pod accepts connections."""
-        try:
-            sockets = pathlib.Path(f"/proc/{self._container(index)}/net/tcp6").read_text()
-        except (OSError, ValueError):
-            return False
-        return f":{port:04X} {0:032X}:0000 0A " in sockets
-
-    def _container(self, index: int) -> int:
         first = _child(self.processes[index].pid)
-        return _child(first)
+        os.kill(_child(first), number)
 
     def wait(self, timeout: float) -> list[tuple[int, str]]:
-        """Exit codes and all output, by index."""
-        end = time.monotonic() + timeout
-        results = []
-        for process in self.processes:
-            output, _ = process.communicate(timeout=max(1, end - time.monotonic()))
-            results.append((process.returncode, output))
-        return results
+        """Exit codes and all output, by index.
+
+        Where a pod fails, the others are told to end, as the job's controller does.
+
+        Raises:
+          TimeoutError: one of them goes on for longer.
+        """
+        end, told = time.monotonic() + timeout, False
+        while None in (codes := [process.poll() for process in self.processes]):
+            if any(codes) and not told:
+                told = True
+                for index, code in enumerate(codes):
+                    if code is None:
+                        with contextlib.suppress(OSError, ValueError):  # it has just ended
+                            self.signal(index, signal.SIGTERM)
+            if time.monotonic() > end:
+                raise TimeoutError(f"after {timeout} s: {list(zip(codes, self._texts(), strict=True))}")
+            time.sleep(0.1)
+        return list(zip(codes, self._texts(), strict=True))
+
+    def _texts(self) -> list[str]:
+        return [path.read_text() for path in self.outputs]
 
 
 @contextlib.contextmanager
-def start(
-    job_set: dict, root: pathlib.Path, workdir: pathlib.Path, arguments: Sequence[str] = (), first: int = 0
-) -> Iterator[Pods]:
+def start(job_set: dict, root: pathlib.Path, workdir: pathlib.Path, arguments: Sequence[str] = ()) -> Iterator[Pods]:
     """Starts the pods of a job; none remains afterwards.
 
     Args:
@@ -103,7 +107,6 @@ def start(
       root: the repository.
       workdir: stands for the volume of every claim.
       arguments: added to the container's.
-      first: index of the first pod that finds a machine; those before it stay away.
     """
     (job,) = job_set["spec"]["replicatedJobs"]
     name = f"{job_set['metadata']['name']}-{job['name']}-0"
@@ -126,8 +129,8 @@ def start(
         names = [f"{_address(index)} {host}.{pod['subdomain']} {host}" for index, host in enumerate(hosts)]
         (layer / "etc").mkdir(exist_ok=True)
         (layer / "etc" / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
-        processes = []
-        for index, (host, network) in list(enumerate(zip(hosts, networks, strict=True)))[first:]:
+        processes, outputs = [], []
+        for index, (host, network) in enumerate(zip(hosts, networks, strict=True)):
             at = place / str(index)
             at.mkdir()
             (directory,) = image.every(root, "WORKDIR")
@@ -150,10 +153,13 @@ def start(
                 *container["args"],
                 *arguments,
             ]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            output = place / f"output_{index}"
+            with output.open("w") as file:
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             stack.callback(_end, process)
             processes.append(process)
-        yield Pods(processes)
+            outputs.append(output)
+        yield Pods(processes, outputs)
 
 
 def _child(pid: int) -> int:
@@ -163,7 +169,7 @@ def _child(pid: int) -> int:
 
 def _end(process: subprocess.Popen) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 def _mounts(container: dict, volumes: Sequence[dict], workdir: pathlib.Path) -> list[str]:

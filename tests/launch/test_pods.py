@@ -1,4 +1,4 @@
-"""launch/kubernetes's own pods, as its manifests and its image say, in namespaces of this machine instead of a cluster."""
+"""launch/kubernetes's pods, as its manifests and its image say, in namespaces of this machine instead of a cluster."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import yaml
 from tests.launch import pods
 
 pytestmark = pytest.mark.ci_only
-FLAGS = ("--config.steps_per_loop=5", "--config.report_every=5")
+FLAGS = ("--config.steps=300", "--config.steps_per_loop=5", "--config.report_every=5")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def _steps(volume: pathlib.Path) -> list[int]:
 
 def test_preempted_and_restarted(job_set, root, volume):
     """The signal of an eviction, to the worker that does not write: all end with 42, all again go on and finish."""
-    with pods.start(job_set, root, volume, [*FLAGS, "--config.steps=100000"]) as running:
+    with pods.start(job_set, root, volume, FLAGS) as running:
         end = time.monotonic() + 240
         while not _steps(volume) and time.monotonic() < end:
             time.sleep(0.5)
@@ -52,13 +52,13 @@ def test_preempted_and_restarted(job_set, root, volume):
         < job_set["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     )
     saved = max(int(path.name.removeprefix("step_")) for path in (volume / "run" / "checkpoints").glob("step_*"))
-    assert saved > 0
+    assert 0 < saved < 300
 
-    with pods.start(job_set, root, volume, [*FLAGS, f"--config.steps={saved + 10}"]) as running:
+    with pods.start(job_set, root, volume, FLAGS) as running:
         results = running.wait(300)
     assert [code for code, _ in results] == [0, 0], results
     assert f"from step {saved}" in results[0][1]
-    assert _steps(volume)[-1] == saved + 10
+    assert _steps(volume)[-1] == 300
     assert (volume / "run" / "report.md").exists()
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in volume.rglob("*")}
     assert owners == {(10001, 10001)}
@@ -71,17 +71,3 @@ def test_a_wrong_flag_is_not_worth_a_restart(job_set, root, volume):
         assert code == 2, output
         assert output.count("\n") == 1
         assert output.startswith("error: batch_size")
-
-
-def test_a_worker_that_waits_ends_at_once(job_set, root, volume):
-    """The other has found no machine yet; its own is drained."""
-    with pods.start(job_set, root, volume, first=1) as running:
-        (worker,) = running.processes
-        end = time.monotonic() + 120
-        while not running.listens(0, 2222) and time.monotonic() < end:
-            time.sleep(0.5)
-        running.signal(0, signal.SIGTERM)
-        told = time.monotonic()
-        ((code, output),) = running.wait(60)
-    assert time.monotonic() - told < 20
-    assert code in (42, 128 + signal.SIGTERM), output
