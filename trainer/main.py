@@ -1,5 +1,6 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+import contextlib
 import os
 import re
 import sys
@@ -109,13 +110,15 @@ def _train() -> None:
         workdir.check(_WORKDIR.value, config)
     with command_line.quiet():
         from input_pipelines.sources import catalogue
-        from trainer import loop, strategy  # what comes before must not wait for TensorFlow
+        from trainer import loop, stopping, strategy  # what comes before must not wait for TensorFlow
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
-        watchdog.doing("waiting for the other workers")
-        built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
+        # Schedulers may start some workers long before others.
+        watchdog.doing("waiting for the other workers", at_least=1800)
+        with stopping.ending_at_once() if workers else contextlib.nullcontext():
+            built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         loop.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
 
 

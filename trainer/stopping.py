@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+_POLL_SECONDS = 0.2
 EXIT_CODES = {signal.SIGTERM: 42, signal.SIGUSR1: 42, signal.SIGINT: 130}
 
 
@@ -19,6 +20,33 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Ends the process on a signal within this context, while TensorFlow waits for other workers.
+
+    There is nothing to save yet. Python's handlers do not run meanwhile, and TensorFlow puts one of its own in the place
+    of SIGTERM's, which does nothing: so the signals are blocked in this thread and all that it starts, and another one
+    waits for them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            if (received := signal.sigtimedwait(EXIT_CODES, _POLL_SECONDS)) is not None:
+                os._exit(EXIT_CODES[received.si_signo])
+
+    thread = threading.Thread(target=wait, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
 
 
 @contextlib.contextmanager

@@ -21,13 +21,13 @@ class Watchdog:
 
     def __init__(self, seconds: int | None, name: str):
         self._seconds, self._name = seconds, name
-        self._doing, self._waited = "starting", 0
+        self._doing, self._waited, self._limit = "starting", 0, seconds
         self._ended = threading.Event()
         self.log: pathlib.Path | None = None
 
-    def doing(self, what: str) -> None:
-        """Starts anew: the process has come so far, and now does this."""
-        self._doing, self._waited = what, 0
+    def doing(self, what: str, at_least: int = 0) -> None:
+        """Starts anew: the process has come so far, and now does this, which may take so many seconds in any case."""
+        self._doing, self._waited, self._limit = what, 0, max(self._seconds or 0, at_least)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator["Watchdog"]:
@@ -43,12 +43,12 @@ class Watchdog:
         # Seconds are counted, not measured: while the process itself is stopped, it is not to blame.
         while not self._ended.wait(1):
             self._waited += 1
-            if self._waited >= self._seconds:
+            if self._waited >= self._limit:
                 self._end()
 
     def _end(self) -> None:
         line = (
-            f"error: {self._name}: no progress for {self._seconds} s ({self._doing}): this worker or another one "
+            f"error: {self._name}: no progress for {self._limit} s ({self._doing}): this worker or another one "
             "hangs; the stacks of all its threads are above; --hang_timeout is the limit"
         )
         sys.stdout.flush()

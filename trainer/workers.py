@@ -8,7 +8,7 @@ import contextlib
 import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -48,7 +48,7 @@ class Workers:
         self._strategy = strategy
         self.rank, self._addresses = strategy_lib.workers(strategy)
         self.count = len(self._addresses)
-        self._sum = tf.function(self._summed, autograph=False, reduce_retracing=False)
+        self._traced: dict[Hashable, Callable[..., list[tf.Tensor]]] = {}
 
     @property
     def is_chief(self) -> bool:
@@ -59,7 +59,7 @@ class Workers:
         """A signal that any worker has got, the same one on all of them; None where none has."""
         if self.count == 1:
             return own
-        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], tf.constant(False))
+        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], of_chief=False)
         return next((each for each, count in zip(_SIGNALS, counts.numpy(), strict=True) if count), None)
 
     def of_chief(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -68,7 +68,7 @@ class Workers:
             return list(values)
         # What is no floating-point number travels as one; 2^53 is beyond any step.
         sent = [value if value.dtype.is_floating else tf.cast(value, tf.float64) for value in values]
-        shared = self._sum(sent, tf.constant(True))
+        shared = self._sum(sent, of_chief=True)
         return [tf.cast(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
     def number_of_chief(self, number: int) -> int:
@@ -141,12 +141,19 @@ class Workers:
                 gone.add(number)
         return gone
 
-    def _summed(self, values: Sequence[tf.Tensor], of_chief: tf.Tensor) -> list[tf.Tensor]:
-        def on_replica(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-            first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-            # -0, because it alone leaves every number as it is: 0 would turn -0 into 0.
-            own = [tf.where(first | ~of_chief, value, -tf.zeros_like(value)) for value in values]
-            return Reduction().sum((), own)[1]
+    def _sum(self, values: Sequence[tf.Tensor], *, of_chief: bool) -> list[tf.Tensor]:
+        """The sums over all replicas, or the values of the chief's first one."""
 
-        summed = self._strategy.run(on_replica, args=(list(values),))
-        return [self._strategy.experimental_local_results(value)[0] for value in summed]
+        def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
+            if of_chief:
+                first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+                # -0, because it alone leaves every number as it is: 0 would turn -0 into 0.
+                values = [tf.where(first, value, -tf.zeros_like(value)) for value in values]
+            return Reduction().sum((), list(values))[1]
+
+        def run(*values: tf.Tensor) -> list[tf.Tensor]:
+            summed = self._strategy.run(on_replica, args=values)
+            return [self._strategy.experimental_local_results(value)[0] for value in summed]
+
+        key = (of_chief, *((value.dtype, tuple(value.shape)) for value in values))
+        return self._traced.setdefault(key, tf.function(run, autograph=False))(*values)

@@ -48,7 +48,7 @@ class Launched:
         trainer: tuple[str, ...] = (),
     ):
         self._mark = uuid.uuid4().hex
-        environment = os.environ | {"PYTHONPATH": str(root), _MARK: self._mark}
+        environment = os.environ | {"PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", _MARK: self._mark}
         environment.pop("TF_CONFIG", None)
         command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", *launcher, "--"]
         command += [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", "--config=config.py", *trainer]
