@@ -71,7 +71,8 @@ def remote(
     """
     source = f"{json.dumps(pathlib.Path(guardian.__file__).read_text())}\n".encode()
     options = [f"ServerAliveInterval={max(1, int(silence / 3))}", "ServerAliveCountMax=3", "BatchMode=yes"]
-    options += [f"ConnectTimeout={int(silence)}"]
+    # A master connection would stay behind in the background and keep the output open.
+    options += [f"ConnectTimeout={int(silence)}", "ControlMaster=no"]
     connect = [*ssh, "-T", *(part for option in options for part in ("-o", option))]
     places = [_bare(host) for host in hosts]
     turns = _turns(places)
@@ -83,7 +84,7 @@ def remote(
             own = ",".join(str(gpu) for gpu in range(turn * gpus_per_worker, (turn + 1) * gpus_per_worker))
         request = _request(command, directory, {**environment, **_variables(addresses, rank, own)}, silence)
         start = [*connect, "--", host.replace("[", "").replace("]", ""), _REMOTE]
-        plans.append(Plan(f"worker {rank} ({host})", start, source + request))
+        plans.append(Plan(f"worker {rank} ({host})", start, source + request, remote=True))
     return plans
 
 
