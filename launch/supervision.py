@@ -232,8 +232,8 @@ def _end(ended: _Ended) -> str:
 
 
 def _cause(failures: Sequence[_Ended]) -> _Ended:
-    """The first that was killed by a signal, of those before the first was named, else the first."""
-    return next((ended for ended in failures if _killed_by(ended.code)), failures[0])
+    """The first of those that a signal killed, which a lost peer is no reason for; where there is none, the first."""
+    return next((ended for ended in failures if _killed_by(ended.code) not in (None, signal.SIGABRT)), failures[0])
 
 
 def _killed_by(code: int) -> signal.Signals | None:

@@ -547,3 +547,21 @@ def test_commands_that_hosts_do_not_have(launch, ssh):
     assert code == 2
     assert "[0] error: no-such-program: No such file or directory" in errors
     assert "restart" not in errors
+
+
+@pytest.mark.ci_only
+@pytest.mark.parametrize("over", ["ssh", "loopback"])
+def test_the_trainer(launch, root, tmp_path, request, over):
+    """What the README shows: two workers train the digits together."""
+    trainer = [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", "--config.steps=20"]
+    run = tmp_path / "run"
+    command = [f"--directory={root}", "--", *trainer, f"--workdir={run}"]
+    if over == "ssh":
+        (port,) = plans.free_ports(1)  # the next one is free in all likelihood
+        process = over_ssh(launch, request.getfixturevalue("ssh"), f"--port={port}", *command)
+    else:
+        process = launch("--workers=2", *command)
+    code, output, errors = finish(process, timeout=240)
+    assert code == 0, errors
+    assert "[0] " in output
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 20
