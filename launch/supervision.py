@@ -226,7 +226,7 @@ class _Worker:
 
 def _end(ended: _Ended) -> str:
     unsure = (
-        ", which is also ssh's own where it cannot connect" if ended.worker.lost and ended.code == _SSH_FAILED else ""
+        ", which is also ssh's own when it has no connection" if ended.worker.lost and ended.code == _SSH_FAILED else ""
     )
     return f"{ended.worker.name} {how(ended.code)}{unsure}"
 

@@ -48,7 +48,7 @@ def launch(root, tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "launch.workers", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(root), MARK: mark, **environment},
+            env={**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", MARK: mark, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -145,7 +145,7 @@ def test_lines_are_never_mixed_and_the_last_needs_no_end(launch):
 )
 def test_the_first_failure_is_named_and_its_code_returned(launch, end, code, message):
     """The others end in their own time, within the grace."""
-    program = f"if rank == 1: {end}\ntime.sleep(1); print('written'); sys.exit(1)"
+    program = f"if rank == 1: {end}\ntime.sleep(0.8); print('written'); sys.exit(1)"
     result = finish(launch("--workers=3", "--", *python(program)))
     assert result[0] == code
     assert sorted(result[1].splitlines()) == ["[0] written", "[2] written"]
@@ -298,7 +298,10 @@ def test_a_signal_ends_the_pause_before_a_restart(launch):
         (["--workers=2", "--directory=no-such", "--", "true"], "--directory='"),
         (["--workers=2", "--grace=-1", "--", "true"], "flag --grace=-1"),
         (["--workers=2", "--config.steps=3", "--", "true"], "--config.steps='3': belongs to the command, after --"),
-        (["--workers=2", "--gpus_per_worker=4", "--", "true"], "--gpus_per_worker=4: for 2 workers needs 8 GPUs"),
+        (
+            ["--workers=2", "--gpus_per_worker=4", "--", "true"],
+            "--gpus_per_worker=4: for 2 workers needs 8 GPUs; there",
+        ),
         (["--hosts=", "--", "true"], "--hosts=''"),
         (["--hosts=a,-oProxyCommand=x", "--", "true"], "--hosts='-oProxyCommand=x': must be a host"),
         (["--hosts=a b", "--", "true"], "--hosts='a b': must be a host"),
@@ -363,6 +366,14 @@ def test_gpus_that_cannot_be_shared_out(gpus_there, per_worker, field):
 )
 def test_gpus_that_the_environment_shows(given, expected):
     assert gpus.visible({"CUDA_VISIBLE_DEVICES": given}) == expected
+
+
+def test_gpus_that_the_driver_lists(tmp_path, monkeypatch):
+    lines = [f"GPU {index}: NVIDIA A100-SXM4-40GB (UUID: GPU-5f2c1d3e-{index})" for index in range(2)]
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert gpus.visible({}) == ["0", "1"]
 
 
 def test_workers_on_a_machine_get_their_own_gpus(launch):
@@ -489,16 +500,34 @@ def test_gpus_over_ssh(launch, ssh):
 
 def test_failures_over_ssh(launch, ssh):
     """Reported, waited for, killed and restarted as at home."""
-    program = (
-        f"{COUNTED}if rank == 1 and not past: os.kill(os.getpid(), signal.SIGKILL)\nif past: sys.exit()\n{STUBBORN}"
-    )
-    process = over_ssh(launch, ssh, "--grace=0.3", "--max_restarts=1", "--", *python(program))
+    fails = "if rank == 1 and not past:\n  while not os.path.exists('round0'): time.sleep(0.01)\n"
+    fails += "  os.kill(os.getpid(), signal.SIGKILL)\nif past: sys.exit()\n"
+    process = over_ssh(launch, ssh, "--grace=0.3", "--max_restarts=1", "--", *python(COUNTED + fails + STUBBORN))
     code, output, errors = finish(process)
     assert code == 0
     assert output.count("[0] 1 127.0.0.1:") == output.count("[1] 1 127.0.0.1:") == 1
     assert "worker 1 (127.0.0.1) was killed by SIGKILL; the others have 0.3 s to end" in errors
     assert "worker 0 (127.0.0.1): not ended 0.3 s after the first; killed" in errors
     assert errors.splitlines()[-1] == "workers: restart 1 of 1"
+
+
+def test_a_lost_connection(launch, ssh):
+    """Its worker is killed there, reported here, and restarted only when it must have been killed."""
+    program = (
+        "connection = open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1]\n"
+        f"if rank == 1: os.kill(int(connection), signal.SIGKILL)\n{STUBBORN}"
+    )
+    process = over_ssh(
+        launch, ssh, "--grace=0.3", "--max_restarts=1", "--connection_timeout=10", "--", *python(program)
+    )
+    errors = ""
+    while "restart" not in errors:
+        assert (line := process.stderr.readline()), errors
+        errors += line
+    assert "worker 1 (127.0.0.1) ended with exit code 255, which is also ssh's own" in errors
+    assert errors.endswith("workers: restart 1 of 1 in 10 s\n")
+    process.terminate()
+    assert finish(process)[0] == 255
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
@@ -539,7 +568,7 @@ def test_hosts_that_cannot_be_reached(launch, ssh):
     code, _, errors = finish(process)
     assert code == 255
     assert "Connection refused" in errors
-    assert "ended with exit code 255, which is also ssh's own where it cannot connect" in errors
+    assert "ended with exit code 255, which is also ssh's own when it has no connection" in errors
 
 
 def test_commands_that_hosts_do_not_have(launch, ssh):
@@ -561,7 +590,7 @@ def test_the_trainer(launch, root, tmp_path, request, over):
         process = over_ssh(launch, request.getfixturevalue("ssh"), f"--port={port}", *command)
     else:
         process = launch("--workers=2", *command)
-    code, output, errors = finish(process, timeout=240)
+    code, output, errors = finish(process, timeout=400)
     assert code == 0, errors
     assert "[0] " in output
     assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 20
