@@ -410,8 +410,9 @@ def test_firewall_lets_in_the_hosts_alone():
     assert command[0] == "nft"
     assert "ip saddr { 127.0.0.1, 127.0.0.2 } tcp dport 4000-4001 accept; ip6 saddr { ::1 } tcp dport" in command[1]
     assert command[1].endswith("tcp dport 4000-4001 drop; }; }")
-    if shutil.which("nft", path="/usr/sbin:/sbin") and os.geteuid() == 0:
-        subprocess.run(["/usr/sbin/nft", "-c", *command[1:]], check=True)
+    nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
+    if nft and subprocess.run([nft, "list", "tables"], capture_output=True).returncode == 0:
+        subprocess.run([nft, "--check", *command[1:]], check=True)
 
 
 @pytest.fixture(scope="module")
