@@ -1,7 +1,6 @@
 """How each worker of a round is started, on this machine or on hosts: its place in the cluster, environment, ports."""
 
 import contextlib
-import ipaddress
 import json
 import pathlib
 import random
@@ -71,7 +70,8 @@ def remote(
     """
     source = f"{json.dumps(pathlib.Path(guardian.__file__).read_text())}\n".encode()
     options = [f"ServerAliveInterval={max(1, int(silence / 3))}", "ServerAliveCountMax=3", "BatchMode=yes"]
-    options += [f"ConnectTimeout={int(silence)}"]
+    # A master connection would stay behind in the background and keep the output open.
+    options += [f"ConnectTimeout={int(silence)}", "ControlMaster=no"]
     connect = [*ssh, "-T", *(part for option in options for part in ("-o", option))]
     places = [_bare(host) for host in hosts]
     turns = _turns(places)
@@ -83,7 +83,7 @@ def remote(
             own = ",".join(str(gpu) for gpu in range(turn * gpus_per_worker, (turn + 1) * gpus_per_worker))
         request = _request(command, directory, {**environment, **_variables(addresses, rank, own)}, silence)
         start = [*connect, "--", host.replace("[", "").replace("]", ""), _REMOTE]
-        plans.append(Plan(f"worker {rank} ({host})", start, source + request))
+        plans.append(Plan(f"worker {rank} ({host})", start, source + request, remote=True))
     return plans
 
 
@@ -103,10 +103,9 @@ def firewall(hosts: Sequence[str], port: int) -> str:
     places = [_bare(host) for host in hosts]
     last = port + max(_turns(places))
     ports = str(port) if last == port else f"{port}-{last}"
-    numbers = [_number(place) for place in dict.fromkeys(places)]
+    numbers = list(dict.fromkeys(_number(place) for place in places))
     accepted = []
-    for family, version in (("ip", 4), ("ip6", 6)):
-        own = [str(number) for number in dict.fromkeys(numbers) if number and number.version == version]
+    for family, own in (("ip", [n for n in numbers if ":" not in n]), ("ip6", [n for n in numbers if ":" in n])):
         if own:
             accepted.append(f"{family} saddr {{ {', '.join(own)} }} tcp dport {ports} accept;")
     rules = " ".join(["iif lo accept;", *accepted, f"tcp dport {ports} drop;"])
@@ -154,10 +153,10 @@ def _turns(places: Sequence[str]) -> list[int]:
     return turns
 
 
-def _number(place: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address of a host as this machine sees it; None where it knows none."""
+def _number(place: str) -> str:
+    """The address of a host as this machine sees it; its name, which nft looks up again, where there is none."""
     try:
         found = socket.getaddrinfo(place.strip("[]"), None, type=socket.SOCK_STREAM)
     except OSError:
-        return None
-    return ipaddress.ip_address(found[0][4][0].partition("%")[0])
+        return place
+    return found[0][4][0].partition("%")[0]

@@ -16,6 +16,7 @@ from launch import guardian
 PREEMPTED = 42  # a worker's exit code after a signal, when the run is saved
 _HEARTBEAT = 5.0  # seconds between two signs of life to the guardians
 _GUARDIAN = 5.0  # seconds that a guardian has to end after its worker
+_SETTLED = 0.5  # seconds; who fails within them may be the cause although another was seen to end before
 _SSH_FAILED = 255
 _LONGEST_LINE = 1 << 16
 _PASSED_ON = {
@@ -35,11 +36,13 @@ class Plan:
       name: what messages call it.
       command: runs `launch/guardian.py`, here or elsewhere.
       input: the first lines of that program's standard input.
+      remote: whether the command is ssh, which has an exit code of its own.
     """
 
     name: str
     command: Sequence[str]
     input: bytes
+    remote: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Outcome:
 
 
 class _Ended(NamedTuple):
-    rank: int
+    worker: "_Worker"
     code: int
 
 
@@ -104,7 +107,9 @@ class Supervisor:
                 worker.kill()
             for worker in workers:
                 worker.wait()
-            guardian.end_children()
+            guardian.end_children()  # whom a guardian left that was killed itself
+            for worker in workers:
+                worker.drain()
         return Outcome(code, time.monotonic() - start, any(worker.lost for worker in workers))
 
     def pause(self, seconds: float) -> bool:
@@ -119,32 +124,43 @@ class Supervisor:
         return self.stopped
 
     def _watch(self, workers: Sequence["_Worker"], grace: float) -> int:
-        running = dict(enumerate(workers))
-        code, deadline, interrupts = 0, float("inf"), 0
+        running = set(workers)
+        failures: list[_Ended] = []
+        name_at = kill_at = float("inf")
+        interrupts = 0
         while running:
-            try:
-                event = self._events.get(timeout=max(min(deadline - time.monotonic(), _HEARTBEAT), 0))
-            except queue.Empty:
-                if time.monotonic() < deadline:
-                    for worker in running.values():
-                        worker.send("")
-                    continue
-                late = ", ".join(worker.name for worker in running.values())
+            now = time.monotonic()
+            if now >= min(name_at, kill_at):
+                failures = [_cause(failures)]
+                say(f"{_end(failures[0])}; the others have {grace:g} s to end")
+                name_at = float("inf")
+            if now >= kill_at:
+                late = ", ".join(worker.name for worker in workers if worker in running)
                 say(f"{late}: not ended {grace:g} s after the first; killed")
-                return code
+                return failures[0].code
+            try:
+                event = self._events.get(timeout=max(min(name_at, kill_at, now + _HEARTBEAT) - now, 0))
+            except queue.Empty:
+                for worker in running:
+                    worker.send("")
+                continue
             if isinstance(event, signal.Signals):
                 self.stopped = True
                 interrupts += event == signal.SIGINT
                 if interrupts > 1:
                     return 128 + signal.SIGINT
-                for worker in running.values():
+                for worker in running:
                     worker.send(_PASSED_ON[event])
-                continue
-            ended = running.pop(event.rank)
-            if event.code and not code:
-                code, deadline = event.code, time.monotonic() + grace
-                say(f"{ended.name} {how(code)}" + (f"; the others have {grace:g} s to end" if running else ""))
-        return code
+            elif event.worker in running:  # not one that was killed in the round before
+                running.remove(event.worker)
+                if event.code and not failures:
+                    name_at, kill_at = time.monotonic() + _SETTLED, time.monotonic() + grace
+                if event.code and name_at < float("inf"):
+                    failures.append(event)
+        if name_at < float("inf"):
+            failures = [_cause(failures)]
+            say(_end(failures[0]))
+        return failures[0].code if failures else 0
 
 
 class _Worker:
@@ -155,20 +171,19 @@ class _Worker:
     """
 
     def __init__(self, rank: int, plan: Plan, events: queue.SimpleQueue) -> None:
-        self.name = plan.name
+        self.name, self._remote = plan.name, plan.remote
         self._process = subprocess.Popen(
             plan.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         self._write(plan.input)
         prefix = f"[{rank}] ".encode()
-        copies = [
+        self._copies = [
             threading.Thread(target=_copy, args=(source, prefix, target), daemon=True)
             for source, target in ((self._process.stdout, 1), (self._process.stderr, 2))
         ]
-        for thread in copies:
+        self._waiting = threading.Thread(target=self._wait, args=(events,), daemon=True)
+        for thread in (*self._copies, self._waiting):
             thread.start()
-        self._waiting = threading.Thread(target=self._wait, args=(rank, copies, events), daemon=True)
-        self._waiting.start()
 
     def send(self, line: str) -> None:
         """Tells the guardian the name of a signal, or nothing."""
@@ -184,35 +199,56 @@ class _Worker:
         self._waiting.join(_GUARDIAN)
         if self._waiting.is_alive():
             self._process.kill()  # its worker dies with it
-            self._waiting.join(_GUARDIAN)
+            self._waiting.join()
+
+    def drain(self) -> None:
+        """Waits for the last of the output, once nobody is left who could write more."""
+        for thread in self._copies:
+            thread.join()
 
     @property
     def lost(self) -> bool:
         """Whether the guardian has not said how the worker ended."""
-        return (
-            self._process.returncode is None or self._process.returncode < 0 or self._process.returncode == _SSH_FAILED
-        )
+        code = self._process.returncode
+        return code is None or code < 0 or (self._remote and code == _SSH_FAILED)
 
     def _write(self, text: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has ended, which the thread that waits for it reports
             self._process.stdin.write(text)
             self._process.stdin.flush()
 
-    def _wait(self, rank: int, copies: Sequence[threading.Thread], events: queue.SimpleQueue) -> None:
+    def _wait(self, events: queue.SimpleQueue) -> None:
         code = self._process.wait()
-        for thread in copies:
-            thread.join(_GUARDIAN)
-        events.put(_Ended(rank, code if code >= 0 else 128 - code))
+        for thread in self._copies:
+            thread.join(_SETTLED)  # what it wrote last comes before what is said of its end
+        events.put(_Ended(self, code if code >= 0 else 128 - code))
+
+
+def _end(ended: _Ended) -> str:
+    unsure = (
+        ", which is also ssh's own when it has no connection" if ended.worker.lost and ended.code == _SSH_FAILED else ""
+    )
+    return f"{ended.worker.name} {how(ended.code)}{unsure}"
+
+
+def _cause(failures: Sequence[_Ended]) -> _Ended:
+    """The first of those that a signal killed, which a lost peer is no reason for; where there is none, the first."""
+    return next((ended for ended in failures if _killed_by(ended.code) not in (None, signal.SIGABRT)), failures[0])
+
+
+def _killed_by(code: int) -> signal.Signals | None:
+    with contextlib.suppress(ValueError):
+        number = signal.Signals(code - 128)
+        return None if number == signal.SIGINT else number  # who catches that ends with the same code by itself
+    return None
 
 
 def how(code: int) -> str:
     """What an exit code says, for a sentence that begins with the worker."""
     if code == PREEMPTED:
         return f"was stopped by a signal (exit code {code})"
-    with contextlib.suppress(ValueError):
-        number = signal.Signals(code - 128)
-        if number != signal.SIGINT:  # a program that catches it ends with that code by itself
-            return f"was killed by {number.name}"
+    if number := _killed_by(code):
+        return f"was killed by {number.name}"
     return f"ended with exit code {code}"
 
 

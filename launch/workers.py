@@ -80,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             plans.check_hosts(_HOSTS.value, _PORT.value)
             passed_on = {name: _passed_on(name) for name in _ENVIRONMENT.value}
+            ssh = _ssh()
     except ConfigError as error:
         command_line.fail(error, 2)
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
             _HOSTS.value,
             port=_PORT.value,
             gpus_per_worker=_GPUS.value,
-            ssh=shlex.split(_SSH.value),
+            ssh=ssh,
             silence=_SILENCE.value,
         )
 
@@ -159,6 +160,16 @@ def _check_here(directory: str) -> None:
     program = os.path.join(directory, _command[0]) if os.sep in _command[0] else _command[0]
     if not shutil.which(program):
         raise ConfigError("command", _command[0], "is not found, or not a program")
+
+
+def _ssh() -> list[str]:
+    try:
+        command = shlex.split(_SSH.value)
+    except ValueError as error:
+        raise ConfigError("--ssh", _SSH.value, f"cannot be split into words: {error}") from error
+    if not command or not shutil.which(command[0]):
+        raise ConfigError("--ssh", _SSH.value, "is not found, or not a program")
+    return command
 
 
 def _passed_on(name: str) -> str:
