@@ -26,9 +26,9 @@ class StopRequest:
 def ending_at_once() -> Iterator[None]:
     """Ends the process on a signal within this context, while TensorFlow waits for other workers.
 
-    There is nothing to save yet. Python's handlers do not run meanwhile, and TensorFlow puts one of its own in the place
-    of SIGTERM's, which does nothing: so the signals are blocked in this thread and all that it starts, and another one
-    waits for them.
+    There is nothing to save yet. Python's handlers do not run meanwhile, and TensorFlow puts one of its own, which does
+    nothing, in the place of SIGTERM's: so the signals are blocked in this thread and all that it starts, and another
+    one waits for them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
     over = threading.Event()
