@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
-from trainer import cluster, command_line, configuration, workdir
+from trainer import cluster, command_line, configuration, rendezvous, stopping, workdir
 from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
 from trainer.watchdog import Watchdog
 
+_LONGEST_START = 1800  # seconds: schedulers start some workers long before others
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 _CONFIG = flags.DEFINE_string(
@@ -101,24 +102,27 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
-    with command_line.quiet():  # a configuration may import TensorFlow
-        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
-    profile = _profiled_steps()
-    workers = cluster.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
-    if workers is None or workers.rank == 0:
-        workdir.check(_WORKDIR.value, config)
-    with command_line.quiet():
-        from input_pipelines.sources import catalogue
-        from trainer import loop, stopping, strategy  # what comes before must not wait for TensorFlow
-    if _DOWNLOAD.value:
-        catalogue.prepare(config.dataset)
+    with contextlib.ExitStack() as waiting:
+        workers = None
+        if _STRATEGY.value == "multi_worker":
+            waiting.enter_context(stopping.ending_at_once())
+            workers = cluster.from_environment(os.environ)
+        path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
+        with command_line.quiet():  # a configuration may import TensorFlow
+            config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+        if workers is None or workers.rank == 0:
+            workdir.check(_WORKDIR.value, config)
+        profile = _profiled_steps()
+        with command_line.quiet():
+            from input_pipelines.sources import catalogue
+            from trainer import loop, strategy  # what comes before must not wait for TensorFlow
+        if _DOWNLOAD.value:
+            catalogue.prepare(config.dataset)
+        if workers:
+            rendezvous.meet(workers, max(_LONGEST_START, _HANG_TIMEOUT.value), logging.warning)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
-        # Schedulers may start some workers long before others.
-        watchdog.doing("waiting for the other workers", at_least=1800)
-        with stopping.ending_at_once() if workers else contextlib.nullcontext():
-            built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
+        built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         loop.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
 
 

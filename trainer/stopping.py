@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
-_POLL_SECONDS = 0.2
+from trainer.errors import StoppedError
+
 EXIT_CODES = {signal.SIGTERM: 42, signal.SIGUSR1: 42, signal.SIGINT: 130}
 
 
@@ -24,29 +25,19 @@ class StopRequest:
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Ends the process on a signal within this context, while TensorFlow waits for other workers.
+    """A signal within this context raises a StoppedError; one that comes after it waits for `listening`.
 
-    There is nothing to save yet. Python's handlers do not run meanwhile, and TensorFlow puts one of its own, which does
-    nothing, in the place of SIGTERM's: so the signals are blocked in this thread and all that it starts, and another
-    one waits for them.
+    For a worker that waits for others: there is nothing to save yet. While TensorFlow lets them meet, Python's handlers
+    do not run, and TensorFlow puts one of its own, which does nothing, in the place of SIGTERM's.
     """
+
+    def stop(number: int, frame: object) -> None:
+        raise StoppedError(128 + number)  # as if nothing had caught it: 42 means that the run is saved
+
+    for number in EXIT_CODES:
+        signal.signal(number, stop)
+    yield
     signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.is_set():
-            if (received := signal.sigtimedwait(EXIT_CODES, _POLL_SECONDS)) is not None:
-                os._exit(EXIT_CODES[received.si_signo])
-
-    thread = threading.Thread(target=wait, name="signals", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
 
 
 @contextlib.contextmanager
@@ -66,6 +57,7 @@ def listening() -> Iterator[StopRequest]:
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda number, frame: None) for number in EXIT_CODES}
     threading.Thread(target=_listen, args=(reader, request), name="signals", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
     try:
         yield request
     finally:

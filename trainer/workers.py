@@ -7,11 +7,11 @@ functions in the same order: each is a collective, and a worker waits in it unti
 import contextlib
 import re
 import signal
-import socket
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
+from trainer import rendezvous
 from trainer import strategy as strategy_lib
 from trainer.errors import RunError
 from trainer.reduction import Reduction
@@ -130,16 +130,8 @@ class Workers:
 
     def _refusing(self) -> set[int]:
         """The other workers on whose port nothing listens any more."""
-        gone = set()
-        for number, address in enumerate(self._addresses):
-            host, _, port = address.rpartition(":")
-            if number == self.rank:
-                continue
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SECONDS).close()
-            except OSError:
-                gone.add(number)
-        return gone
+        others = ((rank, address) for rank, address in enumerate(self._addresses) if rank != self.rank)
+        return {rank for rank, address in others if not rendezvous.answers(address, _PROBE_SECONDS)}
 
     def _sum(self, values: Sequence[tf.Tensor], *, of_chief: bool) -> list[tf.Tensor]:
         """The sums over all replicas, or the values of the chief's first one."""
