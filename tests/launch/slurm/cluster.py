@@ -98,14 +98,16 @@ def running() -> Iterator[Cluster]:
 
         try:
             wait_until(lambda: len(idle()) == len(NODES), "two idle nodes", 60)
-            yield cluster
-            with contextlib.suppress(AssertionError):
-                cluster.call("scancel", "--user", pwd.getpwuid(os.getuid()).pw_name)
-                wait_until(lambda: len(idle()) == len(NODES), "the end of all jobs", 60)
-        except BaseException:
+        except AssertionError:
             for log in sorted(folder.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}")
             raise
+        try:
+            yield cluster
+        finally:
+            # The daemons leave what jobs have started behind.
+            cluster.call("scancel", "--user", pwd.getpwuid(os.getuid()).pw_name)
+            wait_until(lambda: len(idle()) == len(NODES), "the end of all jobs", 60)
 
 
 def _configuration(folder: pathlib.Path) -> pathlib.Path:
