@@ -7,7 +7,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -18,8 +17,8 @@ from tests.trainer.test_resume import results
 
 pytestmark = pytest.mark.ci_only
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over
-STEPS = 600
-EXACT = [f"--config.steps={STEPS}", "--config.precision=float64", "--config.report_every=20"]
+STEPS = 300
+EXACT = [f"--config.steps={STEPS}", "--config.precision=float64", "--config.report_every=10"]
 EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100"]
 
 
@@ -62,18 +61,14 @@ def _reported(project: pathlib.Path, job: str) -> int:
 
 def _worker(job: str, rank: int) -> tuple[int, dict[str, str]]:
     """Process id and environment of a job's worker."""
+    sought = {"SLURM_JOB_ID": job, "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank)}
     for process in pathlib.Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
-                if b"-m\0trainer.main" in (process / "cmdline").read_bytes().partition(b"--strategy")[0]:
-                    lines = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+                if (process / "cmdline").read_text().split("\0")[1:3] == ["-m", "trainer.main"]:
+                    lines = (process / "environ").read_text(errors="replace").split("\0")
                     environment = dict(line.split("=", 1) for line in lines if "=" in line)
-                    # srun's command line is like its tasks', its environment that of the script, which is no step.
-                    if [environment.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")] == [
-                        job,
-                        "0",
-                        str(rank),
-                    ]:
+                    if sought.items() <= environment.items():
                         return int(process.name), environment
     raise AssertionError(f"job {job} has no worker {rank}")
 
@@ -82,20 +77,10 @@ def _worker(job: str, rank: int) -> tuple[int, dict[str, str]]:
 def uninterrupted(tmp_path_factory, root):
     """The same run on two workers without Slurm."""
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    command = [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", f"--workdir={path}", *EXACT]
-    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}} for rank in range(2)]
-    environments = [os.environ | {"TF_CONFIG": json.dumps(task)} for task in tasks]
-    processes = [subprocess.Popen(command, cwd=root, env=environment) for environment in environments]
-    try:
-        assert [process.wait(ENDED) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    trainer = ["python", "-m", "trainer.main", "--strategy=multi_worker", f"--workdir={path}", *EXACT]
+    command = [sys.executable, "-m", "launch.workers", "--workers=2", "--", *trainer]
+    path_variable = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(command, cwd=root, env=os.environ | {"PATH": path_variable}, check=True, timeout=ENDED)
     return results(path, STEPS)
 
 
@@ -118,7 +103,7 @@ def test_preempted_and_killed_it_ends_as_if_it_had_not_been(cluster, project, un
     ended = cluster.wait_for_end(job, ENDED)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("COMPLETED", "0:0", "2")
     printed = _printed(project, job)
-    assert re.search(r"error: lost worker 1 \(127\.0\.0\.10:\d+\)", printed)
+    assert re.search(r"error: .*lost worker 1 \(127\.0\.0\.10:\d+\)", printed)
     assert f"Exit code 137; job {job} is requeued, 1 of 3." in printed
     assert not (project / "runs" / f"slurm_{job}.failures").exists()
     assert results(project / "runs" / f"slurm_{job}", STEPS) == uninterrupted
@@ -141,7 +126,19 @@ def test_a_bad_configuration_is_not_tried_again(cluster, project):
     ended = cluster.wait_for_end(job, ENDED)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
     assert "error: batch_size=0: " in _printed(project, job)
-    assert not (project / "runs" / f"slurm_{job}").exists()
+    assert list((project / "runs").glob(f"slurm_{job}*")) == []
+
+
+def test_what_one_worker_refuses_ends_all(cluster, project):
+    """Only the chief looks at the workdir; the other would wait for it."""
+    workdir = project / "runs" / "other"
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text("{}")
+    job = _submit(cluster, project, "--workdir=runs/other", options=("--nodes=2",))
+    ended = cluster.wait_for_end(job, 90)
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
+    assert "0: error: --workdir='runs/other': " in _printed(project, job)
+    assert list((project / "runs").glob(f"slurm_{job}*")) == []
 
 
 def test_failures_are_counted(cluster, project):
