@@ -26,7 +26,8 @@ EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100"]
 def cluster():
     if reason := slurm.missing():
         pytest.skip(reason)
-    with slurm.running() as running:
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    with slurm.running(first_job=1 + 50 * process) as running:
         yield running
 
 

@@ -67,8 +67,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float) -> No
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Cluster]:
-    """Starts munge, the controller and two nodes, and ends them with all jobs afterwards."""
+def running(first_job: int = 1) -> Iterator[Cluster]:
+    """Starts munge, the controller and two nodes, and ends them with all jobs afterwards.
+
+    Args:
+      first_job: number of the first job. It sets the ports of the job's workers, so two clusters that run at once need
+        numbers that are apart.
+    """
     with tempfile.TemporaryDirectory(prefix="slurm_") as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
         folder.chmod(0o755)  # munge and Slurm refuse folders that others may write or cannot enter
@@ -77,7 +82,7 @@ def running() -> Iterator[Cluster]:
         key = folder / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
-        cluster = Cluster(_configuration(folder))
+        cluster = Cluster(_configuration(folder, first_job))
 
         def start(name: str, *command: str) -> None:
             log = stack.enter_context((folder / f"{name}.log").open("w"))
@@ -110,7 +115,7 @@ def running() -> Iterator[Cluster]:
             wait_until(lambda: len(idle()) == len(NODES), "the end of all jobs", 60)
 
 
-def _configuration(folder: pathlib.Path) -> pathlib.Path:
+def _configuration(folder: pathlib.Path, first_job: int) -> pathlib.Path:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for each in sockets:
@@ -120,6 +125,7 @@ def _configuration(folder: pathlib.Path) -> pathlib.Path:
         host=socket.gethostname().partition(".")[0],
         user=pwd.getpwuid(os.getuid()).pw_name,
         folder=folder,
+        first_job=first_job,
         controller=controller,
         first_node=first_node,
         second_node=second_node,
