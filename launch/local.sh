@@ -6,9 +6,5 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-  prepare_environment launch/requirements-gpu.lock
-else
-  prepare_environment requirements.lock tests/requirements.lock
-fi
+prepare_trainer
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m trainer.main "$@"

@@ -22,7 +22,7 @@ from trainer.errors import ConfigError, first_line
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5})")
 _TF_CONFIG = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 # Of a job under Slurm: below the ports that Linux gives to outgoing connections, apart for jobs that share a machine.
-_FIRST_PORT, _PORTS, _PORTS_PER_JOB = 12000, 20000, 64
+_FIRST_PORT, _JOBS, _PORTS_PER_JOB = 12000, 312, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _of_tf_config(text: str) -> Cluster:
     field = "TF_CONFIG"
     try:
         given = json.loads(text)
-        jobs, task = dict(given["cluster"]), given["task"]
-        kind, index = task["type"], int(task["index"])
+        jobs, task = {job: list(addresses) for job, addresses in given["cluster"].items()}, given["task"]
+        kind, index = str(task["type"]), int(task["index"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"must be JSON such as {_TF_CONFIG} ({type(error).__name__}: {first_line(error)})"
         raise ConfigError(field, text, reason) from error
@@ -79,7 +79,7 @@ def _of_tf_config(text: str) -> Cluster:
             raise ConfigError(field, text, f"has the job {job!r}; every process is a worker here (or the one chief)")
     if kind not in jobs or not 0 <= index < len(jobs[kind]):
         raise ConfigError(field, text, f"its task {kind!r} {index} is not in its cluster")
-    chiefs, workers = list(jobs.get("chief", ())), list(jobs.get("worker", ()))
+    chiefs, workers = jobs.get("chief", []), jobs.get("worker", [])
     if len(chiefs) > 1:
         raise ConfigError(field, text, "has more than one chief")
     return Cluster(_checked([*chiefs, *workers], field, text), index + (len(chiefs) if kind == "worker" else 0), field)
@@ -101,9 +101,9 @@ def _of_slurm(environment: Mapping[str, str]) -> Cluster:
     if rank >= len(node_of_rank) or node_of_rank[rank] != node:
         reason = f"is not where srun --distribution=block, which is needed, puts rank {rank}"
         raise ConfigError("SLURM_NODEID", node, reason)
-    first_port = _FIRST_PORT + job * _PORTS_PER_JOB % _PORTS
-    firsts = [node_of_rank.index(index) for index in range(len(hosts))]
-    addresses = [f"{hosts[at]}:{first_port + index - firsts[at]}" for index, at in enumerate(node_of_rank)]
+    first_port = _FIRST_PORT + job % _JOBS * _PORTS_PER_JOB
+    # By rank, not by place on the node: Slurm's nodes may be the same machine under several names.
+    addresses = [f"{hosts[at]}:{first_port + index % _PORTS_PER_JOB}" for index, at in enumerate(node_of_rank)]
     return Cluster(_checked(addresses, "SLURM_STEP_NODELIST", nodes), rank, "Slurm")
 
 

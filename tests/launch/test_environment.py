@@ -56,6 +56,20 @@ def test_a_missing_venv_module_is_named(copy):
     assert not (copy / ".venv").exists()
 
 
+@pytest.mark.ci_only
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
+def test_jobs_that_start_at_once_set_up_one_environment(copy):
+    """Nothing is to be installed, so that no index is asked; the environment is real."""
+    (copy / "requirements.lock").write_text("# nothing\n")
+    calls = copy / "calls"
+    interpreter = _script(copy / "python-noted", f'echo "$@" >>{calls}; exec {sys.executable} "$@"')
+    start = 'source launch/environment.sh; prepare_environment requirements.lock; exec "$python" -m pip --version'
+    environment = os.environ | {"PYTHON": interpreter}
+    jobs = [subprocess.Popen(["bash", "-euc", start], cwd=copy, env=environment) for _ in range(3)]
+    assert [job.wait(120) for job in jobs] == [0, 0, 0]
+    assert calls.read_text().count("-m venv") == 1
+
+
 def test_scripts_pass_shellcheck(root):
     """All of them: those with a name of their own kind, and those that a shell runs."""
     beside_python = str(pathlib.Path(sys.executable).parent)  # where the test extra puts it, on the PATH or not
