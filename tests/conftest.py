@@ -1,8 +1,9 @@
-"""Four logical CPU devices, and a data folder of the tests' own."""
+"""Four logical CPU devices, a data folder of the tests' own, and no graph kept after the test that built it."""
 
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 _DATA = tempfile.TemporaryDirectory(prefix="tfds_")
 os.environ["TFDS_DATA_DIR"] = _DATA.name
@@ -10,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest  # noqa: E402  (the variables above are read on import)
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework import ops  # noqa: E402
 
 DEVICES = 4
 
@@ -29,3 +31,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def root() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def forget_custom_gradients() -> Iterator[None]:
+    """Takes back the gradients that a test's graphs registered.
+
+    TensorFlow registers one for every `tf.custom_gradient` in a graph, as a sum over replicas is, and keeps it for the
+    life of the process, with the graph and all functions it calls: some 30 MB for every experiment, gigabytes in all.
+    """
+    registry = ops.gradient_registry._registry
+    before = frozenset(registry)
+    yield
+    for name in registry.keys() - before:
+        del registry[name]
