@@ -20,7 +20,7 @@ from trainer.errors import ConfigError, RunError, reason_of
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from trainer.checks.workers import Workers
+    from trainer.checks.exchange import Exchange
     from trainer.cluster import Cluster
 
 _STRATEGY = flags.DEFINE_enum(
@@ -51,7 +51,8 @@ With --strategy=multi_worker every worker runs it, and the first one prints what
 
 Flags:
 """
-_PATIENCE = 20  # seconds that a worker which has failed waits for the others' outcomes of the same check
+_PATIENCE = 15  # seconds that workers wait for each other once one of them has failed
+_OUT_OF_STEP = "the workers are no longer in step"
 _WIDTH = max(map(len, Status))
 
 Check = Callable[[], Outcome]
@@ -82,12 +83,12 @@ def _main() -> int:
         print(f"waiting for the other workers: {', '.join(cluster.addresses[1:])}", flush=True)
     with command_line.quiet():
         from trainer import strategy as strategy_lib
-        from trainer.checks.workers import Workers
+        from trainer.checks.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
-    workers = Workers() if cluster is None else Workers(cluster.rank, cluster.addresses)
-    with _Deadline("meeting the other workers", _TIMEOUT.value):
+    with _Watch("meeting the other workers", _TIMEOUT.value):
         strategy = strategy_lib.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, cluster)
-    return run(checks(strategy, cluster), workers, start=start, seconds=_TIMEOUT.value)
+    exchange = Exchange() if cluster is None else Exchange(cluster.rank, len(cluster.addresses))
+    return run(checks(strategy, cluster), exchange, start=start, seconds=_TIMEOUT.value)
 
 
 def checks(strategy: "tf.distribute.Strategy", cluster: "Cluster | None") -> dict[str, Check]:
@@ -124,12 +125,14 @@ def checks(strategy: "tf.distribute.Strategy", cluster: "Cluster | None") -> dic
     }
 
 
-def run(checks: dict[str, Check], workers: "Workers", *, start: float, seconds: float) -> int:
+def run(checks: dict[str, Check], exchange: "Exchange", *, start: float, seconds: float) -> int:
     """Runs checks in step with the other workers, and prints a line for each on the first of them.
+
+    A check that raises on one worker only leaves the others waiting in a collective: what is left is skipped then.
 
     Args:
       checks: by name.
-      workers: who takes part.
+      exchange: between the workers.
       start: when the program began, for the last line.
       seconds: that each check may take.
 
@@ -140,37 +143,38 @@ def run(checks: dict[str, Check], workers: "Workers", *, start: float, seconds: 
     in_step = True
     for index, (name, check) in enumerate(checks.items()):
         if in_step:
-            with _Deadline(name, seconds, functools.partial(workers.silent, str(index))):
-                outcome, raised = _outcome(check)
-                found = workers.exchange(str(index), outcome.to_json(), _PATIENCE if raised else seconds)
-            in_step = len(found) == max(1, len(workers.addresses))
-            if raised and not in_step and workers.rank:
-                print(f"error: {name}: {outcome.text}", file=sys.stderr, flush=True)
-            outcome = merged({rank: of_json(text) for rank, text in found.items()})
-            if not in_step:
-                silent = [rank for rank in workers.others if rank not in found]
-                outcome = Outcome(Status.FAILED, f"{outcome.text}; {_number('worker', silent)} did not answer")
+            outcome, in_step = _in_step(name, check, f"check{index}", exchange, seconds)
         else:
-            outcome = Outcome(Status.SKIPPED, "the workers are no longer in step")
+            outcome = Outcome(Status.SKIPPED, _OUT_OF_STEP)
         counts[outcome.status] += 1
-        if workers.rank == 0:
-            print(f"{outcome.status:<{_WIDTH}} {name}: {outcome.text}", flush=True)
-    if workers.rank == 0:
+        if exchange.rank == 0:
+            print(_line(outcome.status, name, outcome.text), flush=True)
+    if exchange.rank == 0:
         summary = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         print(f"{summary}; {time.monotonic() - start:.0f} s", flush=True)
     code = 1 if counts[Status.FAILED] else 0
-    if not in_step:
-        _leave(code)  # what others wait for in a collective ends with this process
-    workers.part(_PATIENCE)
+    if in_step:
+        exchange.part(_PATIENCE)
+    if exchange.others:
+        _leave(code)  # TensorFlow's own end would wait for the other workers
     return code
 
 
-def _outcome(check: Check) -> tuple[Outcome, bool]:
-    """What a check found; and whether it raised, so that other workers may be elsewhere."""
-    try:
-        return check(), False
-    except Exception as error:
-        return Outcome(Status.FAILED, f"{type(error).__name__}: {reason_of(error)}"), True
+def _in_step(name: str, check: Check, key: str, exchange: "Exchange", seconds: float) -> tuple[Outcome, bool]:
+    """What all workers found; and whether all of them are through with the check."""
+    with _Watch(name, seconds, exchange, key):
+        try:
+            own, patience = check(), seconds
+        except Exception as error:
+            own, patience = Outcome(Status.FAILED, f"{type(error).__name__}: {reason_of(error)}"), _PATIENCE
+            exchange.alarm(key, own.text)
+            if exchange.rank:
+                print(f"error: {name}: {own.text}", file=sys.stderr, flush=True)
+        found = exchange.swap(key, own.to_json(), patience)
+    outcome = merged({rank: of_json(text) for rank, text in found.items()})
+    if silent := [rank for rank in exchange.others if rank not in found]:
+        outcome = Outcome(Status.FAILED, f"{outcome.text}; {_workers(silent)} did not answer")
+    return outcome, not silent
 
 
 def _network(cluster: "Cluster | None") -> Outcome:
@@ -179,29 +183,44 @@ def _network(cluster: "Cluster | None") -> Outcome:
     return network.check(int(cluster.addresses[cluster.rank].rpartition(":")[2]))
 
 
-class _Deadline:
-    """Ends the process, with a line, where what stands within takes too long: a collective waits for ever."""
+class _Watch:
+    """Ends the process, with a line, where what stands within hangs: a collective waits for others for ever."""
 
-    def __init__(self, name: str, seconds: float, silent: Callable[[], list[int]] = list):
-        self._name, self._seconds, self._silent = name, seconds, silent
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
+    def __init__(self, name: str, seconds: float, exchange: "Exchange | None" = None, key: str = ""):
+        self._name, self._seconds, self._exchange, self._key = name, seconds, exchange, key
+        self._ended = threading.Event()
 
     def __enter__(self) -> None:
-        self._timer.start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def __exit__(self, *exception: object) -> None:
-        self._timer.cancel()
+        self._ended.set()
 
-    def _expire(self) -> None:
-        silent = self._silent()
-        behind = f"; {_number('worker', silent)} not through with it" if silent else ""
-        print(f"{Status.FAILED} {self._name}: nothing for {self._seconds:g} s{behind}", file=sys.stderr)
+    def _watch(self) -> None:
+        exchange, end = self._exchange, time.monotonic() + self._seconds
+        alarm = None
+        while not self._ended.is_set() and time.monotonic() < end:
+            if exchange is None or alarm:
+                self._ended.wait(1)
+            elif alarm := exchange.alarmed(self._key, 1):
+                end = min(end, time.monotonic() + _PATIENCE)  # this worker may still come through
+        if self._ended.is_set():
+            return
+        silent = exchange.silent(self._key) if exchange else []
+        behind = f"; {_workers(silent)} not through with it" if silent else ""
+        text = alarm or f"nothing for {self._seconds:g} s{behind}"
+        stream = sys.stderr if exchange and exchange.rank else sys.stdout
+        print(_line(Status.FAILED, self._name, text), file=stream)
+        print(_line(Status.SKIPPED, "what is left", _OUT_OF_STEP), file=stream)
         _leave(1)
 
 
-def _number(what: str, numbers: Sequence[int]) -> str:
-    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+def _line(status: Status, name: str, text: str) -> str:
+    return f"{status:<{_WIDTH}} {name}: {text}"
+
+
+def _workers(ranks: Sequence[int]) -> str:
+    return f"worker{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
 def _leave(code: int) -> None:

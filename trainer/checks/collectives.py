@@ -19,7 +19,7 @@ _FEATURES, _RATE = 5, 0.5
 _WEIGHTS = {"a": 1.0, "b": 0.5}
 _TOLERANCE = 1e-9
 _LARGE, _SMALL = 64 * 2**20, 4 * 2**10  # bytes
-_LARGE_CALLS, _SMALL_CALLS, _CHAIN = 5, 10, 10
+_LARGE_CALLS, _SMALL_CALLS, _CHAIN = 3, 7, 10
 # Operations that sum across devices; CollectiveReduceScatter does not.
 _SUMMING = ("CollectiveReduce", "CollectiveReduceV2", "CollectiveReduceV3", "NcclAllReduce")
 
