@@ -11,8 +11,6 @@ from trainer import cluster, command_line, configuration, workdir
 from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
 from trainer.watchdog import Watchdog
 
-_STRATEGIES = ("mirrored", "one_device", "multi_worker")
-
 _CONFIG = flags.DEFINE_string(
     "config",
     None,
@@ -21,24 +19,13 @@ _CONFIG = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; default a new dated folder under runs/. A run that is there goes on."
 )
-_STRATEGY = flags.DEFINE_enum(
-    "strategy",
-    "mirrored",
-    _STRATEGIES,
-    "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
-)
+_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); names are below.")
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
     configuration.REDUCTIONS,
     "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
-)
-_VIRTUAL_DEVICES = flags.DEFINE_integer(
-    "virtual_devices",
-    None,
-    "Try mirrored on this CPU, split into so many devices.",
-    lower_bound=1,
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")

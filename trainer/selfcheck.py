@@ -23,18 +23,7 @@ if TYPE_CHECKING:
     from trainer.checks.exchange import Exchange
     from trainer.cluster import Cluster
 
-_STRATEGY = flags.DEFINE_enum(
-    "strategy",
-    "mirrored",
-    ("mirrored", "one_device", "multi_worker"),
-    "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
-)
-_VIRTUAL_DEVICES = flags.DEFINE_integer(
-    "virtual_devices",
-    None,
-    "Split this machine's CPU into so many logical devices, to try mirrored without GPUs.",
-    lower_bound=1,
-)
+_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _TIMEOUT = flags.DEFINE_integer(
     "timeout",
     300,
@@ -58,22 +47,29 @@ _WIDTH = max(map(len, Status))
 Check = Callable[[], Outcome]
 
 
+_overrides: list[tuple[str, str]] = []
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs every check; exits 1 where one failed, 2 with one line where flags or environment cannot be used."""
-    command_line.refuse_arguments(argv)
+    command_line.refuse_arguments([*argv, *(f"--config.{key}" for key, _ in _overrides)])
     try:
-        sys.exit(_main())
+        code = _main()
     except ConfigError as error:
         command_line.fail(error, 2)
     except RunError as error:
-        command_line.fail(error, 1)
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         command_line.fail(KeyboardInterrupt("interrupted"), 130)
+    if _STRATEGY.value == "multi_worker":
+        command_line.leave(code)  # TensorFlow's own end would wait for the other workers
+    sys.exit(code)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in the flags; exits 2 with one line where it cannot, 0 after --help."""
-    return command_line.parse(argv, [], description=_HELP, combinations=False)
+    return command_line.parse(argv, _overrides, description=_HELP, combinations=False)
 
 
 def _main() -> int:
@@ -155,8 +151,6 @@ def run(checks: dict[str, Check], exchange: "Exchange", *, start: float, seconds
     code = 1 if counts[Status.FAILED] else 0
     if in_step:
         exchange.part(_PATIENCE)
-    if exchange.others:
-        _leave(code)  # TensorFlow's own end would wait for the other workers
     return code
 
 
@@ -212,7 +206,7 @@ class _Watch:
         stream = sys.stderr if exchange and exchange.rank else sys.stdout
         print(_line(Status.FAILED, self._name, text), file=stream)
         print(_line(Status.SKIPPED, "what is left", _OUT_OF_STEP), file=stream)
-        _leave(1)
+        command_line.leave(1)
 
 
 def _line(status: Status, name: str, text: str) -> str:
@@ -221,12 +215,6 @@ def _line(status: Status, name: str, text: str) -> str:
 
 def _workers(ranks: Sequence[int]) -> str:
     return f"worker{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
-
-
-def _leave(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
 
 
 def _communication(gpus: int) -> tf.distribute.experimental.CommunicationOptions:
-    """NCCL for GPUs: "auto" means it on one machine only, and between several its own ring over gRPC."""
+    """NCCL between GPUs, which "auto" is not: it is TensorFlow's own ring over gRPC."""
     kinds = tf.distribute.experimental.CommunicationImplementation
     return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.AUTO)
 
