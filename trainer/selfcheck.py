@@ -46,7 +46,6 @@ _WIDTH = max(map(len, Status))
 
 Check = Callable[[], Outcome]
 
-
 _overrides: list[tuple[str, str]] = []
 
 
@@ -197,7 +196,8 @@ class _Watch:
             if exchange is None or alarm:
                 self._ended.wait(1)
             elif alarm := exchange.alarmed(self._key, 1):
-                end = min(end, time.monotonic() + _PATIENCE)  # this worker may still come through
+                # This worker may still come through, or be the one that has failed and waits for the others' outcomes.
+                end = min(end, time.monotonic() + _PATIENCE + 5)
         if self._ended.is_set():
             return
         silent = exchange.silent(self._key) if exchange else []
