@@ -1,5 +1,6 @@
 """Does the installation work on these devices and workers? python -m trainer.selfcheck --strategy=mirrored."""
 
+import faulthandler
 import functools
 import os
 import sys
@@ -75,13 +76,16 @@ def _main() -> int:
     start = time.monotonic()
     cluster = cluster_lib.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
     if cluster is not None and cluster.rank == 0 and len(cluster.addresses) > 1:
-        print(f"waiting for the other workers: {', '.join(cluster.addresses[1:])}", flush=True)
+        others = ", ".join(cluster.addresses[1:])
+        print(f"waiting at most {_TIMEOUT.value} s for the other workers: {others}", flush=True)
     with command_line.quiet():
         from trainer import strategy as strategy_lib
         from trainer.checks.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
-    with _Watch("meeting the other workers", _TIMEOUT.value):
-        strategy = strategy_lib.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, cluster)
+    # TensorFlow holds Python's lock while it waits for the others: no thread of Python's could end that.
+    faulthandler.dump_traceback_later(_TIMEOUT.value, exit=True, file=sys.__stderr__)
+    strategy = strategy_lib.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, cluster)
+    faulthandler.cancel_dump_traceback_later()
     exchange = Exchange() if cluster is None else Exchange(cluster.rank, len(cluster.addresses))
     return run(checks(strategy, cluster), exchange, start=start, seconds=_TIMEOUT.value)
 
@@ -179,7 +183,7 @@ def _network(cluster: "Cluster | None") -> Outcome:
 class _Watch:
     """Ends the process, with a line, where what stands within hangs: a collective waits for others for ever."""
 
-    def __init__(self, name: str, seconds: float, exchange: "Exchange | None" = None, key: str = ""):
+    def __init__(self, name: str, seconds: float, exchange: "Exchange", key: str):
         self._name, self._seconds, self._exchange, self._key = name, seconds, exchange, key
         self._ended = threading.Event()
 
@@ -193,17 +197,17 @@ class _Watch:
         exchange, end = self._exchange, time.monotonic() + self._seconds
         alarm = None
         while not self._ended.is_set() and time.monotonic() < end:
-            if exchange is None or alarm:
+            if alarm:
                 self._ended.wait(1)
             elif alarm := exchange.alarmed(self._key, 1):
                 # This worker may still come through, or be the one that has failed and waits for the others' outcomes.
                 end = min(end, time.monotonic() + _PATIENCE + 5)
         if self._ended.is_set():
             return
-        silent = exchange.silent(self._key) if exchange else []
+        silent = exchange.silent(self._key)
         behind = f"; {_workers(silent)} not through with it" if silent else ""
         text = alarm or f"nothing for {self._seconds:g} s{behind}"
-        stream = sys.stderr if exchange and exchange.rank else sys.stdout
+        stream = sys.stderr if exchange.rank else sys.stdout
         print(_line(Status.FAILED, self._name, text), file=stream)
         print(_line(Status.SKIPPED, "what is left", _OUT_OF_STEP), file=stream)
         command_line.leave(1)

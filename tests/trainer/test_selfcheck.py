@@ -1,6 +1,7 @@
 """The self-check: its parts are exact, it passes where all is well, and it fails where something is not."""
 
 import ipaddress
+import json
 import os
 import pathlib
 import socket
@@ -262,9 +263,10 @@ def test_a_check_that_raises_fails_and_the_others_go_on(capsys):
     assert selfcheck.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0
 
 
-def _run(root: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+def _run(root: pathlib.Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(root)}
     environment.pop("TF_CONFIG", None)
+    environment |= variables
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=400)
 
@@ -350,3 +352,14 @@ def test_one_worker_of_two_fails(root, way, expected, words):
     assert result.returncode == 1
     assert list(_statuses(chief).values()) == expected
     assert words in "\n".join(chief)
+
+
+@pytest.mark.ci_only
+def test_a_worker_that_never_comes(root):
+    with socket.create_server(("127.0.0.1", 0)) as own, socket.create_server(("127.0.0.1", 0)) as other:
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (own, other)]
+    cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})
+    result = _run(root, "trainer.selfcheck", "--strategy=multi_worker", "--timeout=5", TF_CONFIG=cluster)
+    assert result.returncode == 1
+    assert result.stdout.strip() == f"waiting at most 5 s for the other workers: {addresses[1]}"
+    assert "Timeout" in result.stderr
