@@ -18,6 +18,23 @@ from trainer.errors import ConfigError, NotPreparedError, with_notes
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
 _HELP = ("--help", "-help", "-h")
+_STRATEGIES = ("mirrored", "one_device", "multi_worker")
+
+flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
+
+
+def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]:
+    """Defines --strategy and --virtual_devices, and returns them."""
+    strategy = flags.DEFINE_enum(
+        "strategy",
+        "mirrored",
+        _STRATEGIES,
+        "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
+    )
+    virtual_devices = flags.DEFINE_integer(
+        "virtual_devices", None, "Try mirrored on this CPU, split into so many devices.", lower_bound=1
+    )
+    return strategy, virtual_devices
 
 
 def parse(

@@ -13,7 +13,6 @@ from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
 from trainer.watchdog import Watchdog
 
 _LONGEST_START = 1800  # seconds: schedulers start some workers long before others
-_STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -21,26 +20,15 @@ _CONFIG = flags.DEFINE_string(
     "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run; default a new dated folder under runs/. A run that is there goes on."
+    "workdir", None, "Folder of the run, which goes on if it is there; default a new one in runs/."
 )
-_STRATEGY = flags.DEFINE_enum(
-    "strategy",
-    "mirrored",
-    _STRATEGIES,
-    "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
-)
+_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); names are below.")
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
     configuration.REDUCTIONS,
     "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
-)
-_VIRTUAL_DEVICES = flags.DEFINE_integer(
-    "virtual_devices",
-    None,
-    "Try mirrored on this CPU, split into so many devices.",
-    lower_bound=1,
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")

@@ -111,13 +111,19 @@ def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         num_accelerators={"GPU": gpus} if gpus else {},
     )
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, _communication(gpus))
     except tf.errors.OpError as error:
         where = cluster.addresses[cluster.rank]
         raise RunError(f"worker {cluster.rank} ({where}) cannot join the others: {reason_of(error)}") from error
     # Every worker's pipeline gives the same number of elements, so that none must ask the others whether they have one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+def _communication(gpus: int) -> tf.distribute.experimental.CommunicationOptions:
+    """NCCL between GPUs, which "auto" is not: it is TensorFlow's own ring over gRPC."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.AUTO)
 
 
 def _device_type(strategy: tf.distribute.Strategy) -> str:

@@ -1,0 +1,44 @@
+"""A worker whose second check goes wrong in some way: python -m tests.trainer.selfcheck_worker late."""
+
+import os
+import sys
+import time
+
+import tensorflow as tf
+
+from trainer import cluster, command_line, selfcheck, strategy
+from trainer.checks.exchange import Exchange
+from trainer.checks.outcome import Outcome, Status
+
+
+def main(way: str) -> None:
+    """Runs four checks, of which the last one needs no other worker."""
+    here = cluster.from_environment(os.environ)
+    workers = strategy.build("multi_worker", cluster=here)
+
+    @tf.function(autograph=False)
+    def total() -> tf.Tensor:
+        return workers.run(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([])))
+
+    def together() -> Outcome:
+        return Outcome(Status.PASS, f"sum {total().numpy():g}")
+
+    def wrong() -> Outcome:
+        if here.rank == 0:
+            return together()
+        if way == "late":
+            total()
+        if way == "hang":
+            time.sleep(300)
+        if way == "value":
+            return Outcome(Status.FAILED, f"not {total().numpy():g}")
+        raise ValueError("the reason")
+
+    checks = {"first": together, "second": wrong, "third": together, "last": lambda: Outcome(Status.PASS, "alone")}
+    exchange = Exchange(here.rank, len(here.addresses))
+    seconds = 10 if way == "hang" else 120
+    command_line.leave(selfcheck.run(checks, exchange, start=time.monotonic(), seconds=seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
