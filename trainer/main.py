@@ -20,10 +20,10 @@ _CONFIG = flags.DEFINE_string(
     "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, which goes on if it is there; default a new one in runs/."
+    "workdir", None, "Folder of the run, which goes on if it is there; by default a new one."
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
-_COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); names are below.")
+_COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); see below.")
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
