@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 
 from trainer import cluster as cluster_lib
-from trainer import command_line
+from trainer import command_line, rendezvous
 from trainer.checks import network
 from trainer.checks.outcome import Outcome, Status, merged, of_json
 from trainer.errors import ConfigError, RunError, reason_of
@@ -75,13 +75,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _main() -> int:
     start = time.monotonic()
     cluster = cluster_lib.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
-    if cluster is not None and cluster.rank == 0 and len(cluster.addresses) > 1:
-        others = ", ".join(cluster.addresses[1:])
-        print(f"waiting at most {_TIMEOUT.value} s for the other workers: {others}", flush=True)
     with command_line.quiet():
         from trainer import strategy as strategy_lib
         from trainer.checks.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
+    if cluster is not None:
+        rendezvous.meet(cluster, _TIMEOUT.value, functools.partial(print, file=sys.stderr, flush=True))
     # TensorFlow holds Python's lock while it waits for the others: no thread of Python's could end that.
     faulthandler.dump_traceback_later(_TIMEOUT.value, exit=True, file=sys.__stderr__)
     strategy = strategy_lib.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, cluster)
