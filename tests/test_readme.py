@@ -25,6 +25,25 @@ BENCHMARK = "python -m tests.benchmarks.methods"
 EXAMPLES = "python -m tests.benchmarks.seed_systems"
 COST = "python -m trainer.cost"
 STEPS = "python -m tests.benchmarks.step"
+SELFCHECKS = (
+    "python -m trainer.selfcheck",
+    "python -m launch.workers --workers=2 -- python -m trainer.selfcheck --strategy=multi_worker",
+)
+LAUNCHES = (
+    "python -m launch.workers --workers=2 -- python -m trainer.main --strategy=multi_worker --workdir=runs/two",
+    "python -m launch.workers --hosts=a,b --max_restarts=3 -- "
+    ".venv/bin/python -m trainer.main --strategy=multi_worker --workdir=runs/ab",
+)
+SLURM = (
+    "sbatch --nodes=2 --time=1:00:00 launch/slurm.sbatch --combine=pcgrad",
+    "printf '%s\\n' --combine={weighted,pcgrad}' '--config.seed={0,1,2} > sweep.txt",
+    "sbatch --array=1-6 launch/slurm.sbatch --sweep=sweep.txt --config.steps=1000",
+)
+KUBERNETES = (
+    "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
+    "kubectl kustomize launch/kubernetes",
+    "kubectl apply -k launch/kubernetes",
+)
 (WRITE_TABLE,) = (command for command in COMMANDS if command.startswith("python -c"))
 
 
@@ -59,7 +78,7 @@ def _run(command: str, project: pathlib.Path, timeout: float = 540) -> str:
 
 def test_the_commands_are_these(root):
     """What follows runs each of them; a new command in the README needs a test of its own."""
-    assert COMMANDS == [
+    expected = [
         "bash launch/local.sh --strategy=mirrored --combine=weighted",
         SUITE,
         "source .venv/bin/activate",
@@ -71,8 +90,13 @@ def test_the_commands_are_these(root):
         "python -m trainer.main --config=my_experiment.py --config.batch_size=64 --config.losses.alcohol.weight=1 "
         "--virtual_devices=2",
         "python -m trainer.main --mode=eval --workdir=runs/wine",
+        *SELFCHECKS,
+        *LAUNCHES,  # tests/launch/test_workers.py
+        *SLURM,  # tests/launch/test_slurm.py
+        *KUBERNETES,
         "tensorboard --logdir runs",
     ]
+    assert expected == COMMANDS
     assert SUITE in (root / ".ci" / "run").read_text()
 
 
@@ -130,12 +154,29 @@ def test_own_data_and_experiment(project):
     assert final["alcohol/r2_score"] > 0
 
 
+@pytest.mark.ci_only
+@pytest.mark.parametrize("command", SELFCHECKS)
+def test_selfcheck(project, command):
+    assert re.search(r"\d+ pass\b", _run(command, project))
+
+
+def test_kubernetes(project):
+    """There is no cluster here: tests/launch/test_kubernetes.py checks the files, test_pods.py does what they say."""
+    build, render, apply = (command.split() for command in KUBERNETES)
+    assert (project / build[build.index("-f") + 1]).is_file()
+    assert build[build.index("-t") + 1] in (project / "launch" / "kubernetes" / "values.yaml").read_text()
+    assert apply[apply.index("-k") + 1] == render[-1]
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl to render")
+    assert "kind: JobSet" in _run(KUBERNETES[1], project)
+
+
 def test_tensorboard_serves(project):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (project / "runs").mkdir(exist_ok=True)
-    command = [*COMMANDS[10].split(), "--port", str(port)]
+    command = [*COMMANDS[-1].split(), "--port", str(port)]
     server = subprocess.Popen(command, cwd=project, env=_environment(project), stderr=subprocess.PIPE, text=True)
     try:
         assert any("TensorBoard 2" in line for line in server.stderr)

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.launch.slurm import cluster as slurm
+from tests.test_readme import SLURM
 from tests.trainer.test_resume import results
 
 pytestmark = pytest.mark.ci_only
@@ -258,3 +259,21 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
     result = subprocess.run(step, cwd=root, env=cluster.environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert f"trainer.errors.ConfigError: {message}" in result.stderr
+
+
+def test_the_readmes_commands(cluster, project):
+    """As they are written, but for the number of steps."""
+    alone, write, sweep = SLURM
+    subprocess.run(["bash", "-c", write], cwd=project, check=True)
+    lines = (project / "sweep.txt").read_text().splitlines()
+    assert len(set(lines)) == 6
+    job = cluster.submit(project, *alone.split()[1:], "--config.steps=20")
+    array = cluster.submit(project, *sweep.split()[1:], "--config.steps=20")
+    for number in (job, *(f"{array}_{task}" for task in range(1, 7))):
+        ended = cluster.wait_for_end(number, 2 * ENDED)
+        assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), _printed(project, number)
+        assert _reported(project, number) == 20
+    assert "2 CPU replicas of 2 workers" in _printed(project, job)
+    for task, line in enumerate(lines, start=1):
+        config = json.loads((project / "runs" / f"slurm_{array}_{task}" / "config.json").read_text())
+        assert line == f"--combine={config['combine']['name']} --config.seed={config['seed']}"

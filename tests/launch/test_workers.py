@@ -18,6 +18,7 @@ import pytest
 
 from launch import gpus, plans
 from launch.supervision import how
+from tests.test_readme import LAUNCHES
 from trainer.errors import ConfigError
 
 RANK = "import json, os, signal, sys, time; rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
@@ -580,18 +581,26 @@ def test_commands_that_hosts_do_not_have(launch, ssh):
 
 
 @pytest.mark.ci_only
-@pytest.mark.parametrize("over", ["ssh", "loopback"])
-def test_the_trainer(launch, root, tmp_path, request, over):
-    """What the README shows: two workers train the digits together."""
-    trainer = [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", "--config.steps=20"]
-    run = tmp_path / "run"
-    command = [f"--directory={root}", "--", *trainer, f"--workdir={run}"]
-    if over == "ssh":
+@pytest.mark.parametrize("command", LAUNCHES)
+def test_the_readmes_commands(root, tmp_path, request, command):
+    """As they are written, but for the number of steps and the hosts."""
+    project = tmp_path / "project"
+    shutil.copytree(root, project, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
+    (project / ".venv" / "bin").mkdir(parents=True)
+    interpreter = project / ".venv" / "bin" / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    interpreter.chmod(0o755)
+    words = [str(interpreter) if word == "python" else word for word in shlex.split(command)]
+    if "--hosts=a,b" in words:
         (port,) = plans.free_ports(1)  # the next one is free in all likelihood
-        process = over_ssh(launch, request.getfixturevalue("ssh"), f"--port={port}", *command)
-    else:
-        process = launch("--workers=2", *command)
-    code, output, errors = finish(process, timeout=400)
-    assert code == 0, errors
-    assert "[0] " in output
-    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 20
+        at = words.index("--hosts=a,b")
+        ssh = request.getfixturevalue("ssh")
+        words[at : at + 1] = ["--hosts=127.0.0.1,127.0.0.1", f"--ssh={ssh}", f"--port={port}"]
+    (workdir,) = (project / word.partition("=")[2] for word in words if word.startswith("--workdir="))
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [*words, "--config.steps=20"], cwd=project, env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[0] " in result.stdout
+    assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 20

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs from Debian what the tests of several machines start and stop: Slurm, sshd and nft's checks of firewall rules.
+# Tests that miss something are skipped, and say so.
+#   bash tests/launch/install.sh
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+if command -v slurmctld slurmd sbatch munged sshd ssh-keygen nft >/dev/null; then
+  exit
+fi
+fail() {
+  printf 'Nothing is installed for the tests of several machines, some of which are skipped: %s\n' "$1" >&2
+  exit 1
+}
+command -v apt-get >/dev/null || fail 'this is not Debian'
+[ "$(id -u)" = 0 ] || fail 'this is not root'
+export DEBIAN_FRONTEND=noninteractive
+packages=(slurm-wlm slurmctld slurmd slurm-client munge openssh-server nftables)
+apt-get update -qq >&2 || printf 'warning: apt-get update failed\n' >&2
+apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2 || fail 'apt-get install failed (see above)'
