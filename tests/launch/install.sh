@@ -5,11 +5,13 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
-if command -v slurmctld slurmd sbatch munged sshd ssh-keygen nft >/dev/null; then
-  exit
-fi
+missing=()
+for program in slurmctld slurmd sbatch munged sshd ssh-keygen nft; do
+  command -v "$program" >/dev/null || missing+=("$program")
+done
+[ "${#missing[@]}" -gt 0 ] || exit 0
 fail() {
-  printf 'Nothing is installed for the tests of several machines, some of which are skipped: %s\n' "$1" >&2
+  printf '%s: not installed, and the tests that need them are skipped: %s\n' "${missing[*]}" "$1" >&2
   exit 1
 }
 command -v apt-get >/dev/null || fail 'this is not Debian'
