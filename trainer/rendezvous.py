@@ -5,12 +5,13 @@ soon TensorFlow's server does. Needs no TensorFlow.
 """
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
 
 from trainer.cluster import Cluster
-from trainer.errors import ConfigError, RunError, system_reason
+from trainer.errors import ConfigError, RunError
 
 _POLL_SECONDS, _CONNECT_SECONDS = 0.25, 5.0
 _FIRST_WORD, _NEXT_WORD = 30.0, 300.0
@@ -64,5 +65,5 @@ def _listen(cluster: Cluster) -> socket.socket:
             ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=backlog
         )
     except OSError as error:
-        reason = f"worker {cluster.rank} cannot listen there: {system_reason(error)}"
+        reason = f"worker {cluster.rank} cannot listen there: {os.strerror(error.errno)}"
         raise ConfigError(cluster.launcher, cluster.addresses[cluster.rank], reason) from error

@@ -91,3 +91,35 @@ def test_a_worker_that_hangs_in_python(tmp_path, root):
 def test_soak(tmp_path, root):
     """A short one; `python -m tests.launch.soak` is the long one."""
     soak.run(tmp_path, root, workers=WORKERS, strikes=3, steps=60, seed=random.randrange(1000))
+
+
+@pytest.mark.ci_only
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("result['seed'] = rank", "error: configuration: worker 1 is not like worker 0: seed is 0 there and 1 here"),
+        (
+            "os.environ['EXAMPLES'] = str(60 + rank)",
+            "error: dataset: worker 1 is not like worker 0: dataset: the train split is not the same",
+        ),
+    ],
+)
+def test_workers_that_differ(tmp_path, root, line, words):
+    """Both of them are told, before anything is written."""
+    text = f"""
+import json, os
+import ml_collections
+from tests import problems
+
+def get_config():
+    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    result = problems.tree(dataset__name="tests.launch.unlike:load")
+    {line}
+    return ml_collections.ConfigDict(result)
+"""
+    (tmp_path / "config.py").write_text(text)
+    with Launched(root, tmp_path, 2, trainer=("--workdir=run",)) as launched:
+        assert launched.wait() == 2, launched.output
+        assert words in launched.output
+        assert not launched.left()
+    assert not (tmp_path / "run").exists()

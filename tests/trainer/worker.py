@@ -5,18 +5,43 @@ python -m tests.trainer.worker DIRECTORY '{"name of the run": {"changes of": "te
 
 import json
 import os
+import signal
 import sys
 
+import numpy as np
+import tensorflow as tf
+
 from tests import problems
-from trainer import cluster, command_line, loop, strategy
+from trainer import cluster, command_line, loop, rendezvous, strategy
+from trainer.workers import Workers
 
 
 def main(directory: str, runs: str) -> None:
     workers = cluster.from_environment(os.environ)
+    rendezvous.meet(workers, 120, print)
     together = strategy.build("multi_worker", cluster=workers)
+    _talk(Workers(together))
     for name, changes in json.loads(runs).items():
         loop.train(problems.config(**changes), os.path.join(directory, name) if workers.rank == 0 else None, together)
     command_line.leave(0)
+
+
+def _talk(workers: Workers) -> None:
+    """What the chief says arrives bit for bit, and a signal that one has got is everyone's."""
+    values = [
+        np.array([-0.0, 0.0, 1e-310, np.inf, -np.inf, np.nan]),
+        np.array([-0.0, 1e-45, 3.0], np.float32),
+        np.array([2**53, -1, 0]),
+        np.array([True, False]),
+    ]
+    own = values if workers.is_chief else [np.full_like(value, 1) for value in values]
+    for value, got in zip(values, workers.of_chief([tf.constant(value) for value in own]), strict=True):
+        assert got.numpy().tobytes() == value.tobytes(), (value, got)
+    text = "größer, 更大\n" * 1000
+    assert workers.word_of_chief(text if workers.is_chief else "") == text
+    last = workers.rank == workers.count - 1
+    assert workers.agreed_signal(signal.SIGUSR1 if last else None) == signal.SIGUSR1
+    assert workers.agreed_signal(None) is None
 
 
 if __name__ == "__main__":
