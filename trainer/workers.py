@@ -27,6 +27,7 @@ _OF_PEERS = (
 )
 _TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
 _PROBE_SECONDS = 1.0
+_BITS = {2: tf.int16, 4: tf.int32, 8: tf.int64}  # bytes → the integers of that size
 
 
 class LostWorkerError(RunError):
@@ -66,10 +67,9 @@ class Workers:
         """The chief's tensors, bit for bit; every worker gives tensors of these shapes and dtypes."""
         if self.count == 1 or not values:
             return list(values)
-        # What is no floating-point number travels as one; 2^53 is beyond any step.
-        sent = [value if value.dtype.is_floating else tf.cast(value, tf.float64) for value in values]
-        shared = self._sum(sent, of_chief=True)
-        return [tf.cast(got, value.dtype) for got, value in zip(shared, values, strict=True)]
+        # As integers: sums of floating-point numbers would flush the smallest ones to zero, and -0 with them.
+        shared = self._sum([_as_integers(value) for value in values], of_chief=True)
+        return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
     def number_of_chief(self, number: int) -> int:
         """The chief's number."""
@@ -81,9 +81,8 @@ class Workers:
             return text
         letters = text.encode()
         length = self.number_of_chief(len(letters))
-        sent = tf.constant(list(letters) if self.is_chief else [0] * length, tf.float32)
-        (heard,) = self.of_chief([sent])
-        return bytes(heard.numpy().astype("uint8")).decode()
+        (heard,) = self.of_chief([tf.constant(list(letters) if self.is_chief else [0] * length, tf.uint8)])
+        return bytes(heard.numpy()).decode()
 
     def copy_from_chief(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
         """Gives the variables the values that they have on the chief."""
@@ -139,8 +138,7 @@ class Workers:
         def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
             if of_chief:
                 first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-                # -0, because it alone leaves every number as it is: 0 would turn -0 into 0.
-                values = [tf.where(first, value, -tf.zeros_like(value)) for value in values]
+                values = [tf.where(first, value, 0) for value in values]
             return Reduction().sum((), list(values))[1]
 
         def run(*values: tf.Tensor) -> list[tf.Tensor]:
@@ -149,3 +147,14 @@ class Workers:
 
         key = (of_chief, *((value.dtype, tuple(value.shape)) for value in values))
         return self._traced.setdefault(key, tf.function(run, autograph=False))(*values)
+
+
+def _as_integers(value: tf.Tensor) -> tf.Tensor:
+    """The bits of floating-point numbers, and other numbers themselves, as int64."""
+    return tf.cast(tf.bitcast(value, _BITS[value.dtype.size]) if value.dtype.is_floating else value, tf.int64)
+
+
+def _from_integers(value: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    if not dtype.is_floating:
+        return tf.cast(value, dtype)
+    return tf.bitcast(tf.cast(value, _BITS[dtype.size]), dtype)

@@ -31,7 +31,8 @@ def _talk(workers: Workers) -> None:
     values = [
         np.array([-0.0, 0.0, 1e-310, np.inf, -np.inf, np.nan]),
         np.array([-0.0, 1e-45, 3.0], np.float32),
-        np.array([2**53, -1, 0]),
+        np.array([-0.0, 6e-8, 3.0], np.float16),
+        np.array([2**53 + 1, -1, 0]),
         np.array([True, False]),
     ]
     own = values if workers.is_chief else [np.full_like(value, 1) for value in values]
