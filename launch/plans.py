@@ -22,15 +22,12 @@ _LOCAL_PORTS = range(10000, 32768)
 _REMOTE = "exec python3 -c 'import json; exec(json.loads(open(0, \"rb\", 0, closefd=False).readline()))'"
 
 
-def local(
-    command: Sequence[str], directory: str, environment: Mapping[str, str], devices: Sequence[str | None]
-) -> list[Plan]:
+def local(command: Sequence[str], directory: str, devices: Sequence[str | None]) -> list[Plan]:
     """A worker on this machine for each of the devices, on free ports of its own.
 
     Args:
       command: what each of them runs.
       directory: where.
-      environment: variables for all of them, beside this process's.
       devices: CUDA_VISIBLE_DEVICES of each; None where it stays as it is.
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(devices))]
@@ -39,7 +36,7 @@ def local(
         Plan(
             f"worker {rank}",
             start,
-            _request(command, directory, {**environment, **_variables(addresses, rank, own)}, None),
+            _request(command, directory, _variables(addresses, rank, own), None),
         )
         for rank, own in enumerate(devices)
     ]

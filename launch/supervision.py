@@ -130,7 +130,7 @@ class Supervisor:
         interrupts = 0
         while running:
             now = time.monotonic()
-            if now >= min(name_at, kill_at):
+            if name_at < float("inf") and now >= min(name_at, kill_at):
                 failures = [_cause(failures)]
                 say(f"{_end(failures[0])}; the others have {grace:g} s to end")
                 name_at = float("inf")

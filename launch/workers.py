@@ -62,7 +62,7 @@ launcher prints a command that sets one up.
 
 Flags:
 """
-_BAD_CONFIGURATION = 2
+_FOR_GOOD = (0, 2, 130)  # done, a bad configuration, ended by hand
 _SHORT, _LONGEST_PAUSE = 30.0, 60.0  # seconds: a round below the first is followed by a pause up to the second
 
 _overrides: list[tuple[str, str]] = []
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
         command_line.fail(error, 2)
 
     def here() -> list[Plan]:
-        return plans.local(_command, directory, {}, devices)
+        return plans.local(_command, directory, devices)
 
     def elsewhere() -> list[Plan]:
         return plans.remote(
@@ -122,7 +122,7 @@ def _rounds(supervisor: Supervisor, planned: Callable[[], list[Plan]]) -> int:
     while True:
         outcome = supervisor.run(planned(), _GRACE.value)
         code, limit = outcome.code, _MAX_RESTARTS.value
-        if code in (0, _BAD_CONFIGURATION) or limit is None or supervisor.pause(0):
+        if code in _FOR_GOOD or limit is None or supervisor.pause(0):
             return code
         if code == PREEMPTED:
             short = short + 1 if outcome.seconds < _SHORT else 0

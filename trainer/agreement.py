@@ -1,6 +1,8 @@
 """Several workers make sure that they are about to do the same thing, before a step could go wrong without a word."""
 
 import json
+import math
+from typing import Any
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import Saved
@@ -8,6 +10,8 @@ from trainer import configuration
 from trainer.configuration import Config
 from trainer.errors import ConfigError
 from trainer.workers import Workers
+
+_ROUNDING = 1e-9
 
 
 def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | None, workers: Workers) -> Saved | None:
@@ -45,8 +49,14 @@ def on_data(saved: Saved, workers: Workers) -> None:
     """
     if workers.count == 1:
         return
-    chief = data_lib.of_json(workers.word_of_chief(data_lib.to_json(saved)))
+    own = data_lib.to_json(saved)
+    chief, saved = data_lib.of_json(workers.word_of_chief(own)), data_lib.of_json(own)
     different = data_lib.changes(chief, saved, "is not the same")
+    different += [
+        f"{field}: what was learned from the training split is not the same"
+        for field, learned in chief.statistics.items()
+        if not _close(learned, saved.statistics[field])
+    ]
     different += [
         f"{field}: the feed is {feed} there and {saved.feeds[field]} here (memory_limit)"
         for field, feed in chief.feeds.items()
@@ -54,6 +64,17 @@ def on_data(saved: Saved, workers: Workers) -> None:
     ]
     if different:
         raise _unlike_chief("dataset", workers, "; ".join(different))
+
+
+def _close(there: Any, here: Any) -> bool:
+    """Whether two structures of JSON are the same but for how two kinds of processors round."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return there.keys() == here.keys() and all(_close(value, here[key]) for key, value in there.items())
+    if isinstance(there, list) and isinstance(here, list):
+        return len(there) == len(here) and all(map(_close, there, here))
+    if isinstance(there, float) and isinstance(here, float):
+        return math.isclose(there, here, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return there == here
 
 
 def _unlike_chief(field: str, workers: Workers, reason: str) -> ConfigError:

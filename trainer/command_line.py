@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 import textwrap
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -114,6 +115,24 @@ def fail(error: BaseException, code: int) -> NoReturn:
     logging.debug("The error in full:", exc_info=error)  # --verbosity=1
     print(f"error: {with_notes(error)}", file=sys.stderr)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def leaving_at_once(wanted: bool) -> Iterator[None]:
+    """Where wanted, the process ends with this context, as it would have, but without what libraries do at its end."""
+    try:
+        yield
+    except SystemExit as error:
+        if wanted:
+            leave(error.code)
+        raise
+    except BaseException:
+        if wanted:
+            traceback.print_exc()
+            leave(1)
+        raise
+    if wanted:
+        leave(0)
 
 
 def leave(code: int) -> NoReturn:

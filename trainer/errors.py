@@ -49,6 +49,10 @@ class StoppedError(RunError):
         super().__init__("stopped by a signal")
 
 
+class LostWorkerError(RunError):
+    """Another worker is gone, so that this one cannot go on."""
+
+
 class NonFiniteError(RunError):
     """A loss or a gradient became NaN or infinite.
 

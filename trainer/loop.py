@@ -31,11 +31,11 @@ from trainer import workdir as workdir_lib
 from trainer.configuration import Config
 from trainer.errors import ConfigError, LogarithmError, NonFiniteError, RunError, StoppedError, reason_of
 from trainer.experiment import Experiment
-from trainer.recorder import Files, Recorder, Silent
+from trainer.recorder import Files, Recorder
 from trainer.reports import VALIDATION, Report
 from trainer.step_values import State, Totals
 from trainer.stopping import StopRequest
-from trainer.watchdog import Watchdog
+from trainer.watchdog import START_SECONDS, Watchdog
 from trainer.workers import Workers
 
 # Parts of a checkpoint beside the model and the optimizers.
@@ -77,19 +77,21 @@ def train(
     """
     workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
     run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())
         stack.enter_context(workers.watched())
         if workers.count > 1:
             # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
             request = stack.enter_context(stopping.listening())
-        watchdog.doing("building the experiment")
+        watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
         built = experiment.build(config, strategy, saved)
         if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
             reason = f"{'; '.join(changed)}; put the data back or start a new run"
             raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
         agreement.on_data(built.data.saved, workers)
+        watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = _start(run, built, workers)
         marks = profiling.marks(profile, first=start.step, last=built.steps)
         iterator = iter(built.batches(first_step=start.step))
@@ -101,11 +103,12 @@ def train(
             )
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
+            watchdog.log = run.log
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
         stack.enter_context(writing.disk_errors())
         history = _rewind(run, config, start.step) if run and start.goes_on else []
-        recorder = _recorder(run, built, start.step, marks, console, watchdog)
+        recorder = _recorder(run, built, start.step, marks, console)
         with recorder:
             if workers.count == 1:
                 request = stack.enter_context(stopping.listening())
@@ -182,11 +185,9 @@ def _recorder(
     first: int,
     marks: Sequence[int],
     console: Console | None,
-    watchdog: Watchdog,
 ) -> Recorder:
     if run is None:
-        return Silent()
-    watchdog.log = run.log
+        return Recorder()
     heads = {loss.name: loss.head for loss in built.losses}
     keep = built.config.keep_checkpoints
     return Files(run, first=first, steps=built.steps, heads=heads, keep=keep, marks=marks, console=console)

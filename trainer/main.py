@@ -1,18 +1,18 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
-import contextlib
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 
 from absl import app, flags, logging
 
 from trainer import cluster, command_line, configuration, rendezvous, stopping, workdir
-from trainer.errors import ConfigError, NotPreparedError, RunError, StoppedError
-from trainer.watchdog import Watchdog
+from trainer.errors import ConfigError, LostWorkerError, NotPreparedError, RunError, StoppedError
+from trainer.watchdog import START_SECONDS, Watchdog
 
-_LONGEST_START = 1800  # seconds: schedulers start some workers long before others
+_AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -55,15 +55,9 @@ _overrides: list[tuple[str, str]] = []
 def main(argv: Sequence[str]) -> None:
     """Runs what the flags ask for; exits 2 with one line where they cannot be used, 1 where training fails."""
     command_line.refuse_arguments(argv)
-    try:
+    # TensorFlow's own end waits for the other workers, which may be gone.
+    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"):
         _run()
-    except SystemExit as exit:
-        if _STRATEGY.value == "multi_worker":
-            command_line.leave(exit.code)
-        raise
-    if _STRATEGY.value == "multi_worker":
-        # All workers are done, and TensorFlow's own end would wait for them once more.
-        command_line.leave(0)
 
 
 def _run() -> None:
@@ -78,6 +72,10 @@ def _run() -> None:
         command_line.fail(error, 2)
     except StoppedError as error:
         sys.exit(error.code)
+    except LostWorkerError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        time.sleep(_AFTER_THE_CAUSE)
+        sys.exit(1)
     except RunError as error:
         command_line.fail(error, 1)
     except KeyboardInterrupt:
@@ -90,24 +88,26 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    with contextlib.ExitStack() as waiting:
-        workers = None
-        if _STRATEGY.value == "multi_worker":
-            waiting.enter_context(stopping.ending_at_once())
-            workers = cluster.from_environment(os.environ)
-        path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
-        with command_line.quiet():  # a configuration may import TensorFlow
-            config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
-        if workers is None or workers.rank == 0:
-            workdir.check(_WORKDIR.value, config)
-        profile = _profiled_steps()
-        with command_line.quiet():
-            from input_pipelines.sources import catalogue
-            from trainer import loop, strategy  # what comes before must not wait for TensorFlow
-        if _DOWNLOAD.value:
-            catalogue.prepare(config.dataset)
-        if workers:
-            rendezvous.meet(workers, max(_LONGEST_START, _HANG_TIMEOUT.value), logging.warning)
+    workers = None
+    if _STRATEGY.value == "multi_worker":
+        stopping.hold()
+        workers = cluster.from_environment(os.environ)
+        if _VIRTUAL_DEVICES.value is not None:
+            raise ConfigError("--virtual_devices", _VIRTUAL_DEVICES.value, "needs --strategy=mirrored")
+    path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
+    with command_line.quiet():  # a configuration may import TensorFlow
+        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+    if workers is None or workers.rank == 0:
+        workdir.check(_WORKDIR.value, config)
+    profile = _profiled_steps()
+    with command_line.quiet():
+        from input_pipelines.sources import catalogue
+        from trainer import loop, strategy  # what comes before must not wait for TensorFlow
+    if _DOWNLOAD.value:
+        catalogue.prepare(config.dataset)
+    if workers:
+        with stopping.ending_at_once():
+            rendezvous.meet(workers, max(START_SECONDS, _HANG_TIMEOUT.value), logging.warning)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
@@ -12,12 +12,14 @@ from trainer.profiling import Profiler
 from trainer.reports import Report
 
 
-class Recorder(Protocol):
-    """Gets what a run has to tell, a context manager."""
+class Recorder:
+    """Gets what a run has to tell, a context manager. This one keeps none of it: what workers beside the chief have."""
 
-    def __enter__(self) -> "Recorder": ...
+    def __enter__(self) -> "Recorder":
+        return self
 
-    def __exit__(self, *error: Any) -> None: ...
+    def __exit__(self, *error: Any) -> None:
+        pass
 
     def say(self, line: str) -> None:
         """A line for the user."""
@@ -33,18 +35,20 @@ class Recorder(Protocol):
 
     def profiled(self, step: int) -> contextlib.AbstractContextManager[Any]:
         """A context for the steps after `step`."""
+        del step
+        return contextlib.nullcontext()
 
     def publish(self, report: Report) -> None:
         """A report, for the terminal and the files."""
 
     def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
-        """A checkpoint of the variables as they are now; with `best`, the step of one that must stay."""
+        """A checkpoint of the variables as they are now; `best` is the step of one that must stay."""
 
     def wait(self) -> None:
         """Returns once everything is written."""
 
 
-class Files:
+class Files(Recorder):
     """Writes to the run's directory and shows the run on the terminal.
 
     The bar and the lines of the terminal stay on the caller's thread, which knows when a step was taken; files are
@@ -128,36 +132,3 @@ class Files:
     def wait(self) -> None:
         """Returns once everything is on the disk; raises what went wrong there."""
         self._writer.wait()
-
-
-class Silent(contextlib.nullcontext):
-    """Records nothing: what workers other than the chief have."""
-
-    def __enter__(self) -> "Silent":
-        return self
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
-    def start_clock(self, step: int) -> None:
-        """Nothing."""
-
-    def advance(self, step: int) -> None:
-        """Nothing."""
-
-    def profile_at(self, step: int) -> None:
-        """Nothing."""
-
-    def profiled(self, step: int) -> contextlib.AbstractContextManager[Any]:
-        """Nothing."""
-        del step
-        return contextlib.nullcontext()
-
-    def publish(self, report: Report) -> None:
-        """Nothing."""
-
-    def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
-        """Nothing."""
-
-    def wait(self) -> None:
-        """Nothing."""

@@ -8,12 +8,13 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from trainer.cluster import Cluster
-from trainer.errors import ConfigError, RunError
+from trainer.errors import RunError
 
-_POLL_SECONDS, _CONNECT_SECONDS = 0.25, 5.0
+_POLL_SECONDS, _CONNECT_SECONDS, _AT_ONCE = 0.25, 5.0, 64
 _FIRST_WORD, _NEXT_WORD = 30.0, 300.0
 
 
@@ -26,14 +27,14 @@ def meet(cluster: Cluster, limit: float, say: Callable[[str], object]) -> None:
       say: gets a line about who is missing, now and then.
 
     Raises:
-      ConfigError: another process uses this worker's port.
-      RunError: a worker has not come in time.
+      RunError: another process uses this worker's port, or a worker has not come in time.
     """
     missing = {rank: address for rank, address in enumerate(cluster.addresses) if rank != cluster.rank}
     start, word = time.monotonic(), _FIRST_WORD
     with contextlib.closing(_listen(cluster)):
         while missing:
-            missing = {rank: address for rank, address in missing.items() if not answers(address, _CONNECT_SECONDS)}
+            there = answering(missing, _CONNECT_SECONDS)
+            missing = {rank: address for rank, address in missing.items() if rank not in there}
             waited = time.monotonic() - start
             if missing and waited >= min(word, limit):
                 who = ", ".join(f"worker {rank} ({address})" for rank, address in missing.items())
@@ -45,8 +46,14 @@ def meet(cluster: Cluster, limit: float, say: Callable[[str], object]) -> None:
                 time.sleep(_POLL_SECONDS)
 
 
-def answers(address: str, seconds: float) -> bool:
-    """Whether something listens at `host:port`."""
+def answering(addresses: Mapping[int, str], seconds: float) -> set[int]:
+    """The ranks of those workers at whose `host:port` something listens; asks many at once."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        answers = pool.map(lambda address: _answers(address, seconds), addresses.values())
+        return {rank for rank, there in zip(addresses, answers, strict=True) if there}
+
+
+def _answers(address: str, seconds: float) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
@@ -65,5 +72,5 @@ def _listen(cluster: Cluster) -> socket.socket:
             ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=backlog
         )
     except OSError as error:
-        reason = f"worker {cluster.rank} cannot listen there: {os.strerror(error.errno)}"
-        raise ConfigError(cluster.launcher, cluster.addresses[cluster.rank], reason) from error
+        where = cluster.addresses[cluster.rank]
+        raise RunError(f"worker {cluster.rank} cannot listen at {where}: {os.strerror(error.errno)}") from error

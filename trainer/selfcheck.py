@@ -53,18 +53,16 @@ _overrides: list[tuple[str, str]] = []
 def main(argv: Sequence[str]) -> None:
     """Runs every check; exits 1 where one failed, 2 with one line where flags or environment cannot be used."""
     command_line.refuse_arguments([*argv, *(f"--config.{key}" for key, _ in _overrides)])
-    try:
-        code = _main()
-    except ConfigError as error:
-        command_line.fail(error, 2)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        command_line.fail(KeyboardInterrupt("interrupted"), 130)
-    if _STRATEGY.value == "multi_worker":
-        command_line.leave(code)  # TensorFlow's own end would wait for the other workers
-    sys.exit(code)
+    # TensorFlow's own end waits for the other workers.
+    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"):
+        try:
+            sys.exit(_main())
+        except ConfigError as error:
+            command_line.fail(error, 2)
+        except RunError as error:
+            command_line.fail(error, 1)
+        except KeyboardInterrupt:
+            command_line.fail(KeyboardInterrupt("interrupted"), 130)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -96,7 +94,7 @@ def checks(strategy: "tf.distribute.Strategy", cluster: "Cluster | None") -> dic
       strategy: the replicas.
       cluster: the workers, where there are several processes.
     """
-    from trainer.checks import collectives, devices, training
+    from trainer.checks import collectives, devices, training  # --help must not wait for TensorFlow
 
     trainings = training.Trainings(strategy)
     same = {

@@ -23,21 +23,27 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
 
+def hold() -> None:
+    """From now on signals wait for `ending_at_once` or `listening`; call it before anything starts a thread.
+
+    Every thread inherits it. While TensorFlow lets workers meet, Python's handlers do not run, and TensorFlow puts one
+    of its own, which does nothing, in the place of SIGTERM's.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+
+
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """A signal within this context raises a StoppedError; one that comes after it waits for `listening`.
-
-    For a worker that waits for others: there is nothing to save yet. While TensorFlow lets them meet, Python's handlers
-    do not run, and TensorFlow puts one of its own, which does nothing, in the place of SIGTERM's.
-    """
+    """A signal within this context, or held back before it, raises a StoppedError: there is nothing to save yet."""
 
     def stop(number: int, frame: object) -> None:
         raise StoppedError(128 + number)  # as if nothing had caught it: 42 means that the run is saved
 
     for number in EXIT_CODES:
         signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
     yield
-    signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+    hold()
 
 
 @contextlib.contextmanager
@@ -62,8 +68,7 @@ def listening() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in handlers.items():
-            # None: TensorFlow's own, which swallows SIGTERM once several workers have met.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         writer.close()
 

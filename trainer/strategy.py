@@ -1,13 +1,14 @@
 """`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.cluster import Cluster
-from trainer.errors import ConfigError, RunError, reason_of
+from trainer.errors import ConfigError, RunError, first_line, reason_of
 
 # The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
@@ -23,11 +24,12 @@ def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None
       cluster: the workers, for `multi_worker`; it waits until all of them are there.
 
     Raises:
-      ConfigError: virtual devices with another strategy, or after TensorFlow has laid out its devices in another way.
+      ConfigError: virtual devices with another strategy, or after TensorFlow has laid out its devices in another way;
+        workers with different numbers of GPUs, or after TensorFlow has run operations.
       RunError: the workers cannot be connected.
     """
     if virtual_devices is not None and name != "mirrored":
-        raise ConfigError("--virtual_devices", virtual_devices, "needs --strategy=mirrored; one_device has one device")
+        raise ConfigError("--virtual_devices", virtual_devices, "needs --strategy=mirrored")
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Take memory as it is needed, so that other processes can share the device.
@@ -115,9 +117,23 @@ def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     except tf.errors.OpError as error:
         where = cluster.addresses[cluster.rank]
         raise RunError(f"worker {cluster.rank} ({where}) cannot join the others: {reason_of(error)}") from error
+    except RuntimeError as error:  # "must be configured at program startup"
+        reason = f"must run none of TensorFlow's operations while it is read: {first_line(error)}"
+        raise ConfigError("configuration", ConfigError.ABSENT, reason) from error
+    _check_same_number(strategy)
     # Every worker's pipeline gives the same number of elements, so that none must ask the others whether they have one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+def _check_same_number(strategy: tf.distribute.Strategy) -> None:
+    """TensorFlow takes every worker to have as many devices as this one."""
+    kind = _device_type(strategy)
+    devices = (tf.DeviceSpec.from_string(device.name) for device in tf.config.list_logical_devices(kind))
+    counts = Counter(device.task for device in devices)
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"worker {task}: {count}" for task, count in sorted(counts.items()))
+        raise ConfigError("--strategy", "multi_worker", f"needs the same number of {kind}s everywhere, not {found}")
 
 
 def _communication(gpus: int) -> tf.distribute.experimental.CommunicationOptions:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 EXIT_CODE = 1
+START_SECONDS = 1800  # schedulers start some workers long before others, and data may take their time
 _LATER = 10  # seconds
 
 
@@ -22,23 +23,25 @@ class Watchdog:
 
     def __init__(self, seconds: int | None, name: str):
         self._seconds, self._name = seconds, name
-        self._doing, self._waited = "", 0
+        self._doing, self._waited, self._limit = "", 0, 0
         self._ended = threading.Event()
         self.log: pathlib.Path | None = None
 
-    def doing(self, what: str) -> None:
-        """Starts anew: the process has come so far, and now does this."""
-        self._doing, self._waited = what, 0
+    def doing(self, what: str, at_least: int = 0) -> None:
+        """Starts anew: the process has come so far, and now does this, which may take so many seconds in any case."""
         if self._seconds is not None:
+            self._doing, self._waited, self._limit = what, 0, max(self._seconds, at_least)
             # Needs no Python to run, which TensorFlow does not always leave any room for.
-            faulthandler.dump_traceback_later(self._seconds + _LATER, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self._limit + _LATER, exit=True, file=sys.__stderr__)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator["Watchdog"]:
         """The process is watched within this context."""
+        if self._seconds is None:
+            yield self
+            return
         self.doing("meeting the other workers")
-        if self._seconds is not None:
-            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         try:
             yield self
         finally:
@@ -49,12 +52,12 @@ class Watchdog:
         # Seconds are counted, not measured: while the process itself is stopped, it is not to blame.
         while not self._ended.wait(1):
             self._waited += 1
-            if self._waited >= self._seconds:
+            if self._waited >= self._limit:
                 self._end()
 
     def _end(self) -> None:
         line = (
-            f"error: {self._name}: no progress for {self._seconds} s ({self._doing}): this worker or another one "
+            f"error: {self._name}: no progress for {self._limit} s ({self._doing}): this worker or another one "
             "hangs; the stacks of all its threads are above; --hang_timeout is the limit"
         )
         sys.stdout.flush()

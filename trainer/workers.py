@@ -11,12 +11,12 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from trainer import rendezvous
+from trainer import rendezvous, stopping
 from trainer import strategy as strategy_lib
-from trainer.errors import RunError
+from trainer.errors import LostWorkerError, reason_of
 from trainer.reduction import Reduction
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SIGNALS = tuple(stopping.EXIT_CODES)
 # What a collective raises when another worker is gone: TensorFlow has no error of its own for it.
 _OF_PEERS = (
     tf.errors.UnavailableError,
@@ -27,11 +27,8 @@ _OF_PEERS = (
 )
 _TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
 _PROBE_SECONDS = 1.0
+_BYTES_AT_ONCE = 2**26  # of a state: it travels as int64, with copies on the way
 _BITS = {2: tf.int16, 4: tf.int32, 8: tf.int64}  # bytes → the integers of that size
-
-
-class LostWorkerError(RunError):
-    """Another worker is gone, so that this one cannot go on."""
 
 
 class Workers:
@@ -88,10 +85,14 @@ class Workers:
         """Gives the variables the values that they have on the chief."""
         if self.count == 1:
             return
-        variables = [variable for part in state.values() for variable in part.values()]
-        values = self.of_chief([tf.convert_to_tensor(variable) for variable in variables])
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        group, size = [], 0
+        for variable in (variable for part in state.values() for variable in part.values()):
+            if group and size >= _BYTES_AT_ONCE:
+                self._copy(group)
+                group, size = [], 0
+            group.append(variable)
+            size += variable.dtype.size * variable.shape.num_elements()
+        self._copy(group)
 
     def wait(self) -> None:
         """Returns once all workers are here."""
@@ -115,22 +116,22 @@ class Workers:
         """Which workers are gone, in a line; None where the error is of this worker's own making."""
         if self.count == 1:
             return None
-        named = {int(number) for number in _TASK.findall(str(error)) if int(number) < self.count}
-        if "CoordinationService" in str(error):
-            named.add(0)  # it runs there
-        named.discard(self.rank)
+        named = {int(number) for number in _TASK.findall(str(error)) if int(number) < self.count} - {self.rank}
+        if not named and self.rank and "CoordinationService" in str(error):
+            named = {0}  # it runs there
         if not named and not isinstance(error, _OF_PEERS):
             return None
-        refusing = self._refusing()
-        lost = sorted(refusing or named)
+        others = {rank: address for rank, address in enumerate(self._addresses) if rank != self.rank}
+        refusing = set(others) - rendezvous.answering(others, _PROBE_SECONDS)
+        lost = sorted(named & refusing or named or refusing)
         who = ", ".join(f"worker {number} ({self._addresses[number]})" for number in lost) or "another worker"
-        how = "gone" if refusing else "not answering"
+        how = "gone" if refusing.issuperset(lost) and lost else f"not answering ({reason_of(error)})"
         return f"worker {self.rank}: lost {who}: {how}; all workers must be started again"
 
-    def _refusing(self) -> set[int]:
-        """The other workers on whose port nothing listens any more."""
-        others = ((rank, address) for rank, address in enumerate(self._addresses) if rank != self.rank)
-        return {rank for rank, address in others if not rendezvous.answers(address, _PROBE_SECONDS)}
+    def _copy(self, variables: Sequence[tf.Variable]) -> None:
+        values = self.of_chief([tf.convert_to_tensor(variable) for variable in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
     def _sum(self, values: Sequence[tf.Tensor], *, of_chief: bool) -> list[tf.Tensor]:
         """The sums over all replicas, or the values of the chief's first one."""

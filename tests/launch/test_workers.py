@@ -160,12 +160,12 @@ def test_after_the_grace_all_are_killed_with_their_children(launch, others):
     family = f"import subprocess\nfor own in (True, False): subprocess.Popen({child!r}, start_new_session=own)\n"
     program = f"{family}if rank == 0: time.sleep(0.2); sys.exit(3)\n{others}"
     start = time.monotonic()
-    code, _, errors = finish(launch("--workers=3", "--grace=0.5", "--", *python(program)))
+    code, _, errors = finish(launch("--workers=3", "--grace=1", "--", *python(program)))
     assert code == 3
     assert time.monotonic() - start < 10
     assert errors.splitlines() == [
-        "workers: worker 0 ended with exit code 3; the others have 0.5 s to end",
-        "workers: worker 1, worker 2: not ended 0.5 s after the first; killed",
+        "workers: worker 0 ended with exit code 3; the others have 1 s to end",
+        "workers: worker 1, worker 2: not ended 1 s after the first; killed",
     ]
 
 
