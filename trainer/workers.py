@@ -147,7 +147,9 @@ class Workers:
             return [self._strategy.experimental_local_results(value)[0] for value in summed]
 
         key = (of_chief, *((value.dtype, tuple(value.shape)) for value in values))
-        return self._traced.setdefault(key, tf.function(run, autograph=False))(*values)
+        if key not in self._traced:
+            self._traced[key] = tf.function(run, autograph=False).get_concrete_function(*values)
+        return self._traced[key](*values)
 
 
 def _as_integers(value: tf.Tensor) -> tf.Tensor:
