@@ -67,7 +67,11 @@ def test_preempted_and_restarted(job_set, root, volume):
 def test_a_wrong_flag_is_not_worth_a_restart(job_set, root, volume):
     with pods.start(job_set, root, volume, ["--config.batch_size=-1"]) as running:
         results = running.wait(120)
+    codes = [code for code, _ in results]
+    # The first one that ends makes the job's controller stop the other, which may not have come so far.
+    assert 2 in codes, results
+    assert set(codes) <= {2, 128 + signal.SIGTERM}, results
     for code, output in results:
-        assert code == 2, output
-        assert output.count("\n") == 1
-        assert output.startswith("error: batch_size")
+        if code == 2:
+            assert output.count("\n") == 1
+            assert output.startswith("error: batch_size")
