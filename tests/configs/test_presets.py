@@ -192,7 +192,7 @@ def test_fashion_mnist_groups_are_those_of_the_class_names():
 
 
 @real
-@pytest.mark.parametrize("feed", ["memory", "streaming"])
+@pytest.mark.parametrize("feed", ["memory", pytest.param("streaming", marks=pytest.mark.ci_only)])
 def test_fashion_mnist_learns_within_some_steps(feed, tmp_path):
     """Each loss falls well below what guessing gets, whichever way the data come.
 

@@ -139,6 +139,7 @@ def test_train_then_evaluate(place, root):
     _assert_one_line(changed, 2, "--workdir='run'", "batch_size is 64 there and 8 here", "seed is 0 there and 3 here")
 
 
+@pytest.mark.ci_only
 def test_default_workdir_is_a_new_dated_one(place, root):
     for _ in range(2):
         assert run("--config.steps=1", cwd=place, root=root).returncode == 0
@@ -159,6 +160,7 @@ def test_non_finite_loss_stops_the_run(place, root):
     assert not (place / "run" / "report.md").exists()
 
 
+@pytest.mark.ci_only
 def test_two_runs_of_the_default_configuration_are_identical(tmp_path, root):
     """Convolutions, three losses and the default threads: every bit of the metrics and of the final variables."""
     for name in "ab":

@@ -81,8 +81,8 @@ STATEFUL = {
 }
 
 
-# CI has the time for all of them; by hand a stateful method, a random one, and other kinds of state.
-BY_HAND = ("famo", "pcgrad", "dropout and batch statistics", "optimizers with many kinds of state")
+# CI has the time for all of them; by hand a stateful method and random ones.
+BY_HAND = ("famo", "pcgrad", "dropout and batch statistics")
 
 
 @pytest.mark.parametrize(
@@ -449,6 +449,7 @@ def test_a_disk_that_fills_during_a_save(small_disk, start, root):
     assert results(small_disk / "after", _STEPS) == results(small_disk / "whole", _STEPS)
 
 
+@pytest.mark.ci_only
 def test_a_disk_that_becomes_read_only(small_disk, root):
     """One line and exit code 1 while the run goes, 2 when it cannot even start; nothing good is lost."""
     lines = _on_disk(
