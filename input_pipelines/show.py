@@ -42,14 +42,11 @@ _overrides: list[tuple[str, str]] = []
 def main(argv: Sequence[str]) -> None:
     """Shows what the flags ask for; exits 2 with one line where they or the data cannot be used."""
     command_line.refuse_arguments(argv)
-    try:
-        _show(Console(highlight=False))
-    except NotPreparedError as error:
-        command_line.fail(command_line.with_download(error, "input_pipelines.show"), 2)
-    except ConfigError as error:
-        command_line.fail(error, 2)
-    except KeyboardInterrupt:
-        command_line.fail(KeyboardInterrupt("interrupted"), 130)
+    with command_line.errors_in_one_line():
+        try:
+            _show(Console(highlight=False))
+        except NotPreparedError as error:
+            raise command_line.with_download(error, "input_pipelines.show") from error
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

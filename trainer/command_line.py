@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import flags, logging
 
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, NotPreparedError, with_notes
+from trainer.errors import ConfigError, NotPreparedError, RunError, with_notes
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
@@ -115,6 +115,19 @@ def fail(error: BaseException, code: int) -> NoReturn:
     logging.debug("The error in full:", exc_info=error)  # --verbosity=1
     print(f"error: {with_notes(error)}", file=sys.stderr)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """An error for people ends the process: a ConfigError with code 2, a RunError with 1, an interrupt with 130."""
+    try:
+        yield
+    except ConfigError as error:
+        fail(error, 2)
+    except RunError as error:
+        fail(error, 1)
+    except KeyboardInterrupt:
+        fail(KeyboardInterrupt("interrupted"), 130)
 
 
 @contextlib.contextmanager

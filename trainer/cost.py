@@ -80,12 +80,8 @@ _overrides: list[tuple[str, str]] = []
 def main(argv: Sequence[str]) -> None:
     """Prints what the flags ask for; exits 2 with one line where they cannot be used."""
     command_line.refuse_arguments(argv)
-    try:
+    with command_line.errors_in_one_line():
         _predict(Console(highlight=False))
-    except ConfigError as error:
-        command_line.fail(error, 2)
-    except KeyboardInterrupt:
-        command_line.fail(KeyboardInterrupt("interrupted"), 130)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from trainer import cluster, command_line, configuration, rendezvous, stopping, workdir
-from trainer.errors import ConfigError, LostWorkerError, NotPreparedError, RunError, StoppedError
+from trainer.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
 from trainer.watchdog import START_SECONDS, Watchdog
 
 _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs what the flags ask for; exits 2 with one line where they cannot be used, 1 where training fails."""
     command_line.refuse_arguments(argv)
     # TensorFlow's own end waits for the other workers, which may be gone.
-    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"):
+    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"), command_line.errors_in_one_line():
         _run()
 
 
@@ -67,19 +67,13 @@ def _run() -> None:
         else:
             _train()
     except NotPreparedError as error:
-        command_line.fail(command_line.with_download(error, "trainer.main"), 2)
-    except ConfigError as error:
-        command_line.fail(error, 2)
+        raise command_line.with_download(error, "trainer.main") from error
     except StoppedError as error:
         sys.exit(error.code)
     except LostWorkerError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         time.sleep(_AFTER_THE_CAUSE)
         sys.exit(1)
-    except RunError as error:
-        command_line.fail(error, 1)
-    except KeyboardInterrupt:
-        command_line.fail(KeyboardInterrupt("interrupted"), 130)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from trainer import cluster as cluster_lib
 from trainer import command_line, rendezvous
 from trainer.checks import network
 from trainer.checks.outcome import Outcome, Status, merged, of_json
-from trainer.errors import ConfigError, RunError, reason_of
+from trainer.errors import reason_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -54,15 +54,8 @@ def main(argv: Sequence[str]) -> None:
     """Runs every check; exits 1 where one failed, 2 with one line where flags or environment cannot be used."""
     command_line.refuse_arguments([*argv, *(f"--config.{key}" for key, _ in _overrides)])
     # TensorFlow's own end waits for the other workers.
-    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"):
-        try:
-            sys.exit(_main())
-        except ConfigError as error:
-            command_line.fail(error, 2)
-        except RunError as error:
-            command_line.fail(error, 1)
-        except KeyboardInterrupt:
-            command_line.fail(KeyboardInterrupt("interrupted"), 130)
+    with command_line.leaving_at_once(_STRATEGY.value == "multi_worker"), command_line.errors_in_one_line():
+        sys.exit(_main())
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

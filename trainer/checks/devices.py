@@ -1,4 +1,4 @@
-"""What there is: devices, their number on every worker, versions."""
+"""What there is: devices and versions."""
 
 import os
 import pathlib
@@ -18,18 +18,10 @@ _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--
 
 
 def check(strategy: tf.distribute.Strategy) -> Outcome:
-    """Names, versions, numbers of replicas and workers; the same number of devices on every worker."""
+    """Names, versions, numbers of replicas and workers, of which `strategy.build` has compared the devices."""
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
-    per_worker = Counter(
-        (device.job, device.task)
-        for device in (tf.DeviceSpec.from_string(each.name) for each in tf.config.list_logical_devices())
-        if device.device_type == first.device_type
-    )
     replicas, local = strategy.num_replicas_in_sync, len(strategy.extended.worker_devices)
     workers = replicas // local
-    if workers > 1 and len(set(per_worker.values())) > 1:
-        counts = ", ".join(f"worker {task}: {count}" for (_, task), count in sorted(per_worker.items()))
-        return Outcome(Status.FAILED, f"workers have different numbers of {first.device_type}s ({counts})")
     what = _gpus() if first.device_type == "GPU" else _cpu()
     numbers = f"{_number(replicas, 'replica')} on {_number(workers, 'worker')}"
     return Outcome(Status.PASS, f"{numbers}; {what}; {versions()}", same=f"{local} {first.device_type}, {versions()}")
