@@ -9,9 +9,9 @@ from absl import app, flags
 from rich.console import Console
 
 from input_pipelines.configuration import TRAIN
-from trainer import command_line, configuration
-from trainer.configuration import Config
+from trainer import command_line, loading
 from trainer.errors import ConfigError, NotPreparedError, reason_of, system_reason
+from trainer.settings import Config
 
 if TYPE_CHECKING:  # it needs TensorFlow
     from input_pipelines.splits import Split
@@ -57,7 +57,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _show(console: Console) -> None:
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
-        config = configuration.load(path, _overrides)
+        config = loading.load(path, _overrides)
     output = _checked_output(_OUTPUT.value)
     with command_line.quiet():
         from input_pipelines.sources import catalogue  # what comes before must not wait for TensorFlow

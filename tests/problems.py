@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from trainer import configuration, experiment
+from trainer import experiment, loading, settings
 from trainer.combine.registry import METHODS
 from trainer.experiment import Experiment
 
@@ -104,9 +104,9 @@ def tree(**changes: Any) -> dict[str, Any]:
     return result
 
 
-def config(**changes: Any) -> configuration.Config:
+def config(**changes: Any) -> settings.Config:
     """The resolved configuration, changed as `tree` does."""
-    return configuration.resolve(tree(**changes))
+    return loading.resolve(tree(**changes))
 
 
 @functools.cache

@@ -6,9 +6,9 @@ from typing import Any
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import Saved
-from trainer import configuration
-from trainer.configuration import Config
+from trainer import loading, resuming
 from trainer.errors import ConfigError
+from trainer.settings import Config
 from trainer.workers import Workers
 
 _ROUNDING = 1e-9
@@ -31,9 +31,9 @@ def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | Non
     """
     if workers.count == 1:
         return saved
-    own = {"config": configuration.to_json(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
+    own = {"config": loading.to_json(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
     heard = json.loads(workers.word_of_chief(json.dumps(own)))
-    different = configuration.differences_from_chief(configuration.resolve(json.loads(heard["config"])), config)
+    different = resuming.differences_from_chief(loading.resolve(json.loads(heard["config"])), config)
     if different:
         raise _unlike_chief("configuration", workers, "; ".join(different))
     if heard["profile"] != (profile and list(profile)):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from absl import app, flags
 from rich.console import Console
 
-from trainer import command_line, configuration
-from trainer.configuration import Config
+from trainer import command_line, loading, settings
 from trainer.errors import ConfigError
 from trainer.prediction import plans, tables
 from trainer.prediction.machine import Machine
 from trainer.prediction.plans import Plan
 from trainer.prediction.workload import Workload
+from trainer.settings import Config
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -25,7 +25,7 @@ _COMBINE = flags.DEFINE_string(
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
-    configuration.REDUCTIONS,
+    settings.REDUCTIONS,
     "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
 )
 _REPLICAS = flags.DEFINE_list("replicas", ["8"], "Numbers of replicas, one on each device, for example 8,64,512.")
@@ -94,7 +94,7 @@ def _predict(console: Console) -> None:
     chosen = [] if _LOSSES.value is None else _whole_numbers(_LOSSES)
     with command_line.quiet():  # a configuration may import TensorFlow
         path = _CONFIG.value or command_line.DEFAULT_CONFIG
-        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+        config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     for count in chosen:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from trainer import sums
 from trainer.combine import gramian as gramian_lib
-from trainer.jacobian import Jacobian, Reach
+from trainer.reach import Jacobian, Reach
 
 
 def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:

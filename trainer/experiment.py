@@ -15,17 +15,19 @@ from input_pipelines import splits
 from input_pipelines.configuration import TRAIN, VALIDATION
 from input_pipelines.data import Data, Saved
 from input_pipelines.splits import Split, WrongClassError
-from trainer import checkpoint, durations, features, imports, jacobian, losses, metrics, optimizers, schedules
+from trainer import checkpoint, discovery, durations, features, imports, losses, metrics, optimizers, schedules
+from trainer import reach as reach_lib
 from trainer import strategy as strategy_lib
 from trainer.averaging import WeightAverage
 from trainer.combine import combination as combination_lib
-from trainer.configuration import Config, EarlyStoppingConfig, MonitorConfig, check_heads, method_options
 from trainer.errors import ConfigError, first_line, reason_of, unknown
 from trainer.evaluation import Evaluator
 from trainer.losses import NamedLoss
 from trainer.models import embeddings, trunk_and_heads
 from trainer.moving_rows import MovingRows
 from trainer.reduction import Reduction
+from trainer.rules import check_heads
+from trainer.settings import Config, EarlyStoppingConfig, MonitorConfig, method_options
 from trainer.step import Step
 
 _SOME_EXAMPLES = 32
@@ -141,7 +143,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
             )
             for loss in named
         }
-    reach = jacobian.discover_reach(model, named, spec, strategy)
+    reach = discovery.discover_reach(model, named, spec, strategy)
     if reach.unreached:
         logging.warning(
             "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
@@ -232,7 +234,7 @@ def _check_one_pass(config: Config, step: Step) -> None:
         raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
 
 
-def _dense_tables(config: Config, model: keras.Model, reach: jacobian.Reach) -> list[str]:
+def _dense_tables(config: Config, model: keras.Model, reach: reach_lib.Reach) -> list[str]:
     """A line for each large table of an embedding of which every loss's gradient is kept whole, zeros and all."""
     if config.reduction == "fused" or config.gradients == "features":
         return []
@@ -249,7 +251,7 @@ def _dense_tables(config: Config, model: keras.Model, reach: jacobian.Reach) -> 
     return lines
 
 
-def _features(config: Config, model: keras.Model, reach: jacobian.Reach) -> features.Split | None:
+def _features(config: Config, model: keras.Model, reach: reach_lib.Reach) -> features.Split | None:
     if config.gradients != "features":
         return None
     if not reach.shared:

@@ -17,8 +17,8 @@ from trainer import losses as losses_lib
 from trainer import sums
 from trainer.combine import gramian as gramian_lib
 from trainer.errors import ConfigError
-from trainer.jacobian import Reach
 from trainer.losses import LossSums, NamedLoss
+from trainer.reach import Reach
 
 Extra = TypeVar("Extra")
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from trainer.jacobian import Jacobian, Reach
+from trainer.reach import Jacobian, Reach
 
 
 def masks(count: tf.Tensor, first: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:

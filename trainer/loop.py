@@ -13,9 +13,9 @@ from input_pipelines import data as data_lib
 from trainer import (
     agreement,
     checkpoint,
-    configuration,
     experiment,
     imports,
+    loading,
     monitor,
     optimizers,
     plots,
@@ -28,11 +28,11 @@ from trainer import (
 )
 from trainer import history as history_lib
 from trainer import workdir as workdir_lib
-from trainer.configuration import Config
 from trainer.errors import ConfigError, LogarithmError, NonFiniteError, RunError, StoppedError, reason_of
 from trainer.experiment import Experiment
 from trainer.recorder import Files, Recorder
 from trainer.reports import VALIDATION, Report
+from trainer.settings import Config
 from trainer.step_values import State, Totals
 from trainer.stopping import StopRequest
 from trainer.watchdog import START_SECONDS, Watchdog
@@ -172,8 +172,8 @@ def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
 
 def _rewind(run: workdir_lib.Workdir, config: Config, step: int) -> list[Report]:
     """Takes back what an interrupted process wrote after `step`; returns the reports that stay."""
-    if configuration.load_saved(run.config) != config:  # a cadence may have changed
-        configuration.save(config, run.config)
+    if loading.load_saved(run.config) != config:  # a cadence may have changed
+        loading.save(config, run.config)
     checkpoint.remove_incomplete(run.checkpoints)
     checkpoint.set_aside(run.checkpoints, newer_than=step)
     return history_lib.rewind(run.metrics, run.tensorboard, step)

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from trainer import imports, keras_objects, schema
 from trainer.class_weights import ClassWeightedBinaryCrossentropy
-from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
+from trainer.settings import LossConfig
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 # Losses whose targets are class indices: one number where the prediction has one per class.

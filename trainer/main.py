@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from trainer import cluster, command_line, configuration, rendezvous, stopping, workdir
+from trainer import cluster, command_line, loading, rendezvous, settings, stopping, workdir
 from trainer.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
 from trainer.watchdog import START_SECONDS, Watchdog
 
@@ -27,7 +27,7 @@ _COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (rep
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
-    configuration.REDUCTIONS,
+    settings.REDUCTIONS,
     "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
@@ -90,7 +90,7 @@ def _train() -> None:
             raise ConfigError("--virtual_devices", _VIRTUAL_DEVICES.value, "needs --strategy=mirrored")
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
-        config = configuration.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+        config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     if workers is None or workers.rank == 0:
         workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
@@ -126,7 +126,7 @@ def _evaluate() -> None:
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
     run = workdir.open_run(_WORKDIR.value)
-    config = configuration.load_saved(run.config, _overrides)
+    config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
         from trainer import loop, strategy
     loop.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import imports, keras_objects, losses, schema
-from trainer.configuration import LossConfig
 from trainer.errors import ConfigError, first_line
+from trainer.settings import LossConfig
 
 _RESOLVED = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from trainer.configuration import EarlyStoppingConfig, MonitorConfig
 from trainer.reports import VALIDATION, Report
+from trainer.settings import EarlyStoppingConfig, MonitorConfig
 
 
 def best_step(history: Iterable[Report], monitor: MonitorConfig) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.jacobian import Jacobian, Reach
+from trainer.reach import Jacobian, Reach
 
 
 class MovingRows:

@@ -8,9 +8,9 @@ import keras
 
 from trainer import durations, imports, keras_objects, schedules
 from trainer.combine.combination import Combination
-from trainer.configuration import Config
 from trainer.errors import ConfigError, reason_of, unknown
-from trainer.jacobian import Reach
+from trainer.reach import Reach
+from trainer.settings import Config
 
 SHARED = "shared"
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")

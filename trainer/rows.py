@@ -8,8 +8,8 @@ from trainer import halves
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
-from trainer.jacobian import Jacobian, Reach
 from trainer.moving_rows import MovingRows
+from trainer.reach import Jacobian, Reach
 
 
 class Rows(NamedTuple):

@@ -34,9 +34,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer import diagnostics, halves, replica_state, schedules, sums
+from trainer import backward, diagnostics, halves, replica_state, schedules, sums
 from trainer import features as features_lib
-from trainer import jacobian as jacobian_lib
 from trainer import loss_scale as loss_scale_lib
 from trainer import rows as rows_lib
 from trainer.averaging import WeightAverage
@@ -44,11 +43,11 @@ from trainer.combine import combination as combination_lib
 from trainer.combine import gramian as gramian_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Answer, Problem
-from trainer.jacobian import Reach
 from trainer.loss_scale import LossScale
 from trainer.losses import LossSums, NamedLoss
 from trainer.moving_rows import MovingRows
 from trainer.optimizers import Update
+from trainer.reach import Reach
 from trainer.reduction import Reduction
 from trainer.rows import Rows
 from trainer.step_values import Applied, Gradients, LocalSums, Measurement, State, StepSummary, Totals, Weighted
@@ -158,7 +157,7 @@ class Step:
         """Forward and backward passes over this replica's part of a micro-batch; no communication."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)
         factor = scale.of_sums(self.batch_size) if self.scales_losses else None
-        reach, parts, per_loss_gradients = self.reach, (None,), self._compiled(jacobian_lib.per_loss_gradients)
+        reach, parts, per_loss_gradients = self.reach, (None,), self._compiled(backward.per_loss_gradients)
         if self.combination.of_two_batches:
             reach, parts = halves.doubled(reach, len(self.losses)), self._halves(batch, micro_step)
         jacobian, losses = per_loss_gradients(self.model, self.losses, reach, batch, factor, parts)
@@ -224,7 +223,7 @@ class Step:
             shared = own * answer.weights if method.yields_weights else own
             return shared, shared if method.weighs_task_specific else own, (weighted, weights, sizes, answer)
 
-        weighted_gradients = self._compiled(jacobian_lib.weighted_gradients)
+        weighted_gradients = self._compiled(backward.weighted_gradients)
         gradients, numbers = weighted_gradients(self.model, self.losses, self.reach, batch, weigh)
         return Weighted(gradients, *numbers)
 
@@ -299,7 +298,7 @@ class Step:
         """
         replica_state.seed_random_layers(self.model, seed=self.seed, step=step)
         with replica_state.kept(self.model):
-            sums_after = jacobian_lib.forward(self.model, self.losses, batch)
+            sums_after = backward.forward(self.model, self.losses, batch)
         weighted, weights, sizes = self._numbers(sums_after)
         _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
         _, means = self._active_and_means(weights, sizes, step)
@@ -548,7 +547,7 @@ class Step:
 
     def _for_updates(self, gradients: Sequence[tf.Tensor]) -> Gradients:
         """For every optimizer the gradients it applies jointly, with the regularizers' own added once."""
-        regularizers = jacobian_lib.regularizer_gradients(self.reach)
+        regularizers = backward.regularizer_gradients(self.reach)
         return tuple(
             tuple(gradients[v] + regularizers[v] if v in regularizers else gradients[v] for v in update.positions)
             for update in self.updates
@@ -566,7 +565,7 @@ class Step:
                     for v, (own, mixing) in enumerate(zip(jacobian, coefficients, strict=True))
                 ]
             )
-        regularizers = jacobian_lib.regularizer_gradients(self.reach)
+        regularizers = backward.regularizer_gradients(self.reach)
         result = []
         for update in self.updates:
             (k,) = update.losses

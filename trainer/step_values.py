@@ -5,8 +5,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.combine.problem import Answer
-from trainer.jacobian import Jacobian
 from trainer.loss_scale import LossScale
+from trainer.reach import Jacobian
 
 Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `Update`, one gradient for each of its variables
 

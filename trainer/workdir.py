@@ -18,9 +18,9 @@ import os
 import pathlib
 import socket
 
-from trainer import configuration
-from trainer.configuration import Config
+from trainer import loading, resuming
 from trainer.errors import ConfigError, system_reason
+from trainer.settings import Config
 
 _FIELD = "--workdir"
 
@@ -140,7 +140,7 @@ def claim(path: str | None, config: Config) -> Workdir | None:
 
 def _why_not_resumed(held: Workdir, config: Config) -> str | None:
     try:
-        different = configuration.differences(configuration.load_saved(held.config), config)
+        different = resuming.differences(loading.load_saved(held.config), config)
     except ConfigError as error:
         return f"its {held.config.name} cannot be used: {error}"
     return f"its run has another configuration: {'; '.join(different)}; choose another directory" if different else None
@@ -191,7 +191,7 @@ def create(path: str | None, config: Config) -> Workdir:
         workdir = _lock(Workdir(_new_dated() if path is None else pathlib.Path(path)))
         if workdir.config.exists():
             raise ConfigError(_FIELD, path, "another run has just started there")
-        configuration.save(config, workdir.config)
+        loading.save(config, workdir.config)
     except OSError as error:
         raise ConfigError(_FIELD, path or "runs", f"cannot be written: {system_reason(error)}") from error
     return workdir

@@ -10,7 +10,7 @@ from rich.console import Console
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer import configuration, loop, strategy  # noqa: E402  (the variable is read on import)
+from trainer import loading, loop, strategy  # noqa: E402  (the variable is read on import)
 from trainer.command_line import DEFAULT_CONFIG  # noqa: E402
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -30,5 +30,5 @@ def run(combine: str, seed: int, virtual_devices: int | None = None) -> dict[str
 
 
 def _train(combine: str, seed: int, virtual_devices: int | None, workdir: str) -> None:
-    config = configuration.load(DEFAULT_CONFIG, [("seed", str(seed))], combine=combine)
+    config = loading.load(DEFAULT_CONFIG, [("seed", str(seed))], combine=combine)
     loop.train(config, workdir, strategy.build("mirrored", virtual_devices), Console(quiet=True))

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration as data_configuration
 from tests.benchmarks import ours
 from tests.benchmarks.problems import Preset
-from trainer import configuration, experiment
+from trainer import experiment, loading, settings
 from trainer.experiment import Experiment
 
 _SHUFFLED = 10_000
@@ -94,5 +94,5 @@ def _experiment(preset: str, strategy: tf.distribute.Strategy) -> Experiment:
     return experiment.build(_config(Preset(**json.loads(preset))), strategy)
 
 
-def _config(preset: Preset) -> configuration.Config:
-    return configuration.load(preset.config, list(preset.overrides.items()))
+def _config(preset: Preset) -> settings.Config:
+    return loading.load(preset.config, list(preset.overrides.items()))

@@ -13,7 +13,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer import command_line, configuration  # noqa: E402  (the variable is read by what they may import)
+from trainer import command_line, loading  # noqa: E402  (the variable is read by what they may import)
 
 
 def main(start: float) -> None:
@@ -23,7 +23,7 @@ def main(start: float) -> None:
     def mark() -> None:
         marks.append(time.monotonic())
 
-    config = configuration.load(command_line.DEFAULT_CONFIG)
+    config = loading.load(command_line.DEFAULT_CONFIG)
     mark()
     from tests.benchmarks import ours  # what is measured
     from trainer import experiment, loop, strategy  # noqa: F401  (the trainer imports all of it)

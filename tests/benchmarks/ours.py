@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from input_pipelines.examples import Examples
 from tests.benchmarks.problems import Problem
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.experiment import Experiment
 
 
@@ -37,7 +37,7 @@ def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) ->
         "batch_size": problem.batch_size,
         "steps": 10**6,
     }
-    return experiment.build(configuration.resolve(_merged(tree, changes)), strategy)
+    return experiment.build(loading.resolve(_merged(tree, changes)), strategy)
 
 
 class Run:

@@ -7,7 +7,7 @@ import tests.problems
 from input_pipelines import data
 from tests.benchmarks import feeding, input, table
 from tests.benchmarks.problems import Preset
-from trainer import configuration
+from trainer import loading
 
 
 def test_every_bound_has_a_name_of_its_own(tmp_path):
@@ -62,7 +62,7 @@ def test_plain_tfds_gives_what_the_preset_gives(root: pathlib.Path, by_batch):
     if not (data_dir / "fashion_mnist").is_dir():
         pytest.skip(f"fashion_mnist is not prepared in {data_dir}")
     preset = Preset(str(root / "configs" / "fashion_mnist.py"), {"dataset.data_dir": repr(str(data_dir))})
-    config = configuration.load(preset.config, list(preset.overrides.items()))
+    config = loading.load(preset.config, list(preset.overrides.items()))
     (batch,) = feeding.plain_dataset(config.dataset, 32, by_batch=by_batch).take(1).as_numpy_iterator()
     ours = data.build(config.dataset).splits["train"].examples
     known = _rows(ours.inputs, *ours.targets.values())

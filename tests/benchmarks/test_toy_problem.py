@@ -9,7 +9,7 @@ from configs.toy_problem import STARTS
 from tests import problems
 from tests.benchmarks import toy_problem_runs
 from tests.benchmarks.toy_problem_runs import FULL, LEFT_OUT, METHODS, SHORT, Run
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.combine import registry
 from trainer.errors import ConfigError
 
@@ -109,7 +109,7 @@ def test_a_second_path_is_that_of_the_configuration_with_this_start():
     run = _run(combine)
     run.path(STARTS[0], 30)
     start = [("model.options.start", str(STARTS[2]))]
-    config = configuration.load(configs.toy_problem.__file__, start, combine)
+    config = loading.load(configs.toy_problem.__file__, start, combine)
     result = problems.train(experiment.build(config, problems.strategy(1)), 30, calls=1)
     assert run.path(STARTS[2], 30, points=3)[-1] == pytest.approx(result.variables["point/x"], abs=1e-13)
 

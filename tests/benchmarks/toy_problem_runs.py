@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs import toy_problem
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.combine import registry
 
 SHORT, FULL = 2_000, 100_000
@@ -37,7 +37,7 @@ class Run:
         overrides = []
         if registry.METHODS[combine].looks_at is registry.LooksAt.CROSS_GRAMIAN:
             overrides.append(("batch_size", "2"))  # equal examples: both halves have the same gradients
-        config = configuration.load(toy_problem.__file__, overrides, combine)
+        config = loading.load(toy_problem.__file__, overrides, combine)
         built = experiment.build(config, strategy)
         self._step, self._batches = built.step, built.batches
         self._loop = built.step.build()

@@ -18,9 +18,9 @@ from input_pipelines import data
 from input_pipelines.data import Data
 from tests import problems
 from tests.trainer.test_main import run
-from trainer import configuration, experiment, metrics
-from trainer.configuration import Config
+from trainer import configuration, experiment, loading, metrics
 from trainer.errors import ConfigError
+from trainer.settings import Config
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 FOLDER = ROOT.parent / "shared" / "data" / "census_income"
@@ -34,7 +34,7 @@ on_the_real_data = pytest.mark.skipif(
 
 def _config(**overrides: str) -> Config:
     given = {"dataset.path": str(FOLDER)} | overrides
-    return configuration.load(f"{ROOT}/configs/census_income.py", list(given.items()))
+    return loading.load(f"{ROOT}/configs/census_income.py", list(given.items()))
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def _column(split: str, name: str) -> np.ndarray:
 
 def test_the_folder_must_be_given():
     with pytest.raises(ConfigError, match=r"dataset\.path: is missing"):
-        configuration.load(f"{ROOT}/configs/census_income.py")
+        loading.load(f"{ROOT}/configs/census_income.py")
 
 
 def test_neither_targets_nor_weights_are_inputs():

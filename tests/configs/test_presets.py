@@ -21,8 +21,8 @@ from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
 from input_pipelines.in_memory import InMemory
 from tests import problems
-from trainer import configuration, loop
-from trainer.configuration import Config
+from trainer import configuration, loading, loop
+from trainer.settings import Config
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data" / "tfds"
@@ -44,7 +44,7 @@ presets = pytest.mark.parametrize("name", STRUCTURES)
 
 def _config(name: str, **overrides: object) -> Config:
     pairs = [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
-    return configuration.load(f"{ROOT}/configs/{name}.py", pairs)
+    return loading.load(f"{ROOT}/configs/{name}.py", pairs)
 
 
 def _fake(name: str, **overrides: object) -> Config:

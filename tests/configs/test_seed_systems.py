@@ -11,7 +11,8 @@ from rich.console import Console
 
 from tests import problems
 from tests.benchmarks import seed_systems
-from trainer import configuration, experiment, loop
+from trainer import configuration, experiment, loading, loop
+from trainer import settings as settings_lib
 from trainer.experiment import Experiment
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
@@ -23,8 +24,8 @@ LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
 SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
 
 
-def _config(name: str, **overrides: str) -> configuration.Config:
-    return configuration.load(f"{ROOT}/configs/{name}.py", list(overrides.items()))
+def _config(name: str, **overrides: str) -> settings_lib.Config:
+    return loading.load(f"{ROOT}/configs/{name}.py", list(overrides.items()))
 
 
 @functools.cache

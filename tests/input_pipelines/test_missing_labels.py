@@ -7,7 +7,7 @@ import tensorflow as tf
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
 from tests import problems
-from trainer import configuration, experiment, schema
+from trainer import experiment, loading, schema
 from trainer.errors import ConfigError
 
 COUNT = 12
@@ -51,7 +51,7 @@ def _moves(path, arrays: dict, target: dict, loss: dict, replicas: int = 1) -> d
     """How far one SGD step of rate 1 over the whole split moves every variable: the gradients."""
     path.mkdir()
     np.savez(path / "a.npz", **arrays)
-    config = configuration.resolve(_tree(path, dict(target), dict(loss), batch_size=len(arrays["x"])))
+    config = loading.resolve(_tree(path, dict(target), dict(loss), batch_size=len(arrays["x"])))
     built = experiment.build(config, problems.strategy(replicas))
     start = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
     after = problems.train(built, 1).variables
@@ -98,9 +98,7 @@ def test_missing_elements_are_left_out_of_the_mean(tmp_path, loss, function):
     target = np.where(PIXELS, arrays["vector"], np.nan)
     ours = _moves(tmp_path / "a", arrays | {"vector": target}, {"feature": "vector"}, {"units": 3, "loss": loss})
     built = experiment.build(
-        configuration.resolve(
-            _tree(tmp_path / "a", {"feature": "vector"}, {"units": 3, "loss": loss}, batch_size=COUNT)
-        ),
+        loading.resolve(_tree(tmp_path / "a", {"feature": "vector"}, {"units": 3, "loss": loss}, batch_size=COUNT)),
         problems.strategy(1),
     )
     with tf.GradientTape() as tape:
@@ -122,7 +120,7 @@ def test_masked_pixels_of_a_class_per_pixel(tmp_path):
         {"units": 2, "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True}, "metrics": ["accuracy"]},
         batch_size=6,
     )
-    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    built = experiment.build(loading.resolve(tree), problems.strategy(2))
     x = built.train.first(6)["inputs"]
     logits = built.model(x)["t"].numpy()
     shown = labels != 255
@@ -139,7 +137,7 @@ def test_metrics_leave_missing_elements_out(tmp_path, metric):
     target = np.where(PIXELS, arrays["vector"], np.nan)
     np.savez(tmp_path / "a.npz", **arrays | {"vector": target})
     tree = _tree(tmp_path, {"feature": "vector"}, {"units": 3, "loss": "mse", "metrics": [metric]}, batch_size=5)
-    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    built = experiment.build(loading.resolve(tree), problems.strategy(2))
     errors = (built.model(arrays["x"])["t"].numpy() - arrays["vector"])[PIXELS]
     expected = {
         "mae": np.abs(errors).mean(),

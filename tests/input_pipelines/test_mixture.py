@@ -7,7 +7,7 @@ import tensorflow as tf
 from input_pipelines import data, splits
 from input_pipelines.configuration import DatasetConfig
 from tests import problems
-from trainer import configuration, experiment, schema
+from trainer import experiment, loading, schema
 from trainer.errors import ConfigError
 
 SIZES = {"a": 12, "b": 30}
@@ -130,11 +130,11 @@ def test_training_is_that_of_each_source_alone(folder, replicas):
             shared_optimizer=adam,
         )
 
-    mixed = experiment.build(configuration.resolve(tree(_tree(folder), ["a", "b"], 9)), problems.strategy(replicas))
+    mixed = experiment.build(loading.resolve(tree(_tree(folder), ["a", "b"], 9)), problems.strategy(replicas))
     ours = problems.train(mixed, 6, evaluate=True)
     source = _tree(folder)["sources"]["a"]
     del source["quota"]
-    alone = experiment.build(configuration.resolve(tree(source, ["a"], 3)), problems.strategy(1))
+    alone = experiment.build(loading.resolve(tree(source, ["a"], 3)), problems.strategy(1))
     theirs = problems.train(alone, 6, evaluate=True)
     np.testing.assert_allclose(ours.losses[:, 0], theirs.losses[:, 0], rtol=0, atol=1e-12)
     assert ours.validation["loss/a"] == pytest.approx(theirs.validation["loss/a"], rel=1e-12)
@@ -173,6 +173,6 @@ def test_sources_that_do_not_fit_together_are_named(folder, changes, field, word
 def test_settings_that_do_not_go_together_are_named(folder, changes, field, words):
     tree = problems.tree(**{"dataset": _tree(folder), "batch_size": 9} | changes)
     with pytest.raises(ConfigError) as caught:
-        configuration.resolve(tree)
+        loading.resolve(tree)
     assert caught.value.field == field
     assert words in str(caught.value)

@@ -16,7 +16,7 @@ from tests import problems
 from tests.input_pipelines import reading, user_files
 from tests.trainer import test_main
 from tests.trainer.test_resume import results
-from trainer import configuration, loop, workdir
+from trainer import loading, loop, workdir
 from trainer.errors import ConfigError, RunError
 
 FEEDS_OF = [(kind, feed) for kind, (_, streams) in user_files.KINDS.items() for feed in reading.FEEDS[: 1 + streams]]
@@ -55,13 +55,13 @@ def _tree(dataset: dict, **changes) -> dict:
 
 
 def _train(path: pathlib.Path, dataset: dict, **changes) -> None:
-    config = configuration.resolve(_tree(dataset, **changes))
+    config = loading.resolve(_tree(dataset, **changes))
     loop.train(config, str(path), problems.strategy(1), Console(file=io.StringIO()))
 
 
 def _evaluate(path: pathlib.Path):
     run = workdir.open_run(str(path))
-    config = configuration.load_saved(run.config)
+    config = loading.load_saved(run.config)
     return loop.evaluate(config, run, problems.strategy(1), Console(file=io.StringIO()))
 
 

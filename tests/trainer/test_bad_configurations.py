@@ -21,9 +21,9 @@ from rich.console import Console
 from configs import digits
 from tests import problems
 from tests.trainer.test_main import run
-from trainer import configuration, keras_objects, loop, plots
-from trainer.configuration import Config
+from trainer import keras_objects, loading, loop, plots
 from trainer.errors import ConfigError, RunError
+from trainer.settings import Config
 
 CASES_PER_BASE = 61  # of 8 bases, in one process; with those of the command line more than 500
 LONGEST_LINE = 600
@@ -355,7 +355,7 @@ def no_picture(monkeypatch):
 
 @pytest.mark.parametrize("name", BASES)
 def test_bases_are_valid(name, no_picture):
-    assert train_one_step(configuration.resolve(BASES[name])) is None
+    assert train_one_step(loading.resolve(BASES[name])) is None
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_mistakes_train_a_step_or_give_one_line(name, no_picture):
     @hypothesis.given(cases(BASES[name]))
     def check(case: Case) -> None:
         try:
-            config = configuration.resolve(case.tree)
+            config = loading.resolve(case.tree)
         except ConfigError as error:
             _assert_names_its_field(error, case)
             return
@@ -412,7 +412,7 @@ _WORDS = (
 )
 def test_overrides_of_any_text_resolve_or_give_one_line(key, text):
     try:
-        configuration.load(digits.__file__, [(key, text)])
+        loading.load(digits.__file__, [(key, text)])
     except ConfigError as error:
         _assert_names_its_field(error, Case({}, (f"--config.{key}", repr(key.partition(".")[0]))))
 
@@ -455,7 +455,7 @@ def test_mistakes_on_the_command_line(tmp_path, root, resolves, count):
 
 def _resolves(tree: dict[str, Any]) -> bool:
     try:
-        configuration.resolve(tree)
+        loading.resolve(tree)
     except ConfigError:
         return False
     return True

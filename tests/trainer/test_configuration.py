@@ -6,14 +6,14 @@ import pathlib
 import pytest
 
 from tests import problems
-from trainer import configuration, durations
+from trainer import configuration, durations, loading, settings
 from trainer.errors import ConfigError
 
 DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
 
 
-def _digits(*overrides: str) -> configuration.Config:
-    return configuration.load(DIGITS, [tuple(override.split("=", 1)) for override in overrides])
+def _digits(*overrides: str) -> settings.Config:
+    return loading.load(DIGITS, [tuple(override.split("=", 1)) for override in overrides])
 
 
 def test_order_is_as_written():
@@ -115,7 +115,7 @@ def test_bad_combinations_of_values():
     with pytest.raises(ConfigError, match="at least one loss must have a weight above 0"):
         _digits(*(f"losses.{name}.weight=0" for name in ("digit", "redraw", "ink")))
     with pytest.raises(ConfigError, match="--combine='pcgrd'"):
-        configuration.load(DIGITS, combine="pcgrd")
+        loading.load(DIGITS, combine="pcgrd")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_bad_files_are_named(tmp_path, text, words):
     path = tmp_path / "experiment.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        configuration.load(str(path))
+        loading.load(str(path))
     assert caught.value.field == "--config"
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -150,23 +150,23 @@ def test_bad_files_are_named(tmp_path, text, words):
 @pytest.mark.parametrize("path", ["nothing.py", "."])
 def test_missing_files_are_named(path):
     with pytest.raises(ConfigError, match="must be an existing Python file"):
-        configuration.load(path)
+        loading.load(path)
 
 
 def test_values_that_cannot_be_saved_are_named():
     with pytest.raises(ConfigError, match=r"losses.label.loss.function=.*name a function by import path"):
-        configuration.resolve(problems.tree(losses__label__loss={"name": "mse", "function": len}))
+        loading.resolve(problems.tree(losses__label__loss={"name": "mse", "function": len}))
 
 
 def test_saved_configurations_resolve_to_themselves(tmp_path):
     config = _digits("combine.name=independent", "clip_norm=1.0")
-    configuration.save(config, tmp_path / "config.json")
-    again = configuration.load_saved(tmp_path / "config.json")
+    loading.save(config, tmp_path / "config.json")
+    again = loading.load_saved(tmp_path / "config.json")
     assert again == config
     assert list(again.losses) == list(config.losses)
-    assert dataclasses.asdict(
-        configuration.load_saved(tmp_path / "config.json", [("seed", "4")])
-    ) == dataclasses.asdict(dataclasses.replace(config, seed=4))
+    assert dataclasses.asdict(loading.load_saved(tmp_path / "config.json", [("seed", "4")])) == dataclasses.asdict(
+        dataclasses.replace(config, seed=4)
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from input_pipelines import digits
 from input_pipelines.examples import Examples
 from tests import problems
 from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.experiment import Experiment
 from trainer.prediction import counting, plans, steps
 from trainer.prediction.steps import StepCost
@@ -90,7 +90,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
 )
 def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
     """Operations as the profiler counts them within 5 %; bytes and number of collectives exactly."""
-    config = configuration.load(f"{root}/configs/digits.py", [("batch_size", str(BATCH)), *overrides.items()])
+    config = loading.load(f"{root}/configs/digits.py", [("batch_size", str(BATCH)), *overrides.items()])
     built = experiment.build(config, problems.strategy(replicas))
     kinds, graph = _predict(built, replicas), _traced(built)
     # What a step does only now and then stands in conditions: the branches that reduce most are those of a full step,

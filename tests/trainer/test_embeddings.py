@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment, schema
-from trainer.configuration import ModelConfig
+from trainer import experiment, loading, schema, settings
 from trainer.models import embeddings, trunk_and_heads
 from trainer.models.embeddings import CategoricalEmbedding
+from trainer.settings import ModelConfig
 
 STEPS = 12
 ROWS = {"train": 47, "validation": 17}
@@ -31,7 +31,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def _config(folder, **changes) -> configuration.Config:
+def _config(folder, **changes) -> settings.Config:
     tree = {
         "precision": "float64",
         "batch_size": 11,
@@ -70,7 +70,7 @@ def _config(folder, **changes) -> configuration.Config:
         for key in parents:
             node = node.setdefault(key, {})
         node[last] = value
-    return configuration.resolve(tree)
+    return loading.resolve(tree)
 
 
 @pytest.mark.parametrize(

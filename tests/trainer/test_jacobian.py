@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.errors import ConfigError
 
 
@@ -200,7 +200,7 @@ def test_a_head_without_variables_is_named():
     tree["model"]["heads"]["number"] = [{"layer": "Lambda", "function": "x"}]
     tree["model"] = {"name": "tests.trainer.test_jacobian:bare_model"}
     with pytest.raises(ConfigError, match="losses.number: reaches no trainable variable through head 'number'"):
-        experiment.build(configuration.resolve(tree), problems.strategy(1))
+        experiment.build(loading.resolve(tree), problems.strategy(1))
 
 
 def bare_model() -> keras.Model:
@@ -224,8 +224,8 @@ def test_embeddings_train(replicas):
         "losses": {k: {"head": k, "target": k, "loss": "mse"} for k in ("a", "b")},
         "combine": {"name": "pcgrad"},
     }
-    result = problems.train(experiment.build(configuration.resolve(tree), problems.strategy(replicas)), 5)
-    reference = problems.train(experiment.build(configuration.resolve(tree), problems.strategy(2)), 5)
+    result = problems.train(experiment.build(loading.resolve(tree), problems.strategy(replicas)), 5)
+    reference = problems.train(experiment.build(loading.resolve(tree), problems.strategy(2)), 5)
     for name, value in reference.variables.items():
         np.testing.assert_allclose(result.variables[name], value, atol=1e-9)
 

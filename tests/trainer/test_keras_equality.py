@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.experiment import Experiment
 
 STEPS = 50
@@ -30,7 +30,7 @@ def _build(optimizers: dict[str, dict], shared: dict, **changes) -> Experiment:
     tree["losses"]["vector"]["loss"] = {"name": "huber", "delta": 0.5}
     for name, loss in tree["losses"].items():
         loss["optimizer"] = optimizers[name]
-    return experiment.build(configuration.resolve(tree), tf.distribute.get_strategy())
+    return experiment.build(loading.resolve(tree), tf.distribute.get_strategy())
 
 
 def _batches(built: Experiment) -> list[dict]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration, experiment, loop, workdir
+from trainer import configuration, experiment, loading, loop, workdir
 from trainer.errors import NonFiniteError, RunError
 from trainer.reports import Report
 
@@ -96,7 +96,7 @@ def test_everything_else_is_there(run):
     assert {entry.name for entry in path.iterdir()} == {entry.name for entry in workdir.Workdir(path).contents} | {
         "lock"
     }
-    assert configuration.load_saved(path / "config.json") == problems.config(**run[2])
+    assert loading.load_saved(path / "config.json") == problems.config(**run[2])
     report = (path / "report.md").read_text()
     assert "| label | label |" in report
     assert f"{history[-1].values['label/accuracy']:.4g}" in report
@@ -108,7 +108,7 @@ def test_everything_else_is_there(run):
 
 def test_the_checkpoint_evaluates_to_the_final_report(run):
     path, history, _ = run
-    config = configuration.load_saved(path / "config.json")
+    config = loading.load_saved(path / "config.json")
     evaluated = loop.evaluate(config, workdir.open_run(str(path)), problems.strategy(3), _console())
     assert evaluated.step == 25
     assert evaluated.values == pytest.approx(history[-1].values, abs=1e-9)
@@ -123,7 +123,7 @@ def test_checkpoints_name_variables(run):
 
 
 def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
-    config = configuration.load_saved(run[0] / "config.json")
+    config = loading.load_saved(run[0] / "config.json")
     with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
         loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
 
@@ -198,7 +198,7 @@ def test_float32_replicas_matter_less_than_seeds(tmp_path):
     curves = {}
     for replicas, seed in ((1, 0), (2, 0), (1, 1), (1, 2)):
         overrides = [("seed", str(seed)), ("steps", "60"), ("report_every", "1"), ("eval_every", "60")]
-        config, path = configuration.load(DIGITS, overrides), str(tmp_path / f"{replicas}_{seed}")
+        config, path = loading.load(DIGITS, overrides), str(tmp_path / f"{replicas}_{seed}")
         reports = [r for r in loop.train(config, path, problems.strategy(replicas), _console()) if r.split == "train"]
         curves[replicas, seed] = np.array([[r.values[f"loss/{name}"] for name in config.losses] for r in reports])
     between_replicas = np.abs(curves[1, 0] - curves[2, 0]).max(axis=0)

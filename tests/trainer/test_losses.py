@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment, losses
+from trainer import experiment, loading, losses, settings
 from trainer.errors import ConfigError
 
 
-def _config(loss, **more) -> configuration.LossConfig:
+def _config(loss, **more) -> settings.LossConfig:
     return problems.config(
         losses={"l": {"head": "label", "target": "t", "loss": loss, **more}}, model__heads={"label": []}
     ).losses["l"]
@@ -211,7 +211,7 @@ def test_two_slices_of_one_vector_equal_two_heads(combine):
     apart = {**sliced, "model": {**sliced["model"], "heads": heads}}
     apart["losses"] = {name: {**loss, "head": name, "slice": None} for name, loss in sliced["losses"].items()}
     built = [
-        experiment.build(configuration.resolve({**tree, "combine": {"name": combine}}), problems.strategy(2))
+        experiment.build(loading.resolve({**tree, "combine": {"name": combine}}), problems.strategy(2))
         for tree in (sliced, apart)
     ]
     one, two = ({v.path: v for v in each.model.trainable_variables} for each in built)
@@ -234,7 +234,7 @@ def test_a_slice_leaves_the_rest_of_the_head_alone():
     """With the vector's loss alone, the label's columns of the head do not move."""
     tree = _one_vector()
     del tree["losses"]["label"]
-    built = experiment.build(configuration.resolve(tree), problems.strategy(1))
+    built = experiment.build(loading.resolve(tree), problems.strategy(1))
     start = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
     after = problems.train(built, 3).variables
     moved = np.any(after["head_both_0_dense/kernel"] != start["head_both_0_dense/kernel"], axis=0)
@@ -257,7 +257,7 @@ def test_a_slice_leaves_the_rest_of_the_head_alone():
 )
 def test_slices_that_do_not_fit_are_named(label, field, words):
     with pytest.raises(ConfigError) as caught:
-        experiment.build(configuration.resolve(_one_vector(**label)), problems.strategy(1))
+        experiment.build(loading.resolve(_one_vector(**label)), problems.strategy(1))
     assert caught.value.field == f"losses.label.{field}"
     assert words in str(caught.value)
 

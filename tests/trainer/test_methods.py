@@ -9,7 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration, experiment, loop, losses
+from trainer import experiment, loading, loop, losses, settings
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS, ONE_PASS
 from trainer.errors import ConfigError, LogarithmError
@@ -286,9 +286,9 @@ def opposed(seed: int = 0) -> dict[str, problems.Examples]:
     return {"train": split, "validation": split}
 
 
-def _opposed(name: str) -> configuration.Config:
+def _opposed(name: str) -> settings.Config:
     loss = {"target": "none", "loss": "tests.problems:output_itself"}
-    return configuration.resolve(
+    return loading.resolve(
         {
             "batch_size": 2,
             "dataset": {"name": "tests.trainer.test_methods:opposed"},
@@ -392,4 +392,4 @@ def test_missing_losses_need_no_logarithm():
 )
 def test_what_cannot_hold_is_refused_with_a_reason(changes, words):
     with pytest.raises(ConfigError, match=words):
-        experiment.build(configuration.resolve(problems.tree(**changes)), problems.strategy(1))
+        experiment.build(loading.resolve(problems.tree(**changes)), problems.strategy(1))

@@ -3,8 +3,8 @@
 import pytest
 
 from trainer import monitor
-from trainer.configuration import EarlyStoppingConfig, MonitorConfig
 from trainer.reports import TRAIN, VALIDATION, Report
+from trainer.settings import EarlyStoppingConfig, MonitorConfig
 
 
 def _history(values):

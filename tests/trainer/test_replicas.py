@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import problems
-from trainer import configuration, experiment
+from trainer import experiment, loading, settings
 from trainer.combine.registry import METHODS, LooksAt
 
 STEPS = 20
@@ -58,7 +58,7 @@ def test_steps_per_loop_changes_nothing():
         np.testing.assert_array_equal(many.variables[name], value)
 
 
-def _assert_replicas_agree(config: configuration.Config, replicas: int, steps: int) -> None:
+def _assert_replicas_agree(config: settings.Config, replicas: int, steps: int) -> None:
     built = experiment.build(config, problems.strategy(replicas))
     problems.train(built, steps)
     for variable in (*built.model.trainable_variables, *(v for u in built.step.updates for v in u.optimizer.variables)):
@@ -87,4 +87,4 @@ def test_replicas_hold_the_same_variables(changes):
 
 def test_replicas_hold_the_same_variables_of_convolutions(root):
     """Gradients large enough that timing could change the order in which they are added."""
-    _assert_replicas_agree(configuration.load(str(root / "configs/digits.py")), replicas=2, steps=20)
+    _assert_replicas_agree(loading.load(str(root / "configs/digits.py")), replicas=2, steps=20)

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tests import problems
 from tests.trainer import test_history
-from trainer import checkpoint, configuration, loop
+from trainer import checkpoint, loading, loop
 from trainer.combine.registry import METHODS
 from trainer.errors import ConfigError, RunError, StoppedError
 
@@ -149,7 +149,7 @@ def test_a_finished_run_whose_reports_are_gone(tmp_path):
 def test_cadences_may_change(tmp_path):
     _train(tmp_path / "run", steps=6)
     _train(tmp_path / "run", steps=12, report_every=1, eval_every=3, checkpoint_every=3, steps_per_loop=2)
-    assert configuration.load_saved(tmp_path / "run" / "config.json").report_every == 1
+    assert loading.load_saved(tmp_path / "run" / "config.json").report_every == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == [4, 6, 7, 8, 9, 10, 11, 12]
 

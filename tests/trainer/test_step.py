@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.errors import ConfigError
 from trainer.experiment import Experiment
 
@@ -35,7 +35,7 @@ def test_pcgrad_combines_reduced_gradients(replicas):
         "shared_optimizer": SGD,
         "combine": {"name": "pcgrad"},
     }
-    built = experiment.build(configuration.resolve(tree), problems.strategy(replicas))
+    built = experiment.build(loading.resolve(tree), problems.strategy(replicas))
     _one_step(built)
     np.testing.assert_allclose(built.model.trainable_variables[0].numpy()[:, 0], [-1.0, -1.0], atol=1e-6)
 
@@ -52,7 +52,7 @@ def test_float32_sgd_step_by_hand():
         },
         "shared_optimizer": {"name": "sgd", "learning_rate": 0.01},
     }
-    built = experiment.build(configuration.resolve(tree), problems.strategy(2))
+    built = experiment.build(loading.resolve(tree), problems.strategy(2))
     totals = _one_step(built)
     np.testing.assert_allclose(totals.losses.numpy(), [7.5, 2.5], rtol=1e-6)
     np.testing.assert_allclose(totals.measured.grad_norms.numpy(), [15.0, 2.5], rtol=1e-6)
@@ -193,7 +193,7 @@ def test_one_loss_alone_and_heads_that_share_nothing_train(name, apply):
     for variant in (tree, alone):
         if variant is tree:
             del variant["losses"]["vector_l1"]
-        built = experiment.build(configuration.resolve(variant), problems.strategy(2))
+        built = experiment.build(loading.resolve(variant), problems.strategy(2))
         assert not built.step.reach.shared
         result = problems.train(built, 30)
         assert np.all(result.losses[-1] < result.losses[0])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer.errors import ConfigError
 
 STEPS = 6
@@ -186,4 +186,4 @@ def test_fused_reports_norms_and_cosines_of_its_probes():
 )
 def test_what_cannot_hold_is_refused_with_a_reason(changes, words):
     with pytest.raises(ConfigError, match=words):
-        experiment.build(configuration.resolve(problems.tree(**changes)), problems.strategy(2))
+        experiment.build(loading.resolve(problems.tree(**changes)), problems.strategy(2))

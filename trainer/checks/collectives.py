@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from trainer import configuration, experiment
+from trainer import experiment, loading, settings
 from trainer.checks import training
 from trainer.checks.outcome import Outcome, Status
 from trainer.reduction import Reduction
@@ -186,10 +186,10 @@ def _seconds(
     return statistics.median(times[1:]) / chain, found, right  # the first one warms up
 
 
-def _linear_config(examples: int) -> configuration.Config:
+def _linear_config(examples: int) -> settings.Config:
     sgd = {"name": "sgd", "learning_rate": _RATE}
     layer = {"layer": "Dense", "units": 1, "use_bias": False, "kernel_initializer": "zeros"}
-    return configuration.resolve(
+    return loading.resolve(
         {
             "precision": "float64",
             "batch_size": examples,

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from trainer import configuration, experiment
+from trainer import experiment, loading
 from trainer import strategy as strategy_lib
 from trainer.checks.outcome import Outcome, Status
-from trainer.configuration import Config
 from trainer.errors import reason_of
 from trainer.experiment import Experiment
+from trainer.settings import Config
 
 # The same numbers are added in another order on several replicas. float64 rounds each sum by 1e-16, float32 by 6e-8 of
 # it; plain gradient descent over a few steps lets that grow tenfold or so, while a gradient that is summed twice or not
@@ -72,7 +72,7 @@ def config(replicas: int, precision: str, method: str, *, batches: int, jit_comp
     }
     for (name, loss), weight in zip(tree["losses"].items(), _WEIGHTS, strict=True):
         loss.update(head=name, target=name, weight=weight, optimizer=sgd)
-    return configuration.resolve(tree)
+    return loading.resolve(tree)
 
 
 def train(built: Experiment, steps: int) -> Result:

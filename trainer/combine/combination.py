@@ -14,7 +14,7 @@ from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.registry import LooksAt, Method
-from trainer.jacobian import Jacobian
+from trainer.reach import Jacobian
 
 Losses = tuple[int, ...]
 _SMOOTHED = "smoothed"

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import sums
-from trainer.jacobian import Jacobian, Reach
+from trainer.reach import Jacobian, Reach
 
 # Elements that are copied to float64 together: few enough that the copies stay in a processor's cache.
 _PIECE = 2**19

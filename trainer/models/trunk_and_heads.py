@@ -10,10 +10,10 @@ from typing import Any
 import keras
 
 from trainer import imports, keras_objects
-from trainer.configuration import ModelConfig
 from trainer.errors import ConfigError, first_line
 from trainer.models import recomputation
 from trainer.models.embeddings import CategoricalEmbedding
+from trainer.settings import ModelConfig
 
 
 def build(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[int]] | None = None) -> keras.Model:

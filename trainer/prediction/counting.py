@@ -13,10 +13,10 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.framework import ops  # the profiler's statistics have no public name
 
-from trainer import jacobian
-from trainer.jacobian import Reach
+from trainer import backward, discovery
 from trainer.losses import NamedLoss
 from trainer.prediction.workload import Operations, Variable, Workload
+from trainer.reach import Reach
 
 # Products of two tensors: the gradient of each costs as much as the product. Everything else is taken to cost its own
 # operations once more.
@@ -56,8 +56,8 @@ def workload(
     reached_from: dict[int, frozenset[int]] = {}  # by id of a variable's handle on this replica
 
     def forward(batch: Mapping[str, Any]) -> None:
-        with jacobian.scratch_trace(strategy):
-            totals.extend(sums.weighted for sums in jacobian.forward(model, losses, batch))
+        with discovery.scratch_trace(strategy):
+            totals.extend(sums.weighted for sums in backward.forward(model, losses, batch))
             for variable, by in zip(reach.variables, reach.losses, strict=True):
                 reached_from[id(variable.value.handle)] = frozenset(by)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from trainer.combine import registry
 from trainer.combine.registry import LooksAt
-from trainer.configuration import Config, method_options
+from trainer.settings import Config, method_options
 
 _WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
 _GRAMIANS = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)

@@ -5,21 +5,22 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import configuration, experiment, losses, schema
-from trainer.configuration import LossConfig
-from trainer.jacobian import Reach
+from trainer import experiment, loading, losses, schema
+from trainer import settings as settings_lib
 from trainer.prediction import counting
 from trainer.prediction.workload import Workload
+from trainer.reach import Reach
+from trainer.settings import LossConfig
 
 DENSE = {"layer": "Dense", "use_bias": False}
 BATCH = 100  # so large that what is done once for a batch, or for each example of each loss, hardly counts
 
 
 def _workload(**changes) -> Workload:
-    return _of(configuration.resolve(problems.tree(**changes)))
+    return _of(loading.resolve(problems.tree(**changes)))
 
 
-def _of(config: configuration.Config, batch: int = BATCH) -> Workload:
+def _of(config: settings_lib.Config, batch: int = BATCH) -> Workload:
     built = experiment.build(config, problems.strategy(2))
     spec = experiment.batch_spec(built.train, batch)
     return counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
@@ -87,7 +88,7 @@ def test_embeddings_are_reached():
         "model": {"trunk": trunk, "heads": {name: [{"layer": "Dense", "units": 1}] for name in ("a", "b")}},
         "losses": {name: {"head": name, "target": name, "loss": "mse"} for name in ("a", "b")},
     }
-    workload = _of(configuration.resolve(tree))
+    workload = _of(loading.resolve(tree))
     product = 2 * BATCH * 4 * 300 * 200  # both its inputs have gradients: the kernel and the embeddings
     assert sum(operations.backward([0]) for operations in workload.trunk) == pytest.approx(2 * product, rel=1e-3)
 

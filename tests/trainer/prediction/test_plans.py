@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer import configuration
+from trainer import loading, settings
 from trainer.combine import combination as combination_lib
 from trainer.combine.registry import METHODS, LooksAt
 from trainer.prediction import plans
@@ -10,9 +10,9 @@ from trainer.prediction.plans import Plan
 
 
 def _plan(root, name: str, **overrides: str) -> tuple[Plan, combination_lib.Combination]:
-    config = configuration.load(f"{root}/configs/digits.py", [("combine.name", name), *overrides.items()])
+    config = loading.load(f"{root}/configs/digits.py", [("combine.name", name), *overrides.items()])
     combination = combination_lib.build(
-        name, configuration.method_options(config.combine), len(config.losses), log_losses=config.combine.log_losses
+        name, settings.method_options(config.combine), len(config.losses), log_losses=config.combine.log_losses
     )
     return plans.of(config, missing=False), combination
 
