@@ -1,8 +1,8 @@
 """MultiMNIST as in Sener and Koltun 2018 (https://arxiv.org/abs/1810.04650): two overlaid digits, both to be read.
 
 60,000 pictures of 36 x 36 to train on and 10,000 to validate on, made from TFDS's `mnist` and held in memory
-(`input_pipelines/multi_mnist.py` says how). The trunk is of LeNet's kind, as the paper's is; how the digits are paired
-is drawn anew here, so the pictures are not the paper's.
+(`input_pipelines/datasets/multi_mnist.py` says how). The trunk is of LeNet's kind, as the paper's is; how the digits
+are paired is drawn anew here, so the pictures are not the paper's.
 
 python -m trainer.main --config=configs/multi_mnist.py --download
 """

@@ -20,9 +20,9 @@ import os
 from typing import Any
 
 from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
-from trainer import imports, schema
-from trainer.errors import ConfigError, unknown
-from trainer.schema import setting
+from trainer.common import import_paths, schema
+from trainer.common.errors import ConfigError, unknown
+from trainer.common.schema import setting
 
 FEEDS = ("auto", "memory", "streaming")
 TRAIN, VALIDATION = "train", "validation"
@@ -102,7 +102,7 @@ class DatasetConfig(SourceConfig):
 
 def is_function(name: str) -> bool:
     """Whether a dataset of this name is a function that gives finished examples."""
-    return name in DATASETS or imports.is_path(name)
+    return name in DATASETS or import_paths.is_path(name)
 
 
 def tfds_name(name: str) -> str | None:

@@ -9,19 +9,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import augmentation, configuration, examples, mixture, names, preparation, splits
+from input_pipelines import configuration, examples, names
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples
-from input_pipelines.in_memory import InMemory
-from input_pipelines.mixture import Mixture
+from input_pipelines.feed import augmentation, mixture
+from input_pipelines.feed import splits as splits_lib
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.mixture import Mixture
+from input_pipelines.feed.splits import Split
+from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import Preparation
+from input_pipelines.preparation import preparation
+from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
-from input_pipelines.source import Arrays, Source, of_arrays
-from input_pipelines.splits import Split
-from input_pipelines.streaming import Streamed
-from trainer import files, imports
-from trainer.errors import ConfigError, first_line, reason_of
+from input_pipelines.sources.source import Arrays, Source, of_arrays
+from trainer.common import atomic_files, import_paths
+from trainer.common.errors import ConfigError, first_line, reason_of
 
 _HELD_OUT_SEED = 0
 
@@ -108,7 +111,7 @@ def of_json(text: str) -> Saved:
 
 def save(saved: Saved, path: pathlib.Path) -> None:
     """Writes what a run keeps of its data as JSON."""
-    files.write_whole(path, to_json(saved))
+    atomic_files.write_whole(path, to_json(saved))
 
 
 def load_saved(path: pathlib.Path) -> Saved | None:
@@ -124,7 +127,7 @@ def load_saved(path: pathlib.Path) -> Saved | None:
 def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data:
     if configuration.is_function(config.name):
         return _of_function(config, field)
-    open_splits = imports.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
+    open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
     sources: dict[str, Source] = open_splits(config, field)
     if config.held_out is not None:
         sources = _held_out(sources[TRAIN], config.held_out, field)
@@ -203,7 +206,9 @@ def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepa
         )
     if config.feed != "auto":
         return config.feed
-    example = sum(leaf.dtype.size * (leaf.shape.num_elements() or 0) for _, leaf in splits.per_example(prepare.spec))
+    example = sum(
+        leaf.dtype.size * (leaf.shape.num_elements() or 0) for _, leaf in splits_lib.per_example(prepare.spec)
+    )
     size = example * sum(len(source) for source in sources.values())
     return "streaming" if streams and size > config.memory_limit else "memory"
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.registry import DATASETS
-from trainer import imports
-from trainer.errors import ConfigError, first_line
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[s
     """
     arguments = dict(config.options) | ({"data_dir": config.data_dir} if config.data_dir is not None else {})
     path = DATASETS.get(config.name, config.name)
-    splits = imports.call(path, arguments, field=f"{field}.name", arguments_field=f"{field}.options")
+    splits = import_paths.call(path, arguments, field=f"{field}.name", arguments_field=f"{field}.options")
     if not isinstance(splits, Mapping) or not {TRAIN, VALIDATION} <= set(splits):
         raise ConfigError(f"{field}.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
     checked = {split: _checked(f"{field}.{split}", examples, floatx) for split, examples in splits.items()}

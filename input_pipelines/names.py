@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from input_pipelines import operations, splits
-from input_pipelines.preparation import Chain, Preparation
-from input_pipelines.source import Source
+from input_pipelines.feed import splits
+from input_pipelines.preparation import operations
+from input_pipelines.preparation.preparation import Chain, Preparation
+from input_pipelines.sources.source import Source
 
 Classes = tuple[tuple[str, ...], ...]
 

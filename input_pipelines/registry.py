@@ -5,18 +5,18 @@ from collections.abc import Mapping
 # name → import path of `load(**options) -> {split: Examples}` (see `input_pipelines.examples`); a dataset that prepares
 # files also takes `data_dir=None`.
 DATASETS: Mapping[str, str] = {
-    "digits": "input_pipelines.digits:load",
-    "linnerud": "input_pipelines.tables:linnerud",
-    "diabetes": "input_pipelines.tables:diabetes",
-    "wine": "input_pipelines.tables:wine",
-    "breast_cancer": "input_pipelines.tables:breast_cancer",
-    "multi_mnist": "input_pipelines.multi_mnist:load",
+    "digits": "input_pipelines.datasets.digits:load",
+    "linnerud": "input_pipelines.datasets.tables:linnerud",
+    "diabetes": "input_pipelines.datasets.tables:diabetes",
+    "wine": "input_pipelines.datasets.tables:wine",
+    "breast_cancer": "input_pipelines.datasets.tables:breast_cancer",
+    "multi_mnist": "input_pipelines.datasets.multi_mnist:load",
 }
 # name → what it is made of: a dataset of the TFDS catalogue.
 MADE_OF: Mapping[str, str] = {"multi_mnist": "mnist"}
 
 TFDS = "tfds"
-# kind → import path of `open_splits(config, field) -> {split: Source}` (see `input_pipelines.source`).
+# kind → import path of `open_splits(config, field) -> {split: Source}` (see `input_pipelines.sources.source`).
 SOURCES: Mapping[str, str] = {
     TFDS: "input_pipelines.sources.catalogue:open_splits",
     "csv": "input_pipelines.sources.csv:open_splits",

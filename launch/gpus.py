@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 
 def visible(environment: Mapping[str, str]) -> list[str]:

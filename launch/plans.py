@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from launch import guardian
 from launch.supervision import Plan
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])")
 # Below the ports that Linux gives to outgoing connections, above those that services have.

@@ -10,7 +10,7 @@ from absl import app, flags
 from launch import gpus, plans
 from launch.supervision import PREEMPTED, Plan, Supervisor, say
 from trainer import command_line
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 _WORKERS = flags.DEFINE_integer("workers", None, "How many workers to start on this machine.")
 _HOSTS = flags.DEFINE_list(

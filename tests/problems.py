@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from trainer import experiment, loading, settings
 from trainer.combine.registry import METHODS
-from trainer.experiment import Experiment
+from trainer.config import loading, settings
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 LOSSES = ("label", "number", "vector", "vector_l1")
 # One method of each kind, for tests that are too slow to take them all; CI does.

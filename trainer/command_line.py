@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import flags, logging
 
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, NotPreparedError, RunError, with_notes
+from trainer.common.errors import ConfigError, NotPreparedError, RunError, with_notes
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from trainer import cluster, command_line, loading, rendezvous, settings, stopping, workdir
-from trainer.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
-from trainer.watchdog import START_SECONDS, Watchdog
+from trainer import command_line
+from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
+from trainer.config import loading, settings
+from trainer.distributed import cluster, rendezvous, signals
+from trainer.distributed.watchdog import START_SECONDS, Watchdog
+from trainer.output import workdir
 
 _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
 
@@ -84,7 +87,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _train() -> None:
     workers = None
     if _STRATEGY.value == "multi_worker":
-        stopping.hold()
+        signals.hold()
         workers = cluster.from_environment(os.environ)
         if _VIRTUAL_DEVICES.value is not None:
             raise ConfigError("--virtual_devices", _VIRTUAL_DEVICES.value, "needs --strategy=mirrored")
@@ -96,11 +99,12 @@ def _train() -> None:
     profile = _profiled_steps()
     with command_line.quiet():
         from input_pipelines.sources import catalogue
-        from trainer import loop, strategy  # what comes before must not wait for TensorFlow
+        from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
+        from trainer.run import loop
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
     if workers:
-        with stopping.ending_at_once():
+        with signals.ending_at_once():
             rendezvous.meet(workers, max(START_SECONDS, _HANG_TIMEOUT.value), logging.warning)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
@@ -128,7 +132,8 @@ def _evaluate() -> None:
     run = workdir.open_run(_WORKDIR.value)
     config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
-        from trainer import loop, strategy
+        from trainer.distributed import strategy
+        from trainer.run import loop
     loop.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from input_pipelines import configuration, pictures, record_files, source
+from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
-from input_pipelines.operations import Resize
-from input_pipelines.record_files import Blocks, Part
-from input_pipelines.source import CHUNK, Records
-from trainer.errors import ConfigError, NotPreparedError, first_line, unknown
+from input_pipelines.preparation.operations import Resize
+from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources.record_files import Blocks, Part
+from input_pipelines.sources.source import CHUNK, Records
+from trainer.common.errors import ConfigError, NotPreparedError, first_line, unknown
 
 _MEANT_TO_VALIDATE = ("validation", "test")
 

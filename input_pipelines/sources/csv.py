@@ -14,12 +14,12 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.csv
 
-from input_pipelines import source
 from input_pipelines.configuration import TRAIN, SourceConfig
-from input_pipelines.source import Arrays
-from trainer import schema
-from trainer.errors import ConfigError, first_line, unknown
-from trainer.schema import setting
+from input_pipelines.sources import source
+from input_pipelines.sources.source import Arrays
+from trainer.common import schema
+from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.common.schema import setting
 
 _FIRST_ROW = 2  # the header is row 1
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import pictures, source
 from input_pipelines.configuration import TRAIN, SourceConfig
-from input_pipelines.operations import Resize
-from input_pipelines.source import Records
-from trainer import schema
-from trainer.errors import ConfigError, unknown
-from trainer.schema import setting
+from input_pipelines.preparation.operations import Resize
+from input_pipelines.sources import pictures, source
+from input_pipelines.sources.source import Records
+from trainer.common import schema
+from trainer.common.errors import ConfigError, unknown
+from trainer.common.schema import setting
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _MIXED_FILES = 256  # read ahead together; their order is that of a permutation of all files anyway

@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 
-from input_pipelines import source
 from input_pipelines.configuration import TRAIN, SourceConfig
-from input_pipelines.source import Arrays
-from trainer.errors import ConfigError, first_line, unknown
+from input_pipelines.sources import source
+from input_pipelines.sources.source import Arrays
+from trainer.common.errors import ConfigError, first_line, unknown
 
 _WIDEST_NUMBER = 8  # bytes
 

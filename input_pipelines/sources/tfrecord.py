@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import pictures, record_files, source
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.operations import Resize
-from input_pipelines.record_files import Blocks, Part
-from input_pipelines.source import Records
-from trainer import schema
-from trainer.errors import ConfigError, reason_of
-from trainer.schema import setting
+from input_pipelines.preparation.operations import Resize
+from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources.record_files import Blocks, Part
+from input_pipelines.sources.source import Records
+from trainer.common import schema
+from trainer.common.errors import ConfigError, reason_of
+from trainer.common.schema import setting
 
 _STORED = ("float32", "int64", "string")
 _DTYPES = (*_STORED, "uint8", "int32", "float64", "bool")

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tests.benchmarks.problems import Gradients
 from trainer import combine
 from trainer.combine import combination as combination_lib
-from trainer.combine import gramian
 from trainer.combine.problem import Problem
+from trainer.gradients import gramian
 
 _VARIABLES = 8
 

@@ -10,8 +10,10 @@ from rich.console import Console
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer import loading, loop, strategy  # noqa: E402  (the variable is read on import)
 from trainer.command_line import DEFAULT_CONFIG  # noqa: E402
+from trainer.config import loading
+from trainer.distributed import strategy  # noqa: E402  (the variable is read on import)
+from trainer.run import loop
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])

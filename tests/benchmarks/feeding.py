@@ -12,8 +12,9 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration as data_configuration
 from tests.benchmarks import ours
 from tests.benchmarks.problems import Preset
-from trainer import experiment, loading, settings
-from trainer.experiment import Experiment
+from trainer.config import loading, settings
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 _SHUFFLED = 10_000
 _GROUPS = (0, 1, 0, 2, 0, 3, 0, 3, 4, 3)

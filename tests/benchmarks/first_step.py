@@ -13,11 +13,12 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainer import command_line, loading  # noqa: E402  (the variable is read by what they may import)
+from trainer import command_line
+from trainer.config import loading  # noqa: E402  (the variable is read by what they may import)
 
 
 def main(start: float) -> None:
-    """Takes the steps of `trainer.main` and `trainer.loop` one by one."""
+    """Takes the steps of `trainer.main` and `trainer.run.loop` one by one."""
     marks = [start]
 
     def mark() -> None:
@@ -26,7 +27,8 @@ def main(start: float) -> None:
     config = loading.load(command_line.DEFAULT_CONFIG)
     mark()
     from tests.benchmarks import ours  # what is measured
-    from trainer import experiment, loop, strategy  # noqa: F401  (the trainer imports all of it)
+    from trainer.distributed import strategy  # noqa: F401  (the trainer imports all of it)
+    from trainer.run import experiment
 
     mark()
     built = experiment.build(config, strategy.build("mirrored"))

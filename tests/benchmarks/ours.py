@@ -1,4 +1,4 @@
-"""The trainer as a contender: a problem's configuration, built and stepped as `trainer.loop` does it."""
+"""The trainer as a contender: a problem's configuration, built and stepped as `trainer.run.loop` does it."""
 
 import dataclasses
 import time
@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from input_pipelines.examples import Examples
 from tests.benchmarks.problems import Problem
-from trainer import experiment, loading
-from trainer.experiment import Experiment
+from trainer.config import loading
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 
 def load(**problem: Any) -> dict[str, Examples]:

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tests.benchmarks import combining, feeding, keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read)
 from tests.benchmarks.problems import Gradients, Preset, Problem  # noqa: E402
-from trainer import strategy  # noqa: E402
+from trainer.distributed import strategy  # noqa: E402
 
 _OF_GRADIENTS = {
     "weights": combining.weights,

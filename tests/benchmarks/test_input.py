@@ -7,7 +7,7 @@ import tests.problems
 from input_pipelines import data
 from tests.benchmarks import feeding, input, table
 from tests.benchmarks.problems import Preset
-from trainer import loading
+from trainer.config import loading
 
 
 def test_every_bound_has_a_name_of_its_own(tmp_path):

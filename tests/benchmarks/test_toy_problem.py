@@ -9,9 +9,10 @@ from configs.toy_problem import STARTS
 from tests import problems
 from tests.benchmarks import toy_problem_runs
 from tests.benchmarks.toy_problem_runs import FULL, LEFT_OUT, METHODS, SHORT, Run
-from trainer import experiment, loading
 from trainer.combine import registry
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
 
 # One of each kind: constants, a Gramian's convex problem, projections, state and the losses after the update.
 QUICK = ("sum", "mgda", "pcgrad", "cagrad", "famo")

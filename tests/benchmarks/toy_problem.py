@@ -19,7 +19,7 @@ from absl import app, flags
 from configs.toy_problem import STARTS
 from tests.benchmarks import toy_problem_plot, toy_problem_runs
 from tests.benchmarks.toy_problem_runs import LEFT_OUT, METHODS, Run
-from trainer import strategy as strategy_lib
+from trainer.distributed import strategy as strategy_lib
 
 # What the papers show and, in the last row, what came later or is seldom compared.
 _PANELS = ["sum", "mgda", "pcgrad", "cagrad", "imtl_g", "nash_mtl", "fair_grad", "famo"]

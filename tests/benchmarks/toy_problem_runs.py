@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from configs import toy_problem
-from trainer import experiment, loading
 from trainer.combine import registry
+from trainer.config import loading
+from trainer.run import experiment
 
 SHORT, FULL = 2_000, 100_000
 # The two losses are negative where it matters.

@@ -18,9 +18,12 @@ from input_pipelines import data
 from input_pipelines.data import Data
 from tests import problems
 from tests.trainer.test_main import run
-from trainer import configuration, experiment, loading, metrics
-from trainer.errors import ConfigError
-from trainer.settings import Config
+from trainer import configuration
+from trainer.common.errors import ConfigError
+from trainer.components import metrics
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.run import experiment
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 FOLDER = ROOT.parent / "shared" / "data" / "census_income"

@@ -19,10 +19,12 @@ from rich.console import Console
 
 from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
-from input_pipelines.in_memory import InMemory
+from input_pipelines.feed.in_memory import InMemory
 from tests import problems
-from trainer import configuration, loading, loop
-from trainer.settings import Config
+from trainer import configuration
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.run import loop
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data" / "tfds"

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from tests import problems
 from tests.benchmarks import seed_systems
-from trainer import configuration, experiment, loading, loop
-from trainer import settings as settings_lib
-from trainer.experiment import Experiment
+from trainer import configuration
+from trainer.config import loading
+from trainer.config import settings as settings_lib
+from trainer.run import experiment, loop
+from trainer.run.experiment import Experiment
 
 ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, data, splits
+from input_pipelines import configuration, data
 from input_pipelines.configuration import DatasetConfig
 from input_pipelines.data import Data, Saved
-from input_pipelines.splits import Split
-from trainer import schema
+from input_pipelines.feed import splits
+from input_pipelines.feed.splits import Split
+from trainer.common import schema
 
 FEEDS = ("memory", "streaming")
 BATCH_SIZE = 7

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import augmentation, splits
-from input_pipelines.augmentation import Augmentation
-from input_pipelines.draws import Draws
 from input_pipelines.examples import Examples
-from input_pipelines.in_memory import InMemory
-from trainer.errors import ConfigError
+from input_pipelines.feed import augmentation, splits
+from input_pipelines.feed.augmentation import Augmentation
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.random_draws import Draws
+from trainer.common.errors import ConfigError
 
 PICTURES = np.random.RandomState(0).uniform(size=(40, 6, 8, 2)).astype(np.float32)
 POSITIONS = tf.range(100, 140, dtype=tf.int64)

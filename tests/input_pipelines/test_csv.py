@@ -9,10 +9,10 @@ import pytest
 
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig, SourceConfig
-from input_pipelines.source import Arrays
 from input_pipelines.sources import csv
-from trainer import schema
-from trainer.errors import ConfigError
+from input_pipelines.sources.source import Arrays
+from trainer.common import schema
+from trainer.common.errors import ConfigError
 
 
 def _config(path: pathlib.Path, **changes: Any) -> SourceConfig:

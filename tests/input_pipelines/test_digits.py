@@ -9,8 +9,8 @@ import pytest
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
-from input_pipelines import digits
-from trainer.errors import ConfigError
+from input_pipelines.datasets import digits
+from trainer.common.errors import ConfigError
 
 
 def test_all_digits_once_in_fixed_splits(tmp_path):

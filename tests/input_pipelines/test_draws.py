@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.draws import Draws
+from input_pipelines.feed.random_draws import Draws
 
 
 def _uniform(seed: int = 0, purpose: int = 0, first: int = 0, count: int = 4000, shape: tuple[int, ...] = (3,)):

@@ -8,8 +8,8 @@ import pytest
 from input_pipelines import examples
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.examples import Examples
-from trainer import schema
-from trainer.errors import ConfigError
+from trainer.common import schema
+from trainer.common.errors import ConfigError
 
 WEIGHTS = {
     "good": [1.0, 0.0, 2.0],

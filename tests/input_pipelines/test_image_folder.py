@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.input_pipelines import reading, user_files
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 AREA = {"name": "resize", "height": 4, "width": 2, "method": "area"}
 TOTAL = {"name": "tests.input_pipelines.reading:total"}  # tells pictures apart

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import splits
 from input_pipelines.examples import Examples
-from input_pipelines.in_memory import InMemory
+from input_pipelines.feed import splits
+from input_pipelines.feed.in_memory import InMemory
 
 COUNT = 23
 

@@ -7,8 +7,10 @@ import tensorflow as tf
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
 from tests import problems
-from trainer import experiment, loading, schema
-from trainer.errors import ConfigError
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
 
 COUNT = 12
 LABELLED = np.array([True, False, True, True, False, False, True, False, False, True, False, False])

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import data, splits
+from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
+from input_pipelines.feed import splits
 from tests import problems
-from trainer import experiment, loading, schema
-from trainer.errors import ConfigError
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
 
 SIZES = {"a": 12, "b": 30}
 

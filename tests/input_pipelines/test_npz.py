@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.input_pipelines import reading, user_files
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 COUNT = 23
 PLAIN = {"name": "npz", "inputs": {"x": {}}, "targets": {"y": {}}}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import operations, preparation
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.source import CHUNK, Arrays
-from trainer import schema
-from trainer.errors import ConfigError
+from input_pipelines.preparation import operations, preparation
+from input_pipelines.sources.source import CHUNK, Arrays
+from trainer.common import schema
+from trainer.common.errors import ConfigError
 
 RANDOM = np.random.RandomState(0)
 NUMBERS = RANDOM.normal(3, 2, size=(50, 4))

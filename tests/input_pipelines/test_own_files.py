@@ -16,8 +16,10 @@ from tests import problems
 from tests.input_pipelines import reading, user_files
 from tests.trainer import test_main
 from tests.trainer.test_resume import results
-from trainer import loading, loop, workdir
-from trainer.errors import ConfigError, RunError
+from trainer.common.errors import ConfigError, RunError
+from trainer.config import loading
+from trainer.output import workdir
+from trainer.run import loop
 
 FEEDS_OF = [(kind, feed) for kind, (_, streams) in user_files.KINDS.items() for feed in reading.FEEDS[: 1 + streams]]
 # CI has the time for all of them; by hand one of each way to feed.

@@ -14,12 +14,12 @@ from PIL import Image
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
 from input_pipelines.examples import Examples
-from input_pipelines.in_memory import InMemory
-from input_pipelines.mixture import Mixture
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.mixture import Mixture
 from input_pipelines.names import Names
-from input_pipelines.showing import picture, rate, summary, tables
 from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
-from trainer import schema
+from trainer.common import schema
+from trainer.describe import picture, rate, summary, tables
 
 COUNT = 50
 

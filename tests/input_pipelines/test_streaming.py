@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import data, splits, streaming
+from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
-from input_pipelines.streaming import Streamed
-from trainer import schema
+from input_pipelines.feed import splits, streaming
+from input_pipelines.feed.streaming import Streamed
+from trainer.common import schema
 
 COUNT, BATCH = 53, 10
 

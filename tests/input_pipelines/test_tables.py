@@ -6,8 +6,8 @@ import sklearn.datasets
 
 from input_pipelines import examples
 from input_pipelines.configuration import SourceConfig
-from trainer import schema
-from trainer.errors import ConfigError
+from trainer.common import schema
+from trainer.common.errors import ConfigError
 
 ROWS = {"linnerud": 20, "diabetes": 442, "wine": 178, "breast_cancer": 569}
 FIRST = {"linnerud": "Weight", "diabetes": "progression", "wine": "alcohol", "breast_cancer": "worst radius"}

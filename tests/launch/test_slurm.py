@@ -258,7 +258,7 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
     step = ["srun", "--nodes=2", *options, "env", *changes, sys.executable, "-c", RANK]
     result = subprocess.run(step, cwd=root, env=cluster.environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
-    assert f"trainer.errors.ConfigError: {message}" in result.stderr
+    assert f"trainer.common.errors.ConfigError: {message}" in result.stderr
 
 
 def test_the_readmes_commands(cluster, project):

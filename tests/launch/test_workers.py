@@ -19,7 +19,7 @@ import pytest
 from launch import gpus, plans
 from launch.supervision import how
 from tests.test_readme import LAUNCHES
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 RANK = "import json, os, signal, sys, time; rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
 MARK = "LAUNCHER_TEST"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import problems
-from trainer import experiment
+from trainer.run import experiment
 
 
 def test_the_average_is_that_of_keras():

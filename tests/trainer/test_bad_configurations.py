@@ -21,9 +21,12 @@ from rich.console import Console
 from configs import digits
 from tests import problems
 from tests.trainer.test_main import run
-from trainer import keras_objects, loading, loop, plots
-from trainer.errors import ConfigError, RunError
-from trainer.settings import Config
+from trainer.common.errors import ConfigError, RunError
+from trainer.components import keras_objects
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.output import plots
+from trainer.run import loop
 
 CASES_PER_BASE = 61  # of 8 bases, in one process; with those of the command line more than 500
 LONGEST_LINE = 600

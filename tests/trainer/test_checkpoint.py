@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import checkpoint
-from trainer.errors import ConfigError, RunError
+from trainer.common.errors import ConfigError, RunError
+from trainer.output import checkpoint
 
 
 def _save(directory: pathlib.Path, step: int, value: float) -> None:

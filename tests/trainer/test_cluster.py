@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trainer import cluster
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.distributed import cluster
 
 KUBERNETES = {
     "JOB_COMPLETION_INDEX": "2",

@@ -6,10 +6,11 @@ import pathlib
 import pytest
 
 from tests import problems
-from trainer import configuration, durations, loading, settings
-from trainer.errors import ConfigError
+from trainer.common import durations
+from trainer.common.errors import ConfigError
+from trainer.config import loading, settings
 
-DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
+DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")
 
 
 def _digits(*overrides: str) -> settings.Config:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import pytest
 import tensorflow as tf
 
-from input_pipelines import digits
+from input_pipelines.datasets import digits
 from input_pipelines.examples import Examples
 from tests import problems
 from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
-from trainer import experiment, loading
-from trainer.experiment import Experiment
-from trainer.prediction import counting, plans, steps
-from trainer.prediction.steps import StepCost
+from trainer.config import loading
+from trainer.cost import counting, plans, steps
+from trainer.cost.steps import StepCost
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 BATCH = 64
 WITHIN = 0.05

@@ -6,10 +6,12 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading, schema, settings
+from trainer.common import schema
+from trainer.config import loading, settings
+from trainer.config.settings import ModelConfig
 from trainer.models import embeddings, trunk_and_heads
 from trainer.models.embeddings import CategoricalEmbedding
-from trainer.settings import ModelConfig
+from trainer.run import experiment
 
 STEPS = 12
 ROWS = {"train": 47, "validation": 17}

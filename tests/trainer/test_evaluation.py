@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import problems
-from trainer import experiment
+from trainer.run import experiment
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4])

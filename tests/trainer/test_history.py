@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from trainer import history, reports
-from trainer.reports import TRAIN, VALIDATION, Report
+from trainer.output import history, reports
+from trainer.output.reports import TRAIN, VALIDATION, Report
 
 REPORTS = [
     Report(step, split, {"loss/a": 0.1 * step, "loss/b": None if step == 2 else 1 / 3})

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading
-from trainer.experiment import Experiment
+from trainer.config import loading
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 STEPS = 50
 OPTIMIZERS = {

@@ -11,9 +11,12 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration, experiment, loading, loop, workdir
-from trainer.errors import NonFiniteError, RunError
-from trainer.reports import Report
+from trainer import configuration
+from trainer.common.errors import NonFiniteError, RunError
+from trainer.config import loading
+from trainer.output import workdir
+from trainer.output.reports import Report
+from trainer.run import experiment, loop
 
 DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
 

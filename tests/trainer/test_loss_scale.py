@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment
-from trainer import strategy as strategy_lib
-from trainer.loss_scale import INITIAL, LossScale
+from trainer.distributed import strategy as strategy_lib
+from trainer.run import experiment
+from trainer.step.loss_scale import INITIAL, LossScale
 
 
 @pytest.mark.parametrize(

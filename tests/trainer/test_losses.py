@@ -9,8 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading, losses, settings
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.components import losses
+from trainer.config import loading, settings
+from trainer.run import experiment
 
 
 def _config(loss, **more) -> settings.LossConfig:

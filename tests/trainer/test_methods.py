@@ -9,12 +9,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import experiment, loading, loop, losses, settings
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS, ONE_PASS
-from trainer.errors import ConfigError, LogarithmError
-from trainer.experiment import Experiment
-from trainer.step_values import State, Totals
+from trainer.common.errors import ConfigError, LogarithmError
+from trainer.components import losses
+from trainer.config import loading, settings
+from trainer.run import experiment, loop
+from trainer.run.experiment import Experiment
+from trainer.step.values import State, Totals
 
 SGD = {"name": "sgd", "learning_rate": 0.1}
 PLAIN = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"shared_optimizer": SGD}

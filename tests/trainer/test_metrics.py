@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import metrics
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.components import metrics
 
 
 def _build(names, prediction=(3,), target=()):

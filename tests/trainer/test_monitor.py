@@ -2,9 +2,9 @@
 
 import pytest
 
-from trainer import monitor
-from trainer.reports import TRAIN, VALIDATION, Report
-from trainer.settings import EarlyStoppingConfig, MonitorConfig
+from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
+from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.run import monitor
 
 
 def _history(values):

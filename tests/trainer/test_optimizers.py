@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests import problems
-from trainer import experiment, optimizers
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.components import optimizers
+from trainer.run import experiment
 
 DECAY = {"name": "exponential_decay", "initial_learning_rate": 1, "decay_steps": 10, "decay_rate": 0.5}
 

@@ -5,8 +5,8 @@ import warnings
 import pytest
 from matplotlib import image
 
-from trainer import plots
-from trainer.reports import TRAIN, VALIDATION, Report
+from trainer.output import plots
+from trainer.output.reports import TRAIN, VALIDATION, Report
 
 PANEL = 440  # pixels: 4 inches at 110 dots
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment
-from trainer.experiment import Experiment
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 LOSSES = 4
 TRUNK, LABEL, NUMBER, VECTOR = 6 * 7 + 7, 7 * 4 + 4, 7 + 1, (7 * 5 + 5) + (5 * 3 + 3)
@@ -61,7 +61,7 @@ def test_gradients_are_reduced_exactly_once(replicas, apply):
     ],
 )
 def test_what_each_way_to_compute_a_step_sends(changes, expected):
-    """The formulas of `trainer/step.py`."""
+    """The formulas of `trainer/step/step.py`."""
     assert _sent(_build(2, **changes)) == sorted((size, "float64") for size in expected)
 
 

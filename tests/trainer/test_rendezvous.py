@@ -12,9 +12,9 @@ import time
 import pytest
 
 from launch import plans
-from trainer import rendezvous
-from trainer.cluster import Cluster
-from trainer.errors import RunError
+from trainer.common.errors import RunError
+from trainer.distributed import rendezvous
+from trainer.distributed.cluster import Cluster
 
 
 def _clusters(count: int) -> list[Cluster]:

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, replica_state
+from trainer.distributed import replica_state
+from trainer.run import experiment
 
 DROPOUT = [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}, {"layer": "Dropout", "rate": 0.5}]
 

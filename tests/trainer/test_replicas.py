@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests import problems
-from trainer import experiment, loading, settings
 from trainer.combine.registry import METHODS, LooksAt
+from trainer.config import loading, settings
+from trainer.run import experiment
 
 STEPS = 20
 VARIANTS = [

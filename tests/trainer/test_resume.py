@@ -19,9 +19,11 @@ from rich.console import Console
 
 from tests import problems
 from tests.trainer import test_history
-from trainer import checkpoint, loading, loop
 from trainer.combine.registry import METHODS
-from trainer.errors import ConfigError, RunError, StoppedError
+from trainer.common.errors import ConfigError, RunError, StoppedError
+from trainer.config import loading
+from trainer.output import checkpoint
+from trainer.run import loop
 
 CADENCES = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import loop
+from trainer.run import loop
 
 STEPS = 20
 CADENCES = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading
-from trainer.errors import ConfigError
-from trainer.experiment import Experiment
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 
 SGD = {"name": "sgd", "learning_rate": 1.0}
 

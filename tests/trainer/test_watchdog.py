@@ -8,7 +8,7 @@ import pytest
 
 _PROGRAM = """
 import ctypes, pathlib, sys, time
-from trainer.watchdog import Watchdog
+from trainer.distributed.watchdog import Watchdog
 
 def hangs():
     {hang}

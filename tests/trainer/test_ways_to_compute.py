@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
 
 STEPS = 6
 EXACT = 1e-9

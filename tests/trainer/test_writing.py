@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from trainer.errors import NonFiniteError, RunError, with_notes
-from trainer.writing import Writer
+from trainer.common.errors import NonFiniteError, RunError, with_notes
+from trainer.output.writer import Writer
 
 WAIT_SECONDS = 30
 FULL = pathlib.Path("/dev/full")  # every write to it fails as on a full disk

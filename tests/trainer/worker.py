@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from tests import problems
-from trainer import cluster, command_line, loop, rendezvous, strategy
-from trainer.workers import Workers
+from trainer import command_line
+from trainer.distributed import cluster, rendezvous, strategy
+from trainer.distributed.workers import Workers
+from trainer.run import loop
 
 
 def main(directory: str, runs: str) -> None:

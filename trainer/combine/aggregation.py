@@ -5,13 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import schema
 from trainer.combine import combination as combination_lib
-from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
-from trainer.errors import ConfigError, first_line, unknown
+from trainer.common import schema
+from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.gradients import gramian as gramian_lib
 
 
 def aggregate(

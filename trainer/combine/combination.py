@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer import sums
-from trainer.combine import gramian as gramian_lib
 from trainer.combine import registry
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.registry import LooksAt, Method
-from trainer.reach import Jacobian
+from trainer.gradients import gramian as gramian_lib
+from trainer.gradients import ordered_sums
+from trainer.gradients.reach import Jacobian
 
 Losses = tuple[int, ...]
 _SMOOTHED = "smoothed"
@@ -307,7 +307,7 @@ def joint_weights(weights: tf.Tensor) -> tf.Tensor:
 
 def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
     """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
-    return sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
+    return ordered_sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
 
 
 def own(
@@ -315,8 +315,8 @@ def own(
 ) -> tf.Tensor:
     """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
     if only is not None:
-        return sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
-    return sums.weighted(gradients, coefficients[receiver])
+        return ordered_sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
+    return ordered_sums.weighted(gradients, coefficients[receiver])
 
 
 def step_seed(seed: int, step: tf.Tensor | int) -> tf.Tensor:

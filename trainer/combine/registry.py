@@ -12,9 +12,9 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trainer import schema
-from trainer.errors import ConfigError
-from trainer.schema import setting
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+from trainer.common.schema import setting
 
 
 class LooksAt(enum.Enum):
@@ -38,7 +38,7 @@ class Method:
     """One combination method.
 
     Attributes:
-      function: `module:function` below `trainer.combine`.
+      function: `module:function` below `trainer.combine.methods`.
       looks_at: what the problem must hold.
       summary: one line for the table of methods.
       paper: who published it and where: (name and year, address); empty where nobody in particular has.
@@ -95,9 +95,9 @@ class Method:
 
 
 def load(path: str) -> Callable[..., Any]:
-    """The function that `module:function` below `trainer.combine` names; imports TensorFlow."""
+    """The function that `module:function` below `trainer.combine.methods` names; imports TensorFlow."""
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(f"trainer.combine.{module}"), name)
+    return getattr(importlib.import_module(f"trainer.combine.methods.{module}"), name)
 
 
 def _options(method: str, **settings: Any) -> type:

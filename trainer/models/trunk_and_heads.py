@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 
-from trainer import imports, keras_objects
-from trainer.errors import ConfigError, first_line
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, first_line
+from trainer.components import keras_objects
+from trainer.config.settings import ModelConfig
 from trainer.models import recomputation
 from trainer.models.embeddings import CategoricalEmbedding
-from trainer.settings import ModelConfig
 
 
 def build(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[int]] | None = None) -> keras.Model:
@@ -30,7 +31,7 @@ def build(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[in
     Raises:
       ConfigError: a layer that does not exist or does not fit, or a model of the user's own that cannot be used.
     """
-    if imports.is_path(config.name):
+    if import_paths.is_path(config.name):
         if config.recompute:
             raise ConfigError(
                 "model.recompute",
@@ -96,7 +97,7 @@ def _stack(
         shape = tuple(tensor.shape)
         try:
             tensor = layer(tensor)
-        except imports.USER_ERRORS as error:
+        except import_paths.USER_ERRORS as error:
             raise ConfigError(at, name, f"does not fit an input of shape {shape}: {first_line(error)}") from error
         if not hasattr(tensor, "shape"):
             raise ConfigError(at, name, f"gives a {type(tensor).__name__}; a layer of a trunk or head gives one output")
@@ -105,7 +106,7 @@ def _stack(
 
 
 def _user_model(config: ModelConfig) -> keras.Model:
-    model = imports.call(config.name, config.options, field="model.name", arguments_field="model.options")
+    model = import_paths.call(config.name, config.options, field="model.name", arguments_field="model.options")
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigError("model.name", config.name, f"must return a built keras.Model, not {type(model).__name__}")
     return model

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS, LooksAt
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 REFERENCE = dict(np.load(pathlib.Path(__file__).with_name("reference_vectors.npz")))
 CASES = sorted(key.removesuffix(".jacobian") for key in REFERENCE if key.endswith(".jacobian"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.combine import gramian
+from trainer.gradients import gramian
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 2**18, 2**18 + 1, 3 * 2**18 - 1, 40 * 2**18 + 7])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.combine import bargaining, cagrad, dual_cone, mgda, nonnegative
+from trainer.combine.methods import bargaining, cagrad, dual_cone, mgda
 from trainer.combine.problem import Answer, Problem
+from trainer.combine.solvers import nonnegative
 
 COUNTS = (2, 5, 20, 40)
 KINDS = ("random", "conflicting", "common", "deficient", "scaled", "cancelling")

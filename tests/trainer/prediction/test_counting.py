@@ -5,12 +5,15 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import experiment, loading, losses, schema
-from trainer import settings as settings_lib
-from trainer.prediction import counting
-from trainer.prediction.workload import Workload
-from trainer.reach import Reach
-from trainer.settings import LossConfig
+from trainer.common import schema
+from trainer.components import losses
+from trainer.config import loading
+from trainer.config import settings as settings_lib
+from trainer.config.settings import LossConfig
+from trainer.cost import counting
+from trainer.cost.workload import Workload
+from trainer.gradients.reach import Reach
+from trainer.run import experiment
 
 DENSE = {"layer": "Dense", "use_bias": False}
 BATCH = 100  # so large that what is done once for a batch, or for each example of each loss, hardly counts

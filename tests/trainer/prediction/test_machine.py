@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from trainer.prediction.machine import Machine
-from trainer.prediction.steps import StepCost
+from trainer.cost.machine import Machine
+from trainer.cost.steps import StepCost
 
 MACHINE = Machine(
     tflops=100.0,

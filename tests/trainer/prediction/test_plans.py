@@ -2,11 +2,11 @@
 
 import pytest
 
-from trainer import loading, settings
 from trainer.combine import combination as combination_lib
 from trainer.combine.registry import METHODS, LooksAt
-from trainer.prediction import plans
-from trainer.prediction.plans import Plan
+from trainer.config import loading, settings
+from trainer.cost import plans
+from trainer.cost.plans import Plan
 
 
 def _plan(root, name: str, **overrides: str) -> tuple[Plan, combination_lib.Combination]:

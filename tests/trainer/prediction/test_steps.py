@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from trainer.prediction.plans import Plan
-from trainer.prediction.steps import average, steps
-from trainer.prediction.workload import Operations, Variable, Workload
+from trainer.cost.plans import Plan
+from trainer.cost.steps import average, steps
+from trainer.cost.workload import Operations, Variable, Workload
 
 ALL, A, B, C = frozenset({0, 1, 2}), frozenset({0}), frozenset({1}), frozenset({2})
 # A trunk of 1000 operations behind the input and 2000 further on; heads of 10, 20 and 30 operations; a head's layer of

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from tests.trainer.prediction.test_machine import MACHINE
 from tests.trainer.prediction.test_steps import WORKLOAD
-from trainer.prediction import tables
-from trainer.prediction.plans import Plan
-from trainer.prediction.steps import steps
+from trainer.cost import tables
+from trainer.cost.plans import Plan
+from trainer.cost.steps import steps
 
 
 def _cells(table: tables.Table) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Finished datasets, chosen by name."""

@@ -1,0 +1,1 @@
+"""From prepared splits to batches: in memory or streaming, shuffled, mixed, augmented."""

@@ -1,0 +1,149 @@
+"""Batches from a split held in memory.
+
+Each epoch is a permutation of the split drawn from (seed, epoch). A pipeline can therefore start at any step at no
+cost. Replica r takes its contiguous share of the global batch, shares differing by one example at most.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines.examples import Examples
+from input_pipelines.feed import splits
+from input_pipelines.feed.augmentation import Augmentation
+
+_PARALLEL_CALLS = 2
+_PREFETCHED = 4  # elements: two steps of two replicas
+_STEPS_PER_BLOCK = 16
+_BLOCK_BYTES = 2**24
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """A split held in memory (see `splits.Split`).
+
+    Attributes:
+      examples: the split.
+      augmentation: random changes of training examples.
+      categories: input name → the number of categories of each of its columns.
+      where: the file and row of an example, in words; None where there are none.
+    """
+
+    examples: Examples
+    augmentation: Augmentation | None = None
+    categories: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    where: Callable[[int], str] | None = None
+
+    @property
+    def spec(self) -> splits.Structure:
+        """See `splits.Split`."""
+        return tf.nest.map_structure(
+            lambda array: tf.TensorSpec(array.shape[1:], tf.as_dtype(array.dtype)), self.examples.structure
+        )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def largest_batch(self) -> int:
+        """See `splits.Split`."""
+        return len(self)
+
+    def training(self, *, batch_size: int, seed: int, first_step: int, ends: Sequence[int]) -> tf.data.Dataset:
+        """See `splits.Split`; the batch may not be larger than the split."""
+        count = len(self)
+        steps = _steps_per_block(self.examples, batch_size)
+        words = splits.seed_words(seed)
+        gather = _gatherer(self.examples, static_size=None)
+
+        def block(index: tf.Tensor) -> dict[str, Any]:
+            step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
+            positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
+            epochs = positions // count
+            in_epoch = functools.partial(_permuted, positions % count, count, words)
+            first, last = epochs[0], epochs[-1]  # a block is no larger than the split, so it touches two at most
+            indices = tf.cond(
+                tf.equal(first, last),
+                lambda: in_epoch(first),
+                lambda: tf.where(tf.equal(epochs, first), in_epoch(first), in_epoch(last)),
+            )
+            batch = gather(indices)
+            return batch if self.augmentation is None else self.augmentation(batch, seed, positions)
+
+        # Cutting a block up is much cheaper than gathering every batch by itself.
+        return _parallel(tf.data.Dataset.counter(), block, functools.partial(splits.cut, ends=ends))
+
+    def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """See `splits.Split`; in order."""
+        count, replicas, local = len(self), context.num_replicas_in_sync, splits.local_replicas(context)
+        steps = self.evaluation_steps(batch_size, replicas)
+        parts = steps * replicas
+        ends = tf.constant(splits.evaluation_ends(count, batch_size, replicas), tf.int64)
+        gather = _gatherer(self.examples, static_size=count // parts if count % parts == 0 else None)
+
+        def element(index: tf.Tensor) -> dict[str, Any]:
+            part = index // len(local) * replicas + local.start + index % len(local)
+            return gather(tf.range(ends[part], ends[part + 1]))
+
+        return _parallel(tf.data.Dataset.range(steps * len(local)), element)
+
+    def evaluation_steps(self, batch_size: int, replicas: int) -> int:
+        """See `splits.Split`."""
+        return splits.evaluation_steps(len(self), batch_size, replicas)
+
+    def first(self, count: int) -> splits.Structure:
+        """See `splits.Split`."""
+        return tf.nest.map_structure(lambda array: array[:count], self.examples.structure)
+
+    def check_classes(self, target: str, classes: int) -> "InMemory":
+        """See `splits.Split`."""
+        labels = self.examples.targets[target]
+        wrong = np.argwhere((labels < 0) | (labels >= classes) | (labels % 1 != 0))
+        if len(wrong):
+            first = tuple(wrong[0])
+            place = "" if self.where is None else f" ({self.where(int(first[0]))})"
+            raise splits.WrongClassError(target, labels[first], f"0 to {classes - 1}{place}")
+        return self
+
+    def reason(self, step: int, batch_size: int, seed: int) -> str | None:
+        """See `splits.Split`: everything was checked when it was read."""
+        return None
+
+
+def _steps_per_block(examples: Examples, batch_size: int) -> int:
+    """How many steps' examples are gathered together: many of small batches, one of large ones."""
+    example = sum(array.nbytes for array in tf.nest.flatten(examples.structure)) / len(examples)
+    fitting = int(_BLOCK_BYTES / max(1, example * batch_size))
+    return max(1, min(_STEPS_PER_BLOCK, fitting, len(examples) // batch_size))
+
+
+def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
+    """Where a permutation of range(count), drawn from (seed, epoch), sends `positions`."""
+    seed = tf.cast(tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch), tf.int64)
+    return tf.random.experimental.index_shuffle(positions, seed, tf.constant(count - 1, tf.int64))
+
+
+def _gatherer(examples: Examples, *, static_size: int | None) -> Any:
+    """A function from indices to a batch; its leading dimension is known while tracing where every share is equal."""
+    with tf.device("CPU:0"):  # held once, captured by the pipeline, not copied into its graph
+        arrays = tf.nest.map_structure(tf.constant, examples.structure)
+
+    def gather(indices: tf.Tensor) -> dict[str, Any]:
+        indices = tf.ensure_shape(indices, [static_size])
+        return tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
+
+    return gather
+
+
+def _parallel(
+    indices: tf.data.Dataset,
+    element: Callable[[tf.Tensor], dict[str, Any]],
+    cut: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda elements: elements,
+) -> tf.data.Dataset:
+    """The elements of the indices, made ahead of time, in order, and perhaps cut up."""
+    elements = indices.map(element, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return cut(elements).prefetch(_PREFETCHED).with_options(splits.ordered())

@@ -1,1 +1,0 @@
-"""What `input_pipelines.show` shows of data: numbers, tables, a picture."""

@@ -1,0 +1,137 @@
+"""TFRecord files read in blocks: where each record begins, and readers that start there.
+
+A record is its length (8 bytes), a checksum (4), the data, and their checksum (4):
+https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+import dataclasses
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError
+
+_HEADER, _AROUND = 8, 16
+_BUFFER_BYTES = 2**18
+_MIXED_BLOCKS = 16  # of which a window is made
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Records of a file, one after another.
+
+    Attributes:
+      path: the file.
+      first: how many of its records come before.
+      count: how many records; None: all that follow.
+    """
+
+    path: str
+    first: int = 0
+    count: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Blocks of records, in the order of the split.
+
+    Attributes:
+      paths: (blocks,) the file of each.
+      offsets: (blocks,) where in it the first record begins.
+      sizes: (blocks,) how many records.
+      numbers: (blocks,) how many records of the file come before.
+      mixed: how many blocks make a window.
+    """
+
+    paths: tuple[str, ...]
+    offsets: np.ndarray
+    sizes: np.ndarray
+    numbers: np.ndarray
+    mixed: int
+
+    def reader(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
+        """A function from a block to a dataset of its records."""
+        paths = tf.constant(self.paths, tf.string)
+        offsets, sizes = tf.constant(self.offsets), tf.constant(self.sizes)
+
+        def read(block: tf.Tensor) -> tf.data.Dataset:
+            variant = tf.raw_ops.TFRecordDatasetV2(
+                filenames=paths[block][tf.newaxis],
+                compression_type="",
+                buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
+                byte_offsets=offsets[block][tf.newaxis],
+            )
+            records = tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.string))
+            # A file may hold fewer than its dataset says; what reads it must not go on with other examples' places.
+            return records.take(sizes[block]).apply(tf.data.experimental.assert_cardinality(sizes[block]))
+
+        return read
+
+    def where(self, index: int) -> str:
+        """The file and the record of an example, counted from 0."""
+        ends = np.cumsum(self.sizes)
+        block = int(np.searchsorted(ends, index, side="right"))
+        return f"{self.paths[block]}, record {index - int(ends[block] - self.sizes[block] - self.numbers[block])}"
+
+
+def blocks(parts: Sequence[Part], window: int, field: str) -> Blocks:
+    """Cuts parts of files into blocks of about a sixteenth of a window.
+
+    Raises:
+      ConfigError: a file is cut off within a record or holds too few, naming it.
+    """
+    size = max(1, window // _MIXED_BLOCKS)
+    rows = []
+    for part in parts:
+        count = part.count
+        # A part that is one block from the file's beginning need not be searched.
+        known = part.first == 0 and count is not None and count <= 2 * size
+        offsets = np.zeros(1, np.int64) if known else record_offsets(part.path, field)[part.first :]
+        count = len(offsets) if count is None else count
+        if not known and count > len(offsets):
+            raise ConfigError(
+                field, part.path, f"holds {part.first + len(offsets)} records, fewer than its dataset says"
+            )
+        if count == 0:
+            continue
+        starts = np.zeros(1, np.int64) if known else np.arange(0, count, size)
+        sizes = np.diff(np.append(starts, count))
+        rows += [
+            (part.path, offsets[start], length, part.first + start)
+            for start, length in zip(starts.tolist(), sizes.tolist(), strict=True)
+        ]
+    paths, offsets, sizes, numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns = (np.array(column, np.int64) for column in (offsets, sizes, numbers))
+    return Blocks(tuple(paths), *columns, max(1, -(-window // size)))
+
+
+def record_offsets(path: str, field: str) -> np.ndarray:
+    """Where each record of a file begins; raises ConfigError where the file is cut off."""
+    offsets, position = [], 0
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb", buffering=0) as file:
+            while position < size:
+                file.seek(position)
+                header = file.read(_HEADER)
+                after = position + _AROUND + (struct.unpack("<Q", header)[0] if len(header) == _HEADER else size)
+                if after > size:
+                    raise ConfigError(
+                        field, path, f"is cut off within record {len(offsets)}, or is no TFRecord file ({size} bytes)"
+                    )
+                offsets.append(position)
+                position = after
+    except OSError as error:
+        raise ConfigError(field, path, f"cannot be read: {error.strerror}") from error
+    return np.array(offsets, np.int64)
+
+
+def in_batches(
+    decode_one: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], serialized: tf.Tensor, spec: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
+    """Decodes (examples,) records one by one, side by side as far as cores allow; in a graph."""
+    decoded = tf.map_fn(decode_one, serialized, fn_output_signature=dict(spec), parallel_iterations=16)
+    return {name: tf.ensure_shape(values, (None, *spec[name].shape)) for name, values in decoded.items()}

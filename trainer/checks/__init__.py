@@ -1,1 +1,0 @@
-"""What `python -m trainer.selfcheck` looks at, one module for each kind of check."""

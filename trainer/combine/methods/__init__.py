@@ -1,0 +1,1 @@
+"""The combination methods, one small file per method or family."""

@@ -1,0 +1,76 @@
+"""FAMO: fast adaptive multitask optimization. https://arxiv.org/abs/2306.03792"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from trainer.combine.problem import Answer, Problem, State, masked_softmax
+from trainer.combine.solvers import adam
+
+_EPSILON = 1e-8
+_LOGITS = "logits"
+
+
+def initial(count: int, **options: float | Sequence[float]) -> dict[str, tf.Tensor]:
+    """ξ = 0 for every loss, and its optimizer."""
+    del options
+    return {_LOGITS: tf.zeros([count], tf.float64)} | adam.initial(count)
+
+
+def weigh(
+    problem: Problem,
+    state: State,
+    *,
+    learning_rate: float = 0.025,
+    decay: float = 1e-3,
+    lower_bounds: float | Sequence[float] = 0.0,
+) -> Answer:
+    """`famo`: z = softmax(ξ), w ∝ zₖ / (Lₖ - bₖ + ε), normalised to sum 1, so that all log losses fall equally fast.
+
+    After the update of the model `observe` moves ξ.
+
+    Differences from the authors' code: none in what is computed; softmaxes are over the active losses.
+
+    Args:
+      problem: needs `losses`, above their lower bounds.
+      state: ξ (`logits`) and its Adam.
+      learning_rate: of that Adam.
+      decay: its L2 decay, added to the gradient.
+      lower_bounds: b, a number or one for each loss.
+    """
+    del learning_rate, decay
+    weights = masked_softmax(state[_LOGITS], problem.active) / _above(problem.losses, problem, lower_bounds)
+    return Answer(tf.math.divide_no_nan(weights, tf.reduce_sum(weights)), state)
+
+
+def observe(
+    problem: Problem,
+    after: tf.Tensor,
+    state: State,
+    *,
+    learning_rate: float = 0.025,
+    decay: float = 1e-3,
+    lower_bounds: float | Sequence[float] = 0.0,
+) -> dict[str, tf.Tensor]:
+    """ξ after it descended along J_softmaxᵀ (log(L_before - b) - log(L_after - b)).
+
+    Args:
+      problem: of the step, with the losses before its update.
+      after: (K,) float64, the losses of the same batch after it.
+      state: ξ and its Adam.
+      learning_rate: see `weigh`.
+      decay: see `weigh`.
+      lower_bounds: see `weigh`.
+    """
+    fell = tf.math.log(_above(problem.losses, problem, lower_bounds))
+    fell -= tf.math.log(_above(after, problem, lower_bounds))
+    z = masked_softmax(state[_LOGITS], problem.active)
+    gradient = z * (fell - tf.reduce_sum(z * fell))
+    logits, moments = adam.update(state[_LOGITS], gradient, state, learning_rate=learning_rate, decay=decay)
+    return {_LOGITS: logits} | moments
+
+
+def _above(losses: tf.Tensor, problem: Problem, lower_bounds: float | Sequence[float]) -> tf.Tensor:
+    """Lₖ - bₖ + ε; 1 for inactive losses."""
+    bounds = tf.constant(lower_bounds, tf.float64)
+    return tf.where(problem.active, losses - bounds + _EPSILON, 1.0)

@@ -1,0 +1,1 @@
+"""Small convex problems and update rules that several methods share."""

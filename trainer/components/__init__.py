@@ -1,0 +1,1 @@
+"""Keras objects by name: losses, metrics, optimizers, schedules."""

@@ -1,0 +1,166 @@
+"""Keras optimizers for gradients that are reduced already, and which of them updates what."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from trainer.combine.combination import Combination
+from trainer.common import durations, import_paths
+from trainer.common.errors import ConfigError, reason_of, unknown
+from trainer.components import keras_objects, schedules
+from trainer.config.settings import Config
+from trainer.gradients.reach import Reach
+
+SHARED = "shared"
+_WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
+_REFUSED = {
+    "gradient_accumulation_steps": "accumulates combined gradients, which is wrong for most combinations",
+    "ema_overwrite_frequency": "cannot run inside a distributed step",
+    "loss_scale_factor": "would divide gradients that are not scaled",
+    "use_ema": "would keep averages that nothing reads",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One optimizer and what it updates.
+
+    Attributes:
+      name: "shared", or the name of the loss whose own optimizer this is.
+      optimizer: the optimizer, built for `variables`.
+      positions: positions of its variables in `Reach.variables`.
+      variables: the variables themselves.
+      losses: indices of the losses it acts for; it rests in a step in which all of them are inactive.
+    """
+
+    name: str
+    optimizer: keras.optimizers.Optimizer
+    positions: tuple[int, ...]
+    variables: tuple[keras.Variable, ...]
+    losses: tuple[int, ...]
+
+
+def build_updates(config: Config, reach: Reach, combination: Combination, *, examples: int) -> tuple[Update, ...]:
+    """Builds every optimizer; call it in the strategy's scope.
+
+    Applied jointly, the shared optimizer updates the shared variables and each loss's own optimizer that loss's
+    task-specific ones. Applied per loss, each loss's optimizer updates every variable on which the loss has a mixed
+    gradient, in the order of the configuration. Optimizers without variables are left out.
+
+    Args:
+      config: the configuration.
+      reach: which losses reach which variables.
+      combination: the combination that is applied.
+      examples: examples per epoch, for schedules in epochs.
+
+    Raises:
+      ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
+    """
+    names = list(config.losses)
+    total = durations.to_steps(config.steps, batch_size=config.batch_size, examples=examples)
+    updates = []
+
+    def add(
+        name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]
+    ) -> None:
+        optimizer = build(spec, field, batch_size=config.batch_size, examples=examples, total_steps=total)
+        if positions:
+            variables = tuple(reach.variables[v] for v in positions)
+            optimizer.build(list(variables))
+            updates.append(Update(name, optimizer, positions, variables, losses))
+
+    if config.combine.apply == "joint":
+        add(SHARED, "shared_optimizer", config.shared_optimizer, reach.shared, _losses_of(reach, reach.shared))
+        for k, name in enumerate(names):
+            add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, reach.task_specific(k), (k,))
+        return tuple(updates)
+
+    add(SHARED, "shared_optimizer", config.shared_optimizer, (), ())  # updates nothing; a mistake in it is still one
+    for k, name in enumerate(names):
+        positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
+        add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, positions, (k,))
+    for update in updates:
+        decay = update.optimizer.weight_decay
+        if decay and set(update.positions) & set(reach.shared):
+            raise ConfigError(
+                f"losses.{update.name}.optimizer.weight_decay",
+                decay,
+                "must be None or 0 when applied per loss: each optimizer would decay the shared variables",
+            )
+    return tuple(updates)
+
+
+def build(
+    spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int
+) -> keras.optimizers.Optimizer:
+    """A Keras optimizer that applies gradients as they are, without reducing them across replicas once more.
+
+    Args:
+      spec: `name` and arguments; `learning_rate` may be a schedule's `name` and arguments, its `..._steps` in steps,
+        epochs or examples.
+      field: the configuration's key, for errors.
+      batch_size: examples per step.
+      examples: examples per epoch.
+      total_steps: steps of the whole run; what a cosine schedule decays over where `decay_steps` is not given.
+
+    Raises:
+      ConfigError: a name or an argument that does not exist or is refused.
+    """
+    name, arguments = keras_objects.split(spec)
+    found = keras_objects.find(
+        name, keras.optimizers, keras.optimizers.Optimizer, kind="optimizer", field=f"{field}.name"
+    )
+    if keras_objects.name_of(found) in _WRAPPERS:
+        raise ConfigError(f"{field}.name", name, "wraps other optimizers; give each loss its own instead")
+    for key, reason in _REFUSED.items():
+        if arguments.get(key) not in (None, False):
+            raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
+    if isinstance(arguments.get("learning_rate"), Mapping):
+        arguments["learning_rate"] = schedules.build(
+            arguments["learning_rate"],
+            f"{field}.learning_rate",
+            batch_size=batch_size,
+            examples=examples,
+            total_steps=total_steps,
+        )
+    keras_objects.make_numbers(found, arguments, field)
+    optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
+    _apply_without_reduction(optimizer)
+    _name_failures(optimizer, field)
+    return optimizer
+
+
+def learning_rates(updates: Sequence[Update]) -> dict[str, float]:
+    """Each optimizer's learning rate, of its next update, by the name of its `Update`."""
+    return {update.name: float(keras.ops.convert_to_numpy(update.optimizer.learning_rate)) for update in updates}
+
+
+def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes `optimizer.apply` leave gradients alone that every replica already holds in full.
+
+    In a replica context Keras 3 sums gradients across replicas once more and has no public switch for it
+    (https://github.com/keras-team/keras/issues/19308); this is the only place that reaches into it.
+    """
+    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+        raise unknown("keras", keras.__version__, "version (its optimizers reduce gradients in another way)", ("3.15",))
+    optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+
+
+def _name_failures(optimizer: keras.optimizers.Optimizer, field: str) -> None:
+    """Turns what an optimizer raises while its step is traced into a ConfigError that names its field."""
+    update_step = optimizer.update_step
+
+    def named(*arguments: Any) -> None:
+        try:
+            update_step(*arguments)
+        except import_paths.USER_ERRORS as error:
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            raise ConfigError(field, type(optimizer).__name__, f"cannot update its variables: {reason}") from error
+
+    optimizer.update_step = named
+
+
+def _losses_of(reach: Reach, positions: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({k for v in positions for k in reach.losses[v]}))

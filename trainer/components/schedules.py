@@ -1,0 +1,58 @@
+"""Numbers that follow a schedule over steps: learning rates and losses' weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.common import durations, import_paths
+from trainer.common.errors import ConfigError, first_line
+from trainer.components import keras_objects
+
+LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+def at(step: tf.Tensor | int, values: Sequence[float | LearningRateSchedule]) -> tf.Tensor:
+    """The values at a step (counted from 0), some of them constant: (len(values),) float64."""
+    return tf.stack([tf.cast(value(step) if callable(value) else value, tf.float64) for value in values])
+
+
+def build(
+    spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int
+) -> LearningRateSchedule:
+    """A Keras schedule by name; its `..._steps` and `boundaries` in steps, epochs or examples.
+
+    Args:
+      spec: `name` and arguments.
+      field: the configuration's key, for errors.
+      batch_size: examples per step.
+      examples: examples per epoch.
+      total_steps: steps of the whole run; what a cosine decays over where `decay_steps` is not given.
+
+    Raises:
+      ConfigError: a name or an argument that does not exist or cannot be used.
+    """
+    keras_schedules = keras.optimizers.schedules
+    name, arguments = keras_objects.split(spec)
+    found = keras_objects.find(name, keras_schedules, LearningRateSchedule, kind="schedule", field=f"{field}.name")
+
+    def steps(value: Any, key: str) -> int:
+        if value == 0:
+            return 0
+        return durations.to_steps(durations.check(value, f"{field}.{key}"), batch_size=batch_size, examples=examples)
+
+    for key in list(arguments):
+        if key.endswith("_steps"):
+            arguments[key] = steps(arguments[key], key)
+        elif key == "boundaries" and isinstance(arguments[key], list):
+            arguments[key] = [steps(boundary, f"{key}.{index}") for index, boundary in enumerate(arguments[key])]
+    if found is keras_schedules.CosineDecay and "decay_steps" not in arguments:
+        arguments["decay_steps"] = max(1, total_steps - arguments.get("warmup_steps", 0))
+    keras_objects.make_numbers(found, arguments, field, lists=("values",))
+    schedule = keras_objects.build(found, arguments, field=field, base=LearningRateSchedule)
+    try:
+        float(schedule(tf.zeros([], tf.int64)))
+    except import_paths.USER_ERRORS as error:
+        raise ConfigError(field, name, f"gives no number at step 0: {first_line(error)}") from error
+    return schedule

@@ -1,0 +1,1 @@
+"""The configuration: settings, rules, loading, what may change on resume."""

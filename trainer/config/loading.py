@@ -1,0 +1,182 @@
+"""Reads a configuration: a Python file's `get_config()`, overrides from the command line, what a run saved.
+
+Nothing here needs TensorFlow, so mistakes are answered at once.
+"""
+
+import ast
+import dataclasses
+import json
+import pathlib
+import traceback
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from trainer.combine.registry import METHODS
+from trainer.common import atomic_files, import_paths, schema
+from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.config import rules
+from trainer.config.settings import Config
+
+
+def load(
+    path: str,
+    overrides: Sequence[tuple[str, str]] = (),
+    combine: str | None = None,
+    reduction: str | None = None,
+) -> Config:
+    """Reads a configuration file, applies overrides and resolves every default.
+
+    Args:
+      path: a Python file with `get_config()` returning an `ml_collections.ConfigDict`.
+      overrides: (dotted key, text) pairs, as from `--config.batch_size=512`.
+      combine: replaces `combine.name` where given, as `--combine` does.
+      reduction: replaces `reduction` where given, as `--reduction` does.
+
+    Returns:
+      The resolved configuration: every setting present and checked.
+
+    Raises:
+      ConfigError: the file or a value cannot be used.
+    """
+    tree = _read(_run_file(path), path)
+    for key, text in overrides:
+        _override(tree, key, text)
+    if combine is not None:
+        if combine not in METHODS:
+            raise unknown("--combine", combine, "combination", METHODS)
+        _override(tree, "combine.name", repr(combine))
+    if reduction is not None:
+        _override(tree, "reduction", repr(reduction))
+    return resolve(tree)
+
+
+def resolve(tree: Mapping[str, Any]) -> Config:
+    """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
+    return rules.check(_with_own_names(schema.record(Config)(_plain(tree), "")))
+
+
+def to_json(config: Config) -> str:
+    """A resolved configuration as JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def save(config: Config, path: pathlib.Path) -> None:
+    """Writes a resolved configuration as JSON."""
+    atomic_files.write_whole(path, to_json(config))
+
+
+def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
+    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read."""
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})"
+        ) from error
+    for key, text in overrides:
+        _override(tree, key, text)
+    return resolve(tree)
+
+
+def _with_own_names(config: Config) -> Config:
+    """Every loss with a head and a target: those of its own name where it does not say."""
+    losses = {
+        name: dataclasses.replace(loss, head=loss.head or name, target=loss.target or name)
+        for name, loss in config.losses.items()
+    }
+    return dataclasses.replace(config, losses=losses)
+
+
+def _run_file(path: str) -> ml_collections.ConfigDict:
+    file = pathlib.Path(path)
+    try:
+        exists = file.is_file()
+    except OSError:  # a name that no file can have
+        exists = False
+    if not exists:
+        raise ConfigError("--config", path, "must be an existing Python file, for example configs/digits.py")
+    module = types.ModuleType("experiment_configuration")
+    module.__file__ = path
+    try:
+        # Not imported: that would leave a __pycache__ beside the file, and read a stale one after a quick edit.
+        exec(compile(file.read_bytes(), path, "exec"), vars(module))
+    except import_paths.USER_ERRORS as error:
+        raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError("--config", path, "must define get_config() returning an ml_collections.ConfigDict")
+    try:
+        config = module.get_config()
+    except import_paths.USER_ERRORS as error:
+        raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(
+            "--config", path, f"get_config() must return an ml_collections.ConfigDict, not {type(config).__name__}"
+        )
+    return config
+
+
+def _read(config: ml_collections.ConfigDict, path: str) -> dict[str, Any]:
+    try:
+        return _plain(config)
+    except (ml_collections.config_dict.RequiredValueError, RecursionError) as error:
+        raise ConfigError(
+            "--config", path, f"get_config() gives an incomplete configuration: {first_line(error)}"
+        ) from error
+
+
+def _describe(error: BaseException, path: str) -> str:
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f"{type(error).__name__}: {first_line(error)}" + (f" (line {lines[-1]})" if lines else "")
+
+
+def _plain(value: Any, field: str = "") -> Any:
+    """`value` as plain dictionaries, lists, strings, numbers, booleans and None, which is what a run can save."""
+    if isinstance(value, ml_collections.ConfigDict):
+        # A ConfigDict iterates alphabetically; losses and heads keep the order in which they were written.
+        value = {key: value[key] for key in getattr(value, "_fields", value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry, schema.join(field, str(key))) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(
+        field,
+        value,
+        "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)",
+    )
+
+
+def _override(tree: dict[str, Any], key: str, text: str) -> None:
+    """Sets the value at the dotted `key` of a nested dictionary; missing levels are made, the check comes later."""
+    node, holder, at = tree, {}, ""
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if node is None:
+            node = holder[at] = {}
+        elif isinstance(node, str):  # "adam" stands for {"name": "adam"}
+            node = holder[at] = {"name": node}
+        if isinstance(node, dict):
+            holder, at, node = node, part, node.get(part)
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            holder, at, node = node, int(part), node[int(part)]
+        elif isinstance(node, list):
+            raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
+        else:
+            raise ConfigError(f"--config.{key}", text, f"{'.'.join(parts[:depth])} is a value, it has no {part!r}")
+    holder[at] = _parse(text)
+
+
+def _parse(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return _plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

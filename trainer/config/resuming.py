@@ -1,0 +1,84 @@
+"""What may change when a run is resumed, and what must not."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.common import schema
+from trainer.config.settings import Config
+
+# What may change when a run is resumed: it decides when things happen, what is kept and how the same numbers are
+# computed (but for roundings), not what is computed.
+_FREE = (
+    "steps_per_loop",
+    "report_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "best",
+    "early_stopping",
+    "reduction",
+    "probe_every",
+    "bytes_per_pack",
+    "jit_compile",
+    "model.recompute",
+)
+# May change, too: that the data are the same is checked by their fingerprint.
+_WHERE_DATA_ARE = re.compile(r"dataset\.(sources\.[^.]+\.)?(path|data_dir|memory_limit)")
+
+
+def differences(saved: Config, now: Config) -> list[str]:
+    """What keeps a run from being resumed with another configuration.
+
+    Args:
+      saved: the run's own configuration.
+      now: the configuration to resume it with.
+
+    Returns:
+      A description of every field that differs and must not. Cadences may, and `steps` may unless a schedule depends
+      on their number.
+    """
+    free = _FREE if _schedules_over_the_run(now) else (*_FREE, "steps")
+    return [
+        f"{found} (a schedule depends on it)" if field == "steps" else found
+        for field, found in _different(saved, now).items()
+        if not _is_within(field, free)
+    ]
+
+
+def differences_from_chief(chief: Config, own: Config) -> list[str]:
+    """A description of every field in which a worker's own configuration differs, but for where data are."""
+    return list(_different(chief, own).values())
+
+
+def _different(there: Config, here: Config) -> dict[str, str]:
+    """Field → what it is there and here, for every field that is not the same, but for where data are."""
+    before, after = _leaves(dataclasses.asdict(there)), _leaves(dataclasses.asdict(here))
+    found = {}
+    if list(there.losses) != list(here.losses) and set(there.losses) == set(here.losses):
+        found["losses"] = f"losses are in the order {', '.join(there.losses)} there and {', '.join(here.losses)} here"
+    for field in dict.fromkeys((*before, *after)):
+        if before.get(field) != after.get(field) and not _WHERE_DATA_ARE.fullmatch(field):
+            found[field] = f"{field} is {before.get(field)!r} there and {after.get(field)!r} here"
+    return found
+
+
+def _is_within(field: str, names: Sequence[str]) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in names)
+
+
+def _leaves(tree: Mapping[str, Any], field: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        at = schema.join(field, key)
+        leaves |= _leaves(value, at) if isinstance(value, dict) and value else {at: value}
+    return leaves
+
+
+def _schedules_over_the_run(config: Config) -> bool:
+    """Whether a schedule's length is that of the run: a cosine without `decay_steps`."""
+    specs = [loss.optimizer.get("learning_rate") for loss in config.losses.values()]
+    specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
+    names = [schema.squashed(spec["name"]) for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec]
+    return "cosinedecay" in names

@@ -1,0 +1,233 @@
+"""From a workload and a plan to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
+
+A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
+where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
+losses' sum, or two through the heads where task-specific variables have weights of their own; feature-level weights K
+passes through the heads and one through the trunk. Every replica then combines and applies the same reduced gradients.
+A method that wants to know the losses after the update takes one more forward pass.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from trainer.cost.plans import Plan
+from trainer.cost.workload import Operations, Variable, Workload
+
+_FLOAT64 = 8  # bytes
+# An optimizer like Adam, in operations and in numbers read or written, for every number it updates.
+_UPDATE_OPERATIONS, _UPDATE_TRANSFERS = 10, 30
+_CLIP_OPERATIONS = 3
+# Numbers read or written for every number that is reduced: into the pack and out of it, and whether it is finite.
+_REDUCE_TRANSFERS = 5
+# The same for adding it to a mixture; for the Gramian (a stack, a copy in float64, the product); for adding it to
+# others (of earlier micro-batches, of the other half of the batch); for combining it with others element by element
+# instead of mixing it; and for its moving average, with the copy that the average becomes.
+_MIX_TRANSFERS, _GRAMIAN_TRANSFERS, _ADD_TRANSFERS, _ELEMENTWISE_TRANSFERS, _MOVING_TRANSFERS = 5, 7, 3, 16, 9
+_ELEMENTWISE_OPERATIONS, _MOVING_OPERATIONS = 6, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """What one step takes.
+
+    Attributes:
+      forward: operations.
+      backward: operations, recomputation included.
+      combine: operations that add up, average, mix and clip gradients.
+      float64: operations of the Gramian, in float64.
+      update: operations of the optimizers.
+      alone: bytes of each collective of losses, beside which nothing goes on: before the backward pass, or after the
+        update.
+      late: bytes of each collective of gradients.
+      held: bytes of all gradients and of their moving averages, which are there at once.
+      traffic: bytes read and written to reduce, combine and apply gradients.
+      packs: how many collectives the gradients travel in.
+      overlap: the part of the backward pass beside which gradients may travel.
+    """
+
+    forward: float
+    backward: float
+    combine: float
+    float64: float
+    update: float
+    alone: tuple[int, ...]
+    late: tuple[int, ...]
+    held: int
+    traffic: float
+    packs: int
+    overlap: float
+
+    @property
+    def operations(self) -> float:
+        """All of them."""
+        return self.forward + self.backward + self.combine + self.float64 + self.update
+
+    @property
+    def reduced(self) -> int:
+        """Bytes that one replica gives to be summed."""
+        return sum(self.alone) + sum(self.late)
+
+
+def steps(workload: Workload, plan: Plan) -> tuple[tuple[float, StepCost], ...]:
+    """The kinds of steps of a plan, each with its share of all steps."""
+    full = _step(workload, plan)
+    if plan.full_every == 1:
+        return ((1.0, full),)
+    share = 1 / plan.full_every
+    return ((share, full), (1 - share, _step(workload, plan.between)))
+
+
+def average(kinds: Iterable[tuple[float, StepCost]], function: Callable[[StepCost], float]) -> float:
+    """The mean of something over all steps, given the kinds of steps with their shares."""
+    return sum(share * function(cost) for share, cost in kinds)
+
+
+def _step(workload: Workload, plan: Plan) -> StepCost:
+    together = [range(workload.losses)]
+    one_by_one = [[k] for k in range(workload.losses)] * (2 if plan.halves else 1)
+    trunk_passes = one_by_one if plan.passes == "per_loss" else together
+    head_passes = together if plan.passes == "fused" else one_by_one
+    backward = _backward(workload.trunk, trunk_passes) + _backward(workload.heads, head_passes)
+    if plan.passes == "fused" and plan.heads_apart and workload.shared:
+        backward += sum(operations.count * operations.twice for operations in workload.operations)
+    if plan.recompute:
+        backward += len(trunk_passes) * sum(operations.count for operations in workload.trunk)
+    gradients = [_gradients(variable, plan, workload.losses) for variable in workload.variables]
+    if plan.passes == "features":
+        gradients.append(_at_the_features(workload))
+    late = _late(workload, plan)
+    return StepCost(
+        forward=workload.forward * (2 if plan.observes else 1),
+        backward=backward,
+        combine=sum(own.combine for own in gradients),
+        float64=sum(own.float64 for own in gradients),
+        update=sum(own.update for own in gradients),
+        alone=_first(workload, plan) + _after(workload, plan),
+        late=tuple(map(sum, late)),
+        held=sum(own.held for own in gradients),
+        traffic=sum(own.traffic for own in gradients),
+        packs=sum(_packs(sizes, plan.bytes_per_pack) for sizes in late),
+        overlap=1 / plan.micro_batches,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradients:
+    """What is done with the gradients of one tensor: operations (as in `StepCost`), bytes held, read and written."""
+
+    combine: float
+    float64: float
+    update: float
+    held: int
+    traffic: float
+
+
+def _gradients(variable: Variable, plan: Plan, losses: int) -> _Gradients:
+    rows, applied = _rows(variable, plan), _receivers(variable, plan, losses)
+    k = rows // 2 if plan.halves and rows > 1 else rows  # that are mixed
+    reduced, mixed, held = rows * variable.size, k * variable.size, rows * variable.size
+    transfers = _REDUCE_TRANSFERS * reduced + _UPDATE_TRANSFERS * applied * variable.size
+    combine, float64 = 0.0, 0.0
+    added = plan.micro_batches * ((plan.micro_batches > 1) + (plan.halves and rows == 1))
+    combine += added * reduced
+    transfers += added * _ADD_TRANSFERS * reduced
+    if plan.moving and k > 1:
+        combine += _MOVING_OPERATIONS * mixed
+        transfers += _MOVING_TRANSFERS * mixed
+        held += mixed
+    if plan.gramian and k > 1:
+        float64 = 2 * rows * reduced
+        transfers += _GRAMIAN_TRANSFERS * reduced
+    if plan.elementwise and k > 1:
+        combine += _ELEMENTWISE_OPERATIONS * mixed
+        transfers += _ELEMENTWISE_TRANSFERS * mixed
+    elif plan.receivers == "own":
+        combine += mixed
+        transfers += _MIX_TRANSFERS * mixed
+    else:  # a mixture of k gradients takes k products and k - 1 sums
+        combine += applied * (2 * k - 1) * variable.size
+        transfers += applied * _MIX_TRANSFERS * mixed
+    if plan.clip:
+        combine += _CLIP_OPERATIONS * applied * variable.size
+    return _Gradients(
+        combine=combine,
+        float64=float64,
+        update=_UPDATE_OPERATIONS * applied * variable.size,
+        held=held * variable.width,
+        traffic=transfers * variable.width,
+    )
+
+
+def _at_the_features(workload: Workload) -> _Gradients:
+    """The Gramian of the gradients at the features, and their mixture for the trunk."""
+    numbers = workload.losses * workload.features
+    return _Gradients(
+        combine=2 * numbers,
+        float64=2 * workload.losses * numbers,
+        update=0,
+        held=workload.width * numbers,
+        traffic=workload.width * (_GRAMIAN_TRANSFERS + _MIX_TRANSFERS) * numbers,
+    )
+
+
+def _backward(operations: Iterable[Operations], passes: Iterable[Iterable[int]]) -> float:
+    passes = [frozenset(losses) for losses in passes]
+    return sum(each.backward(losses) for each in operations for losses in passes)
+
+
+def _rows(variable: Variable, plan: Plan) -> int:
+    """How many gradients of a variable are reduced; task-specific ones of two halves of a batch are added up first."""
+    if plan.passes != "per_loss" or len(variable.losses) == 1:
+        return 1
+    return len(variable.losses) * (2 if plan.halves else 1)
+
+
+def _receivers(variable: Variable, plan: Plan, losses: int) -> int:
+    """How many gradients of a variable are applied."""
+    if plan.receivers == "one" or len(variable.losses) == 1:
+        return 1
+    return len(variable.losses) if plan.receivers == "own" else losses
+
+
+def _first(workload: Workload, plan: Plan) -> tuple[int, ...]:
+    """Bytes of the collective without which the backward pass cannot go on: Σ w·ℓ and Σ w of every loss."""
+    sums = 2 * workload.losses
+    if plan.passes == "features":
+        return (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
+    if plan.passes == "fused" and (plan.loss_valued or plan.missing):
+        return (workload.width * sums,)
+    return ()
+
+
+def _after(workload: Workload, plan: Plan) -> tuple[int, ...]:
+    """Bytes of the collective of those sums after the update."""
+    return (workload.width * 2 * workload.losses,) if plan.observes else ()
+
+
+def _late(workload: Workload, plan: Plan) -> list[list[int]]:
+    """Bytes of all that is reduced after the backward pass, apart for every width, in the order in which it travels.
+
+    Those sums, where they have not travelled yet; then every variable's first gradient, the last variable's first; then
+    every variable's second one.
+    """
+    groups: dict[str | int, list[int]] = {}
+    parts = 2 if plan.halves else 1
+    if not _first(workload, plan):
+        groups[workload.width] = [workload.width * workload.losses * parts] * 2
+    for row in range(workload.losses * parts):
+        for variable in reversed(workload.variables):
+            if row < _rows(variable, plan):
+                # Reduced in another dtype, gradients travel apart from the sums, which keep their own.
+                own = plan.reduce_width is None
+                width = variable.width if own else plan.reduce_width
+                groups.setdefault(width if own else "reduced", []).append(width * variable.size)
+    return list(groups.values())
+
+
+def _packs(sizes: Iterable[int], limit: int) -> int:
+    """How many packs TensorFlow makes of tensors: one is full once it holds more than `limit` bytes (0: never)."""
+    packs, held = 0, 0
+    for size in sizes:
+        packs += held == 0
+        held = 0 if 0 < limit < held + size else held + size
+    return packs

@@ -1,0 +1,1 @@
+"""Replicas and workers: strategies, collectives, how workers meet, signals."""

@@ -1,0 +1,161 @@
+"""`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError, RunError, first_line, reason_of
+from trainer.distributed.cluster import Cluster
+
+# The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
+_NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
+
+
+def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
+    """Builds the strategy; call it before anything else touches a device.
+
+    Args:
+      name: `mirrored` (all GPUs, else the CPU), `one_device` (the first GPU, else the CPU) or `multi_worker` (the
+        same of every worker in the cluster; a worker without GPUs has one device).
+      virtual_devices: split this machine's CPU into so many logical devices and mirror over those, GPUs or not.
+      cluster: the workers, for `multi_worker`; it waits until all of them are there.
+
+    Raises:
+      ConfigError: virtual devices with another strategy, or after TensorFlow has laid out its devices in another way;
+        workers with different numbers of GPUs, or after TensorFlow has run operations.
+      RunError: the workers cannot be connected.
+    """
+    if virtual_devices is not None and name != "mirrored":
+        raise ConfigError("--virtual_devices", virtual_devices, "needs --strategy=mirrored")
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Take memory as it is needed, so that other processes can share the device.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if name == "multi_worker":
+        return _multi_worker(cluster, len(gpus))
+    if virtual_devices is not None:
+        devices = _virtual_cpus(virtual_devices)
+    elif gpus:
+        devices = [device.name for device in tf.config.list_logical_devices("GPU")]
+    else:
+        devices = ["/device:CPU:0"]
+    if name == "one_device":
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    # The default cross-device operations are NCCL where all devices are GPUs, a ring between CPUs.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def feed(
+    strategy: tf.distribute.Strategy, pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Iterable[Any]:
+    """A pipeline's elements, for every replica its own, waiting on its device when the step asks for them.
+
+    Args:
+      strategy: where they go.
+      pipeline: the elements of the replicas of a `tf.distribute.InputContext`, one per replica and step, in that order.
+    """
+    if strategy.num_replicas_in_sync == 1 and _device_type(strategy) == "CPU":
+        # They are there already; handing them from iterator to iterator would take longer than a small step.
+        return pipeline(tf.distribute.InputContext())
+    options = tf.distribute.InputOptions(experimental_fetch_to_device=True)
+    return strategy.distribute_datasets_from_function(pipeline, options)
+
+
+def workers(strategy: tf.distribute.Strategy) -> tuple[int, tuple[str, ...]]:
+    """This process's rank and the addresses of all workers; of a strategy for one process 0 and one empty address."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 0, ("",)
+    resolver = strategy.cluster_resolver
+    return resolver.task_id, tuple(resolver.cluster_spec().as_dict()["worker"])
+
+
+def first_replica(strategy: tf.distribute.Strategy) -> int:
+    """The number of this worker's first replica, counted over all workers."""
+    rank, _ = workers(strategy)
+    return rank * len(strategy.extended.worker_devices) if rank else 0
+
+
+def solver_device(strategy: tf.distribute.Strategy) -> str | None:
+    """Where a K x K problem is solved: on the CPU where replicas are GPUs; None: where the replica is.
+
+    Its many small operations, and loops whose condition the host must know, would each wait for a launch on a GPU.
+    """
+    return None if _device_type(strategy) == "CPU" else "/device:CPU:0"
+
+
+def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> str | None:
+    """What a run in `precision` gains or loses on these devices, where it gains nothing; else None."""
+    if not precision.startswith("mixed_"):
+        return None
+    if _device_type(strategy) != "GPU":
+        return f"precision={precision!r}: CPUs have little hardware for it, so this run will be slower, not faster."
+    needed = _NEEDED_CAPABILITY[precision]
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        capability = details.get("compute_capability")
+        if capability is not None and capability < needed:
+            return (
+                f"precision={precision!r}: {details.get('device_name', gpu.name)} has compute capability "
+                f"{capability[0]}.{capability[1]}, below {needed[0]}.{needed[1]}, so this run saves memory but no time."
+            )
+    return None
+
+
+def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.rank,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": gpus} if gpus else {},
+    )
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, _communication(gpus))
+    except tf.errors.OpError as error:
+        where = cluster.addresses[cluster.rank]
+        raise RunError(f"worker {cluster.rank} ({where}) cannot join the others: {reason_of(error)}") from error
+    except RuntimeError as error:  # "must be configured at program startup"
+        reason = f"must run none of TensorFlow's operations while it is read: {first_line(error)}"
+        raise ConfigError("configuration", ConfigError.ABSENT, reason) from error
+    _check_same_number(strategy)
+    # Every worker's pipeline gives the same number of elements, so that none must ask the others whether they have one.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
+
+
+def _check_same_number(strategy: tf.distribute.Strategy) -> None:
+    """TensorFlow takes every worker to have as many devices as this one."""
+    kind = _device_type(strategy)
+    devices = (tf.DeviceSpec.from_string(device.name) for device in tf.config.list_logical_devices(kind))
+    counts = Counter(device.task for device in devices)
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"worker {task}: {count}" for task, count in sorted(counts.items()))
+        raise ConfigError("--strategy", "multi_worker", f"needs the same number of {kind}s everywhere, not {found}")
+
+
+def _communication(gpus: int) -> tf.distribute.experimental.CommunicationOptions:
+    """NCCL between GPUs, which "auto" is not: it is TensorFlow's own ring over gRPC."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.AUTO)
+
+
+def _device_type(strategy: tf.distribute.Strategy) -> str:
+    try:
+        return tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
+    except RuntimeError:  # TensorFlow's default strategy, which has not been told of any
+        return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+
+
+def _virtual_cpus(count: int) -> list[str]:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    with contextlib.suppress(RuntimeError):  # devices are laid out already; enough of them will do
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if len(names) < count:
+        raise ConfigError(
+            "--virtual_devices", count, f"this process has laid out {len(names)} logical CPU devices already"
+        )
+    return names[:count]

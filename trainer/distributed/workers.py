@@ -1,0 +1,163 @@
+"""What the processes of a run tell one another, and what an error says of one that is gone.
+
+A run on one machine is one worker, and everything here is immediate. On several, all workers must call the same
+functions in the same order: each is a collective, and a worker waits in it until all others have come.
+"""
+
+import contextlib
+import re
+import signal
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+import tensorflow as tf
+
+from trainer.common.errors import LostWorkerError, reason_of
+from trainer.distributed import rendezvous, signals
+from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.all_reduce import Reduction
+
+_SIGNALS = tuple(signals.EXIT_CODES)
+# What a collective raises when another worker is gone: TensorFlow has no error of its own for it.
+_OF_PEERS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+)
+_TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
+_PROBE_SECONDS = 1.0
+_BYTES_AT_ONCE = 2**26  # of a state: it travels as int64, with copies on the way
+_BITS = {2: tf.int16, 4: tf.int32, 8: tf.int64}  # bytes → the integers of that size
+
+
+class Workers:
+    """The processes of a run.
+
+    Args:
+      strategy: where the run takes place.
+
+    Attributes:
+      rank: this process's number; 0 is the chief, which alone writes.
+      count: how many there are.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self._strategy = strategy
+        self.rank, self._addresses = strategy_lib.workers(strategy)
+        self.count = len(self._addresses)
+        self._traced: dict[Hashable, Callable[..., list[tf.Tensor]]] = {}
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes."""
+        return self.rank == 0
+
+    def agreed_signal(self, own: signal.Signals | None) -> signal.Signals | None:
+        """A signal that any worker has got, the same one on all of them; None where none has."""
+        if self.count == 1:
+            return own
+        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], of_chief=False)
+        return next((each for each, count in zip(_SIGNALS, counts.numpy(), strict=True) if count), None)
+
+    def of_chief(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The chief's tensors, bit for bit; every worker gives tensors of these shapes and dtypes."""
+        if self.count == 1 or not values:
+            return list(values)
+        # As integers: sums of floating-point numbers would flush the smallest ones to zero, and -0 with them.
+        shared = self._sum([_as_integers(value) for value in values], of_chief=True)
+        return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
+
+    def number_of_chief(self, number: int) -> int:
+        """The chief's number."""
+        return int(self.of_chief([tf.constant(number, tf.int64)])[0])
+
+    def word_of_chief(self, text: str) -> str:
+        """The chief's text, of any length."""
+        if self.count == 1:
+            return text
+        letters = text.encode()
+        length = self.number_of_chief(len(letters))
+        (heard,) = self.of_chief([tf.constant(list(letters) if self.is_chief else [0] * length, tf.uint8)])
+        return bytes(heard.numpy()).decode()
+
+    def copy_from_chief(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
+        """Gives the variables the values that they have on the chief."""
+        if self.count == 1:
+            return
+        group, size = [], 0
+        for variable in (variable for part in state.values() for variable in part.values()):
+            if group and size >= _BYTES_AT_ONCE:
+                self._copy(group)
+                group, size = [], 0
+            group.append(variable)
+            size += variable.dtype.size * variable.shape.num_elements()
+        self._copy(group)
+
+    def wait(self) -> None:
+        """Returns once all workers are here."""
+        self.agreed_signal(None)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Turns the error of a collective in which another worker is missing into a LostWorkerError that names it."""
+        try:
+            yield
+        except Exception as error:
+            causes = [error]
+            while causes[-1].__cause__ is not None:
+                causes.append(causes[-1].__cause__)
+            for cause in causes:  # whoever met it may have taken it for a fault of the configuration
+                if isinstance(cause, tf.errors.OpError) and (reason := self.lost(cause)):
+                    raise LostWorkerError(reason) from error
+            raise
+
+    def lost(self, error: tf.errors.OpError) -> str | None:
+        """Which workers are gone, in a line; None where the error is of this worker's own making."""
+        if self.count == 1:
+            return None
+        named = {int(number) for number in _TASK.findall(str(error)) if int(number) < self.count} - {self.rank}
+        if not named and self.rank and "CoordinationService" in str(error):
+            named = {0}  # it runs there
+        if not named and not isinstance(error, _OF_PEERS):
+            return None
+        others = {rank: address for rank, address in enumerate(self._addresses) if rank != self.rank}
+        refusing = set(others) - rendezvous.answering(others, _PROBE_SECONDS)
+        lost = sorted(named & refusing or named or refusing)
+        who = ", ".join(f"worker {number} ({self._addresses[number]})" for number in lost) or "another worker"
+        how = "gone" if refusing.issuperset(lost) and lost else f"not answering ({reason_of(error)})"
+        return f"worker {self.rank}: lost {who}: {how}; all workers must be started again"
+
+    def _copy(self, variables: Sequence[tf.Variable]) -> None:
+        values = self.of_chief([tf.convert_to_tensor(variable) for variable in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _sum(self, values: Sequence[tf.Tensor], *, of_chief: bool) -> list[tf.Tensor]:
+        """The sums over all replicas, or the values of the chief's first one."""
+
+        def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
+            if of_chief:
+                first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+                values = [tf.where(first, value, 0) for value in values]
+            return Reduction().sum((), list(values))[1]
+
+        def run(*values: tf.Tensor) -> list[tf.Tensor]:
+            summed = self._strategy.run(on_replica, args=values)
+            return [self._strategy.experimental_local_results(value)[0] for value in summed]
+
+        key = (of_chief, *((value.dtype, tuple(value.shape)) for value in values))
+        if key not in self._traced:
+            self._traced[key] = tf.function(run, autograph=False).get_concrete_function(*values)
+        return self._traced[key](*values)
+
+
+def _as_integers(value: tf.Tensor) -> tf.Tensor:
+    """The bits of floating-point numbers, and other numbers themselves, as int64."""
+    return tf.cast(tf.bitcast(value, _BITS[value.dtype.size]) if value.dtype.is_floating else value, tf.int64)
+
+
+def _from_integers(value: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    if not dtype.is_floating:
+        return tf.cast(value, dtype)
+    return tf.bitcast(tf.cast(value, _BITS[dtype.size]), dtype)

@@ -1,0 +1,1 @@
+"""Types and arithmetic of lists of per-loss gradients."""

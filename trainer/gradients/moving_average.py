@@ -1,0 +1,65 @@
+"""Moving averages of every loss's gradients of the shared variables, for methods that mix those."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from trainer.gradients.reach import Jacobian, Reach
+
+
+class MovingRows:
+    """One average per shared variable and loss that reaches it, on every replica; make it in the strategy's scope.
+
+    After a step an average is m · average + (1 - m) · gradient; it starts at zero, and stays what it is while its loss
+    is inactive.
+
+    Args:
+      reach: which losses reach which variable.
+      names: the losses' names.
+      keeps: m.
+    """
+
+    def __init__(self, reach: Reach, names: Sequence[str], keeps: float):
+        self._reach = reach
+        self._names = tuple(names)
+        self._keeps = keeps
+        self._rows = tuple(
+            tuple(tf.Variable(tf.zeros_like(reach.variables[v].value), trainable=False) for _ in reach.losses[v])
+            for v in reach.shared
+        )
+
+    @property
+    def by_name(self) -> dict[str, tf.Variable]:
+        """The averages as `<loss>/<the variable's path>`."""
+        return {
+            f"{self._names[k]}/{self._reach.variables[v].path}": row
+            for v, rows in zip(self._reach.shared, self._rows, strict=True)
+            for k, row in zip(self._reach.losses[v], rows, strict=True)
+        }
+
+    def moved(self, jacobian: Jacobian, factors: tf.Tensor, active: tf.Tensor) -> Jacobian:
+        """What the averages of the shared variables are after a step; call it in replica context.
+
+        Args:
+          jacobian: per variable of the reach, reduced gradients of the losses that reach it.
+          factors: (K,) float64 by which each gradient is multiplied first.
+          active: (K,) bool.
+
+        Returns:
+          For every shared variable, one gradient for every loss that reaches it.
+        """
+        kept = tf.unstack(tf.where(active, tf.constant(self._keeps, tf.float64), 1.0))
+        entering = tf.unstack(tf.where(active, (1 - self._keeps) * factors, 0.0))
+        return tuple(
+            tuple(
+                tf.cast(kept[k], row.dtype) * row + tf.cast(entering[k], row.dtype) * gradient
+                for k, row, gradient in zip(self._reach.losses[v], rows, jacobian[v], strict=True)
+            )
+            for v, rows in zip(self._reach.shared, self._rows, strict=True)
+        )
+
+    def assign(self, moved: Jacobian) -> None:
+        """Sets the averages; call it in replica context."""
+        for rows, values in zip(self._rows, moved, strict=True):
+            for row, value in zip(rows, values, strict=True):
+                row.assign(value)

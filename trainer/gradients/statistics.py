@@ -1,0 +1,107 @@
+"""What a step says of its losses' gradients: whether they are finite, how long they are, where they conflict."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.gradients import gramian as gramian_lib
+from trainer.gradients import ordered_sums
+from trainer.gradients.reach import Jacobian, Reach
+
+
+def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
+    """Whether each loss and all its gradients are finite.
+
+    A gradient counts as finite where the sum of its elements is: one pass that stores nothing.
+
+    Args:
+      jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
+      losses: (K,) values.
+      reach: which losses reach which variable.
+
+    Returns:
+      (K,) bool.
+    """
+    checks = _finite([gradient for gradients in jacobian for gradient in gradients])
+    owners = np.array([k for by in reach.losses for k in by])
+    of_others = owners != np.arange(losses.shape[0])[:, np.newaxis]  # (K, gradients)
+    return tf.math.is_finite(losses) & tf.reduce_all(checks | of_others, axis=1)
+
+
+def finite_together(
+    gradients: Sequence[tf.Tensor], losses: tf.Tensor, reach: Reach, rows: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Whether each loss is finite and nothing that is not comes from it, where the losses have one gradient together.
+
+    Args:
+      gradients: one per variable of `reach`, of a weighted sum of the losses.
+      losses: (K,) values.
+      reach: which losses reach which variable.
+      rows: (K,) numbers that are not finite where a loss's gradient at the features is not.
+
+    Returns:
+      (K,) bool. Where a shared variable's gradient is not finite and no loss shows by itself, all are False.
+    """
+    checks = _finite(gradients)
+    reaches = np.array([[k in by for by in reach.losses] for k in range(losses.shape[0])])
+    shared = np.array([len(by) > 1 for by in reach.losses])
+    own = tf.math.is_finite(losses) & tf.reduce_all(checks | ~(reaches & ~shared), axis=1)
+    if rows is not None:
+        own &= tf.math.is_finite(rows)
+    return own & (tf.reduce_all(checks | ~shared) | ~tf.reduce_all(own))
+
+
+def _finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    totals = [tf.cast(tf.reduce_sum(gradient), tf.float64) for gradient in gradients]
+    return tf.math.is_finite(tf.stack(totals))
+
+
+def not_measured(count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Norms and cosines of a step that does not measure them: zeros, (K,) and (K, K) float64."""
+    return tf.zeros([count], tf.float64), tf.zeros([count, count], tf.float64)
+
+
+def of_gramian(gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Norms (K,) and cosines (K, K) from a (K, K) float64 Gramian; cosines of zero where a gradient is zero."""
+    norms = tf.sqrt(tf.linalg.diag_part(gramian))
+    scales = tf.math.reciprocal_no_nan(norms)
+    return norms, tf.clip_by_value(gramian * scales[:, tf.newaxis] * scales, -1.0, 1.0)
+
+
+def norms_and_cosines(
+    jacobian: Jacobian,
+    reach: Reach,
+    means: tf.Tensor,
+    gramian: tf.Tensor | None,
+    active: tf.Tensor,
+    *,
+    wanted: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lengths of the losses' gradients and the cosines between them.
+
+    Args:
+      jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
+      reach: which losses reach which variable.
+      means: (K,) float64, what makes means of the jacobian's sums.
+      gramian: (K, K) float64 over the shared variables, where the step has it already.
+      active: (K,) bool.
+      wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.
+
+    Returns:
+      (K,) float64, each loss's norm over all the variables it reaches, 0 where inactive; and (K, K) float64, cosines
+      over the shared variables, rows of zero where a gradient is.
+    """
+    count = active.shape[0]
+
+    def measure() -> tuple[tf.Tensor, tf.Tensor]:
+        shared = gramian_lib.of_shared(jacobian, reach, means) if gramian is None else gramian
+        squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
+        for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
+            if len(by) == 1:
+                squares[by[0]].append(ordered_sums.square(gradient) * tf.square(means[by[0]]))
+        _, cosines = of_gramian(shared)
+        norms = tf.sqrt(tf.stack([ordered_sums.ordered(own) for own in squares]))
+        return tf.where(active, norms, 0), cosines
+
+    return tf.cond(wanted, measure, lambda: not_measured(count))

@@ -1,0 +1,273 @@
+"""Checkpoints: a run's variables by name, in TensorFlow's own format, with checksums, written whole or not at all.
+
+A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them
+and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums is damaged; it is never
+read and never deleted.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError, RunError, first_line, system_reason
+from trainer.components.optimizers import Update
+
+_FIELD = "--workdir"
+_PREFIX = "variables"
+_CHECKSUMS = "checksums.json"
+_HOST = "CPU:0"
+
+# A part of a run ("model", "optimizers/shared") → a name within it → the variable.
+State = Mapping[str, Mapping[str, tf.Variable]]
+
+
+class Saved(NamedTuple):
+    """A variable as it was at one moment.
+
+    Attributes:
+      name: the variable's own name, which TensorFlow writes beside the value.
+      value: in host memory; it stays what it is while the variable goes on changing.
+    """
+
+    name: str
+    value: tf.Tensor
+
+
+Snapshot = Mapping[str, Mapping[str, Saved]]  # of a State, with its names
+
+
+def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[str, tf.Variable]]:
+    """The variables of a model and of its optimizers, for `save` and `restore`.
+
+    States of random layers are left out: every step sets them anew.
+    """
+    optimizers = {f"optimizers/{update.name}": _slots_by_name(update.optimizer) for update in updates}
+    return {"model": model_state(model), **optimizers}
+
+
+def model_state(model: keras.Model) -> dict[str, tf.Variable]:
+    """A model's variables by path, so that a checkpoint does not depend on their order.
+
+    Raises:
+      ConfigError: two variables have the same path, so that a checkpoint could not tell them apart.
+    """
+    named: dict[str, tf.Variable] = {}
+    for variable in model.variables:
+        if variable.path.endswith("seed_generator_state"):
+            continue
+        if variable.path in named:
+            raise ConfigError("model", variable.path, "is the path of two variables; name their layers apart")
+        named[variable.path] = variable.value
+    return named
+
+
+def snapshot(state: State) -> Snapshot:
+    """What the variables hold now (of mirrored ones: on the first replica), for `save` to write at leisure."""
+    with tf.device(_HOST):
+        return {
+            part: {name: Saved(own.name.partition(":")[0], tf.identity(own)) for name, own in variables.items()}
+            for part, variables in state.items()
+        }
+
+
+def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
+    """Writes `directory/step_<step>`; it appears only when it is whole and on the disk.
+
+    Any thread can call it: it reads nothing but `saved`.
+
+    Raises:
+      RunError: it cannot be written; what was there before is as it was.
+    """
+    final = directory / f"step_{step:08d}"
+    partial = directory / f".incomplete_{final.name}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
+        sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+        (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        if reason := damage(partial):
+            raise OSError(reason)
+        partial.rename(final)
+        _sync(directory)
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = saved_steps(directory)
+        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
+        reason = system_reason(error)
+        raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
+    return final
+
+
+def saved_steps(directory: pathlib.Path) -> list[int]:
+    """The steps of which there are checkpoints, ascending."""
+    return sorted(int(path.name.removeprefix("step_")) for path in directory.glob("step_*"))
+
+
+def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib.Path | None:
+    """The newest checkpoint that is not damaged; None where there are no checkpoints.
+
+    Args:
+      directory: the run's checkpoints.
+      warn: gets a line for each damaged one that is newer.
+
+    Raises:
+      ConfigError: there are checkpoints, and all are damaged.
+    """
+    steps = saved_steps(directory)
+    reasons = []
+    for step in reversed(steps):
+        folder = directory / f"step_{step:08d}"
+        reason = damage(folder)
+        if reason is None:
+            return folder
+        warn(f"checkpoint {folder} is damaged ({reason}); the one before is used")
+        reasons.append(reason)
+    if not steps:
+        return None
+    raise ConfigError(
+        _FIELD, str(directory), f"all its {len(steps)} checkpoints are damaged (the newest: {reasons[0]})"
+    )
+
+
+def damage(folder: pathlib.Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where they agree with their checksums."""
+    try:
+        sums = json.loads((folder / _CHECKSUMS).read_text())
+        if f"{_PREFIX}.index" not in sums:
+            return f"{_CHECKSUMS} lacks {_PREFIX}.index"
+        for name, checksum in sums.items():
+            if _checksum(folder / name) != checksum:
+                return f"{name} does not have its checksum"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
+    return None
+
+
+def set_aside(directory: pathlib.Path, newer_than: int) -> None:
+    """Renames checkpoints of later steps, which are damaged, so that the run can save those steps again."""
+    for step in saved_steps(directory):
+        if step > newer_than:
+            folder = directory / f"step_{step:08d}"
+            folder.rename(next(path for path in _damaged_names(folder) if not path.exists()))
+
+
+def remove_incomplete(directory: pathlib.Path) -> None:
+    """Removes what a save that was interrupted has left."""
+    for path in directory.glob(".incomplete_*"):
+        shutil.rmtree(path)
+
+
+def prune(directory: pathlib.Path, keep: int, also: int | None) -> None:
+    """Removes all checkpoints but the last `keep` and that of step `also`."""
+    for step in saved_steps(directory)[:-keep]:
+        if step != also:
+            shutil.rmtree(directory / f"step_{step:08d}")
+
+
+def restore(folder: pathlib.Path, state: State) -> None:
+    """Reads variables from a checkpoint, on every replica.
+
+    Args:
+      folder: a checkpoint that is not damaged.
+      state: the variables to read; the checkpoint may hold more.
+
+    Raises:
+      ConfigError: the checkpoint lacks a variable, or holds it in another shape or type.
+    """
+    prefix = str(folder / _PREFIX)
+    try:
+        _check_fits(state, tf.train.load_checkpoint(prefix), folder)
+        status = _as_checkpoint(state).read(prefix)
+        status.expect_partial()
+        status.assert_existing_objects_matched()
+    except ConfigError:
+        raise
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
+
+
+def step_of(folder: pathlib.Path) -> int:
+    """The step a checkpoint is of."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def _variables(saved: Snapshot) -> State:
+    with tf.device(_HOST):
+        return {
+            part: {name: tf.Variable(own.value, trainable=False, name=own.name) for name, own in values.items()}
+            for part, values in saved.items()
+        }
+
+
+def _as_checkpoint(state: State) -> tf.train.Checkpoint:
+    nested: dict[str, Any] = {}
+    for part, variables in state.items():
+        *parents, last = part.split("/")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = dict(variables)
+    return tf.train.Checkpoint(**nested)
+
+
+def _check_fits(state: State, saved: Any, folder: pathlib.Path) -> None:
+    """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
+    shapes, dtypes = saved.get_variable_to_shape_map(), saved.get_variable_to_dtype_map()
+    for part, variables in state.items():
+        for name, variable in variables.items():
+            # How TensorFlow writes a name with these characters.
+            key = f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+            here = f"{variable.dtype.name}{variable.shape.as_list()}"
+            there = f"{dtypes[key].name}{shapes[key]}" if key in shapes else "missing"
+            if here != there:
+                reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
+                raise ConfigError(_FIELD, str(folder), reason)
+
+
+def _slots_by_name(optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
+    """An optimizer's variables by path, without its own name, which counts the optimizers made before it."""
+    named: dict[str, tf.Variable] = {}
+    for variable in optimizer.variables:
+        name = variable.path.partition("/")[2]
+        # Adafactor names its slots for the last part of a variable's path alone; then the order must tell.
+        unique = next(key for key in (name, *(f"{name}_{i}" for i in range(2, 2 + len(named)))) if key not in named)
+        named[unique] = variable.value
+    return named
+
+
+def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    yield folder.with_name(f"damaged_{folder.name}")
+    count = 2
+    while True:
+        yield folder.with_name(f"damaged_{folder.name}_{count}")
+        count += 1
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Makes sure that a file or folder is on the disk before anything relies on it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{pathlib.Path(error.filename).name} is missing"
+    return system_reason(error)

@@ -1,0 +1,90 @@
+"""The picture of a run: every loss, gradient norms and conflicts over steps."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib
+
+from trainer.output.reports import TRAIN, VALIDATION, Report
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first: there may be no display)
+
+_WIDTH = 6  # panels beside one another
+_LEGEND = 12  # names
+
+
+def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.Path) -> None:
+    """Draws losses (training and validation), metrics, gradient norms, cosines and weights against steps.
+
+    Args:
+      reports: all reports of the run.
+      losses: names of the losses.
+      path: PNG file to write.
+    """
+    has_metrics = any(name.split("/")[0] in losses for report in reports for name in report.values)
+    panels = [
+        ("gradient norms", "grad_norm/", TRAIN, "log"),
+        ("cosines between gradients", "cosine/", TRAIN, "linear"),
+        ("weights of the gradients", "weight/", TRAIN, "linear"),
+    ]
+    names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
+    bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: none
+    width = max(3, min(len(losses), _WIDTH), len(bottom) + has_metrics)
+    height = -(-len(losses) // width) + 1
+    figure, axes = pyplot.subplots(
+        height, width, figsize=(4 * width, 3.2 * height), squeeze=False, layout="constrained"
+    )
+    for axis, loss in zip(axes[:-1].flat, losses, strict=False):
+        for split, style in ((TRAIN, {"alpha": 0.6}), (VALIDATION, {"marker": "o", "markersize": 3})):
+            _draw(axis, reports, f"loss/{loss}", split, label=split, **style)
+        positive = all(value > 0 for value in _values(reports, f"loss/{loss}"))
+        axis.set(title=f"loss {loss}", yscale="log" if positive else "linear")
+        _legend(axis)
+    for axis, (title, prefix, split, scale) in zip(axes[-1], bottom, strict=False):
+        for name in names[prefix]:
+            _draw(axis, reports, name, split, label=name.removeprefix(prefix))
+        axis.set(title=title, yscale=scale)
+        if prefix == "cosine/":
+            axis.axhline(0, color="black", linewidth=0.8)
+        _legend(axis)
+    if has_metrics:
+        axis = axes[-1][len(bottom)]
+        for name in _names(reports, lambda name: name.split("/")[0] in losses):
+            _draw(axis, reports, name, VALIDATION, label=name, marker="o", markersize=3)
+        axis.set(title="validation metrics")
+        _legend(axis)
+    for axis in axes.flat:
+        if axis.has_data():
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3)
+        else:
+            axis.set_axis_off()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _names(reports: Sequence[Report], wanted) -> list[str]:
+    return list(dict.fromkeys(name for report in reports for name in report.values if wanted(name)))
+
+
+def _legend(axis) -> None:
+    # A run may have no value of a kind at all; the pairs of many losses would leave no room for their curves.
+    if 0 < len(axis.get_legend_handles_labels()[0]) <= _LEGEND:
+        axis.legend()
+
+
+def _values(reports: Sequence[Report], name: str) -> list[float]:
+    values = [report.values.get(name) for report in reports]
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _draw(axis, reports: Sequence[Report], name: str, split: str, **style) -> None:
+    points = [
+        (report.step, report.values[name])
+        for report in reports
+        if report.split == split and report.values.get(name) is not None
+    ]
+    if points:
+        axis.plot(*zip(*points, strict=True), **style)

@@ -1,0 +1,134 @@
+"""What a run leaves and shows while it goes on: its terminal, its files and its checkpoints."""
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from rich.console import Console
+
+from trainer.output import checkpoint, reports, terminal, workdir, writer
+from trainer.output.profiling import Profiler
+from trainer.output.reports import Report
+
+
+class Recorder:
+    """Gets what a run has to tell, a context manager. This one keeps none of it: what workers beside the chief have."""
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        """A line for the user."""
+
+    def start_clock(self, step: int) -> None:
+        """The rate of training is measured from here."""
+
+    def advance(self, step: int) -> None:
+        """So many steps are taken."""
+
+    def profile_at(self, step: int) -> None:
+        """Starts or stops the profiler where it is due."""
+
+    def profiled(self, step: int) -> contextlib.AbstractContextManager[Any]:
+        """A context for the steps after `step`."""
+        del step
+        return contextlib.nullcontext()
+
+    def publish(self, report: Report) -> None:
+        """A report, for the terminal and the files."""
+
+    def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
+        """A checkpoint of the variables as they are now; `best` is the step of one that must stay."""
+
+    def wait(self) -> None:
+        """Returns once everything is written."""
+
+
+class Files(Recorder):
+    """Writes to the run's directory and shows the run on the terminal.
+
+    The bar and the lines of the terminal stay on the caller's thread, which knows when a step was taken; files are
+    written on a thread of their own.
+
+    Args:
+      run: the run's directory.
+      first: number of steps taken when the run starts or goes on.
+      steps: length of the run.
+      heads: loss name → head name.
+      keep: how many of the last checkpoints stay.
+      marks: of the profiler.
+      console: where to show progress; default standard output.
+    """
+
+    def __init__(
+        self,
+        run: workdir.Workdir,
+        *,
+        first: int,
+        steps: int,
+        heads: dict[str, str],
+        keep: int,
+        marks: Sequence[int],
+        console: Console | None,
+    ):
+        self._run = run
+        self._keep = keep
+        self._writer = writer.Writer()
+        self._terminal = terminal.Terminal(run.log, first, steps, heads, self._writer.submit, console)
+        self._files = (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
+        self._profiler = Profiler(run.tensorboard, marks)
+        self._saving: Future[None] | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Files":
+        self._stack.enter_context(self._terminal)
+        self._stack.enter_context(self._terminal.logging_errors())
+        for file in self._files:
+            self._stack.enter_context(contextlib.closing(file))
+        self._stack.enter_context(self._writer)
+        self._stack.enter_context(contextlib.closing(self._profiler))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def say(self, line: str) -> None:
+        """Shows and logs a line."""
+        self._terminal.say(line)
+
+    def start_clock(self, step: int) -> None:
+        """Measures the rate of training from here."""
+        self._terminal.start_clock(step)
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._terminal.advance(step)
+
+    def profile_at(self, step: int) -> None:
+        """Starts or stops the profiler where it is due."""
+        self._profiler.at(step)
+
+    def profiled(self, step: int) -> contextlib.AbstractContextManager[Any]:
+        """Where the profiler is running, a step of its own in the trace."""
+        return self._profiler.step(step)
+
+    def publish(self, report: Report) -> None:
+        """Shows a report and writes it to `metrics.jsonl` and for TensorBoard."""
+        for file in self._files:
+            self._writer.submit(file.write, report)
+        self._terminal.write(report)
+
+    def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
+        """Takes a snapshot of the variables, to be written while the run goes on; removes old checkpoints."""
+        if self._saving is not None:
+            self._saving.result()  # memory holds one snapshot at most
+        self._saving = self._writer.submit(checkpoint.save, self._run.checkpoints, step, checkpoint.snapshot(state))
+        self._writer.submit(checkpoint.prune, self._run.checkpoints, self._keep, best)
+
+    def wait(self) -> None:
+        """Returns once everything is on the disk; raises what went wrong there."""
+        self._writer.wait()

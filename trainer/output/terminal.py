@@ -1,0 +1,164 @@
+"""Reports of a run for people: a progress bar on a terminal, plain lines elsewhere and in the log file."""
+
+import contextlib
+import datetime
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from trainer.common.errors import RunError, StoppedError, with_notes
+from trainer.output.reports import TRAIN, Report
+
+
+class Terminal:
+    """Shows a run while it runs; a context manager.
+
+    Args:
+      log: file that gets every line, with the time.
+      first: number of steps taken when it starts or goes on.
+      steps: length of the run.
+      losses: loss name → head name.
+      submit: gets a function and its arguments, to be called later and in order: what writes to the log.
+      console: where to show it; default standard output.
+    """
+
+    def __init__(
+        self,
+        log: pathlib.Path,
+        first: int,
+        steps: int,
+        losses: dict[str, str],
+        submit: Callable[..., object],
+        console: Console | None = None,
+    ):
+        self._console = console or Console(highlight=False)
+        self._log = log.open("a")
+        self._submit = submit
+        self._steps = steps
+        self._losses = losses
+        self._clock, self._clock_step, self._rate = time.monotonic(), first, None
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[losses]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=steps, completed=first, losses="", rate="")
+
+    def __enter__(self) -> "Terminal":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._log.close()
+
+    def start_clock(self, step: int) -> None:
+        """Measures the rate of training from here: after tracing, and not across evaluations."""
+        self._clock, self._clock_step = time.monotonic(), step
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._progress.update(self._task, completed=step)
+
+    def write(self, report: Report) -> None:
+        """Shows one report; on a terminal, training reports appear beside the bar only."""
+        text = self._results(report)
+        if report.split != TRAIN:
+            self.say(f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}  {text}")
+            return
+        seconds = time.monotonic() - self._clock
+        if report.step > self._clock_step and seconds > 0:
+            self._rate = (report.step - self._clock_step) / seconds
+        self.start_clock(report.step)
+        pace = f"{self._rate:.1f} steps/s" if self._rate else ""
+        self._progress.update(self._task, completed=report.step, losses=text, rate=pace)
+        left = (
+            f", {datetime.timedelta(seconds=round((self._steps - report.step) / self._rate))} left"
+            if self._rate
+            else ""
+        )
+        line = f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}  {text}" + (
+            f"  ({pace}{left})" if pace else ""
+        )
+        self.say(line, show=not self._console.is_terminal)
+
+    def say(self, line: str, *, show: bool = True) -> None:
+        """Prints a line and logs it; the log alone gets it where not `show`."""
+        self._submit(self._write_to_log, _with_time(line))
+        if show:
+            self._console.print(escape(line), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def logging_errors(self) -> Iterator[None]:
+        """Leaves the reason why a run ends in the log; whoever started the run prints it.
+
+        What `submit` was given must have been called by the end of the context.
+        """
+        try:
+            yield
+        except StoppedError:
+            raise
+        except (RunError, OSError) as error:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                self._write_to_log(_with_time(f"error: {with_notes(error)}"))
+            raise
+
+    def _write_to_log(self, text: str) -> None:
+        self._log.write(text)
+        self._log.flush()
+
+    def _results(self, report: Report) -> str:
+        rows = results_rows(report, self._losses)
+        return "  ".join(f"{loss} {value}" + (f" ({metrics})" if metrics else "") for _, loss, value, metrics in rows)
+
+
+def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
+    """(head, loss, value, metrics) for every loss."""
+    rows = []
+    for loss, head in losses.items():
+        values = report.values.items()
+        metrics = [
+            f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
+        ]
+        rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+    return rows
+
+
+HEADINGS = ("head", "loss", "value", "metrics")
+
+
+def print_table(report: Report, losses: dict[str, str], *, title: str, console: Console | None = None) -> None:
+    """Prints the results of every loss as a table."""
+    table = Table(title=escape(title), title_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    for row in results_rows(report, losses):
+        table.add_row(*row)
+    (console or Console(highlight=False)).print(table)
+
+
+def markdown_table(report: Report, losses: dict[str, str]) -> str:
+    """The same table in Markdown."""
+    rows = [HEADINGS, ("---", "---", "---:", "---"), *results_rows(report, losses)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _with_time(line: str) -> str:
+    return f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n"
+
+
+def _number(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.4g}"

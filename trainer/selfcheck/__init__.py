@@ -1,0 +1,1 @@
+"""The checks of an installation: `python -m trainer.selfcheck`."""

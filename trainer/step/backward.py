@@ -1,0 +1,118 @@
+"""Forward and backward passes over a replica's part of a batch: every loss's gradients, or those of a weighted sum."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import keras
+import tensorflow as tf
+
+from trainer.components import losses as losses_lib
+from trainer.components.losses import LossSums, NamedLoss
+from trainer.gradients.reach import Jacobian, Reach
+
+Extra = TypeVar("Extra")
+
+
+def per_loss_gradients(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch: Mapping[str, Any],
+    scale: tf.Tensor | None = None,
+    parts: Sequence[tf.Tensor | None] = (None,),
+) -> tuple[Jacobian, tuple[LossSums, ...]]:
+    """One forward pass and one backward pass per loss, over this replica's part of the batch.
+
+    Args:
+      model: the model; called with `training=True`.
+      losses: the K losses.
+      reach: which of them reach which variable.
+      batch: `inputs`, `targets` and perhaps `weights`.
+      scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
+      parts: which examples count, as `losses.sums` has it; the losses are those of the first part, then those of the
+        next, and `reach` is of all of them.
+
+    Returns:
+      For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
+      shape), times `scale`; and every loss's sums.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        sums = forward(model, losses, batch, parts)
+    columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
+    gradients: list[Any] = []
+    for k, loss_sums in enumerate(sums):
+        positions = reach.reached_by(k)
+        with tf.control_dependencies(gradients):  # one pass after another, each with the memory of one
+            upstream = tf.ones_like(loss_sums.weighted) if scale is None else tf.identity(scale)
+        gradients = tape.gradient(
+            loss_sums.weighted,
+            [reach.variables[v].value for v in positions],
+            output_gradients=upstream,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's sparse one made dense
+        for v, gradient in zip(positions, gradients, strict=True):
+            columns[v][k] = gradient
+    return tuple(tuple(column[k] for k in by) for column, by in zip(columns, reach.losses, strict=True)), sums
+
+
+def weighted_gradients(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch: Mapping[str, Any],
+    weigh: Callable[[Sequence[LossSums]], tuple[tf.Tensor, tf.Tensor, Extra]],
+) -> tuple[tuple[tf.Tensor, ...], Extra]:
+    """One forward and one backward pass of a weighted sum of the losses, over this replica's part of the batch.
+
+    Args:
+      model: the model; called with `training=True`.
+      losses: the K losses.
+      reach: which of them reach which variable.
+      batch: `inputs`, `targets` and perhaps `weights`.
+      weigh: given every loss's sums, returns (K,) factors for shared variables, (K,) factors for task-specific ones
+        (the same tensor where they are the same), and anything more.
+
+    Returns:
+      For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        found = forward(model, losses, batch)
+        with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
+            shared, own, extra = weigh(found)
+        values = tf.stack([loss.weighted for loss in found])
+        total = tf.reduce_sum(tf.cast(shared, values.dtype) * values)
+        total_of_own = total if own is shared else tf.reduce_sum(tf.cast(own, values.dtype) * values)
+    everything = tuple(range(len(reach.variables)))
+    parts = [(total, everything)] if own is shared else [(total, reach.shared), (total_of_own, reach.not_shared)]
+    gradients: dict[int, tf.Tensor] = {}
+    for objective, positions in parts:
+        found_gradients = tape.gradient(
+            objective,
+            [reach.variables[v].value for v in positions],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        gradients |= dict(zip(positions, map(tf.convert_to_tensor, found_gradients), strict=True))
+    return tuple(gradients[v] for v in everything), extra
+
+
+def forward(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    batch: Mapping[str, Any],
+    parts: Sequence[tf.Tensor | None] = (None,),
+) -> tuple[LossSums, ...]:
+    """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
+    outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
+    return tuple(losses_lib.sums(loss, outputs, batch, part) for part in parts for loss in losses)
+
+
+def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
+    """Gradients of the variables' own regularizers, by position in `reach.variables`; only where there is one."""
+    gradients = {}
+    for v, variable in enumerate(reach.variables):
+        if getattr(variable, "regularizer", None) is not None:
+            with tf.GradientTape() as tape:
+                penalty = variable.regularizer(variable)
+            gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
+    return gradients

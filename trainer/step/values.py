@@ -1,0 +1,132 @@
+"""What the parts of a step hand to one another, what a step says of itself, and what it remembers."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.combine.problem import Answer
+from trainer.gradients.reach import Jacobian
+from trainer.step.loss_scale import LossScale
+
+Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `Update`, one gradient for each of its variables
+
+
+class LocalSums(NamedTuple):
+    """One replica's part of a step.
+
+    Attributes:
+      jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it, times the loss scale.
+      weighted: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
+      weights: the same of Σ w.
+      sizes: the same of the number of values in the *global* batch; the same on every replica.
+    """
+
+    jacobian: Jacobian
+    weighted: tf.Tensor
+    weights: tf.Tensor
+    sizes: tf.Tensor
+
+
+class Weighted(NamedTuple):
+    """One replica's part of a step with one weighted sum of the losses.
+
+    Attributes:
+      gradients: per variable, of this replica's part of the weighted sum of the global means, times the loss scale.
+      weighted: (K,) Σ w·ℓ.
+      weights: (K,) Σ w; as `weighted` of the global batch already, where these are needed first.
+      sizes: (K,) number of values in the *global* batch.
+      answer: what the combination found; of this step's weights the last ones where it keeps them.
+    """
+
+    gradients: tuple[tf.Tensor, ...]
+    weighted: tf.Tensor
+    weights: tf.Tensor
+    sizes: tf.Tensor
+    answer: Answer
+
+
+class Applied(NamedTuple):
+    """What a replica changes where the step is fine.
+
+    Attributes:
+      gradients: for every `Update`, one gradient for each of its variables.
+      moving_rows: the new moving averages of the gradients of shared variables, where the combination mixes those.
+    """
+
+    gradients: Gradients
+    moving_rows: Jacobian = ()
+
+
+class Measurement(NamedTuple):
+    """What a step measured of its gradients.
+
+    Attributes:
+      measured: scalar bool, whether it did; what follows is of no meaning otherwise.
+      active: (K,) bool, the losses that took part.
+      grad_norms: (K,) float64, length of each loss's whole gradient.
+      cosines: (K, K) float64, between the losses' gradients over the shared variables.
+      weights: (K,) float64, how much of each loss's gradient is in the sum of the mixed ones of shared variables.
+    """
+
+    measured: tf.Tensor
+    active: tf.Tensor
+    grad_norms: tf.Tensor
+    cosines: tf.Tensor
+    weights: tf.Tensor
+
+
+class StepSummary(NamedTuple):
+    """What a step says of itself; the same on every replica.
+
+    Attributes:
+      losses: (K,) global means; 0 where inactive.
+      active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
+      finite: (K,) bool, whether a loss and all its gradients are finite.
+      in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
+      answer: what the combination found, of joint weights (K,).
+      measurement: of the gradients.
+    """
+
+    losses: tf.Tensor
+    active: tf.Tensor
+    finite: tf.Tensor
+    in_domain: tf.Tensor
+    answer: Answer
+    measurement: Measurement
+
+
+class Totals(NamedTuple):
+    """What the host loop carries from step to step, on the device, until a report reads it.
+
+    Attributes:
+      losses: (K,) sums of the losses over the steps in which they were active.
+      counts: (K,) number of those steps.
+      fallbacks: number of steps in which the combination's problem had no solution.
+      failed_step: number (from 0) of the first step that could not be taken; -1 while there is none.
+      failed: (K,) bool, the losses that were not finite there, or of which no logarithm could be taken.
+      failed_losses: (K,) the losses there.
+      measured: by the last step that measured norms and cosines.
+    """
+
+    losses: tf.Tensor
+    counts: tf.Tensor
+    fallbacks: tf.Tensor
+    failed_step: tf.Tensor
+    failed: tf.Tensor
+    failed_losses: tf.Tensor
+    measured: Measurement
+
+
+class State(NamedTuple):
+    """What the step remembers beside the variables; a checkpoint holds it.
+
+    Attributes:
+      loss_scale: of `precision: mixed_float16`.
+      weights: (K,) float64, the joint weights that the combination last found (`combine.update_every`); NaN where the
+        next step must find some.
+      combination: what the combination itself remembers.
+    """
+
+    loss_scale: LossScale
+    weights: tf.Tensor
+    combination: dict[str, tf.Tensor]
