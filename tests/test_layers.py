@@ -1,0 +1,153 @@
+"""Imports go down the floors of the house only, and what must answer at once loads no TensorFlow."""
+
+import ast
+import functools
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# From the roof down. Units of one floor do not import each other.
+FLOORS = (
+    ("trainer.main",),
+    ("trainer.describe", "trainer.cost", "trainer.selfcheck"),
+    ("trainer.run",),
+    ("trainer.evaluation", "trainer.output"),
+    ("trainer.step",),
+    ("trainer.models",),
+    ("trainer.components", "launch"),
+    ("trainer.config", "trainer.command_line"),
+    ("trainer.combine", "trainer.distributed", "input_pipelines"),
+    ("trainer.gradients",),
+    ("trainer.common",),
+)
+FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
+EXEMPT = {("input_pipelines.show", "trainer.describe.data")}  # the command's old name
+# Only these are imported by the modules that a prefix names (beside what lies within their own unit).
+ONLY = {
+    "input_pipelines": ("trainer.common",),
+    "launch": ("trainer.common", "trainer.command_line"),
+    "configs": ("input_pipelines.examples", "trainer.models", "configs"),
+    "trainer.gradients": ("trainer.common",),
+    "trainer.combine.methods": ("trainer.combine.problem", "trainer.combine.solvers", "trainer.combine.methods"),
+}
+WITHOUT_TENSORFLOW = (
+    "trainer",
+    "trainer.common",
+    "trainer.command_line",
+    "trainer.config",
+    "trainer.combine",
+    "trainer.combine.registry",
+    "trainer.distributed.cluster",
+    "trainer.distributed.rendezvous",
+    "trainer.distributed.signals",
+    "trainer.distributed.watchdog",
+    "trainer.cost.machine",
+    "trainer.cost.plans",
+    "trainer.cost.steps",
+    "trainer.cost.tables",
+    "trainer.cost.workload",
+    "input_pipelines.configuration",
+    "input_pipelines.registry",
+    "launch.workers",
+)
+PACKAGES = ("trainer", "input_pipelines", "configs", "launch")
+
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the packages, by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+    return found
+
+
+@functools.cache
+def imports() -> dict[str, set[str]]:
+    """For every module, the modules of the packages that it imports, anywhere within it."""
+    found: dict[str, set[str]] = {}
+    for name, tree in modules().items():
+        own = found[name] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                own |= {alias.name for alias in node.names} & modules().keys()
+            elif isinstance(node, ast.ImportFrom):
+                full = (f"{node.module}.{alias.name}" for alias in node.names)
+                own |= {each if each in modules() else node.module for each in full} & modules().keys()
+    return found
+
+
+def _unit(module: str) -> str | None:
+    return next((unit for unit in FLOOR if module == unit or module.startswith(f"{unit}.")), None)
+
+
+def _within(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def test_every_module_has_a_floor():
+    homeless = {name for name in modules() if _unit(name) is None and not _within(name, ("configs",))}
+    assert homeless == {"trainer"}
+
+
+def test_imports_go_down():
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        for other in others
+        if (own := _unit(module))
+        and (its := _unit(other))
+        and own != its
+        and FLOOR[own] >= FLOOR[its]
+        and (module, other) not in EXEMPT
+    ]
+    assert not wrong
+
+
+def test_no_circle():
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " imports ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in imports()[module] - {module}:
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in imports():
+        visit(module, ())
+
+
+@pytest.mark.parametrize("prefix", ONLY)
+def test_a_package_imports_only(prefix):
+    for module, others in imports().items():
+        if _within(module, (prefix,)):
+            wrong = {other for other in others if not _within(other, (*ONLY[prefix], prefix))}
+            assert not wrong - {other for door, other in EXEMPT if door == module}, module
+
+
+def test_common_needs_the_standard_library_alone():
+    for name, tree in modules().items():
+        if _within(name, ("trainer.common",)):
+            for node in ast.walk(tree):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else []
+                names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                for each in names:
+                    assert each.split(".")[0] in sys.stdlib_module_names or _within(each, ("trainer.common",)), name
+
+
+def test_without_tensorflow():
+    wanted = [name for name in modules() if name in WITHOUT_TENSORFLOW]
+    wanted += [name for name in modules() if _within(name, ("trainer.common", "trainer.config"))]
+    assert set(WITHOUT_TENSORFLOW) <= set(wanted)
+    code = (
+        f"import importlib, sys\nfor name in {wanted!r}:\n    importlib.import_module(name)\n"
+        "    assert 'tensorflow' not in sys.modules, name"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
