@@ -10,9 +10,10 @@ from trainer import command_line
 from trainer.common.errors import ConfigError
 from trainer.config import loading, settings
 from trainer.config.settings import Config
-from trainer.cost import plans, tables
+from trainer.cost import passes as passes_lib
+from trainer.cost import tables
 from trainer.cost.machine import Machine
-from trainer.cost.plans import Plan
+from trainer.cost.passes import Passes
 from trainer.cost.workload import Workload
 
 _CONFIG = flags.DEFINE_string(
@@ -100,12 +101,12 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, plan = _count(config, _BATCH.value or config.batch_size)
+        workload, passes = _count(config, _BATCH.value or config.batch_size)
     workloads = [workload.first(count) for count in chosen or [workload.losses]]
     if _COMPARE.value:
-        shown = [tables.comparison(workloads, plan, machine, replicas)]
+        shown = [tables.comparison(workloads, passes, machine, replicas)]
     else:
-        shown = [tables.prediction(each, plan, machine, replicas) for each in workloads]
+        shown = [tables.prediction(each, passes, machine, replicas) for each in workloads]
     for table in shown:
         if _MARKDOWN.value:
             console.print(f"{table.title}:\n\n{table.markdown()}\n", markup=False, soft_wrap=True)
@@ -114,7 +115,7 @@ def _predict(console: Console) -> None:
     console.print(f"Assumed: {workload.examples} examples per replica; {machine}.", markup=False, soft_wrap=True)
 
 
-def _count(config: Config, batch: int) -> tuple[Workload, Plan]:
+def _count(config: Config, batch: int) -> tuple[Workload, Passes]:
     with command_line.quiet():
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
 
@@ -128,7 +129,7 @@ def _count(config: Config, batch: int) -> tuple[Workload, Plan]:
     spec = experiment.batch_spec(built.train, batch)
     missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
     workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
-    return workload, plans.of(config, missing=missing)
+    return workload, passes_lib.of(config, missing=missing)
 
 
 def _whole_numbers(flag: flags.FlagHolder[list[str]]) -> list[int]:

@@ -22,6 +22,7 @@ from trainer.components import losses as losses_lib
 from trainer.components import metrics, optimizers, schedules
 from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
+from trainer.config.plan import Plan, Way
 from trainer.config.rules import check_heads
 from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig, method_options
 from trainer.distributed import strategy as strategy_lib
@@ -159,6 +160,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
     if any(loss.takes_probabilities for loss in named):
         for line in losses_lib.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
             logging.warning("%s", line)
+    plan = plan_lib.of(config)
     combination = _combination(config)
     moving_rows = None
     with strategy.scope():
@@ -221,13 +223,13 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
         ),
         best=_resolve_mode(config.best, "best", built_metrics),
         early_stopping=_resolve_mode(config.early_stopping, "early_stopping", built_metrics),
-        notes=(*data.notes, *_dense_tables(config, model, reach)),
+        notes=(*data.notes, *_dense_tables(plan, model, reach)),
     )
 
 
-def _dense_tables(config: Config, model: keras.Model, reach: reach_lib.Reach) -> list[str]:
+def _dense_tables(plan: Plan, model: keras.Model, reach: reach_lib.Reach) -> list[str]:
     """A line for each large table of an embedding of which every loss's gradient is kept whole, zeros and all."""
-    if config.reduction == "fused" or config.gradients == "features":
+    if plan.probes or plan.way is Way.FEATURES:
         return []
     tables = {id(table): table for table in embeddings.tables(model)}
     lines = []
