@@ -54,6 +54,9 @@ WITHOUT_TENSORFLOW = (
     "launch.workers",
 )
 PACKAGES = ("trainer", "input_pipelines", "configs", "launch")
+# Everyone else asks the plan which setting needs what; methods say for themselves what they look at.
+JUDGE = "trainer.config.plan"
+LISTS_METHODS = "trainer.command_line"  # by what they look at, for --help
 
 
 @functools.cache
@@ -139,6 +142,56 @@ def test_common_needs_the_standard_library_alone():
                 names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 for each in names:
                     assert each.split(".")[0] in sys.stdlib_module_names or _within(each, ("trainer.common",)), name
+
+
+def _judgements(tree: ast.Module) -> list[str]:
+    """What only the plan may do: the expressions that judge by `reduction`, `gradients` or what a method looks at."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [alias.name for alias in node.names if alias.name in ("LooksAt", "ONE_PASS")]
+        elif isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value).rpartition(".")[2]
+            if (
+                node.attr in ("looks_at", "LooksAt", "ONE_PASS")
+                or node.attr in ("reduction", "gradients")
+                and owner.lower().endswith(("config", "configuration"))
+            ):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Compare | ast.MatchValue):
+            inside = list(ast.walk(node))
+            values = {each.value for each in inside if isinstance(each, ast.Constant)}
+            names = {each.attr for each in inside if isinstance(each, ast.Attribute)}
+            if values & {"fused", "features", "parameters"} or names & {"reduction", "gradients"}:
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_the_plan_alone_judges():
+    """`reduction`, `gradients` and what a method looks at are compared where the plan is made, and nowhere else."""
+    assert _judgements(modules()[JUDGE])
+    for name, tree in modules().items():
+        if _within(name, ("trainer",)) and name != JUDGE and not _within(name, ("trainer.combine",)):
+            found = _judgements(tree)
+            assert not found or (name == LISTS_METHODS and found == ["method.looks_at"]), f"{name}: {found}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fused = config.reduction == 'fused'",
+        "if self.config.gradients != parts: pass",
+        "way = built.config.reduction",
+        "passes = {'per_loss': k, 'fused': 1}[config.reduction]",
+        "if reduction in ('fused', other): pass",
+        "match way:\n  case 'features': pass",
+        "if c.reduction == CHOSEN: pass",
+        "halves = METHODS[name].looks_at is registry.LooksAt.CROSS_GRAMIAN",
+        "from trainer.combine.registry import METHODS, ONE_PASS",
+    ],
+)
+def test_judging_is_noticed(text):
+    assert _judgements(ast.parse(text))
 
 
 def test_without_tensorflow():
