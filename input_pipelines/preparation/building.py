@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from input_pipelines.configuration import InputConfig, SourceConfig, TargetConfig
-from input_pipelines.preparation import operations as operations_lib
+from input_pipelines.preparation import operations
 from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.number_operations import Standardise
 from input_pipelines.preparation.picture_operations import Resize
@@ -48,7 +48,7 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
             for feature in _features(each, at, name, train):
                 if train.features[feature].shape.is_fully_defined():
                     continue
-                first = operations_lib.build(each.prepare[:1], f"{at}.prepare")
+                first = operations.build(each.prepare[:1], f"{at}.prepare")
                 if not first or not isinstance(first[0], Resize):
                     shape = tuple(train.features[feature].shape)
                     raise ConfigError(
@@ -61,7 +61,7 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
 
 def _chain(config: InputConfig, field: str, name: str, source: Source) -> Chain:
     return Chain(
-        field, _features(config, field, name, source), tuple(operations_lib.build(config.prepare, f"{field}.prepare"))
+        field, _features(config, field, name, source), tuple(operations.build(config.prepare, f"{field}.prepare"))
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipelines.preparation import operations as operations_lib
+from input_pipelines.preparation import operations
 from input_pipelines.preparation.chain import Chain, as_wide, fitted
 from input_pipelines.sources.source import Source
 
@@ -19,7 +19,7 @@ def learn(chains: Sequence[Chain], train: Source) -> Statistics:
         waiting = []
         for chain in chains:
             known = learned[chain.field]
-            while len(known) < len(chain.operations) and not operations_lib.learns(chain.operations[len(known)]):
+            while len(known) < len(chain.operations) and not operations.learns(chain.operations[len(known)]):
                 known.append({})
             if len(known) < len(chain.operations):
                 waiting.append(chain)
