@@ -45,7 +45,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.distributed.signals",
     "trainer.distributed.watchdog",
     "trainer.cost.machine",
-    "trainer.cost.plans",
+    "trainer.cost.passes",
     "trainer.cost.steps",
     "trainer.cost.tables",
     "trainer.cost.workload",

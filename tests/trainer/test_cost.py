@@ -15,7 +15,7 @@ from input_pipelines.examples import Examples
 from tests import problems
 from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
 from trainer.config import loading
-from trainer.cost import counting, plans, steps
+from trainer.cost import counting, passes, steps
 from trainer.cost.steps import StepCost
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
@@ -117,7 +117,7 @@ def digits_half_labelled() -> dict[str, Examples]:
 def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], ...]:
     spec = experiment.batch_spec(built.train, BATCH // replicas)
     workload = counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
-    return steps.steps(workload, plans.of(built.config, missing=bool(built.train.spec.get("weights"))))
+    return steps.steps(workload, passes.of(built.config, missing=bool(built.train.spec.get("weights"))))
 
 
 class _Work(NamedTuple):

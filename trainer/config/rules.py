@@ -6,9 +6,10 @@ from typing import Any
 
 from input_pipelines import configuration as data_configuration
 from trainer.combine import registry
-from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
+from trainer.combine.registry import METHODS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
+from trainer.config import plan
 from trainer.config.settings import DEFAULT_MODEL, Config, LossConfig, method_options
 
 _RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
@@ -20,7 +21,7 @@ def check(config: Config) -> Config:
     _check_losses(config)
     _check_names(config)
     config = _check_combination(config)
-    _check_step(config)
+    plan.of(config)
     return config
 
 
@@ -92,112 +93,5 @@ def _check_combination(config: Config) -> Config:
             "combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False"
         )
     registry.check_count(combine.name, method_options(combine), len(config.losses))
-    if combine.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
-        raise ConfigError(
-            "combine.log_losses",
-            True,
-            f"is for methods that look at gradients, as they are; {combine.name!r} "
-            + ("looks at log losses already" if method.of_log_losses else f"looks at {method.looks_at.value}"),
-        )
-    if combine.smoothing and (not method.finds_weights or _per_variable(config)):
-        raise ConfigError(
-            "combine.smoothing",
-            combine.smoothing,
-            f"is for methods that find weights in every step; {combine.name!r} has none to smooth",
-        )
-    if combine.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
-        raise ConfigError(
-            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {combine.name!r} makes one of all"
-        )
-    if method.looks_at is LooksAt.CROSS_GRAMIAN and config.batch_size < 2:
-        raise ConfigError(
-            "batch_size", config.batch_size, f"must be at least 2: {combine.name!r} needs two halves of a batch"
-        )
-    weights = {name: loss.weight for name, loss in config.losses.items()}
-    if not any(weights.values()):
-        raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
     apply = combine.apply or ("per_loss" if method.per_loss else "joint")
     return dataclasses.replace(config, combine=dataclasses.replace(combine, apply=apply))
-
-
-def _check_step(config: Config) -> None:
-    """What the ways to compute a step can be combined with."""
-    if config.batch_size % config.micro_batches:
-        raise ConfigError(
-            "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
-        )
-    part = "batch_size" if config.micro_batches == 1 else "batch_size / micro_batches"
-    data_configuration.check_batch_size(config.dataset, config.batch_size // config.micro_batches, part)
-    if config.probe_every is not None and config.reduction != "fused":
-        raise ConfigError(
-            "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"
-        )
-    method, name = METHODS[config.combine.name], config.combine.name
-    if method.observe is not None and config.micro_batches > 1:
-        raise ConfigError(
-            "micro_batches",
-            config.micro_batches,
-            f"must be 1: {name!r} needs the whole batch once more after the update",
-        )
-    if config.reduction == "fused":
-        if method.looks_at not in ONE_PASS:
-            raise ConfigError(
-                "reduction",
-                "fused",
-                f"has one backward pass for all losses, but {name!r} looks at {method.looks_at.value}; use 'per_loss', "
-                "or combine.update_every or gradients='features' for fewer passes",
-            )
-        _check_one_pass(config, "reduction", "fused")
-    if config.combine.update_every > 1:
-        allowed = None
-        if config.reduction == "fused":
-            allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
-        elif not method.finds_weights or method.keeps is not None or _per_variable(config):
-            allowed = f"keeps the weights that a method finds, but {_why_not(config)}"
-        if allowed is not None:
-            raise ConfigError("combine.update_every", config.combine.update_every, allowed)
-        _check_one_pass(config, "combine.update_every", config.combine.update_every)
-    if config.gradients == "features":
-        if method.looks_at is not LooksAt.GRAMIAN or _per_variable(config):
-            raise ConfigError(
-                "gradients",
-                "features",
-                f"is for methods that weigh the losses' whole gradients, but {_why_not(config)}",
-            )
-        if config.micro_batches > 1:
-            raise ConfigError(
-                "gradients", "features", "needs the features of the whole batch at once; leave micro_batches at 1"
-            )
-        if config.jit_compile:
-            raise ConfigError(
-                "gradients", "features", "sums across replicas within the backward pass; leave jit_compile False"
-            )
-        _check_one_pass(config, "gradients", "features")
-
-
-def _check_one_pass(config: Config, field: str, value: Any) -> None:
-    """One backward pass serves all losses: what is applied must be one sum, of every loss on all it reaches."""
-    if config.combine.apply == "per_loss":
-        raise ConfigError(
-            field,
-            value,
-            f"has one gradient for all losses; {config.combine.name!r} applied per loss needs each loss's own",
-        )
-    for name, loss in config.losses.items():
-        if loss.variables is not None:
-            raise ConfigError(
-                field, value, f"has one gradient for all losses, but losses.{name}.variables keeps one of them apart"
-            )
-
-
-def _per_variable(config: Config) -> bool:
-    return method_options(config.combine).get("per_variable", False)
-
-
-def _why_not(config: Config) -> str:
-    name = config.combine.name
-    if _per_variable(config):
-        return f"combine.{name}.per_variable has weights of its own for every variable"
-    method = METHODS[name]
-    hint = "; reduction='fused' makes it one pass" if method.looks_at in ONE_PASS else ""
-    return f"{name!r} looks at {method.looks_at.value}{hint}"

@@ -97,8 +97,8 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, plan = prediction.count(config, _BATCH.value or config.batch_size)
-    shown = prediction.tables(workload, plan, machine, replicas, losses=chosen, compare=_COMPARE.value)
+        workload, passes = prediction.count(config, _BATCH.value or config.batch_size)
+    shown = prediction.tables(workload, passes, machine, replicas, losses=chosen, compare=_COMPARE.value)
     for table in shown:
         if _MARKDOWN.value:
             console.print(f"{table.title}:\n\n{table.markdown()}\n", markup=False, soft_wrap=True)

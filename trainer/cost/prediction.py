@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from trainer import command_line
 from trainer.config.settings import Config
-from trainer.cost import plans
+from trainer.cost import passes as passes_lib
 from trainer.cost import tables as tables_lib
 from trainer.cost.machine import Machine
-from trainer.cost.plans import Plan
+from trainer.cost.passes import Passes
 from trainer.cost.tables import Table
 from trainer.cost.workload import Workload
 
 
-def count(config: Config, batch: int) -> tuple[Workload, Plan]:
+def count(config: Config, batch: int) -> tuple[Workload, Passes]:
     """What a step of a configuration works on, with so many examples on a replica, and how it is computed."""
     with command_line.quiet():
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
@@ -27,23 +27,30 @@ def count(config: Config, batch: int) -> tuple[Workload, Plan]:
     spec = experiment.batch_spec(built.train, batch)
     missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
     workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
-    return workload, plans.of(config, missing=missing)
+    return workload, passes_lib.of(config, missing=missing)
 
 
 def tables(
-    workload: Workload, plan: Plan, machine: Machine, replicas: Sequence[int], *, losses: Sequence[int], compare: bool
+    workload: Workload,
+    passes: Passes,
+    machine: Machine,
+    replicas: Sequence[int],
+    *,
+    losses: Sequence[int],
+    compare: bool,
 ) -> list[Table]:
     """What a step costs on a machine.
 
     Args:
       workload: of all losses.
-      plan: how the step is computed.
+      passes: how the step is computed.
       machine: the devices.
       replicas: numbers of them.
       losses: only the first so many of the losses, for each of these numbers; none of them: all.
-      compare: every class of methods against the plain sum in one table, instead of a table of the plan's own each.
+      compare: every class of methods against the plain sum in one table, instead of a table each of what is
+        configured.
     """
     workloads = [workload.first(count) for count in losses or [workload.losses]]
     if compare:
-        return [tables_lib.comparison(workloads, plan, machine, replicas)]
-    return [tables_lib.prediction(each, plan, machine, replicas) for each in workloads]
+        return [tables_lib.comparison(workloads, passes, machine, replicas)]
+    return [tables_lib.prediction(each, passes, machine, replicas) for each in workloads]

@@ -1,4 +1,4 @@
-"""From a workload and a plan to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
+"""From a workload and its passes to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
 
 A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
 where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
@@ -10,7 +10,8 @@ A method that wants to know the losses after the update takes one more forward p
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from trainer.cost.plans import Plan
+from trainer.config.plan import Way
+from trainer.cost.passes import Passes
 from trainer.cost.workload import Operations, Variable, Workload
 
 _FLOAT64 = 8  # bytes
@@ -68,13 +69,13 @@ class StepCost:
         return sum(self.alone) + sum(self.late)
 
 
-def steps(workload: Workload, plan: Plan) -> tuple[tuple[float, StepCost], ...]:
-    """The kinds of steps of a plan, each with its share of all steps."""
-    full = _step(workload, plan)
-    if plan.full_every == 1:
+def steps(workload: Workload, passes: Passes) -> tuple[tuple[float, StepCost], ...]:
+    """The kinds of steps there are, each with its share of all steps."""
+    full = _step(workload, passes)
+    if passes.full_every == 1:
         return ((1.0, full),)
-    share = 1 / plan.full_every
-    return ((share, full), (1 - share, _step(workload, plan.between)))
+    share = 1 / passes.full_every
+    return ((share, full), (1 - share, _step(workload, passes.between)))
 
 
 def average(kinds: Iterable[tuple[float, StepCost]], function: Callable[[StepCost], float]) -> float:
@@ -82,32 +83,32 @@ def average(kinds: Iterable[tuple[float, StepCost]], function: Callable[[StepCos
     return sum(share * function(cost) for share, cost in kinds)
 
 
-def _step(workload: Workload, plan: Plan) -> StepCost:
+def _step(workload: Workload, passes: Passes) -> StepCost:
     together = [range(workload.losses)]
-    one_by_one = [[k] for k in range(workload.losses)] * (2 if plan.halves else 1)
-    trunk_passes = one_by_one if plan.passes == "per_loss" else together
-    head_passes = together if plan.passes == "fused" else one_by_one
+    one_by_one = [[k] for k in range(workload.losses)] * (2 if passes.halves else 1)
+    trunk_passes = one_by_one if passes.way is Way.PER_LOSS else together
+    head_passes = together if passes.way is Way.FUSED else one_by_one
     backward = _backward(workload.trunk, trunk_passes) + _backward(workload.heads, head_passes)
-    if plan.passes == "fused" and plan.heads_apart and workload.shared:
+    if passes.way is Way.FUSED and passes.heads_apart and workload.shared:
         backward += sum(operations.count * operations.twice for operations in workload.operations)
-    if plan.recompute:
+    if passes.recompute:
         backward += len(trunk_passes) * sum(operations.count for operations in workload.trunk)
-    gradients = [_gradients(variable, plan, workload.losses) for variable in workload.variables]
-    if plan.passes == "features":
+    gradients = [_gradients(variable, passes, workload.losses) for variable in workload.variables]
+    if passes.way is Way.FEATURES:
         gradients.append(_at_the_features(workload))
-    late = _late(workload, plan)
+    late = _late(workload, passes)
     return StepCost(
-        forward=workload.forward * (2 if plan.observes else 1),
+        forward=workload.forward * (2 if passes.observes else 1),
         backward=backward,
         combine=sum(own.combine for own in gradients),
         float64=sum(own.float64 for own in gradients),
         update=sum(own.update for own in gradients),
-        alone=_first(workload, plan) + _after(workload, plan),
+        alone=_first(workload, passes) + _after(workload, passes),
         late=tuple(map(sum, late)),
         held=sum(own.held for own in gradients),
         traffic=sum(own.traffic for own in gradients),
-        packs=sum(_packs(sizes, plan.bytes_per_pack) for sizes in late),
-        overlap=1 / plan.micro_batches,
+        packs=sum(_packs(sizes, passes.bytes_per_pack) for sizes in late),
+        overlap=1 / passes.micro_batches,
     )
 
 
@@ -122,32 +123,32 @@ class _Gradients:
     traffic: float
 
 
-def _gradients(variable: Variable, plan: Plan, losses: int) -> _Gradients:
-    rows, applied = _rows(variable, plan), _receivers(variable, plan, losses)
-    k = rows // 2 if plan.halves and rows > 1 else rows  # that are mixed
+def _gradients(variable: Variable, passes: Passes, losses: int) -> _Gradients:
+    rows, applied = _rows(variable, passes), _receivers(variable, passes, losses)
+    k = rows // 2 if passes.halves and rows > 1 else rows  # that are mixed
     reduced, mixed, held = rows * variable.size, k * variable.size, rows * variable.size
     transfers = _REDUCE_TRANSFERS * reduced + _UPDATE_TRANSFERS * applied * variable.size
     combine, float64 = 0.0, 0.0
-    added = plan.micro_batches * ((plan.micro_batches > 1) + (plan.halves and rows == 1))
+    added = passes.micro_batches * ((passes.micro_batches > 1) + (passes.halves and rows == 1))
     combine += added * reduced
     transfers += added * _ADD_TRANSFERS * reduced
-    if plan.moving and k > 1:
+    if passes.moving and k > 1:
         combine += _MOVING_OPERATIONS * mixed
         transfers += _MOVING_TRANSFERS * mixed
         held += mixed
-    if plan.gramian and k > 1:
+    if passes.gramian and k > 1:
         float64 = 2 * rows * reduced
         transfers += _GRAMIAN_TRANSFERS * reduced
-    if plan.elementwise and k > 1:
+    if passes.elementwise and k > 1:
         combine += _ELEMENTWISE_OPERATIONS * mixed
         transfers += _ELEMENTWISE_TRANSFERS * mixed
-    elif plan.receivers == "own":
+    elif passes.receivers == "own":
         combine += mixed
         transfers += _MIX_TRANSFERS * mixed
     else:  # a mixture of k gradients takes k products and k - 1 sums
         combine += applied * (2 * k - 1) * variable.size
         transfers += applied * _MIX_TRANSFERS * mixed
-    if plan.clip:
+    if passes.clip:
         combine += _CLIP_OPERATIONS * applied * variable.size
     return _Gradients(
         combine=combine,
@@ -170,56 +171,57 @@ def _at_the_features(workload: Workload) -> _Gradients:
     )
 
 
-def _backward(operations: Iterable[Operations], passes: Iterable[Iterable[int]]) -> float:
-    passes = [frozenset(losses) for losses in passes]
-    return sum(each.backward(losses) for each in operations for losses in passes)
+def _backward(operations: Iterable[Operations], summed: Iterable[Iterable[int]]) -> float:
+    """Operations of one backward pass for the sum of each of these groups of losses."""
+    groups = [frozenset(losses) for losses in summed]
+    return sum(each.backward(losses) for each in operations for losses in groups)
 
 
-def _rows(variable: Variable, plan: Plan) -> int:
+def _rows(variable: Variable, passes: Passes) -> int:
     """How many gradients of a variable are reduced; task-specific ones of two halves of a batch are added up first."""
-    if plan.passes != "per_loss" or len(variable.losses) == 1:
+    if passes.way is not Way.PER_LOSS or len(variable.losses) == 1:
         return 1
-    return len(variable.losses) * (2 if plan.halves else 1)
+    return len(variable.losses) * (2 if passes.halves else 1)
 
 
-def _receivers(variable: Variable, plan: Plan, losses: int) -> int:
+def _receivers(variable: Variable, passes: Passes, losses: int) -> int:
     """How many gradients of a variable are applied."""
-    if plan.receivers == "one" or len(variable.losses) == 1:
+    if passes.receivers == "one" or len(variable.losses) == 1:
         return 1
-    return len(variable.losses) if plan.receivers == "own" else losses
+    return len(variable.losses) if passes.receivers == "own" else losses
 
 
-def _first(workload: Workload, plan: Plan) -> tuple[int, ...]:
+def _first(workload: Workload, passes: Passes) -> tuple[int, ...]:
     """Bytes of the collective without which the backward pass cannot go on: Σ w·ℓ and Σ w of every loss."""
     sums = 2 * workload.losses
-    if plan.passes == "features":
+    if passes.way is Way.FEATURES:
         return (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
-    if plan.passes == "fused" and (plan.loss_valued or plan.missing):
+    if passes.way is Way.FUSED and (passes.loss_valued or passes.missing):
         return (workload.width * sums,)
     return ()
 
 
-def _after(workload: Workload, plan: Plan) -> tuple[int, ...]:
+def _after(workload: Workload, passes: Passes) -> tuple[int, ...]:
     """Bytes of the collective of those sums after the update."""
-    return (workload.width * 2 * workload.losses,) if plan.observes else ()
+    return (workload.width * 2 * workload.losses,) if passes.observes else ()
 
 
-def _late(workload: Workload, plan: Plan) -> list[list[int]]:
+def _late(workload: Workload, passes: Passes) -> list[list[int]]:
     """Bytes of all that is reduced after the backward pass, apart for every width, in the order in which it travels.
 
     Those sums, where they have not travelled yet; then every variable's first gradient, the last variable's first; then
     every variable's second one.
     """
     groups: dict[str | int, list[int]] = {}
-    parts = 2 if plan.halves else 1
-    if not _first(workload, plan):
+    parts = 2 if passes.halves else 1
+    if not _first(workload, passes):
         groups[workload.width] = [workload.width * workload.losses * parts] * 2
     for row in range(workload.losses * parts):
         for variable in reversed(workload.variables):
-            if row < _rows(variable, plan):
+            if row < _rows(variable, passes):
                 # Reduced in another dtype, gradients travel apart from the sums, which keep their own.
-                own = plan.reduce_width is None
-                width = variable.width if own else plan.reduce_width
+                own = passes.reduce_width is None
+                width = variable.width if own else passes.reduce_width
                 groups.setdefault(width if own else "reduced", []).append(width * variable.size)
     return list(groups.values())
 

@@ -7,9 +7,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from trainer.cost import plans
+from trainer.config.plan import Way
+from trainer.cost import passes as passes_lib
 from trainer.cost.machine import Machine, Seconds
-from trainer.cost.plans import Plan
+from trainer.cost.passes import Passes
 from trainer.cost.steps import StepCost, average, steps
 from trainer.cost.workload import Workload
 
@@ -43,10 +44,10 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def prediction(workload: Workload, plan: Plan, machine: Machine, replicas: Sequence[int]) -> Table:
-    """One plan: a row for every quantity, a column for every number of replicas."""
-    kinds = steps(workload, plan)
-    plain = steps(workload, plan.plain_sum)
+def prediction(workload: Workload, passes: Passes, machine: Machine, replicas: Sequence[int]) -> Table:
+    """One configuration's steps: a row for every quantity, a column for every number of replicas."""
+    kinds = steps(workload, passes)
+    plain = steps(workload, passes.plain_sum)
 
     def counted(quantity: Callable[[StepCost], float], unit: float) -> list[str]:
         return [_number(average(kinds, quantity) / unit)] * len(replicas)
@@ -75,20 +76,20 @@ def prediction(workload: Workload, plan: Plan, machine: Machine, replicas: Seque
         ],
     }
     headings = ("", *(f"{n} replica{'s' * (n > 1)}" for n in replicas))
-    return Table(_title(workload, plan), headings, tuple((name, *cells) for name, cells in rows.items()))
+    return Table(_title(workload, passes), headings, tuple((name, *cells) for name, cells in rows.items()))
 
 
-def comparison(workloads: Iterable[Workload], plan: Plan, machine: Machine, replicas: Sequence[int]) -> Table:
+def comparison(workloads: Iterable[Workload], passes: Passes, machine: Machine, replicas: Sequence[int]) -> Table:
     """Every class of methods: a row for each and for each workload, times as multiples of the plain sum's."""
     rows = []
     for workload in workloads:
-        plain = steps(workload, plan.plain_sum)
-        for name, own in plans.classes(plan).items():
+        plain = steps(workload, passes.plain_sum)
+        for name, own in passes_lib.classes(passes).items():
             kinds = steps(workload, own)
             operations = average(kinds, _operations) / average(plain, _operations)
             times = [
                 f"{1e3 * _mean_step(kinds, machine, n):.1f} ms"
-                if own == plan.plain_sum
+                if own == passes.plain_sum
                 else f"{_mean_step(kinds, machine, n) / _mean_step(plain, machine, n):.2f}"
                 for n in replicas
             ]
@@ -100,17 +101,17 @@ def comparison(workloads: Iterable[Workload], plan: Plan, machine: Machine, repl
     return Table("Operations and step times as multiples of the plain sum's", headings, tuple(rows))
 
 
-def _title(workload: Workload, plan: Plan) -> str:
+def _title(workload: Workload, passes: Passes) -> str:
     k = workload.losses
-    per_loss = k * (2 if plan.halves else 1)
-    passes = {
-        "per_loss": f"{per_loss} backward pass{'es' * (per_loss > 1)}",
-        "fused": "one backward pass",
-        "features": f"{k} backward pass{'es' * (k > 1)} through the heads and one through the trunk",
+    per_loss = k * (2 if passes.halves else 1)
+    words = {
+        Way.PER_LOSS: f"{per_loss} backward pass{'es' * (per_loss > 1)}",
+        Way.FUSED: "one backward pass",
+        Way.FEATURES: f"{k} backward pass{'es' * (k > 1)} through the heads and one through the trunk",
     }
-    between = f" in one of {plan.full_every} steps, one in each of the others" if plan.full_every > 1 else ""
+    between = f" in one of {passes.full_every} steps, one in each of the others" if passes.full_every > 1 else ""
     shared = sum(variable.size for variable in workload.shared)
-    return f"K = {k}, {workload.size:,} parameters ({shared:,} shared): {passes[plan.passes]}{between}"
+    return f"K = {k}, {workload.size:,} parameters ({shared:,} shared): {words[passes.way]}{between}"
 
 
 def _mean_step(kinds: Iterable[tuple[float, StepCost]], machine: Machine, replicas: int) -> float:

@@ -21,6 +21,8 @@ from trainer.common.errors import ConfigError, first_line, reason_of, unknown
 from trainer.components import loss_checks, metrics, optimizers, schedules
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
+from trainer.config import plan as plan_lib
+from trainer.config.plan import Plan, Way
 from trainer.config.rules import check_heads
 from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig, method_options
 from trainer.distributed import strategy as strategy_lib
@@ -30,7 +32,10 @@ from trainer.gradients import reach as reach_lib
 from trainer.gradients.moving_average import MovingRows
 from trainer.models import embeddings, trunk_and_heads
 from trainer.output import checkpoint
-from trainer.step import discovery, features
+from trainer.step import build as build_step
+from trainer.step import discovery
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
 from trainer.step.step import Step
 from trainer.step.weight_average import WeightAverage
 
@@ -155,6 +160,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
     if any(loss.takes_probabilities for loss in named):
         for line in loss_checks.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
             logging.warning("%s", line)
+    plan = plan_lib.of(config)
     combination = _combination(config)
     moving_rows = None
     with strategy.scope():
@@ -165,34 +171,35 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
     to_steps = functools.partial(durations.to_steps, batch_size=config.batch_size, examples=len(train))
     steps = to_steps(config.steps)
     weighted = train.spec.get("weights", {})
-    step = Step(
+    plan = plan_lib.of(config)
+    every = to_steps(config.probe_every or config.report_every) if plan.probes else config.combine.update_every
+    step = build_step.build(
+        plan,
+        build_step.Settings(
+            every=every,
+            micro_batches=config.micro_batches,
+            clip_norm=config.clip_norm,
+            weighted_targets=set(weighted),
+            scales_losses=config.precision == "mixed_float16",
+            jit_compile=config.jit_compile,
+        ),
         strategy=strategy,
-        model=model,
-        losses=named,
-        weights=_weights(config, examples=len(train), steps=steps),
+        objectives=Objectives(
+            model=model,
+            losses=named,
+            weights=_weights(config, examples=len(train), steps=steps),
+            batch_size=config.batch_size,
+            examples=len(train),
+            seed=config.seed,
+        ),
         reach=reach,
-        combination=combination,
-        updates=updates,
-        per_loss=config.combine.apply == "per_loss",
-        can_rest=tuple(loss.target in weighted or loss.every > 1 for loss in named),
-        batch_size=config.batch_size,
-        examples=len(train),
-        seed=config.seed,
-        clip_norm=config.clip_norm,
+        solver=Solver(combination, strategy_lib.solver_device(strategy)),
+        optimizers=updates,
         average=average,
         moving_rows=moving_rows,
-        fused=config.reduction == "fused",
-        probe_every=to_steps(config.probe_every or config.report_every),
-        update_every=config.combine.update_every,
-        features=_features(config, model, reach),
-        micro_batches=config.micro_batches,
-        labels_can_be_missing=any(loss.target in weighted for loss in named),
-        scales_losses=config.precision == "mixed_float16",
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
-        jit_compile=config.jit_compile,
-        solver_device=strategy_lib.solver_device(strategy),
     )
-    _check_one_pass(config, step)
+    plan_lib.check_labels(config, labels_can_be_missing=any(loss.target in weighted for loss in named))
     validation = data.splits[VALIDATION]
     return Experiment(
         config=config,
@@ -216,31 +223,13 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
         ),
         best=_resolve_mode(config.best, "best", built_metrics),
         early_stopping=_resolve_mode(config.early_stopping, "early_stopping", built_metrics),
-        notes=(*data.notes, *_dense_tables(config, model, reach)),
+        notes=(*data.notes, *_dense_tables(plan, model, reach)),
     )
 
 
-def _check_one_pass(config: Config, step: Step) -> None:
-    """What must be known before a weighted sum's backward pass begins: numbers of labels, or the losses' values."""
-    if config.reduction == "fused":
-        field, value = "reduction", "fused"
-    else:
-        field, value = "combine.update_every", config.combine.update_every
-    if value == 1 or not step.counts_first:
-        return
-    if step.labels_can_be_missing:
-        reason = "counts a batch's labels before its backward pass where a target has weights"
-    else:
-        reason = "needs the losses of the whole batch before its backward pass"
-    if config.micro_batches > 1:
-        raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
-    if config.jit_compile:
-        raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
-
-
-def _dense_tables(config: Config, model: keras.Model, reach: reach_lib.Reach) -> list[str]:
+def _dense_tables(plan: Plan, model: keras.Model, reach: reach_lib.Reach) -> list[str]:
     """A line for each large table of an embedding of which every loss's gradient is kept whole, zeros and all."""
-    if config.reduction == "fused" or config.gradients == "features":
+    if plan.probes or plan.way is Way.FEATURES:
         return []
     tables = {id(table): table for table in embeddings.tables(model)}
     lines = []
@@ -253,14 +242,6 @@ def _dense_tables(config: Config, model: keras.Model, reach: reach_lib.Reach) ->
                 "one of them, model.embedding_units or the operation 'categories' with a 'minimum' make it smaller"
             )
     return lines
-
-
-def _features(config: Config, model: keras.Model, reach: reach_lib.Reach) -> features.Split | None:
-    if config.gradients != "features":
-        return None
-    if not reach.shared:
-        raise ConfigError("gradients", "features", "is for losses that share variables; these share none")
-    return features.split(model)
 
 
 def _combination(config: Config) -> combination_lib.Combination:

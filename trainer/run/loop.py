@@ -144,19 +144,21 @@ def _start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers)
     workers.copy_from_chief(parts)
     remembered = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
     since_report = {name: tf.convert_to_tensor(parts[_SINCE_REPORT][name]) for name in _OF_TOTALS}
-    return _Start(True, step, built.step.with_remembered(remembered), totals._replace(**since_report), tuple(warnings))
+    return _Start(
+        True, step, built.step.carried.with_remembered(remembered), totals._replace(**since_report), tuple(warnings)
+    )
 
 
 def _state(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     """Everything that a run must find again to go on as if it had not been interrupted."""
-    parts = checkpoint.state_of(built.model, built.step.updates)
+    parts = checkpoint.state_of(built.model, built.step.updates.optimizers)
     parts[_SINCE_REPORT] = {name: tf.Variable(getattr(totals, name)) for name in _OF_TOTALS}
-    if remembered := built.step.remembered(state):
+    if remembered := built.step.carried.remembered(state):
         parts[_REMEMBERED] = {name: tf.Variable(value) for name, value in remembered.items()}
-    if built.step.average is not None:
-        parts[_AVERAGE] = built.step.average.by_name
-    if built.step.moving_rows is not None:
-        parts[_MOVING_ROWS] = built.step.moving_rows.by_name
+    if built.step.updates.average is not None:
+        parts[_AVERAGE] = built.step.updates.average.by_name
+    if built.step.updates.moving_rows is not None:
+        parts[_MOVING_ROWS] = built.step.updates.moving_rows.by_name
     return parts
 
 
@@ -312,10 +314,10 @@ def _report(step: int, state: State, totals: Totals, built: Experiment) -> Repor
         step,
         totals,
         built.losses,
-        optimizers.learning_rates(built.step.updates),
+        optimizers.learning_rates(built.step.updates.optimizers),
         sharing=bool(built.step.reach.shared),
-        method=built.step.combination.method,
-        loss_scale=float(state.loss_scale.scale) if built.step.scales_losses else None,
+        method=built.step.carried.combination.method,
+        loss_scale=built.step.scaling.reported(state.loss_scale).get("loss_scale"),
     )
 
 
@@ -335,8 +337,8 @@ def evaluate(
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     state = {"model": checkpoint.model_state(built.model)}
-    if built.step.average is not None:
-        state[_AVERAGE] = built.step.average.by_name
+    if built.step.updates.average is not None:
+        state[_AVERAGE] = built.step.updates.average.by_name
     checkpoint.restore(saved, state)
     step = checkpoint.step_of(saved)
     with _averaged(built):
@@ -348,7 +350,7 @@ def evaluate(
 
 def _averaged(built: Experiment) -> contextlib.AbstractContextManager[None]:
     """The model holds the moving averages of its weights within this context, where the run keeps them."""
-    return contextlib.nullcontext() if built.step.average is None else built.step.average.in_place()
+    return contextlib.nullcontext() if built.step.updates.average is None else built.step.updates.average.in_place()
 
 
 def _is_exhausted(history: list[Report], built: Experiment) -> bool:
@@ -368,7 +370,7 @@ def _stop_where_failed(totals: Totals, built: Experiment) -> None:
     values = totals.failed_losses.numpy()
     wrong = {loss.name: k for k, loss in enumerate(built.losses) if totals.failed.numpy()[k]}
     not_finite = [name for name, k in wrong.items() if not math.isfinite(values[k])]
-    bounds = built.step.combination.lower_bounds
+    bounds = built.step.carried.combination.lower_bounds
     if bounds is not None and not not_finite:
         too_small = {name: float(values[k]) for name, k in wrong.items() if values[k] <= bounds[k]}
         if too_small:

@@ -107,12 +107,11 @@ def forward(
     return tuple(losses_lib.sums(loss, outputs, batch, part) for part in parts for loss in losses)
 
 
-def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
-    """Gradients of the variables' own regularizers, by position in `reach.variables`; only where there is one."""
-    gradients = {}
-    for v, variable in enumerate(reach.variables):
-        if getattr(variable, "regularizer", None) is not None:
-            with tf.GradientTape() as tape:
-                penalty = variable.regularizer(variable)
-            gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
-    return gradients
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, compiled with XLA."""
+    return lambda *args: tf.function(lambda: function(*args), autograph=False, jit_compile=True)()
+
+
+def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`."""
+    return function

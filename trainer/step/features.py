@@ -1,4 +1,4 @@
-"""The representation that every head starts from, and the losses' gradients there.
+"""A step that combines by the losses' gradients at the representation that every head starts from.
 
 A method that weighs whole gradients can take its weights from the gradients at the last representation that all heads
 share (MGDA-UB, https://arxiv.org/abs/1810.04650; LibMTL's `rep_grad`): K backward passes through the heads and one
@@ -7,54 +7,96 @@ another one (the gradients at the features are an upper bound for those of the t
 serve several losses have in common does not count.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import keras
 import tensorflow as tf
 
-from trainer.common.errors import ConfigError
+from trainer.combine import combination as combination_lib
 from trainer.components import losses as losses_lib
 from trainer.components.losses import LossSums, NamedLoss
+from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
-from trainer.gradients import ordered_sums
+from trainer.gradients import ordered_sums, statistics
 from trainer.gradients.reach import Reach
+from trainer.step import replicas
+from trainer.step.cut import Split
+from trainer.step.loss_scale import Scaling
+from trainer.step.mixing import Joint
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
+from trainer.step.values import Applied, Measurement, State, StepSummary
 
 Extra = TypeVar("Extra")
 
 
-class Split(NamedTuple):
-    """A model in two parts: inputs → features, and features → outputs by head."""
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """K backward passes to the features, whose Gramian gives the weights; one from there on for their sum.
 
-    trunk: keras.Model
-    heads: keras.Model
-
-
-def split(model: keras.Model) -> Split:
-    """Cuts a functional model at the last tensor that every output depends on through it alone.
-
-    Raises:
-      ConfigError: there is no such tensor but the input, or the model is not a functional one.
+    Attributes:
+      strategy: where.
+      objectives: the losses.
+      parts: the model, cut at the features.
+      reach: which losses reach which variable.
+      solver: finds the weights.
+      mixing: from one gradient per variable to what each optimizer applies.
+      reduction: how values travel between replicas.
+      scaling: of the losses.
     """
-    try:
-        inputs, outputs = model.input, model.output
-    except AttributeError as error:
-        raise ConfigError(
-            "gradients", "features", f"needs a functional Keras model, which {model.name!r} is not"
-        ) from error
-    finals = {id(output) for output in tf.nest.flatten(outputs)}
-    for layer in reversed(model.layers):
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        try:
-            features = layer.output
-            if isinstance(features, keras.KerasTensor) and id(features) not in finals:
-                return Split(keras.Model(inputs, features), keras.Model(features, outputs))
-        except (AttributeError, ValueError):  # a layer used more than once; outputs that need more than these features
-            continue
-    raise ConfigError(
-        "gradients", "features", f"needs a trunk: the heads of {model.name!r} share nothing but the input"
-    )
+
+    strategy: tf.distribute.Strategy
+    objectives: Objectives
+    parts: Split
+    reach: Reach
+    solver: Solver
+    mixing: Joint
+    reduction: Reduction
+    scaling: Scaling
+
+    def compute(
+        self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
+        """What a step changes, on every replica; and its summary."""
+        del iterator, measure  # there is one batch; the Gramian is there anyway
+        return replicas.run(self.strategy, self._combine, (batch, step, state))
+
+    def _combine(self, batch: Mapping[str, Any], step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
+        """All passes over this replica's part of the batch, and two sums across replicas."""
+        objectives, combination, scale = self.objectives, self.solver.combination, state.loss_scale
+        objectives.seed_random_layers(step)
+        factor = self.scaling.of_sums(scale)
+
+        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
+            weighted, weights, sizes = objectives.numbers(losses)
+            in_one = [tf.cast(values, tf.float64) for values in (weighted, weights)]  # a collective has one dtype
+            _, (gramian, *in_one) = self.reduction.sum((), (gramian, *in_one))
+            weighted, weights = (tf.cast(values, sizes.dtype) for values in in_one)
+            active, means = objectives.active_and_means(weights, sizes, step)
+            losses_now = weighted * means
+            means = tf.cast(means, tf.float64)
+            (of_gramian,) = self.scaling.divided((means,), factor)
+            problem = objectives.problem(step, active, losses_now)
+            problem = problem._replace(gramian=gramian_lib.scaled(gramian, of_gramian))
+            answer = self.solver.solve(problem, state.combination)
+            answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+            means = self.scaling.times_rest(means, scale, factor)  # from here on gradients of means
+            scales = combination.scales(problem.weights, problem.losses) * means
+            return answer.weights * scales, scales, (losses_now, problem, answer)
+
+        gradients, (losses, problem, answer) = weighted_gradients(
+            self.parts, objectives.losses, self.reach, batch, weigh, factor
+        )
+        active, gramian = problem.active, problem.gramian
+        rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
+        gradients = self.scaling.unscaled([row for (row,) in rows], (None,) * len(rows), scale)
+        finite = statistics.finite_together(gradients, losses, self.reach, rows=tf.linalg.diag_part(gramian))
+        norms, cosines = statistics.of_gramian(gramian)
+        measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.weights)
+        in_domain = combination.in_domain(losses, problem.weights, active)
+        summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
+        return Applied(self.mixing.of_sums(gradients)), summary
 
 
 def weighted_gradients(

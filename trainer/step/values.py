@@ -26,6 +26,8 @@ class LocalSums(NamedTuple):
     weights: tf.Tensor
     sizes: tf.Tensor
 
+    SUMMED = ("jacobian", "weighted", "weights")  # over micro-batches
+
 
 class Weighted(NamedTuple):
     """One replica's part of a step with one weighted sum of the losses.
@@ -43,6 +45,8 @@ class Weighted(NamedTuple):
     weights: tf.Tensor
     sizes: tf.Tensor
     answer: Answer
+
+    SUMMED = ("gradients", "weighted", "weights")  # over micro-batches
 
 
 class Applied(NamedTuple):
@@ -93,6 +97,22 @@ class StepSummary(NamedTuple):
     in_domain: tf.Tensor
     answer: Answer
     measurement: Measurement
+
+
+class Outcome(NamedTuple):
+    """What has become of a step.
+
+    Attributes:
+      combination: what the combination remembers.
+      wrong: (K,) bool, the losses because of which it could not be taken.
+      losses: (K,) the losses, for a message about those.
+      failed: scalar bool, whether the run must end.
+    """
+
+    combination: dict[str, tf.Tensor]
+    wrong: tf.Tensor
+    losses: tf.Tensor
+    failed: tf.Tensor
 
 
 class Totals(NamedTuple):

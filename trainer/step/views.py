@@ -1,7 +1,10 @@
-"""The gradients that a combination looks at and mixes, from reduced sums of gradients."""
+"""What a method looks at and mixes: gradients over the whole batch, over its two halves, or their moving averages."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
+import keras
 import tensorflow as tf
 
 from trainer.combine.combination import Combination
@@ -30,46 +33,149 @@ class Rows(NamedTuple):
     moved: Jacobian = ()
 
 
-def of(
-    jacobian: Jacobian,
-    means: tf.Tensor,
-    mean: tf.Tensor,
-    problem: Problem,
-    combination: Combination,
-    reach: Reach,
-    moving_rows: MovingRows | None,
-) -> Rows:
-    """The gradients themselves, those over the first half of the batch, or their moving averages.
+class View(Protocol):
+    """How a batch is cut for a method, and what the method sees of the gradients.
+
+    Attributes:
+      reach: of the losses of all parts, as backward passes take it.
+      owners: which loss each of the reduced gradients belongs to.
+      sizes: examples of the global batch in each part.
+    """
+
+    reach: Reach
+    owners: Reach
+    sizes: tuple[int, ...]
+
+    def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        """For each part, 1 for the examples of this replica's micro-batch that it holds and 0 for others; None: all."""
+
+    def folded(self, jacobian: Jacobian) -> Jacobian:
+        """Of the gradients of all parts, those that travel between replicas."""
+
+    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+        """The gradients to mix.
+
+        Args:
+          jacobian: reduced sums of gradients, as `folded` gave them.
+          means: (parts, K) float64, what makes means of the sums over each part.
+          mean: (K,) float64, what makes means of those over the batch.
+          problem: the problem, without a Gramian.
+        """
+
+
+class _OnePart:
+    """A batch that is not cut."""
+
+    def __init__(self, reach: Reach, batch_size: int):
+        self.reach = self.owners = reach
+        self.sizes = (batch_size,)
+
+    def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[None]:
+        """One part with every example."""
+        del batch, micro_step
+        return (None,)
+
+    def folded(self, jacobian: Jacobian) -> Jacobian:
+        """The gradients."""
+        return jacobian
+
+
+class WholeBatch(_OnePart):
+    """The gradients over the whole batch.
 
     Args:
-      jacobian: per variable of `reach`, reduced sums of gradients; over two halves, as `halves.folded` gives them.
-      means: (1, K) or (2, K) float64, what makes means of the sums over the batch or over its halves.
-      mean: (K,) float64, what makes means of those over the batch.
-      problem: the problem, without a Gramian.
-      combination: the combination.
       reach: which losses reach which variable.
-      moving_rows: the moving averages of the gradients, where the combination mixes those.
+      batch_size: examples in a global batch.
+      combination: looks at their Gramian, or does not.
     """
-    if combination.of_two_batches:
-        return _of_halves(jacobian, means, mean, reach)
-    if moving_rows is not None:
-        factors = mean * combination.row_scales(problem.weights, problem.losses)
-        return _of_averages(jacobian, moving_rows.moved(jacobian, factors, problem.active), reach, mean)
-    gramian = gramian_lib.of_shared(jacobian, reach, mean) if combination.needs_gramian else None
-    return Rows(jacobian, mean, gramian, gramian)
+
+    def __init__(self, reach: Reach, batch_size: int, combination: Combination):
+        super().__init__(reach, batch_size)
+        self._needs_gramian = combination.needs_gramian
+
+    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+        """The gradients themselves."""
+        del means, problem
+        gramian = gramian_lib.of_shared(jacobian, self.reach, mean) if self._needs_gramian else None
+        return Rows(jacobian, mean, gramian, gramian)
 
 
-def _of_halves(jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, reach: Reach) -> Rows:
-    count = mean.shape[0]
-    both = gramian_lib.of_shared(jacobian, half_batches.of_folded(reach, count), tf.ones([2 * count], tf.float64))
-    cross = both[:count, count:] * means[0][:, tf.newaxis] * means[1]
-    plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
-    return Rows(half_batches.first(jacobian, reach), means[0], cross, gramian_lib.scaled(plain, mean))
+class MovingAverages(_OnePart):
+    """Moving averages of the gradients of the shared variables.
+
+    Args:
+      reach: which losses reach which variable.
+      batch_size: examples in a global batch.
+      combination: says by how much gradients are multiplied before they enter the averages.
+      averages: the averages.
+    """
+
+    def __init__(self, reach: Reach, batch_size: int, combination: Combination, averages: MovingRows):
+        super().__init__(reach, batch_size)
+        self._combination, self._averages = combination, averages
+
+    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+        """The new averages, in place of the shared variables' gradients."""
+        del means
+        factors = mean * self._combination.row_scales(problem.weights, problem.losses)
+        moved = self._averages.moved(jacobian, factors, problem.active)
+        mixed = list(jacobian)
+        for v, rows in zip(self.reach.shared, moved, strict=True):
+            mixed[v] = rows
+        ones = tf.ones_like(mean)
+        return Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), self.reach, ones), None, moved)
 
 
-def _of_averages(jacobian: Jacobian, moved: Jacobian, reach: Reach, mean: tf.Tensor) -> Rows:
-    mixed = list(jacobian)
-    for v, rows in zip(reach.shared, moved, strict=True):
-        mixed[v] = rows
-    ones = tf.ones_like(mean)
-    return Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), reach, ones), None, moved)
+@dataclasses.dataclass(frozen=True)
+class TwoHalves:
+    """The gradients over the even and over the odd positions of the global batch.
+
+    Attributes:
+      of_losses: which losses reach which variable.
+      count: number of losses K.
+      batch_size: examples in a global batch.
+      micro_batches: parts of a global batch that are computed one after another.
+    """
+
+    of_losses: Reach
+    count: int
+    batch_size: int
+    micro_batches: int
+
+    @property
+    def reach(self) -> Reach:
+        """Of 2 K losses."""
+        return half_batches.doubled(self.of_losses, self.count)
+
+    @property
+    def owners(self) -> Reach:
+        """Both halves' gradients of one loss belong to it."""
+        return half_batches.of_folded(self.of_losses, 0)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Examples in each half."""
+        return half_batches.sizes(self.batch_size)
+
+    def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Which of this replica's part of a micro-batch stand at even and at odd positions of the global batch."""
+        context = tf.distribute.get_replica_context()
+        size = self.batch_size // self.micro_batches
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        first = micro_step % self.micro_batches * size + replica * size // context.num_replicas_in_sync
+        count = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
+        return half_batches.masks(count, first, tf.as_dtype(keras.config.floatx()))
+
+    def folded(self, jacobian: Jacobian) -> Jacobian:
+        """The gradients, with the two halves' task-specific ones added up."""
+        return half_batches.folded(jacobian, self.of_losses)
+
+    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+        """The gradients over the first half; their inner products with those over the second."""
+        del problem
+        count, folded = self.count, half_batches.of_folded(self.of_losses, self.count)
+        both = gramian_lib.of_shared(jacobian, folded, tf.ones([2 * count], tf.float64))
+        cross = both[:count, count:] * means[0][:, tf.newaxis] * means[1]
+        plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
+        first = half_batches.first(jacobian, self.of_losses)
+        return Rows(first, means[0], cross, gramian_lib.scaled(plain, mean))

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from tests.trainer.cost.test_machine import MACHINE
 from tests.trainer.cost.test_steps import WORKLOAD
+from trainer.config.plan import Way
 from trainer.cost import tables
-from trainer.cost.plans import Plan
+from trainer.cost.passes import Passes
 from trainer.cost.steps import steps
 
 
@@ -17,12 +18,12 @@ def _cells(table: tables.Table) -> dict[str, list[str]]:
 
 
 def test_prediction():
-    table = tables.prediction(WORKLOAD, Plan(gramian=True, full_every=10), MACHINE, [1, 8])
+    table = tables.prediction(WORKLOAD, Passes(gramian=True, full_every=10), MACHINE, [1, 8])
     assert table.title == (
         "K = 3, 813 parameters (807 shared): 3 backward passes in one of 10 steps, one in each of the others"
     )
     cells = _cells(table)
-    (_, full), (_, plain) = steps(WORKLOAD, Plan(gramian=True, full_every=10))
+    (_, full), (_, plain) = steps(WORKLOAD, Passes(gramian=True, full_every=10))
     assert table.headings == ("", "1 replica", "8 replicas")
     assert cells["examples per replica"] == ["4", "4"]
     assert cells["reduced, MB"] == ["0", f"{(0.1 * full.reduced + 0.9 * plain.reduced) / 1e6:.3g}"]
@@ -36,24 +37,22 @@ def test_prediction():
 
 
 def test_the_title_counts_passes():
-    title = tables.prediction(WORKLOAD, Plan(gramian=True, halves=True), MACHINE, [8]).title
+    title = tables.prediction(WORKLOAD, Passes(gramian=True, halves=True), MACHINE, [8]).title
     assert title == "K = 3, 813 parameters (807 shared): 6 backward passes"
 
 
 def test_a_plain_sum_is_once_itself():
-    cells = _cells(tables.prediction(WORKLOAD, Plan("fused", micro_batches=4), MACHINE, [8, 16]))
+    cells = _cells(tables.prediction(WORKLOAD, Passes(Way.FUSED, micro_batches=4), MACHINE, [8, 16]))
     assert cells["step, of the plain sum's"] == ["1.00", "1.00"]
 
 
 def test_comparison():
-    table = tables.comparison([WORKLOAD.first(2), WORKLOAD], Plan(reduce_width=2), MACHINE, [8])
+    table = tables.comparison([WORKLOAD.first(2), WORKLOAD], Passes(reduce_width=2), MACHINE, [8])
     assert [row[1] for row in table.rows] == ["2"] * 9 + ["3"] * 9
     assert [row[0] for row in table.rows[:9]] == [row[0] for row in table.rows[9:]]
     assert table.rows[0][2] == "1.00"
     assert table.rows[0][-1].endswith(" ms")
-    full, plain = (
-        steps(WORKLOAD, Plan(passes, gramian=passes == "per_loss"))[0][1] for passes in ("per_loss", "fused")
-    )
+    full, plain = (steps(WORKLOAD, Passes(way, gramian=way is Way.PER_LOSS))[0][1] for way in (Way.PER_LOSS, Way.FUSED))
     assert table.rows[12][2] == f"{full.operations / plain.operations:.2f}"
 
 

@@ -4,20 +4,20 @@ import dataclasses
 from collections.abc import Mapping
 
 from trainer.combine import registry
-from trainer.combine.registry import LooksAt
+from trainer.config import plan as plan_lib
+from trainer.config.plan import View, Way
 from trainer.config.settings import Config, method_options
 
 _WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
-_GRAMIANS = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What of a configuration decides what its step costs.
+class Passes:
+    """What of a configuration decides what its step costs: its passes, and what is done with their gradients.
 
     Attributes:
-      passes: "per_loss": K backward passes; "features": K through the heads and one through the trunk; "fused": one.
-      full_every: `passes` hold in one of so many steps; the others are fused, with the weights found there.
+      way: `PER_LOSS`: K backward passes; `FEATURES`: K through the heads and one through the trunk; `FUSED`: one.
+      full_every: `way` holds in one of so many steps; the others are fused, with the weights found there.
       halves: the passes per loss are 2 K, K over each half of the batch; the first half's gradients are mixed.
       gramian: inner products of the gradients that are reduced are computed, or of their moving averages.
       moving: moving averages of the gradients of shared variables are kept and mixed.
@@ -36,7 +36,7 @@ class Plan:
       clip: the norm of what is applied is bounded.
     """
 
-    passes: str = "per_loss"
+    way: Way = Way.PER_LOSS
     full_every: int = 1
     halves: bool = False
     gramian: bool = False
@@ -54,10 +54,10 @@ class Plan:
     clip: bool = False
 
     @property
-    def plain_sum(self) -> "Plan":
+    def plain_sum(self) -> "Passes":
         """One backward pass of the losses' sum, with everything else alike."""
-        return Plan(
-            "fused",
+        return Passes(
+            Way.FUSED,
             missing=self.missing,
             micro_batches=self.micro_batches,
             recompute=self.recompute,
@@ -67,36 +67,34 @@ class Plan:
         )
 
     @property
-    def between(self) -> "Plan":
+    def between(self) -> "Passes":
         """A step between two full ones: the plain sum, and what the method does in every step."""
         return dataclasses.replace(
             self.plain_sum, heads_apart=self.heads_apart, loss_valued=self.loss_valued, observes=self.observes
         )
 
 
-def of(config: Config, *, missing: bool) -> Plan:
-    """The plan of a resolved configuration.
+def of(config: Config, *, missing: bool) -> Passes:
+    """The passes of a resolved configuration; not those that only measure.
 
     Args:
       config: the configuration.
       missing: whether some labels may be missing.
     """
-    combine = config.combine
-    method, _ = registry.resolve(combine.name, method_options(combine))
-    passes = "features" if config.gradients == "features" else "per_loss"
+    plan = plan_lib.of(config)
+    method, _ = registry.resolve(config.combine.name, method_options(config.combine))
     receivers = "own" if method.diagonal else "all"
-    return Plan(
-        passes="fused" if config.reduction == "fused" else passes,
-        full_every=combine.update_every,
-        halves=method.looks_at is LooksAt.CROSS_GRAMIAN,
-        gramian=method.looks_at in _GRAMIANS,
-        moving=method.looks_at is LooksAt.MOVING_GRAMIAN,
-        elementwise=method.looks_at is LooksAt.ELEMENTS,
-        receivers=receivers if combine.apply == "per_loss" else "one",
+    return Passes(
+        way=Way.FUSED if plan.probes else plan.way,
+        full_every=config.combine.update_every,
+        halves=plan.view is View.TWO_HALVES,
+        gramian=plan.gramian,
+        moving=plan.view is View.MOVING_AVERAGES,
+        elementwise=plan.elementwise,
+        receivers=receivers if plan.per_loss else "one",
         heads_apart=method.yields_weights and not method.weighs_task_specific,
-        # Between steps that find weights these are known before the losses, but not what log losses divide by.
-        loss_valued=combine.log_losses or (method.looks_at is LooksAt.LOSSES and combine.update_every == 1),
-        observes=method.observe is not None,
+        loss_valued=plan.losses_first,
+        observes=plan.observes,
         missing=missing,
         micro_batches=config.micro_batches,
         recompute=config.model.recompute,
@@ -106,10 +104,10 @@ def of(config: Config, *, missing: bool) -> Plan:
     )
 
 
-def classes(plan: Plan) -> Mapping[str, Plan]:
-    """Every class of methods by what it is called in a table, with everything else as in `plan`; plain sum first."""
-    plain = plan.plain_sum
-    per_loss = dataclasses.replace(plain, passes="per_loss")
+def classes(passes: Passes) -> Mapping[str, Passes]:
+    """Every class of methods by what it is called in a table, with everything else as in `passes`; plain sum first."""
+    plain = passes.plain_sum
+    per_loss = dataclasses.replace(plain, way=Way.PER_LOSS)
     gramian = dataclasses.replace(per_loss, gramian=True, heads_apart=True)
     from_losses = dataclasses.replace(plain, loss_valued=True)
     return {
@@ -118,7 +116,7 @@ def classes(plan: Plan) -> Mapping[str, Plan]:
         "weights from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
         "Gramian (`per_loss`)": gramian,
         "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
-        "Gramian, `gradients=features`": dataclasses.replace(gramian, passes="features"),
+        "Gramian, `gradients=features`": dataclasses.replace(gramian, way=Way.FEATURES),
         "Gramian of two half batches (`per_loss`)": dataclasses.replace(gramian, halves=True),
         "Gramian of moving averages (`per_loss`)": dataclasses.replace(gramian, moving=True),
         "element by element (`per_loss`)": dataclasses.replace(per_loss, elementwise=True),

@@ -1,0 +1,235 @@
+"""How the steps of a configuration are computed: the one place that knows which setting needs what.
+
+Rules, the step and the prediction of its cost ask the plan. Only here are `reduction`, `gradients` and what a method
+looks at compared. Needs no TensorFlow.
+"""
+
+import dataclasses
+import enum
+from typing import Any
+
+from input_pipelines import configuration as data_configuration
+from trainer.combine import registry
+from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
+from trainer.common.errors import ConfigError
+from trainer.config.settings import Config, method_options
+
+_GRAMIANS = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
+PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
+
+
+class Way(enum.Enum):
+    """How the gradients of a step are computed."""
+
+    PER_LOSS = "a backward pass for every loss"
+    FUSED = "one backward pass, of the losses' weighted sum"
+    FEATURES = "a backward pass for every loss down to the trunk's output, and one through the trunk"
+
+
+class View(enum.Enum):
+    """The gradients that a method looks at and mixes."""
+
+    WHOLE_BATCH = "those over the whole batch"
+    TWO_HALVES = "those over each half of the batch"
+    MOVING_AVERAGES = "their moving averages over the steps"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the steps of a configuration are computed.
+
+    Attributes:
+      way: of all steps; where two ways alternate, of those in which the method finds its weights or gradients are
+        measured.
+      between: of the steps between those, where two ways alternate (always `FUSED`); else None.
+      every: where two ways alternate, the setting that says how often `way` is due: "probe_every" (in between the
+        method finds its weights as well, nothing is measured) or "combine.update_every" (in between the weights hold
+        that were found last); else None.
+      view: the gradients that the method looks at and mixes.
+      per_loss: each loss's own optimizer applies that loss's mixed gradients; otherwise their sum is applied.
+      gramian: the method looks at inner products of gradients, over all shared variables or each on its own.
+      elementwise: the method combines gradients element by element.
+      losses_first: a fused pass needs the losses' values over all replicas before it begins.
+      observes: the losses of the same batch are computed once more after the update.
+    """
+
+    way: Way
+    between: Way | None
+    every: str | None
+    view: View
+    per_loss: bool
+    gramian: bool
+    elementwise: bool
+    losses_first: bool
+    observes: bool
+
+    @property
+    def probes(self) -> bool:
+        """Whether all steps could be fused, and those per loss are there to measure gradient norms and cosines."""
+        return self.every == PROBE_EVERY
+
+    def sums_first(self, *, labels_can_be_missing: bool) -> bool:
+        """Whether a fused pass needs sums over all replicas before it begins: numbers of labels or losses' values."""
+        return labels_can_be_missing or self.losses_first
+
+
+def of(config: Config) -> Plan:
+    """The plan of a configuration that says how its combination is applied; raises ConfigError where there is none."""
+    method, _ = registry.resolve(config.combine.name, method_options(config.combine))
+    _check_method(config, method)
+    _check_batch(config, method)
+    if config.reduction == "fused":
+        _check_fused(config)
+    if config.combine.update_every > 1:
+        _check_update_every(config, method)
+    if config.gradients == "features":
+        _check_features(config, method)
+    every = UPDATE_EVERY if config.combine.update_every > 1 else None
+    if config.reduction == "fused":
+        every = PROBE_EVERY
+    views = {LooksAt.CROSS_GRAMIAN: View.TWO_HALVES, LooksAt.MOVING_GRAMIAN: View.MOVING_AVERAGES}
+    return Plan(
+        way=Way.FEATURES if config.gradients == "features" else Way.PER_LOSS,
+        between=None if every is None else Way.FUSED,
+        every=every,
+        view=views.get(method.looks_at, View.WHOLE_BATCH),
+        per_loss=config.combine.apply == "per_loss",
+        gramian=method.looks_at in _GRAMIANS,
+        elementwise=method.looks_at is LooksAt.ELEMENTS,
+        # Between steps that find weights these are known before the losses, but not what log losses divide by.
+        losses_first=config.combine.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),
+        observes=method.observe is not None,
+    )
+
+
+def check_labels(config: Config, *, labels_can_be_missing: bool) -> None:
+    """Raises ConfigError where a fused pass cannot wait for the sums that it needs first.
+
+    Args:
+      config: a resolved configuration.
+      labels_can_be_missing: whether a target that a loss compares has weights.
+    """
+    plan = of(config)
+    if plan.between is None or not plan.sums_first(labels_can_be_missing=labels_can_be_missing):
+        return
+    field, value = ("reduction", "fused") if plan.probes else (UPDATE_EVERY, config.combine.update_every)
+    if labels_can_be_missing:
+        reason = "counts a batch's labels before its backward pass where a target has weights"
+    else:
+        reason = "needs the losses of the whole batch before its backward pass"
+    if config.micro_batches > 1:
+        raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
+    if config.jit_compile:
+        raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
+
+
+def _check_method(config: Config, method: Method) -> None:
+    """What can be put around the method, by what it looks at; and that there is a loss to combine."""
+    combine = config.combine
+    if combine.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
+        raise ConfigError(
+            "combine.log_losses",
+            True,
+            f"is for methods that look at gradients, as they are; {combine.name!r} "
+            + ("looks at log losses already" if method.of_log_losses else _looks_at(config)),
+        )
+    if combine.smoothing and not method.finds_weights:
+        raise ConfigError(
+            "combine.smoothing",
+            combine.smoothing,
+            f"is for methods that find weights in every step; {combine.name!r} has none to smooth",
+        )
+    if combine.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
+        raise ConfigError(
+            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {combine.name!r} makes one of all"
+        )
+    if method.looks_at is LooksAt.CROSS_GRAMIAN and config.batch_size < 2:
+        raise ConfigError(
+            "batch_size", config.batch_size, f"must be at least 2: {combine.name!r} needs two halves of a batch"
+        )
+    weights = {name: loss.weight for name, loss in config.losses.items()}
+    if not any(weights.values()):
+        raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
+
+
+def _check_batch(config: Config, method: Method) -> None:
+    """How a batch is taken in parts, and what only a fused run measures."""
+    if config.batch_size % config.micro_batches:
+        raise ConfigError(
+            "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
+        )
+    part = "batch_size" if config.micro_batches == 1 else "batch_size / micro_batches"
+    data_configuration.check_batch_size(config.dataset, config.batch_size // config.micro_batches, part)
+    if config.probe_every is not None and config.reduction != "fused":
+        raise ConfigError(
+            "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"
+        )
+    if method.observe is not None and config.micro_batches > 1:
+        raise ConfigError(
+            "micro_batches",
+            config.micro_batches,
+            f"must be 1: {config.combine.name!r} needs the whole batch once more after the update",
+        )
+
+
+def _check_fused(config: Config) -> None:
+    if METHODS[config.combine.name].looks_at not in ONE_PASS:
+        raise ConfigError(
+            "reduction",
+            "fused",
+            f"has one backward pass for all losses, but {config.combine.name!r} {_looks_at(config)}; use 'per_loss', "
+            "or combine.update_every or gradients='features' for fewer passes",
+        )
+    _check_one_sum(config, "reduction", "fused")
+
+
+def _check_update_every(config: Config, method: Method) -> None:
+    allowed = None
+    if config.reduction == "fused":
+        allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
+    elif not method.finds_weights or method.keeps is not None:
+        allowed = f"keeps the weights that a method finds, but {_why_not(config)}"
+    if allowed is not None:
+        raise ConfigError(UPDATE_EVERY, config.combine.update_every, allowed)
+    _check_one_sum(config, UPDATE_EVERY, config.combine.update_every)
+
+
+def _check_features(config: Config, method: Method) -> None:
+    if method.looks_at is not LooksAt.GRAMIAN:
+        allowed = f"is for methods that weigh the losses' whole gradients, but {_why_not(config)}"
+    elif config.micro_batches > 1:
+        allowed = "needs the features of the whole batch at once; leave micro_batches at 1"
+    elif config.jit_compile:
+        allowed = "sums across replicas within the backward pass; leave jit_compile False"
+    else:
+        _check_one_sum(config, "gradients", "features")
+        return
+    raise ConfigError("gradients", "features", allowed)
+
+
+def _check_one_sum(config: Config, field: str, value: Any) -> None:
+    """One backward pass serves all losses: what is applied must be one sum, of every loss on all it reaches."""
+    if config.combine.apply == "per_loss":
+        raise ConfigError(
+            field,
+            value,
+            f"has one gradient for all losses; {config.combine.name!r} applied per loss needs each loss's own",
+        )
+    for name, loss in config.losses.items():
+        if loss.variables is not None:
+            raise ConfigError(
+                field, value, f"has one gradient for all losses, but losses.{name}.variables keeps one of them apart"
+            )
+
+
+def _why_not(config: Config) -> str:
+    name = config.combine.name
+    if method_options(config.combine).get("per_variable", False):
+        return f"combine.{name}.per_variable has weights of its own for every variable"
+    hint = "; reduction='fused' makes it one pass" if METHODS[name].looks_at in ONE_PASS else ""
+    return f"{name!r} {_looks_at(config)}{hint}"
+
+
+def _looks_at(config: Config) -> str:
+    """What the method looks at, in words, whatever its options."""
+    return f"looks at {METHODS[config.combine.name].looks_at.value}"

@@ -1,0 +1,113 @@
+"""A step with one backward pass for the losses' weighted sum, of which one gradient per variable is reduced."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.combine.problem import Answer, Problem
+from trainer.components.losses import LossSums
+from trainer.distributed.all_reduce import Reduction
+from trainer.gradients import statistics
+from trainer.gradients.reach import Reach
+from trainer.step import backward, replicas
+from trainer.step.loss_scale import Scaling
+from trainer.step.mixing import Joint
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
+from trainer.step.values import Applied, Measurement, State, StepSummary, Weighted
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """Forward and one backward pass on every replica; one all-reduce.
+
+    Attributes:
+      strategy: where.
+      objectives: the losses.
+      reach: which of them reach which variable.
+      solver: finds the weights before the backward pass.
+      mixing: from one gradient per variable to what each optimizer applies.
+      reduction: how values travel between replicas.
+      scaling: of the losses.
+      micro_batches: parts of a global batch that are computed one after another.
+      compiled: compiles a function, where the run asks for it.
+      keeps_weights: the weights are those that the state holds, of an earlier step.
+      sums_first: the weighted sum needs the losses' sums over all replicas before its backward pass.
+    """
+
+    strategy: tf.distribute.Strategy
+    objectives: Objectives
+    reach: Reach
+    solver: Solver
+    mixing: Joint
+    reduction: Reduction
+    scaling: Scaling
+    micro_batches: int
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
+    keeps_weights: bool
+    sums_first: bool
+
+    def compute(
+        self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
+    ) -> tuple[Applied, StepSummary]:
+        """What a step changes, on every replica; and its summary, without norms and cosines."""
+        del measure  # there is no gradient of each loss
+
+        def accumulate(batch: Mapping[str, Any], micro_step: tf.Tensor, state: State) -> Weighted:
+            return self._accumulate(batch, step, micro_step, state)
+
+        local = replicas.over_micro_batches(
+            self.strategy, self.micro_batches, iterator, batch, step, accumulate, (state,)
+        )
+        return replicas.run(self.strategy, self._reduce, (local, step, state))
+
+    def _accumulate(self, batch: Mapping[str, Any], step: tf.Tensor, micro_step: tf.Tensor, state: State) -> Weighted:
+        """Forward and backward pass over this replica's part of a micro-batch."""
+        objectives, combination = self.objectives, self.solver.combination
+        objectives.seed_random_layers(micro_step)
+
+        def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
+            weighted, weights, sizes = objectives.numbers(losses)
+            if self.sums_first:
+                _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
+            active, means = objectives.active_and_means(weights if self.sums_first else sizes, sizes, step)
+            problem = objectives.problem(step, active, weighted * means)
+            answer = self._answer(problem, state)
+            scales = combination.scales(problem.weights, problem.losses)
+            own = self.scaling.times_scale(scales * tf.cast(means, tf.float64), state.loss_scale)
+            method = combination.method
+            shared = own * answer.weights if method.yields_weights else own
+            return shared, shared if method.weighs_task_specific else own, (weighted, weights, sizes, answer)
+
+        passes = self.compiled(backward.weighted_gradients)
+        gradients, numbers = passes(objectives.model, objectives.losses, self.reach, batch, weigh)
+        return Weighted(gradients, *numbers)
+
+    def _answer(self, problem: Problem, state: State) -> Answer:
+        if self.keeps_weights:
+            return Answer(state.weights, state.combination)
+        return self.solver.solve(problem, state.combination)
+
+    def _reduce(self, local: Weighted, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
+        """One packed cross-replica sum of one gradient per variable."""
+        combination = self.solver.combination
+        numbers = (local.weighted, local.weights)
+        rows = [(gradient,) for gradient in local.gradients]
+        if self.sums_first:
+            rows, _ = self.reduction.sum(rows, ())
+        else:
+            rows, numbers = self.reduction.sum(rows, numbers)
+        weighted, weights = numbers
+        active, means = self.objectives.active_and_means(weights, local.sizes, step)
+        losses = weighted * means
+        problem = self.objectives.problem(step, active, losses)
+        factors = combination.factors(self.reach.losses, problem)
+        gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)
+        finite = statistics.finite_together(gradients, losses, self.reach)
+        in_domain = combination.in_domain(losses, problem.weights, active)
+        norms, cosines = statistics.not_measured(self.objectives.count)
+        measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.weights)
+        summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement)
+        return Applied(self.mixing.of_sums(gradients)), summary

@@ -1,0 +1,115 @@
+"""From mixed gradients to what each optimizer applies: regularizers' own added once, then clipped."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+from trainer.combine import combination as combination_lib
+from trainer.combine.combination import Combination
+from trainer.combine.problem import Problem
+from trainer.components.optimizers import Update
+from trainer.gradients import ordered_sums
+from trainer.gradients.reach import Reach
+from trainer.step.values import Gradients
+from trainer.step.views import Rows
+
+
+class Mixing(Protocol):
+    """How gradients are mixed for the optimizers."""
+
+    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+        """For every optimizer the gradients it applies.
+
+        Args:
+          rows: the gradients to mix.
+          coefficients: for each variable, as `Combination.coefficients` gives them.
+          problem: the problem.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """The losses' mixed gradients of a variable are summed; one optimizer applies the sum.
+
+    Attributes:
+      reach: which losses reach which variable.
+      combination: how their gradients are combined.
+      updates: the optimizers and what each of them updates.
+      clip_norm: largest norm of all gradients together; None: no limit.
+    """
+
+    reach: Reach
+    combination: Combination
+    updates: Sequence[Update]
+    clip_norm: float | None
+
+    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+        """For every optimizer the gradients it applies."""
+        return self.of_sums(
+            [
+                combination_lib.joint(own, mixing)
+                if mixing is not None
+                else self.combination.elements(own, self.reach.losses[v], rows.means, problem, v)
+                for v, (own, mixing) in enumerate(zip(rows.mixed, coefficients, strict=True))
+            ]
+        )
+
+    def of_sums(self, gradients: Sequence[tf.Tensor]) -> Gradients:
+        """For every optimizer the gradients it applies, from one gradient per variable of the reach."""
+        own = regularizer_gradients(self.reach)
+        applied = tuple(
+            tuple(gradients[v] + own[v] if v in own else gradients[v] for v in update.positions)
+            for update in self.updates
+        )
+        clipped = clip_by_norm(tf.nest.flatten(applied), self.clip_norm)
+        return tuple(tf.nest.pack_sequence_as(applied, clipped))
+
+
+@dataclasses.dataclass(frozen=True)
+class OfEachLoss:
+    """Every loss's own optimizer applies that loss's mixed gradients; attributes as `Joint`'s, clipped for each."""
+
+    reach: Reach
+    combination: Combination
+    updates: Sequence[Update]
+    clip_norm: float | None
+
+    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+        """For every optimizer the gradients it applies."""
+        del problem
+        regularizers = regularizer_gradients(self.reach)
+        result = []
+        for update in self.updates:
+            (k,) = update.losses
+            own = []
+            for v in update.positions:
+                by = self.reach.losses[v]
+                row = self.combination.receivers(by).index(k)
+                only = row if self.combination.method.diagonal or len(by) == 1 else None
+                gradient = combination_lib.own(rows.mixed[v], coefficients[v], row, only=only)
+                # A variable's regularizer counts once, for the first loss that reaches it.
+                own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
+            result.append(tuple(own))
+        return tuple(clip_by_norm(own, self.clip_norm) for own in result)
+
+
+def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:
+    """Gradients of the variables' own regularizers, by position in `reach.variables`; only where there is one."""
+    gradients = {}
+    for v, variable in enumerate(reach.variables):
+        if getattr(variable, "regularizer", None) is not None:
+            with tf.GradientTape() as tape:
+                penalty = variable.regularizer(variable)
+            gradients[v] = tf.convert_to_tensor(tape.gradient(penalty, variable.value))
+    return gradients
+
+
+def clip_by_norm(gradients: Sequence[tf.Tensor], norm: float | None) -> tuple[tf.Tensor, ...]:
+    """Scales gradients down to a global norm of at most `norm`, all of them by the same factor; None: leaves them."""
+    if norm is None:
+        return tuple(gradients)
+    square = ordered_sums.ordered([ordered_sums.square(gradient) for gradient in gradients])
+    factor = norm / tf.maximum(tf.sqrt(square), norm)
+    return tuple(gradient * tf.cast(factor, gradient.dtype) for gradient in gradients)

@@ -1,0 +1,74 @@
+"""The losses of a model as a step sees them: passes, sums, means over the global batch, and the problem they pose."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.combine.combination import step_seed
+from trainer.combine.problem import Problem
+from trainer.components import schedules
+from trainer.components.losses import LossSums, NamedLoss
+from trainer.distributed import replica_state
+from trainer.step import backward
+
+
+@dataclasses.dataclass(frozen=True)
+class Objectives:
+    """K losses of one model.
+
+    Attributes:
+      model: the model.
+      losses: its K losses.
+      weights: their K weights, each a number or a schedule.
+      batch_size: examples in a global batch.
+      examples: examples in an epoch.
+      seed: of everything random in the step.
+    """
+
+    model: keras.Model
+    losses: Sequence[NamedLoss]
+    weights: Sequence[float | schedules.LearningRateSchedule]
+    batch_size: int
+    examples: int
+    seed: int
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.losses)
+
+    def seed_random_layers(self, micro_step: tf.Tensor) -> None:
+        """Sets what random layers draw from in a micro-batch, on this replica."""
+        replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)
+
+    def forward_again(self, batch: Mapping[str, Any], step: tf.Tensor) -> tuple[LossSums, ...]:
+        """Every loss's sums once more: random layers draw what they drew before, and statistics stay what they are."""
+        self.seed_random_layers(step)
+        with replica_state.kept(self.model):
+            return backward.forward(self.model, self.losses, batch)
+
+    def numbers(self, sums: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """(K,) each: Σ w·ℓ and Σ w of this replica's part, and the number of values in the global batch."""
+        weighted, weights, per_example = (tf.stack(column) for column in zip(*sums, strict=True))
+        return weighted, weights, per_example * self.batch_size
+
+    def active_and_means(self, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(..., K) bool, which losses take part; (..., K), what makes means of their sums, 0 where they do not."""
+        active = (weights > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
+        denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, sizes)
+        return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
+
+    def problem(self, step: tf.Tensor, active: tf.Tensor, losses: tf.Tensor) -> Problem:
+        """What the combination may look at, but for a Gramian; (K,) `losses` are 0 where inactive."""
+        return Problem(
+            active=active,
+            weights=schedules.at(step, self.weights),
+            losses=tf.cast(losses, tf.float64),
+            gramian=None,
+            seed=step_seed(self.seed, step),
+            step=step,
+            epoch=step * self.batch_size // self.examples,
+        )

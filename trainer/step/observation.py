@@ -1,0 +1,80 @@
+"""The losses of a step's batch after its update, for a combination that wants to know them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from trainer.components import schedules
+from trainer.distributed.all_reduce import Reduction
+from trainer.step import replicas
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
+from trainer.step.values import Outcome, StepSummary
+
+
+class AfterUpdate(Protocol):
+    """What is looked at once the variables are updated."""
+
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
+        """The outcome with what was seen; `fine` (scalar bool): whether the update was made."""
+
+
+class NoObservation:
+    """Nothing is looked at."""
+
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
+        """The outcome."""
+        del batch, step, summary, fine
+        return outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """One forward pass more, of the same batch with the same random masks, and 2 K numbers reduced.
+
+    Attributes:
+      strategy: where.
+      objectives: the losses.
+      solver: its combination wants to know them.
+      reduction: how values travel between replicas.
+    """
+
+    strategy: tf.distribute.Strategy
+    objectives: Objectives
+    solver: Solver
+    reduction: Reduction
+
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
+        """The outcome with what the combination remembers, and losses that it cannot take."""
+
+        def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+            results = self.strategy.run(self._observe, args=(batch, step, summary))
+            remembered, after = replicas.first(self.strategy, results)
+            weights = schedules.at(step, self.objectives.weights)
+            in_domain = self.solver.combination.in_domain(after, weights, summary.active)
+            return remembered, ~in_domain | (summary.active & ~tf.math.is_finite(after)), after
+
+        nothing = (summary.answer.state, tf.zeros_like(summary.active), summary.losses)
+        remembered, wrong, after = tf.cond(fine, run, lambda: tf.nest.map_structure(tf.identity, nothing))
+        return Outcome(
+            remembered,
+            outcome.wrong | wrong,
+            tf.where(wrong, after, outcome.losses),
+            outcome.failed | tf.reduce_any(wrong),
+        )
+
+    def _observe(
+        self, batch: Mapping[str, Any], step: tf.Tensor, summary: StepSummary
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """What the combination remembers then; and (K,) the losses."""
+        objectives = self.objectives
+        weighted, weights, sizes = objectives.numbers(objectives.forward_again(batch, step))
+        _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
+        _, means = objectives.active_and_means(weights, sizes, step)
+        after = weighted * means
+        with self.solver.on_device():
+            problem = objectives.problem(step, summary.active, summary.losses)
+            seen = tf.cast(after, tf.float64)
+            return self.solver.combination.observe(problem, seen, summary.answer.state), after

@@ -1,0 +1,35 @@
+"""Where the K x K problem of a step is solved."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from trainer.combine.combination import Combination
+from trainer.combine.problem import Answer, Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A combination and the device that solves its problems.
+
+    Attributes:
+      combination: how the losses' gradients are combined.
+      device: where; None: where the gradients are.
+    """
+
+    combination: Combination
+    device: str | None
+
+    def solve(self, problem: Problem, state: Mapping[str, tf.Tensor]) -> Answer:
+        """What the combination answers; zeros for one that has weights for every variable."""
+        if not self.combination.method.yields_weights:
+            weights = tf.zeros([self.combination.count], tf.float64)
+            return Answer(weights, dict(state), tf.constant(False))
+        with self.on_device():
+            return self.combination.solve(problem, state)
+
+    def on_device(self) -> contextlib.AbstractContextManager:
+        """Places what is computed within this context on the device."""
+        return contextlib.nullcontext() if self.device is None else tf.device(self.device)
