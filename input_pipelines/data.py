@@ -19,7 +19,7 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import preparation
+from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
 from input_pipelines.sources.source import Arrays, Source, of_arrays
@@ -40,7 +40,7 @@ class Saved:
     """
 
     fingerprints: Mapping[str, Mapping[str, str]]
-    statistics: Mapping[str, preparation.Statistics]
+    statistics: Mapping[str, fitting.Statistics]
     feeds: Mapping[str, str]
 
 
@@ -136,7 +136,7 @@ def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
         if not len(sources[split]):
             raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
-    if sizes := preparation.sizes(config, field, sources[TRAIN]):
+    if sizes := building.sizes(config, field, sources[TRAIN]):
         sources = {name: source.resized(sizes) for name, source in sources.items()}
     prepare = preparation.build(config, field, sources[TRAIN], saved and saved.statistics.get(field))
     feed = _feed(config, field, sources, prepare)

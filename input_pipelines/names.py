@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from input_pipelines.feed import splits
-from input_pipelines.preparation import operations
-from input_pipelines.preparation.preparation import Chain, Preparation
+from input_pipelines.preparation import class_operations, picture_operations, vocabulary_operations
+from input_pipelines.preparation.chain import Chain
+from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources.source import Source
 
 Classes = tuple[tuple[str, ...], ...]
@@ -35,7 +36,7 @@ def of(preparation: Preparation, source: Source) -> Names:
     columns, classes = {}, {}
     for name, chain in chains.items():
         found = _classes(chain, preparation.statistics[chain.field], source)
-        if any(isinstance(operation, operations.OneHot) for operation in chain.operations):
+        if any(isinstance(operation, class_operations.OneHot) for operation in chain.operations):
             if found is not None and shapes[name] == (len(found[0]),):
                 columns[name] = found[0]
         elif shapes[name] == (len(chain.features),) or (len(chain.features) == 1 and shapes[name] == ()):
@@ -67,23 +68,23 @@ def _classes(chain: Chain, learned: Sequence[Mapping[str, Any]], source: Source)
 def _after(operation: Any, learned: Mapping[str, Any], names: Classes | None) -> Classes | None:
     """The classes' names once an operation has been applied."""
     match operation:
-        case operations.Classes():
+        case vocabulary_operations.Classes():
             return (tuple(learned["names"]),)
-        case operations.Categories():
+        case vocabulary_operations.Categories():
             return tuple(("other", *of_column) for of_column in learned["names"])
-        case operations.Bins():
+        case class_operations.Bins():
             edges = [f"{edge:.4g}" for edge in learned["edges"]]
             between = (f"{low} to {high}" for low, high in itertools.pairwise(edges))
             return ((f"below {edges[0]}", *between, f"from {edges[-1]}"),)
-        case operations.Threshold():
+        case class_operations.Threshold():
             return ((f"up to {operation.above:g}", f"above {operation.above:g}"),)
-        case operations.Equals():
+        case class_operations.Equals():
             return (("other", " or ".join(map(str, operation.values))),)
-        case operations.Groups() if names is not None and len(names[0]) == len(operation.of):
+        case class_operations.Groups() if names is not None and len(names[0]) == len(operation.of):
             members = [[] for _ in range(max(operation.of) + 1)]
             for name, group in zip(names[0], operation.of, strict=True):
                 members[group].append(name)
             return (tuple(", ".join(group) for group in members),)
-        case operations.OneHot() | operations.Reshape():
+        case class_operations.OneHot() | picture_operations.Reshape():
             return names
     return None

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
-from input_pipelines.preparation.operations import Resize
+from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import pictures, record_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records

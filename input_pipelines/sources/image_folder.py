@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, SourceConfig
-from input_pipelines.preparation.operations import Resize
+from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import pictures, source
 from input_pipelines.sources.source import Records
 from trainer.common import schema

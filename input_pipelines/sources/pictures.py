@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from input_pipelines.preparation.operations import Resize
+from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import record_files
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
-from input_pipelines.preparation.operations import Resize
+from input_pipelines.preparation.picture_operations import Resize
 from trainer.common.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.preparation.operations import Resize
+from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import pictures, record_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import Records

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer import command_line
 from trainer.distributed import cluster, strategy
-from trainer.selfcheck import __main__
+from trainer.selfcheck import running
 from trainer.selfcheck.exchange import Exchange
 from trainer.selfcheck.outcome import Outcome, Status
 
@@ -39,7 +39,7 @@ def main(way: str) -> None:
     checks = {"first": together, "second": wrong, "third": together, "last": lambda: Outcome(Status.PASS, "alone")}
     exchange = Exchange(here.rank, len(here.addresses))
     seconds = 10 if way == "hang" else 120
-    command_line.leave(__main__.run(checks, exchange, start=time.monotonic(), seconds=seconds))
+    command_line.leave(running.run(checks, exchange, start=time.monotonic(), seconds=seconds))
 
 
 if __name__ == "__main__":

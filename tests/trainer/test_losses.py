@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.common.errors import ConfigError
-from trainer.components import losses
+from trainer.components import loss_checks, losses
 from trainer.config import loading, settings
 from trainer.run import experiment
 
@@ -150,10 +150,10 @@ def test_shapes_of_target_and_head(loss, prediction, target, fits):
     named = losses.build("l", _config(loss))
     specs = {"label": tf.TensorSpec((None, *prediction))}, {"t": tf.TensorSpec((None, *target))}
     if fits:
-        losses.check_shapes([named], *specs)
+        loss_checks.check_shapes([named], *specs)
     else:
         with pytest.raises(ConfigError) as caught:
-            losses.check_shapes([named], *specs)
+            loss_checks.check_shapes([named], *specs)
         assert caught.value.field == "losses.l.target"
 
 
@@ -311,8 +311,8 @@ def test_logits_taken_for_probabilities_are_a_warning(caplog, loss, head, warned
 def test_every_crossentropy_is_looked_at(loss, warned):
     outputs = {"label": tf.constant([[0.2, 1.5], [0.0, 1.0]])}
     named = losses.build("l", _config(loss))
-    assert len(losses.logits_taken_for_probabilities([named], outputs)) == warned
-    assert not losses.logits_taken_for_probabilities([named], {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])})
+    assert len(loss_checks.logits_taken_for_probabilities([named], outputs)) == warned
+    assert not loss_checks.logits_taken_for_probabilities([named], {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])})
 
 
 def test_the_command_line_shows_the_warning(tmp_path, root):

@@ -18,7 +18,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from tests.trainer import test_history
+from tests.trainer.output import test_history
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError, StoppedError
 from trainer.config import loading

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.distributed.all_reduce import Reduction
-from trainer.selfcheck import __main__, collectives, devices, network, training
+from trainer.selfcheck import collectives, devices, network, running, training
 from trainer.selfcheck.collectives import Collective
 from trainer.selfcheck.exchange import Exchange
 from trainer.selfcheck.outcome import Outcome, Status, merged, of_json
@@ -254,12 +254,12 @@ def test_a_check_that_raises_fails_and_the_others_go_on(capsys):
         raise ValueError("the reason\nand more of it")
 
     checks = {"broken": raises, "fine": lambda: Outcome(Status.PASS, "as it should be")}
-    assert __main__.run(checks, Exchange(), start=time.monotonic(), seconds=60) == 1
+    assert running.run(checks, Exchange(), start=time.monotonic(), seconds=60) == 1
     broken, fine, summary = capsys.readouterr().out.splitlines()
     assert broken.startswith("failed  broken: ValueError: ")
     assert fine == "pass    fine: as it should be"
     assert summary.startswith("1 pass, 1 failed; ")
-    assert __main__.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0
+    assert running.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0
 
 
 def _run(root: pathlib.Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:

@@ -6,39 +6,17 @@ number of values), and both sums are taken over all replicas first.
 """
 
 import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from trainer.common import import_paths, schema
+from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects
-from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+from trainer.components import loss_functions
+from trainer.components.loss_functions import Loss
 from trainer.config.settings import LossConfig
-
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-# Losses whose targets are class indices: one number where the prediction has one per class.
-_CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
-# Losses whose target has a shape of its own.
-_FREE_SHAPE = ("CTC", "Circle")
-# Losses that are the mean over the last axis of a function of one number and one prediction.
-_POINTWISE = (
-    "MeanSquaredError",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredLogarithmicError",
-    "Huber",
-    "LogCosh",
-    "Poisson",
-    "BinaryCrossentropy",
-    "BinaryFocalCrossentropy",
-    "ClassWeightedBinaryCrossentropy",
-)
-_ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +56,11 @@ class NamedLoss:
         """What it reads, in words."""
         return f"head {self.head!r}" + ("" if self.slice is None else f" from {self.slice[0]} to {self.slice[1]}")
 
+    @property
+    def function_name(self) -> str:
+        """What its function is called."""
+        return loss_functions.name_of(self.function)
+
     def prediction(self, outputs: Mapping[str, Any]) -> Any:
         """What it reads of the model's outputs (tensors, or symbolic ones of Keras)."""
         output = outputs[self.head]
@@ -104,95 +87,21 @@ class LossSums(NamedTuple):
 
 def build(name: str, config: LossConfig) -> NamedLoss:
     """Resolves a loss of the configuration; raises ConfigError where its function or an argument does not exist."""
-    field = f"losses.{name}.loss"
-    function_name, arguments = keras_objects.split(config.loss)
-    found = keras_objects.find(
-        function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=[ClassWeightedBinaryCrossentropy]
-    )
-    if inspect.isclass(found):
-        if "reduction" in arguments:
-            raise ConfigError(
-                f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
-            )
-        keras_objects.make_numbers(found, arguments, field, lists=("alpha",))  # a focal loss's, one for each class
-        if arguments.get("ignore_class") is not None:
-            schema.integer(-(2**31))(arguments["ignore_class"], f"{field}.ignore_class")
-        # A Loss object would divide by the number of replicas, unless it does not reduce at all.
-        function = keras_objects.build(
-            found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}
-        )
-    else:
-        import_paths.check_arguments(found, arguments, field=field, positional=2)
-        function = functools.partial(_with_autograph(found), **arguments)
-    if import_paths.is_path(function_name) or keras_objects.name_of(found) in _FREE_SHAPE:
-        classes = None
-    else:
-        classes = keras_objects.name_of(found) in _CLASS_INDICES
+    resolved = loss_functions.build(config.loss, f"losses.{name}.loss")
     return NamedLoss(
         name=name,
         head=config.head,
         slice=config.slice,
         target=config.target,
-        function=function,
+        function=resolved.function,
         every=config.every,
         offset=config.offset,
         variables=None if config.variables is None else tuple(config.variables),
         normalizer=config.normalizer,
-        targets_are_classes=classes,
-        pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
-        takes_probabilities=_takes_probabilities(found, arguments),
+        targets_are_classes=resolved.targets_are_classes,
+        pointwise=resolved.pointwise,
+        takes_probabilities=resolved.takes_probabilities,
     )
-
-
-def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
-    """Every loss's slice lies within its head's output, and its target has the shape of what it reads.
-
-    Args:
-      losses: the losses.
-      outputs: head name → tensor or Keras' symbolic tensor, batch first.
-      targets: target name → the same.
-
-    Raises:
-      ConfigError: naming the first loss whose shapes do not match.
-    """
-    for loss in losses:
-        _check_slice(loss, tuple(outputs[loss.head].shape[1:]))
-        prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
-        if loss.targets_are_classes is None:
-            continue
-        expected = prediction[:-1] if loss.targets_are_classes else prediction
-        allowed = {expected, (*expected, 1)} | (
-            {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
-        )
-        if target not in allowed:
-            raise ConfigError(
-                f"losses.{loss.name}.target",
-                loss.target,
-                f"has shape {target} per example; with {loss.source}, which gives {prediction}, this loss "
-                f"needs {'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
-            )
-
-
-def logits_taken_for_probabilities(losses: Sequence[NamedLoss], outputs: Mapping[str, tf.Tensor]) -> list[str]:
-    """One line for each loss that takes probabilities and reads, in these outputs, something else.
-
-    Args:
-      losses: the losses.
-      outputs: head name → predictions for some examples.
-    """
-    lines = []
-    for loss in losses:
-        if not loss.takes_probabilities:
-            continue
-        prediction = loss.prediction(outputs)
-        low, high = float(tf.reduce_min(prediction)), float(tf.reduce_max(prediction))
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
-            lines.append(
-                f"losses.{loss.name}: {loss.source} gives values from {low:.3g} to {high:.3g}, but {_describe(loss)} "
-                f"takes probabilities (0 to 1): set losses.{loss.name}.loss.from_logits=True, or end the head with a "
-                "softmax or sigmoid."
-            )
-    return lines
 
 
 def full_precision(outputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
@@ -242,26 +151,6 @@ def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:
     return len(shape) > 0 and shape[-1] != 1 and shape == tuple(target.shape[1:]) == tuple(prediction.shape[1:])
 
 
-def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:
-    if loss.slice is None:
-        return
-    size = output[-1] if output else 0
-    if size is not None and loss.slice[1] > size:
-        raise ConfigError(
-            f"losses.{loss.name}.slice",
-            list(loss.slice),
-            f"must end within the last axis of head {loss.head!r}, which gives {output} per example",
-        )
-
-
-def _takes_probabilities(function: Callable, arguments: Mapping[str, Any]) -> bool:
-    try:
-        from_logits = inspect.signature(function).parameters.get("from_logits")
-    except (TypeError, ValueError):  # builtins need not have a signature
-        return False
-    return from_logits is not None and arguments.get("from_logits", from_logits.default) is False
-
-
 def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     field = f"losses.{loss.name}.loss"
     try:
@@ -271,24 +160,28 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
     except import_paths.USER_ERRORS as error:
         raise ConfigError(
             field,
-            _describe(loss),
+            loss.function_name,
             f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
             f"{_advice(error)}{type(error).__name__}: {first_line(error)}",
         ) from error
     if values.shape.rank == 0:
         raise ConfigError(
             field,
-            _describe(loss),
+            loss.function_name,
             "returns a scalar; it must return one value per example (do not average over the batch)",
         )
     if not values.dtype.is_floating:
-        raise ConfigError(field, _describe(loss), f"returns {values.dtype.name}; it must return floating-point values")
+        raise ConfigError(
+            field,
+            loss.function_name,
+            f"returns {values.dtype.name}; it must return floating-point values",
+        )
     # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
     given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
     if len(given) > prediction.shape.rank or any(g not in (e, None) for g, e in zip(given, expected, strict=True) if e):
         raise ConfigError(
             field,
-            _describe(loss),
+            loss.function_name,
             f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
             f"{prediction.shape}; it must return one value per example",
         )
@@ -315,16 +208,3 @@ def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Ten
             f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
         )
     return tf.broadcast_to(weights, tf.shape(values))
-
-
-def _with_autograph(function: Loss) -> Loss:
-    """A user's function with Python conditions on tensors turned into graph ones, as Keras' `fit` would."""
-    try:
-        return tf.autograph.to_graph(function)
-    except Exception:  # no source to convert: a builtin, a lambda, a callable object
-        return function
-
-
-def _describe(loss: NamedLoss) -> str:
-    function = getattr(loss.function, "func", loss.function)
-    return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")

@@ -9,12 +9,8 @@ from rich.console import Console
 from trainer import command_line
 from trainer.common.errors import ConfigError
 from trainer.config import loading, settings
-from trainer.config.settings import Config
-from trainer.cost import passes as passes_lib
-from trainer.cost import tables
+from trainer.cost import prediction
 from trainer.cost.machine import Machine
-from trainer.cost.passes import Passes
-from trainer.cost.workload import Workload
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -101,35 +97,14 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, passes = _count(config, _BATCH.value or config.batch_size)
-    workloads = [workload.first(count) for count in chosen or [workload.losses]]
-    if _COMPARE.value:
-        shown = [tables.comparison(workloads, passes, machine, replicas)]
-    else:
-        shown = [tables.prediction(each, passes, machine, replicas) for each in workloads]
+        workload, passes = prediction.count(config, _BATCH.value or config.batch_size)
+    shown = prediction.tables(workload, passes, machine, replicas, losses=chosen, compare=_COMPARE.value)
     for table in shown:
         if _MARKDOWN.value:
             console.print(f"{table.title}:\n\n{table.markdown()}\n", markup=False, soft_wrap=True)
         else:
             console.print(table.for_terminal())
     console.print(f"Assumed: {workload.examples} examples per replica; {machine}.", markup=False, soft_wrap=True)
-
-
-def _count(config: Config, batch: int) -> tuple[Workload, Passes]:
-    with command_line.quiet():
-        import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
-
-        from trainer.cost import counting
-        from trainer.run import experiment
-
-    tf.config.set_visible_devices([], "GPU")  # they may be at work
-    tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    built = experiment.build(config, strategy)
-    spec = experiment.batch_spec(built.train, batch)
-    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
-    workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
-    return workload, passes_lib.of(config, missing=missing)
 
 
 def _whole_numbers(flag: flags.FlagHolder[list[str]]) -> list[int]:

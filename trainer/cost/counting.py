@@ -52,16 +52,7 @@ def workload(
       batch_spec: `tf.TensorSpec`s of one replica's part of a batch, all dimensions known.
       strategy: the strategy whose scope built the model.
     """
-    totals: list[tf.Tensor] = []
-    reached_from: dict[int, frozenset[int]] = {}  # by id of a variable's handle on this replica
-
-    def forward(batch: Mapping[str, Any]) -> None:
-        with discovery.scratch_trace(strategy):
-            totals.extend(sums.weighted for sums in backward.forward(model, losses, batch))
-            for variable, by in zip(reach.variables, reach.losses, strict=True):
-                reached_from[id(variable.value.handle)] = frozenset(by)
-
-    graph = tf.function(forward, autograph=False).get_concrete_function(batch_spec).graph
+    graph, totals, reached_from = _traced(model, losses, reach, batch_spec, strategy)
     examples = tf.nest.flatten(batch_spec)[0].shape[0]
     depends = _depends(graph, reached_from)
     of_shared = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) > 1})
@@ -113,6 +104,30 @@ def count(op: tf.Operation) -> float:
         return float(ops.get_stats_for_node_def(op.graph, op.node_def, "flops").value or 0)
     except (AssertionError, ValueError):  # an unknown shape, or pooling with the channels first
         return 0.0
+
+
+def _traced(
+    model: keras.Model,
+    losses: Sequence[NamedLoss],
+    reach: Reach,
+    batch_spec: Mapping[str, Any],
+    strategy: tf.distribute.Strategy,
+) -> tuple[tf.Graph, list[tf.Tensor], dict[int, frozenset[int]]]:
+    """The graph of a forward pass, the losses' sums in it, and the losses that reach each variable.
+
+    The variables go by the ids of their handles on the replica that was traced.
+    """
+    totals: list[tf.Tensor] = []
+    reached_from: dict[int, frozenset[int]] = {}
+
+    def forward(batch: Mapping[str, Any]) -> None:
+        with discovery.scratch_trace(strategy):
+            totals.extend(sums.weighted for sums in backward.forward(model, losses, batch))
+            for variable, by in zip(reach.variables, reach.losses, strict=True):
+                reached_from[id(variable.value.handle)] = frozenset(by)
+
+    graph = tf.function(forward, autograph=False).get_concrete_function(batch_spec).graph
+    return graph, totals, reached_from
 
 
 def _einsum(op: tf.Operation) -> float:

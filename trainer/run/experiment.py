@@ -18,8 +18,8 @@ from input_pipelines.feed.splits import Split, WrongClassError
 from trainer.combine import combination as combination_lib
 from trainer.common import durations, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of, unknown
+from trainer.components import loss_checks, metrics, optimizers, schedules
 from trainer.components import losses as losses_lib
-from trainer.components import metrics, optimizers, schedules
 from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
 from trainer.config.plan import Plan, Way
@@ -139,7 +139,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
         checkpoint.model_state(model)  # names every variable apart
         outputs = _output_spec(model, spec["inputs"], config.model.name)
         check_heads(config.losses, outputs)
-        losses_lib.check_shapes(named, outputs, spec["targets"])
+        loss_checks.check_shapes(named, outputs, spec["targets"])
         data = _with_classes_checked(config, named, outputs, data)
         train = data.splits[TRAIN]
         built_metrics = {
@@ -158,7 +158,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
             "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
         )
     if any(loss.takes_probabilities for loss in named):
-        for line in losses_lib.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
+        for line in loss_checks.logits_taken_for_probabilities(named, _outputs_of_some(model, train)):
             logging.warning("%s", line)
     plan = plan_lib.of(config)
     combination = _combination(config)

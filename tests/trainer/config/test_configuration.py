@@ -10,7 +10,7 @@ from trainer.common import durations
 from trainer.common.errors import ConfigError
 from trainer.config import loading, settings
 
-DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")
+DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")
 
 
 def _digits(*overrides: str) -> settings.Config:

@@ -38,7 +38,7 @@ def test_names_that_depend_on_the_shapes(prediction, target, kind, name):
 
 def test_names_arguments_and_paths():
     built = _build(["mae", {"name": "SparseTopKCategoricalAccuracy", "k": 2}])
-    built |= _build(["tests.trainer.test_metrics:bias"], (3,), (3,))
+    built |= _build(["tests.trainer.components.test_metrics:bias"], (3,), (3,))
     assert list(built) == ["mae", "SparseTopKCategoricalAccuracy", "bias"]
     built["bias"].update_state(tf.constant([1.0, 2.0]), tf.constant([2.0, 4.0]))
     assert float(built["bias"].result()) == 1.5

@@ -78,7 +78,7 @@ def stopped_model() -> keras.Model:
 
 
 def test_no_gradient_passes_a_stop():
-    workload = _workload(model={"name": "tests.trainer.prediction.test_counting:stopped_model"})
+    workload = _workload(model={"name": "tests.trainer.cost.test_counting:stopped_model"})
     (shared,) = [operations for operations in workload.trunk if operations.count == 2 * BATCH * 6 * 1000]
     assert shared.gradients == (frozenset({0}),)
 

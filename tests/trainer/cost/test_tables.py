@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.trainer.prediction.test_machine import MACHINE
-from tests.trainer.prediction.test_steps import WORKLOAD
+from tests.trainer.cost.test_machine import MACHINE
+from tests.trainer.cost.test_steps import WORKLOAD
 from trainer.config.plan import Way
 from trainer.cost import tables
 from trainer.cost.passes import Passes

@@ -1,0 +1,139 @@
+"""From a source's configuration to chains: which features, which operations, which value means that a label misses."""
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from input_pipelines.configuration import InputConfig, SourceConfig, TargetConfig
+from input_pipelines.preparation import operations
+from input_pipelines.preparation.chain import Chain
+from input_pipelines.preparation.number_operations import Standardise
+from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.preparation.vocabulary_operations import Categories
+from input_pipelines.sources.source import Source
+from trainer.common.errors import ConfigError, unknown
+
+_NUMBERS, _CATEGORIES = "numbers", "categories"
+
+
+def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
+    """How each input is made, by its name: as configured, or of the columns that no target is made of."""
+    if config.inputs is None:
+        found = _free_inputs(f"{field}.inputs", train, targets)
+    else:
+        found = {name: _chain(each, f"{field}.inputs.{name}", name, train) for name, each in config.inputs.items()}
+    for chain in found.values():
+        _refuse_absent_numbers(chain, train)
+    return found
+
+
+def targets(config: SourceConfig, field: str, train: Source) -> dict[str, Chain]:
+    """How each target is made, by its name."""
+    return {name: _target(target, f"{field}.targets.{name}", name, train) for name, target in config.targets.items()}
+
+
+def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
+    """Feature → the size to bring its pictures to as they are read, because their own sizes vary.
+
+    Raises:
+      ConfigError: such a feature is prepared in another way first.
+    """
+    found = {}
+    for part in ("inputs", "targets"):
+        for name, each in (getattr(config, part) or {}).items():
+            at = f"{field}.{part}.{name}"
+            for feature in _features(each, at, name, train):
+                if train.features[feature].shape.is_fully_defined():
+                    continue
+                first = operations.build(each.prepare[:1], f"{at}.prepare")
+                if not first or not isinstance(first[0], Resize):
+                    shape = tuple(train.features[feature].shape)
+                    raise ConfigError(
+                        f"{at}.prepare", feature, f"has shape {shape}, which varies: begin with the operation 'resize'"
+                    )
+                if found.setdefault(feature, first[0]) != first[0]:
+                    raise ConfigError(f"{at}.prepare.0", feature, "must have the size that its other uses give it")
+    return found
+
+
+def _chain(config: InputConfig, field: str, name: str, source: Source) -> Chain:
+    return Chain(
+        field, _features(config, field, name, source), tuple(operations.build(config.prepare, f"{field}.prepare"))
+    )
+
+
+def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chain:
+    if config.weight is not None:
+        _check_exists(config.weight, f"{field}.weight", source)
+        weight = source.features[config.weight]
+        if weight.shape.rank or weight.dtype == tf.string:
+            given = f"{weight.dtype.name}{list(weight.shape)}"
+            raise ConfigError(f"{field}.weight", config.weight, f"must be a number for each example, but is {given}")
+    chain = _chain(config, field, name, source)
+    return dataclasses.replace(
+        chain,
+        missing=_as_value_of(chain.features, source, config.missing, f"{field}.missing"),
+        weight=config.weight,
+        is_target=True,
+        optional=any(name in source.optional for name in chain.features),
+    )
+
+
+def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -> Any:
+    """`value` as features hold it; raises ConfigError for one that they cannot have."""
+    if value is None:
+        return None
+    kinds = {source.features[name].dtype for name in names}
+    if tf.string in kinds:
+        return str(value)
+    kind = kinds.pop() if len(kinds) == 1 else tf.float64
+    fits = isinstance(value, bool) == (kind == tf.bool) and isinstance(value, bool | int | float)
+    if not fits or (kind.is_integer and not (value % 1 == 0 and kind.min <= value <= kind.max)):
+        raise ConfigError(field, value, f"must be a value that {', '.join(names[:3])} can have, {kind.name}")
+    return int(value) if kind.is_integer else value
+
+
+def _features(config: InputConfig, field: str, name: str, source: Source) -> tuple[str, ...]:
+    at = f"{field}.feature"
+    patterns = [name] if config.feature is None else config.feature
+    found: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matching = [feature for feature in source.features if fnmatch.fnmatchcase(feature, pattern)]
+        if not matching:
+            _check_exists(pattern, at, source)
+        found.update(dict.fromkeys(matching))
+    return tuple(found)
+
+
+def _check_exists(name: str, field: str, source: Source) -> None:
+    if name not in source.features:
+        raise unknown(field, name, "feature", source.features)
+
+
+def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
+    """What stands for an absent whole number is a category of its own, but no number."""
+    if chain.operations and isinstance(chain.operations[0], Categories):
+        return
+    for name in chain.features:
+        if name in source.optional and source.features[name].dtype == tf.int64:
+            reason = "is a whole number that examples may lack; as an input, prepare it with 'categories' first"
+            raise ConfigError(f"{chain.field}.feature", name, reason)
+
+
+def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
+    """Columns of which no target is made: numbers standardised, text as categories."""
+    used = {name for chain in targets.values() for name in (*chain.features, chain.weight)}
+    free = {name: spec for name, spec in source.features.items() if name not in used}
+    text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)
+    numbers = tuple(name for name in free if name not in text)
+    if not free:
+        raise ConfigError(field, ConfigError.ABSENT, "no column is left that no target or weight is made of")
+    found = {}
+    if numbers:
+        found[_NUMBERS] = Chain(f"{field}.{_NUMBERS}", numbers, (Standardise(),))
+    if text:
+        found[_CATEGORIES] = Chain(f"{field}.{_CATEGORIES}", text, (Categories(minimum=1),))
+    return found

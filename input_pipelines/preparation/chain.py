@@ -1,0 +1,113 @@
+"""How one input or target is made of a source's features, operation by operation, and which of its labels miss."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines.preparation import operations as operations_lib
+from input_pipelines.sources.source import ABSENT_INTEGER
+from trainer.common.errors import ConfigError, first_line
+
+Batch = Mapping[str, tf.Tensor]
+_FAILURES = (ValueError, TypeError, tf.errors.OpError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """How one input or target is made.
+
+    Attributes:
+      field: the configuration's key.
+      features: the features it is made of; more than one are put side by side.
+      operations: what is done to them, in order.
+      missing: value that means that there is no label.
+      weight: feature of weights per example.
+      is_target: whether labels may be missing.
+      optional: whether a feature may be absent.
+    """
+
+    field: str
+    features: tuple[str, ...]
+    operations: tuple[Any, ...]
+    missing: Any = None
+    weight: str | None = None
+    is_target: bool = False
+    optional: bool = False
+
+    def values(self, batch: Batch) -> tf.Tensor:
+        """The features as they are, side by side on the last axis if there are several."""
+        tensors = [tf.convert_to_tensor(batch[name]) for name in self.features]
+        if len(tensors) == 1:
+            return tensors[0]
+        if any(tensor.dtype == tf.string for tensor in tensors):
+            tensors = [each if each.dtype == tf.string else tf.strings.as_string(each) for each in tensors]
+        elif len({tensor.dtype for tensor in tensors}) > 1:
+            tensors = [tf.cast(tensor, tf.float64) for tensor in tensors]
+        return tf.concat([each if each.shape.rank > 1 else each[:, tf.newaxis] for each in tensors], axis=-1)
+
+    def present(self, values: tf.Tensor) -> tf.Tensor | None:
+        """Where there is a label: bool, of the values' shape; None: everywhere."""
+        missing = []
+        if values.dtype.is_floating:
+            missing.append(tf.math.is_nan(values))
+        if values.dtype == tf.string:
+            missing.append(tf.equal(values, ""))
+        if self.optional and values.dtype == tf.int64:
+            missing.append(tf.equal(values, ABSENT_INTEGER))
+        if self.missing is not None:
+            missing.append(tf.equal(values, tf.constant(self.missing, values.dtype)))
+        return tf.logical_not(tf.reduce_any(tf.stack(missing), axis=0)) if missing else None
+
+    def steps(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> Iterator[tf.Tensor]:
+        """The values before the first operation and after each one of which `learned` is known."""
+        yield values
+        for index, (operation, of_operation) in enumerate(zip(self.operations, learned, strict=False)):
+            try:
+                values = operation(values, of_operation)
+            except _FAILURES as error:
+                raise self._failure(index, values, error) from error
+            yield values
+
+    def collect(self, so_far: Any, values: tf.Tensor, present: np.ndarray, learned: Sequence[dict[str, Any]]) -> Any:
+        """What the first operation of which `learned` says nothing gathers from a chunk, prepared up to there."""
+        try:
+            return self.operations[len(learned)].collect(so_far, values.numpy(), present)
+        except _FAILURES as error:
+            raise self._failure(len(learned), values, error) from error
+
+    def _failure(self, index: int, values: tf.Tensor, error: Exception) -> ConfigError:
+        given = f"{values.dtype.name}{list(values.shape[1:])}"
+        return ConfigError(
+            f"{self.field}.prepare.{index}",
+            operations_lib.name_of(self.operations[index]),
+            f"fails on {', '.join(self.features[:3])} ({given}): {first_line(error)}",
+        )
+
+    def prepared(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> tf.Tensor:
+        """The values after all operations, real numbers in the run's precision."""
+        *_, result = self.steps(values, learned)
+        if result.dtype == tf.string:
+            raise ConfigError(
+                self.field,
+                ", ".join(self.features[:3]),
+                "holds text; prepare it with 'categories', 'classes' or 'equals'",
+            )
+        return tf.cast(result, keras.config.floatx()) if result.dtype.is_floating or result.dtype == tf.bool else result
+
+
+def fitted(present: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`present` where it fits the values from the left, else whether all of an example is present: (examples,)."""
+    shape, own = present.shape[1:], values.shape[1:]
+    if shape.rank and shape.as_list() != own.as_list()[: shape.rank]:
+        return tf.reduce_all(tf.reshape(present, [tf.shape(present)[0], -1]), axis=1)
+    return present
+
+
+def as_wide(present: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`present`, which fits the values from the left, for every one of them."""
+    extra = (tf.newaxis,) * (values.shape.rank - present.shape.rank)
+    return tf.broadcast_to(present[(..., *extra)], tf.shape(values))

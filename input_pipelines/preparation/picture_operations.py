@@ -1,0 +1,77 @@
+"""Operations on pictures, and the one that makes pictures of flat numbers."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines.preparation.values import Learned
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+from trainer.common.schema import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """An image of `height` x `width` pixels."""
+
+    height: int = setting(schema.integer(1))
+    width: int = setting(schema.integer(1))
+    method: str = setting(
+        schema.choice("method", ("area", "bicubic", "bilinear", "gaussian", "lanczos3", "nearest")), "bilinear"
+    )
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        # Reducing without smoothing would leave a grain that depends on where pixels fall.
+        antialias = self.method != "nearest"
+        return tf.image.resize(_pictures(values), (self.height, self.width), self.method, antialias=antialias)
+
+
+@dataclasses.dataclass(frozen=True)
+class CentralCrop:
+    """The middle of an image, `height` x `width` pixels."""
+
+    height: int = setting(schema.integer(1))
+    width: int = setting(schema.integer(1))
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        values = _pictures(values)
+        top, left = (values.shape[1] - self.height) // 2, (values.shape[2] - self.width) // 2
+        return tf.image.crop_to_bounding_box(values, top, left, self.height, self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grayscale:
+    """One channel of a picture with three."""
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        if _pictures(values).shape[-1] != 3:
+            raise ValueError(f"needs three channels, not {values.shape[-1]}")
+        return tf.image.rgb_to_grayscale(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reshape:
+    """The same numbers in another `shape`; one of its entries may be -1."""
+
+    shape: list[int] = setting(schema.sequence(schema.integer(-1)))
+
+    def check(self, field: str) -> None:
+        """Raises ConfigError for an axis of no length, or more than one whose length is left open."""
+        if 0 in self.shape or self.shape.count(-1) > 1:
+            raise ConfigError(f"{field}.shape", self.shape, "must be lengths of at least 1, one of them -1 at most")
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        count = int(np.prod(values.shape[1:]))
+        known = int(np.prod([length for length in self.shape if length != -1]))
+        shape = [count // known if length == -1 else length for length in self.shape]
+        if np.prod(shape) != count:
+            raise ValueError(f"cannot give {count} numbers the shape {self.shape}")
+        return tf.reshape(values, [-1, *shape])
+
+
+def _pictures(values: tf.Tensor) -> tf.Tensor:
+    # TensorFlow takes three axes for a single picture's.
+    if values.shape.rank != 4:
+        raise ValueError("holds no pictures of rows, columns and channels; 'reshape' makes them of flat numbers")
+    return values

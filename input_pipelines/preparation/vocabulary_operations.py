@@ -1,0 +1,106 @@
+"""Operations that number text or whole numbers by a vocabulary, which the training split or the configuration gives."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines.preparation.values import Learned
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+from trainer.common.schema import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Categories:
+    """Text or whole numbers as indices for an embedding: 1, 2, ... the most frequent in training first, 0 for others.
+
+    Those seen fewer than `minimum` times in training count among the others.
+    """
+
+    minimum: int = setting(schema.integer(1), 1)
+
+    def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+        """How often each value of each column was seen."""
+        columns = values.reshape(len(values), -1).T
+        shown = np.broadcast_to(present, values.shape).reshape(len(values), -1).T
+        counters = so_far or [collections.Counter() for _ in columns]
+        for counter, column, there in zip(counters, columns, shown, strict=True):
+            counter.update(column[there].tolist())
+        return counters
+
+    def learned(self, collected: Any) -> Learned:
+        """`names` of each column."""
+        return {"names": [self._kept(counter) for counter in collected]}
+
+    def _kept(self, counter: collections.Counter) -> list[str]:
+        kept = [(-count, _text(value)) for value, count in counter.items() if count >= self.minimum]
+        return [name for _, name in sorted(kept)]
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        return _looked_up(values, learned["names"], first=1, default=0)
+
+    def categories(self, learned: Learned, columns: int) -> tuple[int, ...]:
+        """One more than there are names."""
+        return tuple(len(names) + 1 for names in learned["names"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """Labels (text or whole numbers) as classes 0, 1, ...: in the order of `names`, or sorted as seen in training.
+
+    A label that is not among them is an error.
+    """
+
+    names: list[Any] | None = setting(schema.optional(schema.sequence(schema.scalar)), None)
+
+    def check(self, field: str) -> None:
+        """Raises ConfigError where two classes have one name."""
+        for index, name in enumerate(self.names or []):
+            if _text(name) in map(_text, self.names[:index]):
+                raise ConfigError(f"{field}.names", name, "is the name of two classes")
+
+    def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+        """Every label."""
+        return (so_far or set()).union(values[np.broadcast_to(present, values.shape)].tolist())
+
+    def learned(self, collected: Any) -> Learned:
+        """`names`, by class."""
+        names = sorted(collected) if self.names is None else self.names
+        return {"names": [_text(name) for name in names]}
+
+    def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        return _looked_up(values, [learned["names"]], first=0, default=-1)
+
+
+def _text(value: Any) -> str:
+    """As `tf.strings.as_string` has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _looked_up(values: tf.Tensor, names: Sequence[Sequence[str]], *, first: int, default: int) -> tf.Tensor:
+    """The place of each value among its column's names, counted from `first`."""
+    if values.dtype.is_floating:
+        raise ValueError("holds numbers with fractions; 'bins' makes classes of them")
+    text = values if values.dtype == tf.string else tf.strings.as_string(values)
+    columns = tf.unstack(tf.reshape(text, [-1, len(names)]), axis=1)
+    found = [
+        _table(tuple(of_column), first, default).lookup(column)
+        for of_column, column in zip(names, columns, strict=True)
+    ]
+    return tf.reshape(tf.stack(found, axis=1), tf.shape(values))
+
+
+@functools.cache  # and so kept as long as any graph that uses it
+def _table(names: tuple[str, ...], first: int, default: int) -> tf.lookup.StaticHashTable:
+    with tf.init_scope(), tf.device("CPU:0"):
+        # A table cannot be empty.
+        keys = tf.constant(names or ("",), tf.string)
+        values = tf.range(first, first + len(names), dtype=tf.int64) if names else tf.constant([default], tf.int64)
+        return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)

@@ -1,0 +1,74 @@
+"""What losses read and what they compare it with: slices, shapes of targets, logits taken for probabilities."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError
+from trainer.components.losses import NamedLoss
+
+_ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
+
+
+def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
+    """Every loss's slice lies within its head's output, and its target has the shape of what it reads.
+
+    Args:
+      losses: the losses.
+      outputs: head name → tensor or Keras' symbolic tensor, batch first.
+      targets: target name → the same.
+
+    Raises:
+      ConfigError: naming the first loss whose shapes do not match.
+    """
+    for loss in losses:
+        _check_slice(loss, tuple(outputs[loss.head].shape[1:]))
+        prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
+        if loss.targets_are_classes is None:
+            continue
+        expected = prediction[:-1] if loss.targets_are_classes else prediction
+        allowed = {expected, (*expected, 1)} | (
+            {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
+        )
+        if target not in allowed:
+            raise ConfigError(
+                f"losses.{loss.name}.target",
+                loss.target,
+                f"has shape {target} per example; with {loss.source}, which gives {prediction}, this loss "
+                f"needs {'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
+            )
+
+
+def logits_taken_for_probabilities(losses: Sequence[NamedLoss], outputs: Mapping[str, tf.Tensor]) -> list[str]:
+    """One line for each loss that takes probabilities and reads, in these outputs, something else.
+
+    Args:
+      losses: the losses.
+      outputs: head name → predictions for some examples.
+    """
+    lines = []
+    for loss in losses:
+        if not loss.takes_probabilities:
+            continue
+        prediction = loss.prediction(outputs)
+        low, high = float(tf.reduce_min(prediction)), float(tf.reduce_max(prediction))
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            lines.append(
+                f"losses.{loss.name}: {loss.source} gives values from {low:.3g} to {high:.3g}, but "
+                f"{loss.function_name} takes probabilities (0 to 1): set losses.{loss.name}.loss.from_logits=True, or "
+                "end the head with a softmax or sigmoid."
+            )
+    return lines
+
+
+def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:
+    if loss.slice is None:
+        return
+    size = output[-1] if output else 0
+    if size is not None and loss.slice[1] > size:
+        raise ConfigError(
+            f"losses.{loss.name}.slice",
+            list(loss.slice),
+            f"must end within the last axis of head {loss.head!r}, which gives {output} per example",
+        )

@@ -1,0 +1,109 @@
+"""Functions of losses by name or import path, and what their kind says of shapes, weights and probabilities."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.common import import_paths, schema
+from trainer.common.errors import ConfigError
+from trainer.components import keras_objects
+from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Losses whose targets are class indices: one number where the prediction has one per class.
+_CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
+# Losses whose target has a shape of its own.
+_FREE_SHAPE = ("CTC", "Circle")
+# Losses that are the mean over the last axis of a function of one number and one prediction.
+_POINTWISE = (
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredLogarithmicError",
+    "Huber",
+    "LogCosh",
+    "Poisson",
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "ClassWeightedBinaryCrossentropy",
+)
+
+
+class LossFunction(NamedTuple):
+    """A function of a loss.
+
+    Attributes:
+      function: `function(target, prediction)` → one value per example, shape (examples, ...).
+      targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
+      pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
+      takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
+    """
+
+    function: Loss
+    targets_are_classes: bool | None
+    pointwise: bool
+    takes_probabilities: bool
+
+
+def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
+    """Resolves a function with its arguments; raises ConfigError where it or an argument does not exist.
+
+    Args:
+      loss: its name or import path, or these as `name` beside arguments.
+      field: the configuration's key, for errors.
+    """
+    function_name, arguments = keras_objects.split(loss)
+    found = keras_objects.find(
+        function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=[ClassWeightedBinaryCrossentropy]
+    )
+    if inspect.isclass(found):
+        if "reduction" in arguments:
+            raise ConfigError(
+                f"{field}.reduction", arguments["reduction"], "is the trainer's: it needs one value per example"
+            )
+        keras_objects.make_numbers(found, arguments, field, lists=("alpha",))  # a focal loss's, one for each class
+        if arguments.get("ignore_class") is not None:
+            schema.integer(-(2**31))(arguments["ignore_class"], f"{field}.ignore_class")
+        # A Loss object would divide by the number of replicas, unless it does not reduce at all.
+        function = keras_objects.build(
+            found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}
+        )
+    else:
+        import_paths.check_arguments(found, arguments, field=field, positional=2)
+        function = functools.partial(_with_autograph(found), **arguments)
+    if import_paths.is_path(function_name) or keras_objects.name_of(found) in _FREE_SHAPE:
+        classes = None
+    else:
+        classes = keras_objects.name_of(found) in _CLASS_INDICES
+    return LossFunction(
+        function=function,
+        targets_are_classes=classes,
+        pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
+        takes_probabilities=_takes_probabilities(found, arguments),
+    )
+
+
+def name_of(function: Loss) -> str:
+    """What a function is called, as messages have it."""
+    function = getattr(function, "func", function)
+    return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")
+
+
+def _with_autograph(function: Loss) -> Loss:
+    """A user's function with Python conditions on tensors turned into graph ones, as Keras' `fit` would."""
+    try:
+        return tf.autograph.to_graph(function)
+    except Exception:  # no source to convert: a builtin, a lambda, a callable object
+        return function
+
+
+def _takes_probabilities(function: Callable, arguments: Mapping[str, Any]) -> bool:
+    try:
+        from_logits = inspect.signature(function).parameters.get("from_logits")
+    except (TypeError, ValueError):  # builtins need not have a signature
+        return False
+    return from_logits is not None and arguments.get("from_logits", from_logits.default) is False

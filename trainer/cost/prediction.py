@@ -1,0 +1,56 @@
+"""From a configuration to what a step costs: the model is built and counted, and nothing is trained."""
+
+from collections.abc import Sequence
+
+from trainer import command_line
+from trainer.config.settings import Config
+from trainer.cost import passes as passes_lib
+from trainer.cost import tables as tables_lib
+from trainer.cost.machine import Machine
+from trainer.cost.passes import Passes
+from trainer.cost.tables import Table
+from trainer.cost.workload import Workload
+
+
+def count(config: Config, batch: int) -> tuple[Workload, Passes]:
+    """What a step of a configuration works on, with so many examples on a replica, and how it is computed."""
+    with command_line.quiet():
+        import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
+
+        from trainer.cost import counting
+        from trainer.run import experiment
+
+    tf.config.set_visible_devices([], "GPU")  # they may be at work
+    tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
+    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+    built = experiment.build(config, strategy)
+    spec = experiment.batch_spec(built.train, batch)
+    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
+    workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
+    return workload, passes_lib.of(config, missing=missing)
+
+
+def tables(
+    workload: Workload,
+    passes: Passes,
+    machine: Machine,
+    replicas: Sequence[int],
+    *,
+    losses: Sequence[int],
+    compare: bool,
+) -> list[Table]:
+    """What a step costs on a machine.
+
+    Args:
+      workload: of all losses.
+      passes: how the step is computed.
+      machine: the devices.
+      replicas: numbers of them.
+      losses: only the first so many of the losses, for each of these numbers; none of them: all.
+      compare: every class of methods against the plain sum in one table, instead of a table each of what is
+        configured.
+    """
+    workloads = [workload.first(count) for count in losses or [workload.losses]]
+    if compare:
+        return [tables_lib.comparison(workloads, passes, machine, replicas)]
+    return [tables_lib.prediction(each, passes, machine, replicas) for each in workloads]
