@@ -1,11 +1,13 @@
 """What a combination method may look at, and what it answers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import tensorflow as tf
+from trainer.combine import lazy_tensorflow as tf
 
-State = Mapping[str, tf.Tensor]
+State: TypeAlias = "Mapping[str, tf.Tensor]"
 
 
 class Problem(NamedTuple):

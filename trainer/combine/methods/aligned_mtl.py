@@ -1,10 +1,11 @@
 """Aligned-MTL. https://arxiv.org/abs/2305.19000"""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Sequence
 
-import numpy as np
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Problem
 
@@ -23,7 +24,7 @@ def weigh(problem: Problem, *, preference: Sequence[float] | None = None) -> tf.
     """
     values, vectors = tf.linalg.eigh(problem.gramian)
     largest = values[-1]
-    exists = values > problem_lib.count(problem.active) * np.finfo(np.float64).eps * largest
+    exists = values > problem_lib.count(problem.active) * sys.float_info.epsilon * largest
     smallest = tf.reduce_min(tf.where(exists, values, largest))
     scales = tf.where(exists, tf.sqrt(tf.math.divide_no_nan(smallest, values)), 0.0)
     p = problem_lib.preference(preference, problem.active)

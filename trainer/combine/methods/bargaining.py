@@ -1,7 +1,8 @@
 """Nash bargaining between losses, and its generalisation to other ideas of fairness."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Answer, Problem, uniform
 from trainer.combine.solvers import cosines
 

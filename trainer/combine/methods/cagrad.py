@@ -1,7 +1,8 @@
 """CAGrad: conflict-averse gradient descent. https://arxiv.org/abs/2110.14048"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.methods import mgda
 from trainer.combine.problem import Problem, uniform
 from trainer.combine.solvers import cosines, nonnegative

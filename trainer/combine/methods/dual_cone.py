@@ -1,7 +1,8 @@
 """Projections onto the dual cone of the rows, the directions against no gradient. https://arxiv.org/abs/2406.16232"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem
 from trainer.combine.problem import preference as preference_of
 from trainer.combine.solvers import cosines, nonnegative

@@ -1,7 +1,8 @@
 """Dynamic weight average. https://arxiv.org/abs/1803.10704"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Answer, Problem, State
 

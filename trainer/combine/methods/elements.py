@@ -5,8 +5,9 @@ that reach it, (k, ...) of the variable's shape and dtype, zeros where a loss is
 whose seed is the variable's own; and returns what is applied, of the variable's shape and dtype.
 """
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Problem
 

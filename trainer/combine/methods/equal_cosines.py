@@ -1,9 +1,10 @@
 """Combinations whose projections on every gradient's direction are in given proportions."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.methods import normalized
 from trainer.combine.problem import Answer, Problem, unit_gramian
 

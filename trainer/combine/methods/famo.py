@@ -1,9 +1,10 @@
 """FAMO: fast adaptive multitask optimization. https://arxiv.org/abs/2306.03792"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Answer, Problem, State, masked_softmax
 from trainer.combine.solvers import adam
 

@@ -1,9 +1,10 @@
 """GradNorm. https://arxiv.org/abs/1711.02257"""
 
+from __future__ import annotations
+
 import math
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers import adam

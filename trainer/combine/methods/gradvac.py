@@ -1,7 +1,8 @@
 """GradVac: gradient vaccine. https://arxiv.org/abs/2010.05874"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Answer, Problem, State, unit_gramian
 
 _COSINES = "cosines"

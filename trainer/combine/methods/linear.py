@@ -1,7 +1,8 @@
 """Combinations that look at nothing but their own constants. Each returns (K,) float64 weights."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem, masked_softmax, uniform
 
 

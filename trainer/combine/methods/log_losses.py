@@ -1,9 +1,10 @@
 """Combinations that are the gradient of a function of the losses' logarithms. Losses must be above 0."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Answer, Problem, State
 

@@ -1,7 +1,8 @@
 """MGDA: the shortest convex combination. https://arxiv.org/abs/1810.04650, https://doi.org/10.1016/j.crma.2012.03.014"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem
 from trainer.combine.solvers import cosines, nonnegative
 

@@ -1,7 +1,8 @@
 """Weights from moving averages of the losses' gradients, which are also what is mixed and applied."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.methods import two_batches
 from trainer.combine.problem import Answer, Problem, State
 

@@ -1,7 +1,8 @@
 """Combinations of gradients brought to unit length. Each returns (K,) float64 weights."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem, uniform
 
 _SMALLEST_SQUARE = 1e-12  # as `tf.nn.l2_normalize` has it

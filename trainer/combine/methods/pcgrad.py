@@ -1,7 +1,8 @@
 """PCGrad: gradient surgery. https://arxiv.org/abs/2001.06782"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem, unit_gramian
 
 

@@ -4,10 +4,11 @@ Its even positions are the first batch and its odd ones the second, so that the 
 replicas. What is mixed and applied are the gradients of the first: the papers' third batch is merged into it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers.nonnegative import project_onto_simplex

@@ -1,7 +1,8 @@
 """Weighting by homoscedastic uncertainty. https://arxiv.org/abs/1705.07115"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers import adam
 
