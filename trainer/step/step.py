@@ -35,6 +35,7 @@ import keras
 import tensorflow as tf
 
 from trainer.combine import combination as combination_lib
+from trainer.combine import mixing as mixing_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Answer, Problem
 from trainer.components import schedules
@@ -192,14 +193,20 @@ class Step:
         problem = self._problem(step, active, losses)
         rows = views.of(jacobian, means, mean, problem, self.combination, self.reach, self.moving_rows)
         answer = self._solve(problem._replace(gramian=rows.gramian), state)
-        coefficients = self.combination.coefficients(
-            rows.mixed, self.reach.losses, means=mean, row_means=rows.means, problem=problem, weights=answer.weights
+        coefficients = mixing_lib.coefficients(
+            self.combination,
+            rows.mixed,
+            self.reach.losses,
+            means=mean,
+            row_means=rows.means,
+            problem=problem,
+            weights=answer.weights,
         )
         gradients = self._clip(self._mixed(rows, coefficients, problem))
         norms, cosines = statistics.norms_and_cosines(
             jacobian, self.reach, mean, rows.plain_gramian, active, wanted=diagnose
         )
-        answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+        answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
         measurement = Measurement(diagnose, active, norms, cosines, answer.weights)
         in_domain = self.combination.in_domain(losses, problem.weights, active)
         return Applied(gradients, rows.moved), StepSummary(losses, active, finite, in_domain, answer, measurement)
@@ -241,7 +248,7 @@ class Step:
         active, means = self._active_and_means(weights, local.sizes, step)
         losses = weighted * means
         problem = self._problem(step, active, losses)
-        factors = self.combination.factors(self.reach.losses, problem)
+        factors = mixing_lib.factors(self.combination, self.reach.losses, problem)
         gradients = self._unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = statistics.finite_together(gradients, losses, self.reach)
         in_domain = self.combination.in_domain(losses, problem.weights, active)
@@ -269,7 +276,7 @@ class Step:
             gramian = gramian_lib.scaled(gramian, means if factor is None else means / tf.cast(factor, tf.float64))
             problem = self._problem(step, active, losses_now)._replace(gramian=gramian)
             answer = self._solve(problem, state)
-            answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+            answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
             if factor is not None:  # from here on gradients of means, times the whole scale
                 means *= tf.cast(scale.scale / factor, tf.float64)
             scales = self.combination.scales(problem.weights, problem.losses) * means
@@ -561,9 +568,9 @@ class Step:
         if not self.per_loss:
             return self._for_updates(
                 [
-                    combination_lib.joint(own, mixing)
+                    mixing_lib.joint(own, mixing)
                     if mixing is not None
-                    else self.combination.elements(own, self.reach.losses[v], rows.means, problem, v)
+                    else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.means, problem, v)
                     for v, (own, mixing) in enumerate(zip(jacobian, coefficients, strict=True))
                 ]
             )
@@ -576,7 +583,7 @@ class Step:
                 by = self.reach.losses[v]
                 row = self.combination.receivers(by).index(k)
                 only = row if self.combination.method.diagonal or len(by) == 1 else None
-                gradient = combination_lib.own(jacobian[v], coefficients[v], row, only=only)
+                gradient = mixing_lib.own(jacobian[v], coefficients[v], row, only=only)
                 own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
             result.append(tuple(own))
         return tuple(result)
