@@ -24,14 +24,14 @@ class LooksAt(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """What to know before choosing a method, each in a sentence or two; none is empty.
+    """What to know before choosing a method; nothing is empty. `cards.py` makes the page of it.
 
     Attributes:
-      formula: what is applied, of gradients gₖ (their Gramian G, their cosines C) and losses Lₖ, k = 1 ... K.
-      work: what it computes besides the backward passes; those follow from what it looks at.
-      use: when it is worth a try.
-      avoid: when it is not.
-      differences: from the authors' code.
+      formula: what is applied, of gradients gₖ with the Gramian G and losses Lₖ, k = 1 ... K; without a full stop.
+      work: what it computes besides the backward passes, which follow from what it looks at; without a full stop.
+      use: when it is worth a try, in sentences.
+      avoid: when it is not, in sentences.
+      differences: from the authors' code, in sentences.
     """
 
     formula: str

@@ -41,7 +41,7 @@ ALIGNED_MTL = Method(
     ),
     card=Card(
         formula="Σ wₖ gₖ, w = B p, B = √λ_min · V Λ^(-1/2) Vᵀ over the non-zero spectrum of G = V Λ Vᵀ",
-        work="An eigenvalue decomposition, K x K.",
+        work="an eigenvalue decomposition, K x K",
         use="Gradients both conflict and differ in length, and preferences alone are to say how much each loss counts.",
         avoid=(
             "Gradients are nearly dependent, or one is very short: all are made as long as the smallest principal "

@@ -115,7 +115,7 @@ NASH_MTL = Method(
     may_fall_back=True,
     card=Card(
         formula="Σ αₖ gₖ, α > 0 with G α = 1/α, scaled down to the length `max_norm` where it is longer",
-        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule.",
+        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule",
         use="The losses' scales mean nothing: multiplying a loss by a number changes nothing in the result.",
         avoid=(
             "The update is to shorten as the gradients do: its length is always the same. Where gradients cancel or "
@@ -142,7 +142,7 @@ FAIR_GRAD = Method(
     may_fall_back=True,
     card=Card(
         formula="Σ wₖ gₖ, w > 0 with G w = (w/p)^(-1/α)",
-        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule.",
+        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule",
         use="As `nash_mtl`, and how much the loss that gains least counts is to be chosen: the larger α, the more.",
         avoid=(
             "α far from 1 (0.1 or 100) while gradients differ much in length or nearly cancel: no convergence, and it "

@@ -74,14 +74,14 @@ CAGRAD = Method(
     paper=("CAGrad, Liu 2021", "https://arxiv.org/abs/2110.14048"),
     options=options(
         "cagrad",
-        c=setting(schema.fraction, 0.4, "how far the result may be from the mean gradient; 0: it is the mean"),
+        c=setting(schema.fraction, 0.4, "how far from the mean gradient the result may be, as part of its length"),
     ),
     card=Card(
         formula=(
             "g₀ + c‖g₀‖ g_w / ‖g_w‖, g₀ the mean gradient, w = argmin of g_wᵀg₀ + c‖g₀‖‖g_w‖ over w >= 0, Σ w = 1; g₀ "
             "where that g_w is 0"
         ),
-        work="A few quadratic problems with K unknowns, solved exactly (3 to 8 as a rule).",
+        work="a few quadratic problems with K unknowns, solved exactly (3 to 8 as a rule)",
         use="The mean loss is the goal, and on the way the loss that gains least is to gain more.",
         avoid=(
             "The losses' scales differ: the longest gradient decides what the mean is, and the result stays near that."

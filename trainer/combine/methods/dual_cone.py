@@ -52,7 +52,7 @@ DUAL_PROJ = Method(
     ),
     card=Card(
         formula="the projection of Σ pₖ gₖ onto {d : gₖ·d >= 0 for all k}: Σ wₖ gₖ, w = argmin wᵀGw over w >= p",
-        work="A quadratic problem with K unknowns, solved exactly.",
+        work="a quadratic problem with K unknowns, solved exactly",
         use=(
             "The mean gradient is right but for conflicts: it is changed as little as makes no loss worse. With "
             "preference [1, 0, ...] the first loss is the goal, and the others are not to suffer."
@@ -74,7 +74,7 @@ UPGRAD = Method(
     diagonal=False,
     card=Card(
         formula="Σ pₖ π(gₖ), π the projection onto {d : gⱼ·d >= 0 for all j}",
-        work="K quadratic problems with K unknowns, solved at once, exactly.",
+        work="K quadratic problems with K unknowns, solved at once, exactly",
         use=(
             "No loss may be made worse, and each is to count as much as its gradient is long: multiplying a loss by a "
             "number multiplies its part alone."

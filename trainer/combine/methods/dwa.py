@@ -62,7 +62,7 @@ DWA = Method(
             "Σ wₖ gₖ, w = K softmax(r / T), rₖ = last epoch's mean loss / that of the epoch before; 1 until two epochs "
             "are over"
         ),
-        work="Two means for each loss.",
+        work="two means for each loss",
         use=(
             "Losses of similar scale fall at different speeds over many epochs: those that fall slowly get somewhat "
             "more."

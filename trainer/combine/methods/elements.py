@@ -67,7 +67,7 @@ GRADDROP = Method(
             "per element, with probability P = ½ (1 + Σg / Σ|g|) the sum of the positive gradients, else of the "
             "negative ones; the part `leak` of it is Σg instead"
         ),
-        work="A random number for each element of the shared variables.",
+        work="a random number for each element of the shared variables",
         use="Gradients conflict in single elements, and noise does no harm.",
         avoid=(
             "Every loss needs a mixed gradient of its own (`apply=per_loss`), or the losses' scales differ: the "
@@ -92,7 +92,7 @@ TRIMMED_MEAN = Method(
     least_losses=lambda options: 2 * options["trim"] + 1,
     card=Card(
         formula="per element, the mean of the gradients without the `trim` largest and the `trim` smallest",
-        work="A sort of K numbers for each element of the shared variables.",
+        work="a sort of K numbers for each element of the shared variables",
         use="Many losses of one kind and scale, of which a few may be far off.",
         avoid=(
             "There are few losses (of three the middle one alone is left), or their scales differ: the longest "

@@ -71,7 +71,7 @@ IMTL_G = Method(
     may_fall_back=True,
     card=Card(
         formula="Σ wₖ gₖ, w ∝ G⁺ √diag(G), Σ w = 1",
-        work="An eigenvalue decomposition, K x K.",
+        work="an eigenvalue decomposition, K x K",
         use="All losses are to advance equally far along their gradients, whatever the scales.",
         avoid=(
             "Gradients nearly cancel: weights may be large or negative. Where they cancel, it falls back to the mean "
@@ -93,7 +93,7 @@ CONFIG = Method(
     may_fall_back=True,
     card=Card(
         formula="u of the direction U⁺ p over unit gradients U, as long as the projections of all gₖ on it together",
-        work="An eigenvalue decomposition, K x K.",
+        work="an eigenvalue decomposition, K x K",
         use=(
             "Losses conflict all the time (its authors': physics-informed networks): the result has the same cosine "
             "with every gradient."

@@ -92,7 +92,7 @@ FAMO = Method(
             "Σ wₖ gₖ, wₖ ∝ zₖ / (Lₖ - bₖ + ε), Σ w = 1, z = softmax(ξ); after the update ξ takes an Adam step down "
             "J_softmaxᵀ (log(L_before - b) - log(L_after - b))"
         ),
-        work="An Adam step of K numbers.",
+        work="an Adam step of K numbers",
         use="Losses above their bounds of different scales are all to fall, and a backward pass for each is too much.",
         avoid=(
             "A loss comes near its bound: 1 / (Lₖ - bₖ) takes over. It needs the whole batch at once (`micro_batches` "

@@ -66,7 +66,7 @@ GRADNORM = Method(
             "Σ wₖ gₖ; afterwards w takes an Adam step down Σ | wₖ‖gₖ‖ - mean(w‖g‖) rₖ^α | and is scaled to sum K; rₖ = "
             "Lₖ / Lₖ(first step) over the mean of all"
         ),
-        work="An Adam step of K numbers.",
+        work="an Adam step of K numbers",
         use=(
             "Gradients of different lengths are to be balanced by weights that change slowly, with more for losses "
             "that fall slowly."

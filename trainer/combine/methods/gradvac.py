@@ -77,7 +77,7 @@ GRADVAC = Method(
             "Σ gᵢ after, for every i, over all other j in a random order: where cos(gᵢ, gⱼ) = φ < φ̂ᵢⱼ, so much of gⱼ "
             "is added to gᵢ that it becomes φ̂ᵢⱼ; φ̂ᵢⱼ ← (1 - β) φ̂ᵢⱼ + β φ"
         ),
-        work="K rounds of a K x K product.",
+        work="K rounds of a K x K product",
         use=(
             "Related losses whose gradients usually agree: they are also corrected where they agree less than usual, "
             "where PCGrad does nothing."

@@ -39,7 +39,7 @@ SUM = Method(
     weighs_task_specific=True,
     card=Card(
         formula="Σ gₖ",
-        work="Nothing.",
+        work="nothing else",
         use="All losses are of one unit, or scaled as they should be. The baseline that any other method has to beat.",
         avoid=(
             "The losses' scales differ and mean nothing: the loss with the largest gradient decides. Tune the weights "
@@ -57,7 +57,7 @@ WEIGHTED = Method(
     weighs_task_specific=True,
     card=Card(
         formula="Σ wₖ gₖ, wₖ = `losses.<name>.weight`, a number or a schedule",
-        work="Nothing.",
+        work="nothing else",
         use=(
             "The first choice: fixed weights, chosen by a few short runs, remain hard to beat ([Kurin "
             "2022](https://arxiv.org/abs/2201.04122), [Xin 2022](https://arxiv.org/abs/2209.11379))."
@@ -80,7 +80,7 @@ MEAN = Method(
             "for each variable, Σ gₖ / k over the k active losses that reach it; a variable of one loss keeps that "
             "loss's gradient"
         ),
-        work="Nothing.",
+        work="nothing else",
         use=(
             "As `sum`, where some variables are shared by more losses than others, or labels are missing now and then, "
             "and the size of an update is not to depend on that."
@@ -102,7 +102,7 @@ RANDOM = Method(
     random=True,
     card=Card(
         formula="Σ wₖ gₖ, w = softmax(N(0, 1)ᴷ), drawn anew in each step",
-        work="K random numbers.",
+        work="K random numbers",
         use="To see what another method's weights are worth: it should do better than this.",
         avoid="Some losses matter more than others: on average each has the weight 1/K.",
         differences=(
@@ -118,7 +118,7 @@ INDEPENDENT = dataclasses.replace(
     per_loss=True,
     card=Card(
         formula="the optimizer of loss k applies wₖ gₖ to every variable that loss k reaches",
-        work="An update by every loss's optimizer, which keeps a state of its own for all that the loss reaches.",
+        work="an update by every loss's optimizer, which keeps a state of its own for all that the loss reaches",
         use=(
             "Losses need optimizers or learning rates of their own. With Adam for all it is AdaTask ([Yang "
             "2022](https://arxiv.org/abs/2211.15055)): every loss's step is normalised on its own."

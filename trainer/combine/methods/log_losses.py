@@ -73,7 +73,7 @@ GEOMETRIC = Method(
     weighs_task_specific=True,
     card=Card(
         formula="gradient of (Π Lₖ)^(1/K), so wₖ = (Π L)^(1/K) / (K Lₖ)",
-        work="K logarithms.",
+        work="K logarithms",
         use=(
             "Losses above 0 of different scales: in which proportion gradients are mixed does not depend on the scales."
         ),
@@ -94,7 +94,7 @@ LOG_SUM = Method(
     weighs_task_specific=True,
     card=Card(
         formula="gradient of Σ log Lₖ, so wₖ = 1 / Lₖ",
-        work="K logarithms.",
+        work="K logarithms",
         use=(
             "Losses above 0 of different scales, as with `geometric`: the simplest method that the scales do not enter "
             "at all."
@@ -126,7 +126,7 @@ SMOOTH_TCHEBYCHEFF = Method(
             "gradient of μ log Σ exp(pₖ (log Lₖ - log bₖ) / μ), bₖ the mean loss over the first `warmup_steps` steps; "
             "during these, of Σ log Lₖ"
         ),
-        work="K logarithms and running means.",
+        work="K logarithms and running means",
         use=(
             "The loss that has fallen least from where it began is to come first, at the price of one backward pass; "
             "the smaller μ, the more so."

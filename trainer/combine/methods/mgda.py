@@ -62,7 +62,7 @@ MGDA = Method(
     with_losses=lambda options: "loss" in options["normalize"],
     card=Card(
         formula="Σ wₖ gₖ, w = argmin ‖Σ wₖ gₖ‖² over w >= 0, Σ w = 1",
-        work="A quadratic problem with K unknowns, solved exactly.",
+        work="a quadratic problem with K unknowns, solved exactly",
         use=(
             "No loss may be made worse: the result points against no gradient, and is zero where no direction is good "
             "for all."

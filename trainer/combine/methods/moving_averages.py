@@ -51,7 +51,7 @@ MOCO = Method(
     keeps=lambda options: 1.0 - options["beta"],
     card=Card(
         formula="Σ λₖ yₖ, y ← y - β (y - g), λ ← Π(λ - γ (YYᵀ + ρ I) λ), Π the projection onto the simplex",
-        work="A K x K product and a sort of K numbers.",
+        work="a K x K product and a sort of K numbers",
         use="As `mgda`, on small, noisy batches, with a pass for each loss instead of two.",
         avoid="The size of the gradients is unknown: γ multiplies their squares. Or memory is short.",
         differences=(
@@ -77,7 +77,7 @@ DB_MTL = Method(
         formula=(
             "Σ yₖ max‖y‖ / ‖yₖ‖, y ← β y + (1 - β) ∇ log Lₖ; task-specific gradients are those of the losses themselves"
         ),
-        work="K norms.",
+        work="K norms",
         use="Both the losses' scales and their gradients' lengths differ, and batches are noisy.",
         avoid=(
             "A loss reaches 0, or has fallen as far as it can: what is left of its gradient is made as long as the "

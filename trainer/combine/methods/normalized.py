@@ -43,7 +43,7 @@ _ROWS = Method(
             "Σ gₖ / (K ‖gₖ‖); with `per_variable`, for each variable Σ gₖ / √max(‖gₖ‖², 1e-12) / k over the k losses "
             "that reach it"
         ),
-        work="K norms.",
+        work="K norms",
         use=(
             "Gradients of very different lengths, and all losses matter alike: the simplest way to balance them in "
             "every step."

@@ -45,7 +45,7 @@ PCGRAD = Method(
             "Σ gᵢ after, for every i, over all other j in a random order: where gᵢ·gⱼ < 0, gᵢ ← gᵢ - (gᵢ·gⱼ / ‖gⱼ‖²) "
             "gⱼ, with the original gⱼ"
         ),
-        work="K rounds of a K x K product.",
+        work="K rounds of a K x K product",
         use=(
             "Gradients conflict now and then. Without a conflict it is `sum`, so that a learning rate tuned for that "
             "holds."

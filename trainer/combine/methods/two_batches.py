@@ -100,7 +100,7 @@ SDMGRAD = Method(
             "Σ vₖ gₖ of the first half batch, v = (w + λ/K) / (1 + λ), w by `iterations` projected steps down ½‖Jᵀw + "
             "λ mean‖², whose gradient is estimated by J₁J₂ᵀ"
         ),
-        work="`iterations` rounds of a K x K product and a sort of K numbers.",
+        work="`iterations` rounds of a K x K product and a sort of K numbers",
         use=(
             "As `mgda`, on small, noisy batches: noise lengthens gradients, but not the products of those of two "
             "independent halves."
@@ -126,7 +126,7 @@ MODO = Method(
     initial=initial,
     card=Card(
         formula="Σ λₖ gₖ of the first half batch, λ ← Π(λ - γ (J₁J₂ᵀ + ρ I) λ), Π the projection onto the simplex",
-        work="A K x K product and a sort of K numbers.",
+        work="a K x K product and a sort of K numbers",
         use="As `mgda`, on small, noisy batches, with weights that change slowly.",
         avoid=(
             "The size of the gradients is unknown: γ multiplies their squares. Or time is short: it takes twice the "

@@ -41,7 +41,7 @@ UNCERTAINTY = Method(
     weighs_task_specific=True,
     card=Card(
         formula="gradient of Σ exp(-sₖ) Lₖ + sₖ, s learned beside the model by its own Adam",
-        work="An Adam step of K numbers.",
+        work="an Adam step of K numbers",
         use=(
             "Losses of different units, and weights are to follow their values at the price of one backward pass. "
             "(IMTL-L is the same with s → -s.)"
