@@ -3,8 +3,10 @@
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -38,14 +40,22 @@ def _found(pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
 
 
 @pytest.mark.parametrize("name", registry.METHODS)
-def test_functions_of_methods(name):
+def test_names_of_methods(name):
+    """The name leads to an entry of that name in the file of its function, which takes the options by their names."""
     method = registry.METHODS[name]
-    variants = [method]
-    if method.options and "per_variable" in {field.name for field in dataclasses.fields(method.options)}:
-        variants.append(registry.resolve(name, {"per_variable": True})[0])
-    for variant in variants:
-        for text in filter(None, (variant.function, variant.initial, variant.observe)):
-            assert callable(registry.load(text)), text
+    assert getattr(sys.modules[method.function.__module__], name.upper()) is method
+    fields = () if method.options is None else dataclasses.fields(method.options)
+    defaults = {field.name: field.metadata["default"] for field in fields}
+    assert set(method.variants) <= set(defaults)
+    for chosen in ({}, *({option: True} for option in method.variants)):
+        variant, options = registry.resolve(name, defaults | chosen)
+        given = 2 if variant.initial is not None or variant.looks_at is registry.LooksAt.ELEMENTS else 1
+        for function, count in ((variant.function, given), (variant.initial, 1), (variant.observe, 3)):
+            if function is not None:
+                signature = inspect.signature(function)
+                signature.bind(*range(count), **options)
+                own = {key: signature.parameters[key].default for key in options if key in signature.parameters}
+                assert all(value in (inspect.Parameter.empty, options[key]) for key, value in own.items()), function
 
 
 @pytest.mark.parametrize("path", [*DATASETS.values(), *SOURCES.values()])

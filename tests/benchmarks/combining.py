@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests.benchmarks.problems import Gradients
 from trainer import combine
 from trainer.combine import combination as combination_lib
+from trainer.combine import mixing
 from trainer.combine.problem import Problem
 from trainer.gradients import gramian
 
@@ -30,7 +31,7 @@ def weights(
     def solve(step: tf.Tensor, before: Mapping[str, tf.Tensor], total: tf.Tensor) -> tuple:
         problem = _problem(combination, step, gramians[step % gramians.shape[0]])
         answer = combination.solve(problem, before)
-        return step + 1, dict(answer.state), total + combination_lib.joint_weights(answer.weights)
+        return step + 1, dict(answer.state), total + mixing.joint_weights(answer.weights)
 
     @tf.function(autograph=False)
     def loop(first: tf.Tensor, before: Mapping[str, tf.Tensor]) -> tuple:
@@ -91,8 +92,8 @@ def mixed(gradients: Gradients, *, method: str | None) -> Callable[[int], float]
             combination = combination_lib.build(method, {}, count)
             total = gramian.total(blocks, [tuple(range(count))] * _VARIABLES, count)
             answer = combination.solve(_problem(combination, tf.constant(0, tf.int64), total), {})
-            found = combination_lib.joint_weights(answer.weights)
-        return [combination_lib.joint(rows, found[tf.newaxis]) for rows in kept]
+            found = mixing.joint_weights(answer.weights)
+        return [mixing.joint(rows, found[tf.newaxis]) for rows in kept]
 
     def steps(wanted: int) -> float:
         start = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.combine import combination as combination_lib
-from trainer.combine import registry
+from trainer.combine import mixing, registry
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
 from trainer.common import schema
@@ -51,8 +51,8 @@ def aggregate(
     if not isinstance(name, str) or name not in registry.METHODS:
         raise unknown("name", name, "combination", registry.METHODS)
     checked = _check_options(name, options)
-    jacobian = _matrix(jacobian, "jacobian")
-    count = jacobian.shape[0]
+    rows = _matrix(jacobian, "jacobian")
+    count = rows.shape[0]
     registry.check_count(name, checked, count)
     combination = combination_lib.build(name, checked, count)
     everything = active is None
@@ -67,33 +67,41 @@ def aggregate(
         step=tf.constant(step, tf.int64),
         epoch=tf.constant(0, tf.int64),
     )
+    second = None if jacobian2 is None else _second(jacobian2, name, combination, rows)
+    if not everything:
+        rows, second = (None if each is None else tf.where(active[:, tf.newaxis], each, 0) for each in (rows, second))
+    return _combined(combination, rows, second, problem)
 
-    def masked(matrix: tf.Tensor) -> tf.Tensor:
-        return matrix if everything else tf.where(active[:, tf.newaxis], matrix, 0)
 
-    rows, by = masked(jacobian), tuple(range(count))
+def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | None, problem: Problem) -> tf.Tensor:
+    """(n,): the (K, n) rows combined, after those of a second batch have entered where the method looks at two."""
+    count = combination.count
     if combination.keeps is not None and count > 1:
-        factors = (1 - combination.keeps) * combination.row_scales(weights, problem.losses)
+        factors = (1 - combination.keeps) * combination.row_scales(problem.weights, problem.losses)
         rows *= tf.cast(factors, rows.dtype)[:, tf.newaxis]
     if combination.of_two_batches:
-        second = rows if jacobian2 is None else masked(_matrix(jacobian2, "jacobian2", jacobian))
-        problem = problem._replace(gramian=gramian_lib.block(tf.concat([rows, second], axis=0))[:count, count:])
-    elif jacobian2 is not None:
-        raise ConfigError(
-            "jacobian2", ConfigError.ABSENT, f"is for methods that look at two batches; {name!r} does not"
-        )
+        both = tf.concat([rows, rows if second is None else second], axis=0)
+        problem = problem._replace(gramian=gramian_lib.block(both)[:count, count:])
     elif combination.needs_gramian:
         problem = problem._replace(gramian=gramian_lib.block(rows))
     solved = combination.solve(problem, combination.initial_state()) if combination.method.yields_weights else None
-    means = tf.ones([count], tf.float64)
-    (coefficients,) = combination.coefficients(
-        [rows], [by], means=means, row_means=means, problem=problem, weights=solved and solved.weights
+    by, means = tuple(range(count)), tf.ones([count], tf.float64)
+    (coefficients,) = mixing.coefficients(
+        combination, [rows], [by], means=means, row_means=means, problem=problem, weights=solved and solved.weights
     )
     if coefficients is None:
-        return combination.elements(tf.unstack(rows), by, means, problem, 0)
+        return mixing.elements(combination, tf.unstack(rows), by, means, problem, 0)
     # One matrix has no replicas whose order of additions must be the same, so that this need not be `joint`.
     mixture = tf.cast(tf.reduce_sum(coefficients, axis=0), rows.dtype)
     return tf.linalg.matvec(rows, mixture, transpose_a=True)
+
+
+def _second(values: Any, name: str, combination: Combination, like: tf.Tensor) -> tf.Tensor:
+    if not combination.of_two_batches:
+        raise ConfigError(
+            "jacobian2", ConfigError.ABSENT, f"is for methods that look at two batches; {name!r} does not"
+        )
+    return _matrix(values, "jacobian2", like)
 
 
 def _matrix(values: Any, field: str, like: tf.Tensor | None = None) -> tf.Tensor:

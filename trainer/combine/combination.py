@@ -1,20 +1,20 @@
-"""From a method and the reduced gradients to the mixture of gradients that is applied."""
+"""A method with its options and what can be put around it: from a step's K x K problem to the weights.
+
+What is made of the gradients with these weights, `mixing.py` says.
+"""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainer.combine import registry
-from trainer.combine.problem import Answer, Problem, State
+from trainer.combine.problem import Answer, Problem, State, where_active
 from trainer.combine.registry import LooksAt, Method
 from trainer.gradients import gramian as gramian_lib
-from trainer.gradients import ordered_sums
-from trainer.gradients.reach import Jacobian
 
 Losses = tuple[int, ...]
 _SMOOTHED = "smoothed"
@@ -39,11 +39,6 @@ class Combination:
     use_weights: bool = False
     log_losses: bool = False
     smoothing: float = 0.0
-
-    def __post_init__(self):
-        for path in (self.method.function, self.method.initial, self.method.observe):
-            if path is not None:
-                registry.load(path)  # a missing one shows here
 
     @property
     def sees_losses(self) -> bool:
@@ -106,7 +101,7 @@ class Combination:
         """What is remembered at the start of a run: by name, small float64 and int64 tensors."""
         state = {}
         if self.method.initial is not None:
-            state |= self._function(self.method.initial)(self.count)
+            state |= self.method.initial(self.count, **self.options)
         if self.smoothing:
             shape = [self.count] if self.method.diagonal else [self.count, self.count]
             state[_SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
@@ -133,6 +128,11 @@ class Combination:
             return scales
         return scales * tf.math.reciprocal_no_nan(self._seen(losses, weights))
 
+    def scales_of_mixed(self, problem: Problem) -> tf.Tensor:
+        """(K,) `scales` of the gradients of shared variables; they have entered moving averages already."""
+        scales = self.scales(problem.weights, problem.losses)
+        return scales if self.keeps is None else tf.ones_like(scales)
+
     def solve(self, problem: Problem, state: State) -> Answer:
         """What the method answers, smoothed where the run wants it.
 
@@ -145,126 +145,37 @@ class Combination:
           unchanged where it belongs to inactive losses; and whether there was no solution.
         """
         if not self.method.yields_weights:
-            raise ValueError(f"{self.method.function} has weights of its own for every variable")
-        answer = self._call(self._scaled(problem), state)
+            raise ValueError(f"{self.method.function.__name__!r} has weights of its own for every variable")
+        answer = self.answer(self._scaled(problem), state)
         weights, new = answer.weights, dict(answer.state)
         if self.smoothing:
             before = state[_SMOOTHED]
             smoothed = self.smoothing * before + (1 - self.smoothing) * weights
             weights = new[_SMOOTHED] = tf.where(tf.math.is_nan(before), weights, smoothed)
-        new = {name: _where_active(problem.active, new[name], old) for name, old in state.items()}
-        weights = _where_active(problem.active, weights, tf.zeros_like(weights))
+        new = {name: where_active(problem.active, new[name], old) for name, old in state.items()}
+        weights = where_active(problem.active, weights, tf.zeros_like(weights))
         return Answer(weights, new, tf.convert_to_tensor(answer.fell_back))
+
+    def answer(self, problem: Problem, state: State) -> Answer:
+        """What the method itself answers to a problem of scaled losses and gradients."""
+        arguments = (problem,) if self.method.initial is None else (problem, state)
+        result = self.method.function(*arguments, **self.options)
+        return result if isinstance(result, Answer) else Answer(result)
 
     def observe(self, problem: Problem, after: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
         """What is remembered once (K,) float64 losses of the same batch after the update are known."""
-        new = dict(state) | self._function(self.method.observe)(
-            self._scaled(problem), self._seen(after, problem.weights), state
+        new = dict(state) | self.method.observe(
+            self._scaled(problem), self._seen(after, problem.weights), state, **self.options
         )
-        return {name: _where_active(problem.active, new[name], old) for name, old in state.items()}
-
-    def factors(self, by: Sequence[Losses], problem: Problem) -> tuple[tf.Tensor | None, ...]:
-        """What one backward pass of Σ `scales`ₖ Lₖ leaves to do, for a method with weights for every variable.
-
-        Args:
-          by: for each variable, the indices of the losses that reach it.
-          problem: of all losses.
-
-        Returns:
-          For every variable what its gradient of the sum is multiplied by, scalar float64; None: 1.
-        """
-        if not self.method.per_variable:
-            return (None,) * len(by)
-        factors: dict[Losses, tf.Tensor | None] = {}
-        for losses in dict.fromkeys(by):
-            if len(losses) == 1:
-                factors[losses] = None
-                continue
-            # Nothing tells the active losses of a variable apart, so they have one weight.
-            factors[losses] = tf.reduce_max(self._call(_part(problem, losses), {}).weights)
-        return tuple(factors[losses] for losses in by)
-
-    def coefficients(
-        self,
-        jacobian: Jacobian,
-        by: Sequence[Losses],
-        *,
-        means: tf.Tensor,
-        row_means: tf.Tensor,
-        problem: Problem,
-        weights: tf.Tensor | None,
-    ) -> tuple[tf.Tensor | None, ...]:
-        """How each variable's gradients are mixed.
-
-        Args:
-          jacobian: for each variable, the reduced sums of gradients of the losses that reach it.
-          by: for each variable, the indices of those k losses.
-          means: (K,) float64, what makes means of the sums of task-specific gradients.
-          row_means: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
-          problem: the problem.
-          weights: as `solve` gave them; only looked at for methods that yield weights.
-
-        Returns:
-          For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
-          is made of the variable's k sums. None where they are combined element by element.
-        """
-        scales = self.scales(problem.weights, problem.losses)
-        whole, own = None, scales
-        if self.method.yields_weights:
-            factors = self._scales_of_rows(problem) * row_means
-            own = weights * scales if self.method.weighs_task_specific else scales
-            whole = (tf.linalg.diag(weights) if self.method.diagonal else weights) * factors
-        result: list[tf.Tensor | None] = []
-        for gradients, losses in zip(jacobian, by, strict=True):
-            if len(losses) == 1 and not self.method.mixes_task_specific:
-                result.append(tf.reshape(own[losses[0]] * means[losses[0]], [1, 1]))
-            elif self.method.looks_at is LooksAt.ELEMENTS:
-                result.append(None)
-            elif whole is None:
-                result.append(self._mix_block(gradients, losses, row_means, problem, scales))
-            else:
-                result.append(tf.gather(tf.gather(whole, self.receivers(losses)), losses, axis=1))
-        return tuple(result)
-
-    def elements(
-        self, gradients: Sequence[tf.Tensor], losses: Losses, row_means: tf.Tensor, problem: Problem, variable: int
-    ) -> tf.Tensor:
-        """The gradients of one shared variable, combined element by element.
-
-        Args:
-          gradients: the reduced sums of gradients of the losses that reach it.
-          losses: the indices of those k losses.
-          row_means: (K,) float64, what makes means of the sums.
-          problem: the problem.
-          variable: a number that tells this variable from all others.
-        """
-        factors = self.scales(problem.weights, problem.losses) * row_means
-        factors = tf.unstack(tf.gather(tf.where(problem.active, factors, 0.0), losses))
-        scaled = [row * tf.cast(factor, row.dtype) for row, factor in zip(gradients, factors, strict=True)]
-        seed = tf.random.experimental.stateless_fold_in(problem.seed, variable)
-        return self._function(self.method.function)(tf.stack(scaled), _part(problem, losses)._replace(seed=seed))
-
-    def _scales_of_rows(self, problem: Problem) -> tf.Tensor:
-        """(K,) `scales` of the gradients of shared variables; they have entered moving averages already."""
-        scales = self.scales(problem.weights, problem.losses)
-        return scales if self.keeps is None else tf.ones_like(scales)
+        return {name: where_active(problem.active, new[name], old) for name, old in state.items()}
 
     def _seen(self, losses: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """(K,) losses as the method sees them."""
         return losses * weights if self.use_weights else losses
 
-    def _function(self, path: str) -> Callable[..., Any]:
-        """One of the method's functions, with the method's options."""
-        return functools.partial(registry.load(path), **self.options)
-
-    def _call(self, problem: Problem, state: State) -> Answer:
-        function = self._function(self.method.function)
-        result = function(problem) if self.method.initial is None else function(problem, state)
-        return result if isinstance(result, Answer) else Answer(result)
-
     def _scaled(self, problem: Problem) -> Problem:
         """The problem as the method sees it: of scaled losses and gradients."""
-        scales = self._scales_of_rows(problem)
+        scales = self.scales_of_mixed(problem)
         losses, gramian = problem.losses, problem.gramian
         if losses is not None:
             losses = tf.where(problem.active, self._seen(losses, problem.weights), 0.0)
@@ -272,23 +183,12 @@ class Combination:
             gramian = gramian_lib.scaled(gramian, scales)
             # Decompositions raise on what is not finite, before the step can say which loss it comes from.
             gramian = tf.where(tf.reduce_all(tf.math.is_finite(gramian)), gramian, tf.eye(self.count, dtype=tf.float64))
-            gramian = _where_active(problem.active, gramian, tf.zeros_like(gramian))
+            gramian = where_active(problem.active, gramian, tf.zeros_like(gramian))
         return problem._replace(losses=losses, gramian=gramian)
-
-    def _mix_block(
-        self, gradients: Sequence[tf.Tensor], losses: Losses, means: tf.Tensor, problem: Problem, scales: tf.Tensor
-    ) -> tf.Tensor:
-        """The mixing matrix of one variable on its own."""
-        factors = tf.gather(scales * means, losses)
-        part = _part(problem, losses)
-        if self.method.looks_at is LooksAt.BLOCK_GRAMIANS:
-            part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients), factors))
-        weights = self._call(part, {}).weights
-        return tf.linalg.diag(_where_active(part.active, weights, tf.zeros_like(weights)) * factors)
 
 
 def build(name: str, options: Mapping[str, Any], count: int, **settings: Any) -> Combination:
-    """The combination of `count` losses that a method's name and options select; imports its module.
+    """The combination of `count` losses that a method's name and options select.
 
     Args:
       name: the method's name.
@@ -300,38 +200,7 @@ def build(name: str, options: Mapping[str, Any], count: int, **settings: Any) ->
     return Combination(method, remaining, count, **settings)
 
 
-def joint_weights(weights: tf.Tensor) -> tf.Tensor:
-    """(K,): how much of each loss's gradient is in what is applied jointly, from (K,) or (K, K) weights."""
-    return weights if weights.shape.rank == 1 else tf.reduce_sum(weights, axis=0)
-
-
-def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
-    """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
-    return ordered_sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
-
-
-def own(
-    gradients: Sequence[tf.Tensor], coefficients: tf.Tensor, receiver: int, *, only: int | None = None
-) -> tf.Tensor:
-    """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
-    if only is not None:
-        return ordered_sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
-    return ordered_sums.weighted(gradients, coefficients[receiver])
-
-
 def step_seed(seed: int, step: tf.Tensor | int) -> tf.Tensor:
     """A stateless seed, (2,) int32, for everything random in one step: the same on every replica and worker."""
     words = np.array([seed & 0x7FFFFFFF, seed >> 31], np.int64)
     return tf.cast(tf.random.experimental.stateless_fold_in(words, step), tf.int32)
-
-
-def _where_active(active: tf.Tensor, new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
-    """`new` at active losses, (K,), or pairs of them, (K, K); `old` elsewhere."""
-    return tf.where(active if new.shape.rank == 1 else active & active[:, tf.newaxis], new, old)
-
-
-def _part(problem: Problem, losses: Losses) -> Problem:
-    """The problem of some of the losses, without a Gramian."""
-    return problem._replace(
-        active=tf.gather(problem.active, losses), weights=tf.gather(problem.weights, losses), losses=None, gramian=None
-    )

@@ -1,11 +1,13 @@
 """What a combination method may look at, and what it answers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import tensorflow as tf
+from trainer.combine import lazy_tensorflow as tf
 
-State = Mapping[str, tf.Tensor]
+State: TypeAlias = "Mapping[str, tf.Tensor]"
 
 
 class Problem(NamedTuple):
@@ -75,3 +77,8 @@ def preference(given: Sequence[float] | None, active: tf.Tensor) -> tf.Tensor:
     values = tf.constant(given, tf.float64)
     left = tf.where(active, values, 0.0)
     return left * tf.math.divide_no_nan(tf.reduce_sum(values), tf.reduce_sum(left))
+
+
+def where_active(active: tf.Tensor, new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
+    """`new` at active losses, (K,), or pairs of them, (K, K); `old` elsewhere."""
+    return tf.where(active if new.shape.rank == 1 else active & active[:, tf.newaxis], new, old)

@@ -18,9 +18,9 @@ REQUIRED = object()
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
-def setting(check: Check, default: Any = REQUIRED) -> Any:
-    """A dataclass field with its check and its default (`REQUIRED`: it must be given)."""
-    return dataclasses.field(metadata={"check": check, "default": default})
+def setting(check: Check, default: Any = REQUIRED, meaning: str = "") -> Any:
+    """A dataclass field with its check, its default (`REQUIRED`: it must be given) and, for tables, what it means."""
+    return dataclasses.field(metadata={"check": check, "default": default, "meaning": meaning})
 
 
 def integer(minimum: int) -> Check:

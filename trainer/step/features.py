@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from trainer.combine import combination as combination_lib
+from trainer.combine import mixing as mixing_lib
 from trainer.components import losses as losses_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed.all_reduce import Reduction
@@ -80,7 +80,7 @@ class Features:
             problem = objectives.problem(step, active, losses_now)
             problem = problem._replace(gramian=gramian_lib.scaled(gramian, of_gramian))
             answer = self.solver.solve(problem, state.combination)
-            answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+            answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
             means = self.scaling.times_rest(means, scale, factor)  # from here on gradients of means
             scales = combination.scales(problem.weights, problem.losses) * means
             return answer.weights * scales, scales, (losses_now, problem, answer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.combine import mixing as mixing_lib
 from trainer.combine.problem import Answer, Problem
 from trainer.components.losses import LossSums
 from trainer.distributed.all_reduce import Reduction
@@ -103,7 +104,7 @@ class Fused:
         active, means = self.objectives.active_and_means(weights, local.sizes, step)
         losses = weighted * means
         problem = self.objectives.problem(step, active, losses)
-        factors = combination.factors(self.reach.losses, problem)
+        factors = mixing_lib.factors(combination, self.reach.losses, problem)
         gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = statistics.finite_together(gradients, losses, self.reach)
         in_domain = combination.in_domain(losses, problem.weights, active)

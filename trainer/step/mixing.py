@@ -6,7 +6,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from trainer.combine import combination as combination_lib
+from trainer.combine import mixing as mixing_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
 from trainer.components.optimizers import Update
@@ -49,9 +49,9 @@ class Joint:
         """For every optimizer the gradients it applies."""
         return self.of_sums(
             [
-                combination_lib.joint(own, mixing)
+                mixing_lib.joint(own, mixing)
                 if mixing is not None
-                else self.combination.elements(own, self.reach.losses[v], rows.means, problem, v)
+                else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.means, problem, v)
                 for v, (own, mixing) in enumerate(zip(rows.mixed, coefficients, strict=True))
             ]
         )
@@ -88,7 +88,7 @@ class OfEachLoss:
                 by = self.reach.losses[v]
                 row = self.combination.receivers(by).index(k)
                 only = row if self.combination.method.diagonal or len(by) == 1 else None
-                gradient = combination_lib.own(rows.mixed[v], coefficients[v], row, only=only)
+                gradient = mixing_lib.own(rows.mixed[v], coefficients[v], row, only=only)
                 # A variable's regularizer counts once, for the first loss that reaches it.
                 own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
             result.append(tuple(own))

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.combine import combination as combination_lib
+from trainer.combine import mixing as mixing_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
@@ -82,15 +82,21 @@ class PerLoss:
         problem = self.objectives.problem(step, active, losses)
         rows = self.view.rows(jacobian, means, mean, problem)
         answer = self.solver.solve(problem._replace(gramian=rows.gramian), state.combination)
-        coefficients = combination.coefficients(
-            rows.mixed, self.reach.losses, means=mean, row_means=rows.means, problem=problem, weights=answer.weights
+        coefficients = mixing_lib.coefficients(
+            combination,
+            rows.mixed,
+            self.reach.losses,
+            means=mean,
+            row_means=rows.means,
+            problem=problem,
+            weights=answer.weights,
         )
         gradients = self.mixing.mixed(rows, coefficients, problem)
 
         norms, cosines = statistics.norms_and_cosines(
             jacobian, self.reach, mean, rows.plain_gramian, active, wanted=measure
         )
-        answer = answer._replace(weights=combination_lib.joint_weights(answer.weights))
+        answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
         measurement = Measurement(measure, active, norms, cosines, answer.weights)
         in_domain = combination.in_domain(losses, problem.weights, active)
         return Applied(gradients, rows.moved), StepSummary(losses, active, finite, in_domain, answer, measurement)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.combine import combination as combination_lib
+from trainer.combine import mixing
 from trainer.combine.problem import Problem
 from trainer.combine.registry import METHODS, LooksAt
 
@@ -266,7 +267,7 @@ def test_what_belongs_to_inactive_losses_does_not_move(name):
                 np.testing.assert_array_equal(value[1], before[key][1], err_msg=f"{key} of step {step}")
                 if value.shape.rank == 2:
                     np.testing.assert_array_equal(value[:, 1], before[key][:, 1], err_msg=f"{key} of step {step}")
-        weights = combination_lib.joint_weights(answer.weights).numpy()
+        weights = mixing.joint_weights(answer.weights).numpy()
         assert np.all(np.isfinite(weights))
         assert active[1] or weights[1] == 0
     moved = [key for key, value in combination.initial_state().items() if not np.array_equal(value, state[key])]

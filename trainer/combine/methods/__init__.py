@@ -1,1 +1,1 @@
-"""The combination methods, one small file per method or family."""
+"""The combination methods, a file per method or family: functions and, below them, entries with options and cards."""

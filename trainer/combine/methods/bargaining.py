@@ -1,9 +1,13 @@
 """Nash bargaining between losses, and its generalisation to other ideas of fairness."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, uniform
 from trainer.combine.solvers import cosines
+from trainer.common import schema
+from trainer.common.schema import setting
 
 _RIDGE = 1e-14  # of the second derivative alone, so it delays but does not change the solution
 _CLOSE = 1e-9  # a relative change of the unknowns; the step that makes it squares it
@@ -16,10 +20,6 @@ def nash_mtl(problem: Problem, *, max_norm: float = 1.0) -> Answer:
     The combined gradient is scaled down to the length `max_norm` if it is longer; 0 turns that off (its length is
     then √K). Without a solution, that is if some v >= 0, v ≠ 0 has vᵀGv = 0 (as a zero or two opposite gradients do),
     the weights are those of the mean of unit-length gradients, and the answer says that it fell back.
-
-    Differences from the authors' code: solved to convergence in every step from the same start, so that there is no
-    state, where theirs takes 20 rounds of a convex-concave procedure from the last step's α; theirs first divides G by
-    its norm, which makes α longer by the root of that norm and changes no direction.
     """
     unit, norms = cosines.of_active(problem)
     coefficients, solved = _bargain(unit, tf.cast(norms > 0.0, tf.float64), 1.0)
@@ -36,9 +36,6 @@ def fair_grad(problem: Problem, *, alpha: float = 2.0, preference: tuple[float, 
     `alpha` > 0 is the kind of fairness: 1 is Nash bargaining, large values max-min. `preference` is p, K numbers > 0,
     by default ones. Falls back where `nash_mtl` does, and where Newton's method has not converged after its most
     steps: for `alpha` far from 1 (0.1 or 100), if rows differ much in length or nearly cancel.
-
-    Differences from the authors' code: solved to convergence, where theirs stops SciPy's bounded least squares at its
-    default tolerances. Both start afresh in every step, so that there is no state.
     """
     unit, norms = cosines.of_active(problem)
     wanted = tf.ones_like(norms) if preference is None else tf.constant(preference, tf.float64)
@@ -63,7 +60,6 @@ def _bargain(unit: tf.Tensor, pull: tf.Tensor, alpha: float) -> tuple[tf.Tensor,
     Args:
       unit: (K, K) float64, C: inner products of unit rows; rows of zero are left out.
       pull: (K,) float64, s; 0 for rows left out.
-      alpha: α.
 
     Returns:
       (K,) float64, v; and whether it is a solution.
@@ -105,3 +101,56 @@ def _bargain(unit: tf.Tensor, pull: tf.Tensor, alpha: float) -> tuple[tf.Tensor,
         (0, start, tf.constant(float("inf"), tf.float64), total == 0.0, tf.constant(False)),
     )
     return v, close & ~cancelling
+
+
+NASH_MTL = Method(
+    function=nash_mtl,
+    looks_at=LooksAt.GRAMIAN,
+    summary="Nash bargaining: α with G α = 1/α",
+    paper=("Nash-MTL, Navon 2022", "https://arxiv.org/abs/2202.01017"),
+    options=options(
+        "nash_mtl",
+        max_norm=setting(schema.number(), 1.0, "how long the result may be; 0: √K, which it is without a bound"),
+    ),
+    may_fall_back=True,
+    card=Card(
+        formula="Σ αₖ gₖ, α > 0 with G α = 1/α, scaled down to the length `max_norm` where it is longer",
+        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule",
+        use="The losses' scales mean nothing: multiplying a loss by a number changes nothing in the result.",
+        avoid=(
+            "The update is to shorten as the gradients do: its length is always the same. Where gradients cancel or "
+            "one is zero, it falls back to the mean of unit gradients."
+        ),
+        differences=(
+            "Solved to convergence in every step from the same start, so that there is no state, where theirs takes 20 "
+            "rounds of a convex-concave procedure from the last step's α; theirs first divides G by its norm, which "
+            "makes α longer by the root of that norm and changes no direction."
+        ),
+    ),
+)
+
+FAIR_GRAD = Method(
+    function=fair_grad,
+    looks_at=LooksAt.GRAMIAN,
+    summary="α-fair: w with G w = w^(-1/α)",
+    paper=("FairGrad, Ban 2024", "https://arxiv.org/abs/2402.15638"),
+    options=options(
+        "fair_grad",
+        alpha=setting(POSITIVE, 2.0, "α, the kind of fairness: 1 is Nash bargaining, large values max-min"),
+        preference=setting(schema.optional(schema.sequence(POSITIVE)), None, "p, a number for each loss; none: ones"),
+    ),
+    may_fall_back=True,
+    card=Card(
+        formula="Σ wₖ gₖ, w > 0 with G w = (w/p)^(-1/α)",
+        work="Newton's method for K unknowns, 5 to 10 linear systems as a rule",
+        use="As `nash_mtl`, and how much the loss that gains least counts is to be chosen: the larger α, the more.",
+        avoid=(
+            "α far from 1 (0.1 or 100) while gradients differ much in length or nearly cancel: no convergence, and it "
+            "falls back to the mean of unit gradients."
+        ),
+        differences=(
+            "Solved to convergence, where theirs stops SciPy's bounded least squares at its default tolerances. Both "
+            "start afresh in every step, so that there is no state."
+        ),
+    ),
+)

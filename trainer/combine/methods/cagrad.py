@@ -1,10 +1,14 @@
 """CAGrad: conflict-averse gradient descent. https://arxiv.org/abs/2110.14048"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import Card, LooksAt, Method, options
 from trainer.combine.methods import mgda
 from trainer.combine.problem import Problem, uniform
 from trainer.combine.solvers import cosines, nonnegative
+from trainer.common import schema
+from trainer.common.schema import setting
 
 _CLOSE = 1e-12  # how near the length of what is added to the mean must be to c‖g₀‖, relative
 _MOST_ROUNDS = 40  # 3 to 8 are usual
@@ -20,9 +24,6 @@ def weigh(problem: Problem, *, c: float = 0.4) -> tf.Tensor:
     G(a + u) - t >= 0 (a the mean's weights) and one of both 0, that is u = argmin over u >= 0 of
     ½ uᵀGu + (Ga - t)ᵀu. The length of u(t) rises with t and is convex, so that Newton's method finds the t at which
     it is c‖g₀‖, from above, where the objective at any w is a start.
-
-    Differences from the authors' code: solved exactly, where theirs uses SciPy's SLSQP or, in the fast variant, some
-    steps of momentum; no division by 1 + c or 1 + c² afterwards.
 
     Returns:
       (K,) float64.
@@ -64,3 +65,30 @@ def weigh(problem: Problem, *, c: float = 0.4) -> tf.Tensor:
     # At height 0 what is added is too short only where a combination vanishes.
     added *= tf.where(length >= (1.0 - 1e-6) * radius, tf.math.divide_no_nan(radius, length), 0.0)
     return mean + added * inverse
+
+
+CAGRAD = Method(
+    function=weigh,
+    looks_at=LooksAt.GRAMIAN,
+    summary="best for the loss it helps least, within c‖mean‖ of the mean gradient",
+    paper=("CAGrad, Liu 2021", "https://arxiv.org/abs/2110.14048"),
+    options=options(
+        "cagrad",
+        c=setting(schema.fraction, 0.4, "how far from the mean gradient the result may be, as part of its length"),
+    ),
+    card=Card(
+        formula=(
+            "g₀ + c‖g₀‖ g_w / ‖g_w‖, g₀ the mean gradient, w = argmin of g_wᵀg₀ + c‖g₀‖‖g_w‖ over w >= 0, Σ w = 1; g₀ "
+            "where that g_w is 0"
+        ),
+        work="a few quadratic problems with K unknowns, solved exactly (3 to 8 as a rule)",
+        use="The mean loss is the goal, and on the way the loss that gains least is to gain more.",
+        avoid=(
+            "The losses' scales differ: the longest gradient decides what the mean is, and the result stays near that."
+        ),
+        differences=(
+            "Solved exactly, where theirs uses SciPy's SLSQP or, in the fast variant, some steps of momentum; no "
+            "division by 1 + c or 1 + c² afterwards."
+        ),
+    ),
+)

@@ -1,9 +1,12 @@
 """Dynamic weight average. https://arxiv.org/abs/1803.10704"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
+from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
+from trainer.common.schema import setting
 
 
 def initial(count: int, *, temperature: float) -> dict[str, tf.Tensor]:
@@ -19,14 +22,10 @@ def weigh(problem: Problem, state: State, *, temperature: float = 2.0) -> Answer
 
     Until two epochs are over, and for a loss that was active in fewer than two, rₖ = 1.
 
-    Differences from the authors' code: means are over the steps in which a loss was active; a step belongs to the epoch
-    of its batch's first example.
-
     Args:
       problem: needs `losses` and `epoch`.
       state: each loss's sum and number of values in the current epoch, the means of the two before, and how many epochs
         it has been active in.
-      temperature: T.
     """
     over = (problem.epoch > state["epoch"]) & (state["number"] > 0)
     mean = tf.math.divide_no_nan(state["sum"], state["number"])
@@ -45,3 +44,33 @@ def weigh(problem: Problem, state: State, *, temperature: float = 2.0) -> Answer
             "epoch": tf.fill(state["epoch"].shape, problem.epoch),
         },
     )
+
+
+DWA = Method(
+    function=weigh,
+    looks_at=LooksAt.LOSSES,
+    summary="wₖ from how fast each loss fell over the last two epochs",
+    paper=("Liu 2019", "https://arxiv.org/abs/1803.10704"),
+    options=options(
+        "dwa",
+        temperature=setting(POSITIVE, 2.0, "T, how even the weights are"),
+    ),
+    initial=initial,
+    weighs_task_specific=True,
+    card=Card(
+        formula=(
+            "Σ wₖ gₖ, w = K softmax(r / T), rₖ = last epoch's mean loss / that of the epoch before; 1 until two epochs "
+            "are over"
+        ),
+        work="two means for each loss",
+        use=(
+            "Losses of similar scale fall at different speeds over many epochs: those that fall slowly get somewhat "
+            "more."
+        ),
+        avoid="The run has few epochs, or the losses' scales differ: it compares each loss with its own past alone.",
+        differences=(
+            "Means are over the steps in which a loss was active; a step belongs to the epoch of its batch's first "
+            "example."
+        ),
+    ),
+)

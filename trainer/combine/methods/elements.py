@@ -5,23 +5,23 @@ that reach it, (k, ...) of the variable's shape and dtype, zeros where a loss is
 whose seed is the variable's own; and returns what is applied, of the variable's shape and dtype.
 """
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
+from trainer.combine.entry import Card, LooksAt, Method, options
 from trainer.combine.problem import Problem
+from trainer.common import schema
+from trainer.common.schema import setting
 
 
 def graddrop(gradients: tf.Tensor, problem: Problem, *, leak: float = 0.0) -> tf.Tensor:
     """`graddrop`: per element P = ½ (1 + Σg / Σ|g|); with probability P the positive gradients are summed, else the
     negative ones. https://arxiv.org/abs/2010.06808
 
-    Differences from the authors' code: gradients of variables, not of activations; the numbers that decide come from
-    the run's seed, the step and the variable.
-
     Args:
       gradients: (k, ...).
       problem: of these losses.
-      leak: the part of each gradient that passes whatever its sign.
     """
     total = tf.reduce_sum(gradients, axis=0)
     purity = 0.5 * (1 + tf.math.divide_no_nan(total, tf.reduce_sum(tf.abs(gradients), axis=0)))
@@ -38,7 +38,6 @@ def trimmed_mean(gradients: tf.Tensor, problem: Problem, *, trim: int = 1) -> tf
     Args:
       gradients: (k, ...).
       problem: of these losses.
-      trim: how many to leave out at either end.
     """
     count = tf.cast(problem_lib.count(problem.active), tf.int32)
     out = tf.minimum(trim, (count - 1) // 2)
@@ -51,3 +50,57 @@ def trimmed_mean(gradients: tf.Tensor, problem: Problem, *, trim: int = 1) -> tf
     return tf.math.divide_no_nan(
         tf.reduce_sum(in_order, axis=0), tf.cast(tf.maximum(count - 2 * out, 0), gradients.dtype)
     )
+
+
+GRADDROP = Method(
+    function=graddrop,
+    looks_at=LooksAt.ELEMENTS,
+    summary="per element, only the gradients of one sign, drawn by how pure it is, are summed",
+    paper=("GradDrop, Chen 2020", "https://arxiv.org/abs/2010.06808"),
+    options=options(
+        "graddrop",
+        leak=setting(schema.between(0, 1), 0.0, "the part of each gradient that passes whatever its sign"),
+    ),
+    random=True,
+    card=Card(
+        formula=(
+            "per element, with probability P = ½ (1 + Σg / Σ|g|) the sum of the positive gradients, else of the "
+            "negative ones; the part `leak` of it is Σg instead"
+        ),
+        work="a random number for each element of the shared variables",
+        use="Gradients conflict in single elements, and noise does no harm.",
+        avoid=(
+            "Every loss needs a mixed gradient of its own (`apply=per_loss`), or the losses' scales differ: the "
+            "longest gradient decides which sign is likely."
+        ),
+        differences=(
+            "Gradients of variables, not of activations; the numbers that decide come from the run's seed, the step "
+            "and the variable."
+        ),
+    ),
+)
+
+TRIMMED_MEAN = Method(
+    function=trimmed_mean,
+    looks_at=LooksAt.ELEMENTS,
+    summary="per element, the mean without the largest and the smallest",
+    paper=("Yin 2018", "https://arxiv.org/abs/1803.01498"),
+    options=options(
+        "trimmed_mean",
+        trim=setting(schema.integer(1), 1, "how many are left out at either end"),
+    ),
+    least_losses=lambda options: 2 * options["trim"] + 1,
+    card=Card(
+        formula="per element, the mean of the gradients without the `trim` largest and the `trim` smallest",
+        work="a sort of K numbers for each element of the shared variables",
+        use="Many losses of one kind and scale, of which a few may be far off.",
+        avoid=(
+            "There are few losses (of three the middle one alone is left), or their scales differ: the longest "
+            "gradients are what is left out."
+        ),
+        differences=(
+            "The paper's is over workers, here it is over losses; where fewer than 2 trim + 1 losses are active or "
+            "reach a variable, as many are left out as leave one or two."
+        ),
+    ),
+)

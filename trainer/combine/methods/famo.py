@@ -1,11 +1,15 @@
 """FAMO: fast adaptive multitask optimization. https://arxiv.org/abs/2306.03792"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State, masked_softmax
 from trainer.combine.solvers import adam
+from trainer.common import schema
+from trainer.common.schema import setting
 
 _EPSILON = 1e-8
 _LOGITS = "logits"
@@ -29,14 +33,9 @@ def weigh(
 
     After the update of the model `observe` moves ξ.
 
-    Differences from the authors' code: none in what is computed; softmaxes are over the active losses.
-
     Args:
       problem: needs `losses`, above their lower bounds.
       state: ξ (`logits`) and its Adam.
-      learning_rate: of that Adam.
-      decay: its L2 decay, added to the gradient.
-      lower_bounds: b, a number or one for each loss.
     """
     del learning_rate, decay
     weights = masked_softmax(state[_LOGITS], problem.active) / _above(problem.losses, problem, lower_bounds)
@@ -58,9 +57,6 @@ def observe(
       problem: of the step, with the losses before its update.
       after: (K,) float64, the losses of the same batch after it.
       state: ξ and its Adam.
-      learning_rate: see `weigh`.
-      decay: see `weigh`.
-      lower_bounds: see `weigh`.
     """
     fell = tf.math.log(_above(problem.losses, problem, lower_bounds))
     fell -= tf.math.log(_above(after, problem, lower_bounds))
@@ -74,3 +70,34 @@ def _above(losses: tf.Tensor, problem: Problem, lower_bounds: float | Sequence[f
     """Lₖ - bₖ + ε; 1 for inactive losses."""
     bounds = tf.constant(lower_bounds, tf.float64)
     return tf.where(problem.active, losses - bounds + _EPSILON, 1.0)
+
+
+FAMO = Method(
+    function=weigh,
+    looks_at=LooksAt.LOSSES,
+    summary="weights that learn to make all log losses fall equally fast",
+    paper=("FAMO, Liu 2023", "https://arxiv.org/abs/2306.03792"),
+    options=options(
+        "famo",
+        learning_rate=setting(POSITIVE, 0.025, "of the Adam that learns ξ"),
+        decay=setting(schema.number(), 1e-3, "its L2 decay, added to the gradient"),
+        lower_bounds=setting(schema.one_or_each(schema.real), 0.0, "b, a number or one for each loss"),
+    ),
+    initial=initial,
+    observe=observe,
+    lower_bound=lambda options: options["lower_bounds"],
+    weighs_task_specific=True,
+    card=Card(
+        formula=(
+            "Σ wₖ gₖ, wₖ ∝ zₖ / (Lₖ - bₖ + ε), Σ w = 1, z = softmax(ξ); after the update ξ takes an Adam step down "
+            "J_softmaxᵀ (log(L_before - b) - log(L_after - b))"
+        ),
+        work="an Adam step of K numbers",
+        use="Losses above their bounds of different scales are all to fall, and a backward pass for each is too much.",
+        avoid=(
+            "A loss comes near its bound: 1 / (Lₖ - bₖ) takes over. It needs the whole batch at once (`micro_batches` "
+            "1)."
+        ),
+        differences="None in what is computed; softmaxes are over the active losses.",
+    ),
+)

@@ -1,8 +1,12 @@
 """GradVac: gradient vaccine. https://arxiv.org/abs/2010.05874"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State, unit_gramian
+from trainer.common import schema
+from trainer.common.schema import setting
 
 _COSINES = "cosines"
 _SMALLEST = 1e-8  # of sin², below which two gradients are one direction
@@ -21,13 +25,9 @@ def align(problem: Problem, state: State, *, beta: float = 0.5) -> Answer:
     cosine becomes φ̂ᵢⱼ. The target then moves, φ̂ᵢⱼ ← (1 - β) φ̂ᵢⱼ + β φ. Others are visited in an order drawn anew for
     each gradient from the step's seed. All of it happens on coefficients, as in `pcgrad`.
 
-    Differences from the authors' code: the same computation on the K x K Gramian; one cosine over all shared
-    variables instead of one for each layer.
-
     Args:
       problem: needs `gramian`.
       state: φ̂, (K, K).
-      beta: β, how fast the targets move.
 
     Returns:
       (K, K) weights; row i holds how gradient i, turned, is made of the original ones.
@@ -59,3 +59,35 @@ def align(problem: Problem, state: State, *, beta: float = 0.5) -> Answer:
     )
     weights = norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms)
     return Answer(weights + tf.linalg.diag(tf.cast(norms == 0.0, tf.float64)), {_COSINES: targets})
+
+
+GRADVAC = Method(
+    function=align,
+    looks_at=LooksAt.GRAMIAN,
+    summary="as PCGrad, towards a moving average of each pair's cosine",
+    paper=("GradVac, Wang 2021", "https://arxiv.org/abs/2010.05874"),
+    options=options(
+        "gradvac",
+        beta=setting(schema.between(0, 1), 0.5, "β, how fast the targets move"),
+    ),
+    initial=initial,
+    diagonal=False,
+    card=Card(
+        formula=(
+            "Σ gᵢ after, for every i, over all other j in a random order: where cos(gᵢ, gⱼ) = φ < φ̂ᵢⱼ, so much of gⱼ "
+            "is added to gᵢ that it becomes φ̂ᵢⱼ; φ̂ᵢⱼ ← (1 - β) φ̂ᵢⱼ + β φ"
+        ),
+        work="K rounds of a K x K product",
+        use=(
+            "Related losses whose gradients usually agree: they are also corrected where they agree less than usual, "
+            "where PCGrad does nothing."
+        ),
+        avoid=(
+            "Losses conflict for good: the targets become negative, and only conflicts worse than usual are corrected."
+        ),
+        differences=(
+            "The same computation on the K x K Gramian; one cosine over all shared variables instead of one for each "
+            "layer."
+        ),
+    ),
+)

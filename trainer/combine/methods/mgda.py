@@ -1,9 +1,13 @@
 """MGDA: the shortest convex combination. https://arxiv.org/abs/1810.04650, https://doi.org/10.1016/j.crma.2012.03.014"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import Card, LooksAt, Method, options
 from trainer.combine.problem import Problem
 from trainer.combine.solvers import cosines, nonnegative
+from trainer.common import schema
+from trainer.common.schema import setting
 
 
 def weigh(problem: Problem, *, normalize: str = "none") -> tf.Tensor:
@@ -11,10 +15,6 @@ def weigh(problem: Problem, *, normalize: str = "none") -> tf.Tensor:
 
     With `normalize`, row k of J is divided by `l2`: ‖gₖ‖, `loss`: |Lₖ|, or `loss+`: |Lₖ| ‖gₖ‖ before that; as in the
     authors' code, the weights found are then applied to the original gradients.
-
-    Differences from the authors' code: the exact minimum, where theirs stops after Frank-Wolfe steps (250 at most)
-    with changes of 1e-5; a negative loss counts by its size, where theirs would turn the gradient round; where a
-    gradient is zero it is the minimum, whatever it is divided by.
 
     Returns:
       (K,) float64, of sum 1 (all 0 if no loss is active, or if all are divided by losses of 0).
@@ -44,3 +44,37 @@ def shortest_combination(unit: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
     """
     inverse = tf.math.divide_no_nan(inverse, tf.reduce_max(inverse))
     return nonnegative.minimise(unit + inverse[:, tf.newaxis] * inverse, -inverse[tf.newaxis])[0]
+
+
+MGDA = Method(
+    function=weigh,
+    looks_at=LooksAt.GRAMIAN,
+    summary="the shortest vector among all weighted averages of the gradients",
+    paper=("MGDA, Désidéri 2012; Sener 2018", "https://arxiv.org/abs/1810.04650"),
+    options=options(
+        "mgda",
+        normalize=setting(
+            schema.choice("normalisation", ("none", "l2", "loss", "loss+")),
+            "none",
+            "by what gₖ is divided while w is found: 1, ‖gₖ‖, |Lₖ|, |Lₖ| ‖gₖ‖",
+        ),
+    ),
+    with_losses=lambda options: "loss" in options["normalize"],
+    card=Card(
+        formula="Σ wₖ gₖ, w = argmin ‖Σ wₖ gₖ‖² over w >= 0, Σ w = 1",
+        work="a quadratic problem with K unknowns, solved exactly",
+        use=(
+            "No loss may be made worse: the result points against no gradient, and is zero where no direction is good "
+            "for all."
+        ),
+        avoid=(
+            "A gradient is much shorter than the others: it gets nearly all the weight, and all losses move as slowly "
+            "as its own."
+        ),
+        differences=(
+            "The exact minimum, where theirs stops after Frank-Wolfe steps (250 at most) with changes of 1e-5; a "
+            "negative loss counts by its size, where theirs would turn the gradient round; where a gradient is zero it "
+            "is the minimum, whatever it is divided by."
+        ),
+    ),
+)

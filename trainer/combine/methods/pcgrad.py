@@ -1,7 +1,9 @@
 """PCGrad: gradient surgery. https://arxiv.org/abs/2001.06782"""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
+from trainer.combine.entry import Card, LooksAt, Method
 from trainer.combine.problem import Problem, unit_gramian
 
 
@@ -11,8 +13,6 @@ def project(problem: Problem) -> tf.Tensor:
     The others are visited in an order drawn anew for each gradient from the step's seed, and are themselves the
     original gradients, as in the paper. All of it happens on coefficients: gradient i starts as the unit vector eᵢ
     of the unit rows, and projecting it off row j changes its j-th coefficient alone.
-
-    Differences from the authors' code: the same computation on the K x K Gramian instead of on n-vectors.
 
     Returns:
       (K, K) float64; row i holds how gradient i, projected, is made of the original ones.
@@ -32,3 +32,28 @@ def project(problem: Problem) -> tf.Tensor:
     _, coefficients = tf.while_loop(lambda position, _: position < count, visit, (0, tf.eye(count, dtype=tf.float64)))
     weights = norms[:, tf.newaxis] * coefficients * tf.math.reciprocal_no_nan(norms)
     return weights + tf.linalg.diag(tf.cast(norms == 0.0, tf.float64))
+
+
+PCGRAD = Method(
+    function=project,
+    looks_at=LooksAt.GRAMIAN,
+    summary="conflicting gradients projected off one another, then summed",
+    paper=("PCGrad, Yu 2020", "https://arxiv.org/abs/2001.06782"),
+    diagonal=False,
+    card=Card(
+        formula=(
+            "Σ gᵢ after, for every i, over all other j in a random order: where gᵢ·gⱼ < 0, gᵢ ← gᵢ - (gᵢ·gⱼ / ‖gⱼ‖²) "
+            "gⱼ, with the original gⱼ"
+        ),
+        work="K rounds of a K x K product",
+        use=(
+            "Gradients conflict now and then. Without a conflict it is `sum`, so that a learning rate tuned for that "
+            "holds."
+        ),
+        avoid=(
+            "The losses' scales differ: as with `sum` the longest gradient decides. Or no loss may be made worse: with "
+            "three losses or more a later projection can bring an earlier conflict back (`dual_proj`, `upgrad`)."
+        ),
+        differences="The same computation on the K x K Gramian instead of on n-vectors.",
+    ),
+)

@@ -4,13 +4,17 @@ Its even positions are the first batch and its odd ones the second, so that the 
 replicas. What is mixed and applied are the gradients of the first: the papers' third batch is merged into it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
-import tensorflow as tf
-
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
+from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers.nonnegative import project_onto_simplex
+from trainer.common import schema
+from trainer.common.schema import setting
 
 _WEIGHTS = "weights"
 
@@ -35,16 +39,9 @@ def sdmgrad(
     Each of `iterations` steps: w ← Π(w - η v), v ← momentum v + A (w + λ/K), with A = J₁J₂ᵀ over the square of the mean
     root of its diagonal, and Π the projection onto the simplex.
 
-    Differences from the authors' code: the third batch (see above); nothing is added to the scale, so that the
-    gradients' size does not matter.
-
     Args:
       problem: needs the cross `gramian`.
       state: `weights` w.
-      lambda_: λ, how much the direction is drawn towards the mean gradient.
-      learning_rate: η.
-      momentum: of the steps.
-      iterations: number of steps.
     """
     active, cross = problem.active, problem.gramian
     mean = problem_lib.uniform(active)
@@ -63,13 +60,9 @@ def sdmgrad(
 def modo(problem: Problem, state: State, *, gamma: float = 0.1, rho: float = 0.1) -> Answer:
     """`modo`: λ ← Π(λ - γ (J₁J₂ᵀ + ρ I) λ), with Π the projection onto the simplex. https://arxiv.org/abs/2305.20057
 
-    Differences from the authors' code: the third batch (see above).
-
     Args:
       problem: needs the cross `gramian`.
       state: `weights` λ.
-      gamma: γ, the step of the weights.
-      rho: ρ, an L2 regularisation of them.
     """
     return descend(problem, state, step=gamma, regularization=rho)
 
@@ -87,3 +80,58 @@ def _of_active(state: Mapping[str, tf.Tensor], active: tf.Tensor) -> tuple[tf.Te
     weights = tf.where(active, state[_WEIGHTS], 0.0)
     total = tf.reduce_sum(weights)
     return tf.where(total > 0, tf.math.divide_no_nan(weights, total), problem_lib.uniform(active)), total
+
+
+SDMGRAD = Method(
+    function=sdmgrad,
+    looks_at=LooksAt.CROSS_GRAMIAN,
+    summary="as MGDA drawn towards the mean, by stochastic steps",
+    paper=("SDMGrad, Xiao 2023", "https://arxiv.org/abs/2305.18409"),
+    options=options(
+        "sdmgrad",
+        lambda_=setting(schema.number(), 0.3, "λ, how much the direction is drawn towards the mean gradient"),
+        learning_rate=setting(POSITIVE, 10.0, "η, the step of w"),
+        momentum=setting(schema.fraction, 0.5, "of these steps"),
+        iterations=setting(schema.integer(1), 20, "how many of these steps"),
+    ),
+    initial=initial,
+    card=Card(
+        formula=(
+            "Σ vₖ gₖ of the first half batch, v = (w + λ/K) / (1 + λ), w by `iterations` projected steps down ½‖Jᵀw + "
+            "λ mean‖², whose gradient is estimated by J₁J₂ᵀ"
+        ),
+        work="`iterations` rounds of a K x K product and a sort of K numbers",
+        use=(
+            "As `mgda`, on small, noisy batches: noise lengthens gradients, but not the products of those of two "
+            "independent halves."
+        ),
+        avoid="Time is short: it takes twice the passes, and what is applied comes from half of the batch.",
+        differences=(
+            "The authors' third batch is merged into the first; nothing is added to the scale, so that the gradients' "
+            "size does not matter."
+        ),
+    ),
+)
+
+MODO = Method(
+    function=modo,
+    looks_at=LooksAt.CROSS_GRAMIAN,
+    summary="as MGDA, one stochastic step of the weights in each step",
+    paper=("MoDo, Chen 2024", "https://arxiv.org/abs/2305.20057"),
+    options=options(
+        "modo",
+        gamma=setting(POSITIVE, 0.1, "γ, the step of the weights"),
+        rho=setting(schema.number(), 0.1, "ρ, an L2 regularisation of them"),
+    ),
+    initial=initial,
+    card=Card(
+        formula="Σ λₖ gₖ of the first half batch, λ ← Π(λ - γ (J₁J₂ᵀ + ρ I) λ), Π the projection onto the simplex",
+        work="a K x K product and a sort of K numbers",
+        use="As `mgda`, on small, noisy batches, with weights that change slowly.",
+        avoid=(
+            "The size of the gradients is unknown: γ multiplies their squares. Or time is short: it takes twice the "
+            "passes, and what is applied comes from half of the batch."
+        ),
+        differences="The authors' third batch is merged into the first.",
+    ),
+)

@@ -3,9 +3,11 @@
 Every number has its own count of updates: one whose loss is inactive stays what it is, and its moments too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
-import tensorflow as tf
+from trainer.combine import lazy_tensorflow as tf
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 

@@ -1,7 +1,8 @@
 """What the solvers look at: inner products of unit-length rows, so that the rows' scales play no part in them."""
 
-import tensorflow as tf
+from __future__ import annotations
 
+from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.problem import Problem, unit_gramian
 
 # Where ‖Σ vₖ uₖ‖ / Σ vₖ of unit rows u and some v >= 0 is below this, the rows are taken to cancel: the float64

@@ -1,6 +1,8 @@
 """Small quadratic problems over nonnegative unknowns, and the projection onto the simplex."""
 
-import tensorflow as tf
+from __future__ import annotations
+
+from trainer.combine import lazy_tensorflow as tf
 
 _TOLERANCE = 1e-12  # of what may be violated, relative to the largest unknown or linear coefficient
 _RIDGE = 1e-14  # keeps dependent rows solvable; changes a result's squared length by at most this times ‖x‖²

@@ -1,0 +1,121 @@
+"""What the registry holds of a method: its functions, what it looks at, how it is treated, its options and its card."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trainer.common import schema
+
+
+class LooksAt(enum.Enum):
+    """What a method needs to see, and so what the step must compute for it."""
+
+    NOTHING = "nothing but its own constants"
+    LOSSES = "the values of the losses"
+    GRAMIAN = "inner products of the losses' gradients over all shared variables"
+    BLOCK_GRAMIANS = "inner products of the losses' gradients, each variable on its own"
+    CROSS_GRAMIAN = "inner products of the gradients over one half of the batch with those over the other"
+    MOVING_GRAMIAN = "inner products of moving averages of the losses' gradients"
+    ELEMENTS = "the losses' gradients element by element"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """What to know before choosing a method; nothing is empty. `cards.py` makes the page of it.
+
+    Attributes:
+      formula: what is applied, of gradients gₖ with the Gramian G and losses Lₖ, k = 1 ... K; without a full stop.
+      work: what it computes besides the backward passes, which follow from what it looks at; without a full stop.
+      use: when it is worth a try, in sentences.
+      avoid: when it is not, in sentences.
+      differences: from the authors' code, in sentences.
+    """
+
+    formula: str
+    work: str
+    use: str
+    avoid: str
+    differences: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One combination method.
+
+    Attributes:
+      function: called as `function(problem, **options)`; it returns an `Answer`, or only its weights: (K,) where the
+        method is `diagonal`, (K, K) where it is not. With `initial` it is called as `function(problem, state,
+        **options)` and returns an `Answer`. Of `ELEMENTS`, see `methods/elements.py`.
+      looks_at: what the problem must hold.
+      summary: one line for the table of methods.
+      card: the rest for who chooses a method.
+      paper: who published it and where: (name and year, address); empty where nobody in particular has.
+      options: a dataclass of settings, the keys of `combine.<method>`; None where there are none.
+      variants: options that, where they are true, make another entry of it.
+      initial: called as `initial(count, **options)`: what the method remembers at the start.
+      observe: called as `observe(problem, after, state, **options)` with the (K,) losses of the same batch after the
+        update: what it remembers then.
+      lower_bound: options → what losses must be above because the method takes their logarithms or divides by them: a
+        number or one for each; None: nothing.
+      keeps: options → which part of the moving averages of the gradients a step keeps (`MOVING_GRAMIAN`).
+      with_losses: options → whether the method looks at the losses' values besides.
+      of_log_losses: the gradients that the method looks at and mixes are those of the losses' logarithms.
+      per_variable: the mixing is computed for every variable on its own, over the losses that reach it.
+      diagonal: a loss's mixed gradient is made of its own alone, so it exists only where that loss reaches.
+      weighted: the method is the configuration's loss weights.
+      weighs_task_specific: task-specific gradients are multiplied by their loss's weight too.
+      mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
+      per_loss: always applied per loss.
+      random: the weights are drawn anew in every step.
+      may_fall_back: there are problems without a solution, on which it falls back to another one.
+      least_losses: options → how many losses it takes at least.
+    """
+
+    function: Callable[..., Any]
+    looks_at: LooksAt
+    summary: str
+    card: Card
+    paper: tuple[str, str] | tuple[()] = ()
+    options: type | None = None
+    variants: Mapping[str, Method] = dataclasses.field(default_factory=dict, hash=False)
+    initial: Callable[..., Any] | None = None
+    observe: Callable[..., Any] | None = None
+    lower_bound: Callable[[Mapping[str, Any]], float | Sequence[float] | None] = lambda options: None
+    keeps: Callable[[Mapping[str, Any]], float] | None = None
+    with_losses: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    of_log_losses: bool = False
+    per_variable: bool = False
+    diagonal: bool = True
+    weighted: bool = False
+    weighs_task_specific: bool = False
+    mixes_task_specific: bool = False
+    per_loss: bool = False
+    random: bool = False
+    may_fall_back: bool = False
+    least_losses: Callable[[Mapping[str, Any]], int] = lambda options: 1
+
+    @property
+    def yields_weights(self) -> bool:
+        """Whether one set of weights holds for all shared variables."""
+        return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
+
+    @property
+    def finds_weights(self) -> bool:
+        """Whether it yields weights that differ from step to step."""
+        return self.yields_weights and (self.looks_at is not LooksAt.NOTHING or self.random)
+
+
+POSITIVE = schema.number(positive=True)
+PROPORTIONS = schema.optional(schema.proportions)
+
+
+def options(method: str, **settings: Any) -> type:
+    """A dataclass of a method's settings, each the result of `schema.setting`."""
+    kind = dataclasses.make_dataclass(
+        f"{method}_options", [(name, Any, given) for name, given in settings.items()], frozen=True
+    )
+    kind.__doc__ = f"Options of `{method}`."
+    return kind

@@ -1,0 +1,149 @@
+"""From a step's weights to what is applied: how each variable's gradients are mixed, and the mixing itself."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from trainer.combine.combination import Combination, Losses
+from trainer.combine.entry import LooksAt
+from trainer.combine.problem import Problem, where_active
+from trainer.gradients import gramian as gramian_lib
+from trainer.gradients import ordered_sums
+from trainer.gradients.reach import Jacobian
+
+
+def coefficients(
+    combination: Combination,
+    jacobian: Jacobian,
+    by: Sequence[Losses],
+    *,
+    means: tf.Tensor,
+    row_means: tf.Tensor,
+    problem: Problem,
+    weights: tf.Tensor | None,
+) -> tuple[tf.Tensor | None, ...]:
+    """How each variable's gradients are mixed.
+
+    Args:
+      combination: what has found the weights.
+      jacobian: for each variable, the reduced sums of gradients of the losses that reach it.
+      by: for each variable, the indices of those k losses.
+      means: (K,) float64, what makes means of the sums of task-specific gradients.
+      row_means: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
+      problem: the problem.
+      weights: as `Combination.solve` gave them; only looked at for methods that yield weights.
+
+    Returns:
+      For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
+      is made of the variable's k sums. None where they are combined element by element.
+    """
+    method = combination.method
+    scales = combination.scales(problem.weights, problem.losses)
+    whole, own_factors = None, scales
+    if method.yields_weights:
+        factors = combination.scales_of_mixed(problem) * row_means
+        own_factors = weights * scales if method.weighs_task_specific else scales
+        whole = (tf.linalg.diag(weights) if method.diagonal else weights) * factors
+    result: list[tf.Tensor | None] = []
+    for gradients, losses in zip(jacobian, by, strict=True):
+        if len(losses) == 1 and not method.mixes_task_specific:
+            result.append(tf.reshape(own_factors[losses[0]] * means[losses[0]], [1, 1]))
+        elif method.looks_at is LooksAt.ELEMENTS:
+            result.append(None)
+        elif whole is None:
+            result.append(_of_block(combination, gradients, losses, row_means, problem, scales))
+        else:
+            result.append(tf.gather(tf.gather(whole, combination.receivers(losses)), losses, axis=1))
+    return tuple(result)
+
+
+def factors(combination: Combination, by: Sequence[Losses], problem: Problem) -> tuple[tf.Tensor | None, ...]:
+    """What one backward pass of Σ `scales`ₖ Lₖ leaves to do, for a method with weights for every variable.
+
+    Args:
+      combination: the method and its options.
+      by: for each variable, the indices of the losses that reach it.
+      problem: of all losses.
+
+    Returns:
+      For every variable what its gradient of the sum is multiplied by, scalar float64; None: 1.
+    """
+    if not combination.method.per_variable:
+        return (None,) * len(by)
+    found: dict[Losses, tf.Tensor | None] = {}
+    for losses in dict.fromkeys(by):
+        if len(losses) == 1:
+            found[losses] = None
+            continue
+        # Nothing tells the active losses of a variable apart, so they have one weight.
+        found[losses] = tf.reduce_max(combination.answer(_part(problem, losses), {}).weights)
+    return tuple(found[losses] for losses in by)
+
+
+def elements(
+    combination: Combination,
+    gradients: Sequence[tf.Tensor],
+    losses: Losses,
+    row_means: tf.Tensor,
+    problem: Problem,
+    variable: int,
+) -> tf.Tensor:
+    """The gradients of one shared variable, combined element by element.
+
+    Args:
+      combination: the method and its options.
+      gradients: the reduced sums of gradients of the losses that reach it.
+      losses: the indices of those k losses.
+      row_means: (K,) float64, what makes means of the sums.
+      problem: the problem.
+      variable: a number that tells this variable from all others.
+    """
+    scales = combination.scales(problem.weights, problem.losses) * row_means
+    scales = tf.unstack(tf.gather(tf.where(problem.active, scales, 0.0), losses))
+    scaled = [row * tf.cast(factor, row.dtype) for row, factor in zip(gradients, scales, strict=True)]
+    seed = tf.random.experimental.stateless_fold_in(problem.seed, variable)
+    part = _part(problem, losses)._replace(seed=seed)
+    return combination.method.function(tf.stack(scaled), part, **combination.options)
+
+
+def joint_weights(weights: tf.Tensor) -> tf.Tensor:
+    """(K,): how much of each loss's gradient is in what is applied jointly, from (K,) or (K, K) weights."""
+    return weights if weights.shape.rank == 1 else tf.reduce_sum(weights, axis=0)
+
+
+def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
+    """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
+    return ordered_sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
+
+
+def own(
+    gradients: Sequence[tf.Tensor], coefficients: tf.Tensor, receiver: int, *, only: int | None = None
+) -> tf.Tensor:
+    """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
+    if only is not None:
+        return ordered_sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
+    return ordered_sums.weighted(gradients, coefficients[receiver])
+
+
+def _of_block(
+    combination: Combination,
+    gradients: Sequence[tf.Tensor],
+    losses: Losses,
+    means: tf.Tensor,
+    problem: Problem,
+    scales: tf.Tensor,
+) -> tf.Tensor:
+    """The mixing matrix of one variable on its own."""
+    scales = tf.gather(scales * means, losses)
+    part = _part(problem, losses)
+    if combination.method.looks_at is LooksAt.BLOCK_GRAMIANS:
+        part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients), scales))
+    weights = combination.answer(part, {}).weights
+    return tf.linalg.diag(where_active(part.active, weights, tf.zeros_like(weights)) * scales)
+
+
+def _part(problem: Problem, losses: Losses) -> Problem:
+    """The problem of some of the losses, without a Gramian."""
+    return problem._replace(
+        active=tf.gather(problem.active, losses), weights=tf.gather(problem.weights, losses), losses=None, gramian=None
+    )
