@@ -21,12 +21,11 @@ from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
 from input_pipelines.feed.in_memory import InMemory
 from tests import problems
-from trainer import configuration
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import loop
 
-ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data" / "tfds"
 EXAMPLES = 24
 

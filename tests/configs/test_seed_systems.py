@@ -11,13 +11,12 @@ from rich.console import Console
 
 from tests import problems
 from tests.benchmarks import seed_systems
-from trainer import configuration
 from trainer.config import loading
 from trainer.config import settings as settings_lib
 from trainer.run import experiment, loop
 from trainer.run.experiment import Experiment
 
-ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 SYSTEMS = [name for names in seed_systems.SYSTEMS.values() for name in names]
 # Their data do not come with the trainer; tests of their own train them.

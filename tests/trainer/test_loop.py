@@ -11,14 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration
-from trainer.common.errors import NonFiniteError, RunError
+from trainer.common.errors import ConfigError, NonFiniteError, RunError
 from trainer.config import loading
 from trainer.output import workdir
 from trainer.output.reports import Report
 from trainer.run import experiment, loop
 
-DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
+DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")
 
 
 def _console(*, terminal: bool = False) -> Console:
@@ -127,7 +126,7 @@ def test_checkpoints_name_variables(run):
 
 def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
     config = loading.load_saved(run[0] / "config.json")
-    with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
         loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
 
 
@@ -190,7 +189,7 @@ def test_checkpoints_hold_every_optimizer(tmp_path, optimizer):
 
 
 def test_bad_configurations_leave_nothing(tmp_path):
-    with pytest.raises(configuration.ConfigError):
+    with pytest.raises(ConfigError):
         _train(tmp_path / "run", losses__number__target="nothing")
     assert not (tmp_path / "run").exists()
 
@@ -224,7 +223,7 @@ def test_profile(tmp_path):
 
 @pytest.mark.parametrize("profile", [(6, 7), (7, 9)])
 def test_profiling_steps_that_do_not_come(tmp_path, profile):
-    with pytest.raises(configuration.ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
+    with pytest.raises(ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
         loop.train(problems.config(steps=6), str(tmp_path / "run"), problems.strategy(1), _console(), profile=profile)
     assert not (tmp_path / "run").exists()
 
