@@ -13,7 +13,7 @@ from tests import problems
 from tests.benchmarks import seed_systems
 from trainer.config import loading
 from trainer.config import settings as settings_lib
-from trainer.run import experiment, loop
+from trainer.run import experiment, train
 from trainer.run.experiment import Experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def test_every_configuration_trains(name, tmp_path, caplog):
     """Three steps and an evaluation: finite numbers for every loss and metric, and no warning."""
     config = _config(name, steps="3", report_every="1", eval_every="3")
     with caplog.at_level("WARNING", logger="absl"):
-        history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+        history = train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert not [record.getMessage() for record in caplog.records if record.name == "absl"]
     assert [report.split for report in history] == ["train"] * 3 + ["validation"]
     for report in history:

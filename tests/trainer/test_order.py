@@ -25,7 +25,7 @@ from trainer.evaluation.evaluator import Evaluator
 from trainer.models import trunk_and_heads
 from trainer.output import checkpoint, history, plots, terminal, workdir, writer
 from trainer.output.recorder import Files
-from trainer.run import agreement, experiment, loop
+from trainer.run import agreement, experiment, train
 from trainer.step import discovery
 from trainer.step.weight_average import WeightAverage
 
@@ -189,7 +189,7 @@ def _recording() -> Iterator[list[str]]:
 
 def _train(path: pathlib.Path, happened: list[str], **changes: Any) -> None:
     console, watchdog = Console(file=io.StringIO()), _Watchdog(happened)
-    loop.train(problems.config(**CHANGES | changes), str(path), problems.strategy(1), console, watchdog=watchdog)
+    train.train(problems.config(**CHANGES | changes), str(path), problems.strategy(1), console, watchdog=watchdog)
 
 
 @pytest.fixture(scope="module")
