@@ -100,7 +100,7 @@ def _train() -> None:
     with command_line.quiet():
         from input_pipelines.sources import catalogue
         from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
-        from trainer.run import loop
+        from trainer.run import train
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
     if workers:
@@ -109,7 +109,7 @@ def _train() -> None:
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-        loop.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
+        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -133,8 +133,8 @@ def _evaluate() -> None:
     config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
         from trainer.distributed import strategy
-        from trainer.run import loop
-    loop.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
+        from trainer.run import evaluate
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
 
 
 if __name__ == "__main__":

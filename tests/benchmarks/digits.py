@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from trainer.command_line import DEFAULT_CONFIG  # noqa: E402
 from trainer.config import loading
 from trainer.distributed import strategy  # noqa: E402  (the variable is read on import)
-from trainer.run import loop
+from trainer.run import train
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
@@ -33,4 +33,4 @@ def run(combine: str, seed: int, virtual_devices: int | None = None) -> dict[str
 
 def _train(combine: str, seed: int, virtual_devices: int | None, workdir: str) -> None:
     config = loading.load(DEFAULT_CONFIG, [("seed", str(seed))], combine=combine)
-    loop.train(config, workdir, strategy.build("mirrored", virtual_devices), Console(quiet=True))
+    train.train(config, workdir, strategy.build("mirrored", virtual_devices), Console(quiet=True))

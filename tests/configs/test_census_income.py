@@ -18,14 +18,13 @@ from input_pipelines import data
 from input_pipelines.data import Data
 from tests import problems
 from tests.trainer.test_main import run
-from trainer import configuration
 from trainer.common.errors import ConfigError
 from trainer.components import metrics
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import experiment
 
-ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT.parent / "shared" / "data" / "census_income"
 LEAST = {"income/auc": 0.947, "marital_status/auc": 0.994}
 SEEDS, MOST_SECONDS = (0, 1, 2), 60

@@ -21,12 +21,11 @@ from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
 from input_pipelines.feed.in_memory import InMemory
 from tests import problems
-from trainer import configuration
 from trainer.config import loading
 from trainer.config.settings import Config
-from trainer.run import loop
+from trainer.run import train
 
-ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data" / "tfds"
 EXAMPLES = 24
 
@@ -86,7 +85,7 @@ def test_a_step_and_an_evaluation(name, fakes, tmp_path, caplog):
     """Finite numbers for every loss and metric, and no warning."""
     config = _fake(name, steps=1, report_every=1, eval_every=1)
     with caplog.at_level("WARNING", logger="absl"):
-        history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+        history = train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert not [record.getMessage() for record in caplog.records if "site-packages" not in record.pathname]
     assert [report.split for report in history] == ["train", "validation"]
     for loss, settings in config.losses.items():
@@ -207,7 +206,7 @@ def test_fashion_mnist_learns_within_some_steps(feed, tmp_path):
         report_every=32,
         eval_every=64,
     )
-    history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+    history = train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     first, last = (report.values for report in history if report.split == "train")
     shares = np.array([len(labels) / fashion_mnist.CLASSES for labels in fashion_mnist.GROUPS.values()])
     assert last["loss/label"] < 0.5 * math.log(fashion_mnist.CLASSES)

@@ -11,13 +11,12 @@ from rich.console import Console
 
 from tests import problems
 from tests.benchmarks import seed_systems
-from trainer import configuration
 from trainer.config import loading
 from trainer.config import settings as settings_lib
-from trainer.run import experiment, loop
+from trainer.run import experiment, train
 from trainer.run.experiment import Experiment
 
-ROOT = pathlib.Path(configuration.__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 SYSTEMS = [name for names in seed_systems.SYSTEMS.values() for name in names]
 # Their data do not come with the trainer; tests of their own train them.
@@ -47,7 +46,7 @@ def test_every_configuration_trains(name, tmp_path, caplog):
     """Three steps and an evaluation: finite numbers for every loss and metric, and no warning."""
     config = _config(name, steps="3", report_every="1", eval_every="3")
     with caplog.at_level("WARNING", logger="absl"):
-        history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+        history = train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert not [record.getMessage() for record in caplog.records if record.name == "absl"]
     assert [report.split for report in history] == ["train"] * 3 + ["validation"]
     for report in history:

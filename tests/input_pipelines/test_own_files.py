@@ -19,7 +19,7 @@ from tests.trainer.test_resume import results
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.output import workdir
-from trainer.run import loop
+from trainer.run import evaluate, train
 
 FEEDS_OF = [(kind, feed) for kind, (_, streams) in user_files.KINDS.items() for feed in reading.FEEDS[: 1 + streams]]
 # CI has the time for all of them; by hand one of each way to feed.
@@ -58,13 +58,13 @@ def _tree(dataset: dict, **changes) -> dict:
 
 def _train(path: pathlib.Path, dataset: dict, **changes) -> None:
     config = loading.resolve(_tree(dataset, **changes))
-    loop.train(config, str(path), problems.strategy(1), Console(file=io.StringIO()))
+    train.train(config, str(path), problems.strategy(1), Console(file=io.StringIO()))
 
 
 def _evaluate(path: pathlib.Path):
     run = workdir.open_run(str(path))
     config = loading.load_saved(run.config)
-    return loop.evaluate(config, run, problems.strategy(1), Console(file=io.StringIO()))
+    return evaluate.evaluate(config, run, problems.strategy(1), Console(file=io.StringIO()))
 
 
 def _forget_after(path: pathlib.Path, step: int) -> None:

@@ -26,7 +26,7 @@ from trainer.components import keras_objects
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.output import plots
-from trainer.run import loop
+from trainer.run import train
 
 CASES_PER_BASE = 61  # of 8 bases, in one process; with those of the command line more than 500
 LONGEST_LINE = 600
@@ -335,7 +335,7 @@ def train_one_step(config: Config) -> ConfigError | RunError | None:
         workdir = pathlib.Path(place) / "run"
         one_step = dataclasses.replace(config, steps=1)
         try:
-            loop.train(one_step, str(workdir), problems.strategy(1), Console(file=io.StringIO()))
+            train.train(one_step, str(workdir), problems.strategy(1), Console(file=io.StringIO()))
         except ConfigError as error:
             assert not list(pathlib.Path(place).iterdir())
             return error

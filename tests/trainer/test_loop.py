@@ -11,14 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer import configuration
-from trainer.common.errors import NonFiniteError, RunError
+from trainer.common.errors import ConfigError, NonFiniteError, RunError
 from trainer.config import loading
 from trainer.output import workdir
 from trainer.output.reports import Report
-from trainer.run import experiment, loop
+from trainer.run import evaluate, experiment, train
 
-DIGITS = str(pathlib.Path(configuration.__file__).parent.parent / "configs" / "digits.py")
+DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")
 
 
 def _console(*, terminal: bool = False) -> Console:
@@ -26,7 +25,7 @@ def _console(*, terminal: bool = False) -> Console:
 
 
 def _train(path: pathlib.Path, replicas: int = 1, console: Console | None = None, **changes) -> list[Report]:
-    return loop.train(problems.config(**changes), str(path), problems.strategy(replicas), console or _console())
+    return train.train(problems.config(**changes), str(path), problems.strategy(replicas), console or _console())
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +111,7 @@ def test_everything_else_is_there(run):
 def test_the_checkpoint_evaluates_to_the_final_report(run):
     path, history, _ = run
     config = loading.load_saved(path / "config.json")
-    evaluated = loop.evaluate(config, workdir.open_run(str(path)), problems.strategy(3), _console())
+    evaluated = evaluate.evaluate(config, workdir.open_run(str(path)), problems.strategy(3), _console())
     assert evaluated.step == 25
     assert evaluated.values == pytest.approx(history[-1].values, abs=1e-9)
 
@@ -127,8 +126,8 @@ def test_checkpoints_name_variables(run):
 
 def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
     config = loading.load_saved(run[0] / "config.json")
-    with pytest.raises(configuration.ConfigError, match="holds no checkpoint"):
-        loop.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        evaluate.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):
@@ -190,7 +189,7 @@ def test_checkpoints_hold_every_optimizer(tmp_path, optimizer):
 
 
 def test_bad_configurations_leave_nothing(tmp_path):
-    with pytest.raises(configuration.ConfigError):
+    with pytest.raises(ConfigError):
         _train(tmp_path / "run", losses__number__target="nothing")
     assert not (tmp_path / "run").exists()
 
@@ -202,7 +201,7 @@ def test_float32_replicas_matter_less_than_seeds(tmp_path):
     for replicas, seed in ((1, 0), (2, 0), (1, 1), (1, 2)):
         overrides = [("seed", str(seed)), ("steps", "60"), ("report_every", "1"), ("eval_every", "60")]
         config, path = loading.load(DIGITS, overrides), str(tmp_path / f"{replicas}_{seed}")
-        reports = [r for r in loop.train(config, path, problems.strategy(replicas), _console()) if r.split == "train"]
+        reports = [r for r in train.train(config, path, problems.strategy(replicas), _console()) if r.split == "train"]
         curves[replicas, seed] = np.array([[r.values[f"loss/{name}"] for name in config.losses] for r in reports])
     between_replicas = np.abs(curves[1, 0] - curves[2, 0]).max(axis=0)
     seeds = [curves[1, seed] for seed in range(3)]
@@ -215,7 +214,7 @@ def test_profile(tmp_path):
     """A trace of the steps asked for lies where TensorBoard looks; the numbers stay as they were."""
     config = problems.config(steps=6, report_every=2)
     for name, profile in (("plain", None), ("profiled", (3, 4))):
-        loop.train(config, str(tmp_path / name), problems.strategy(1), _console(), profile=profile)
+        train.train(config, str(tmp_path / name), problems.strategy(1), _console(), profile=profile)
     (trace,) = (tmp_path / "profiled" / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 0
     rows = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "profiled")]
@@ -224,8 +223,8 @@ def test_profile(tmp_path):
 
 @pytest.mark.parametrize("profile", [(6, 7), (7, 9)])
 def test_profiling_steps_that_do_not_come(tmp_path, profile):
-    with pytest.raises(configuration.ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
-        loop.train(problems.config(steps=6), str(tmp_path / "run"), problems.strategy(1), _console(), profile=profile)
+    with pytest.raises(ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
+        train.train(problems.config(steps=6), str(tmp_path / "run"), problems.strategy(1), _console(), profile=profile)
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,8 @@ from trainer.combine.registry import METHODS, ONE_PASS
 from trainer.common.errors import ConfigError, LogarithmError
 from trainer.components import losses
 from trainer.config import loading, settings
-from trainer.run import experiment, loop
+from trainer.run import experiment
+from trainer.run import train as train_lib
 from trainer.run.experiment import Experiment
 from trainer.step.values import State, Totals
 
@@ -313,7 +314,7 @@ def test_steps_without_a_solution_are_counted(name):
 
 def test_reports_hold_weights_and_fallbacks(tmp_path):
     config = dataclasses.replace(_opposed("nash_mtl"), steps=6, report_every=3, eval_every=6)
-    history = loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+    history = train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     reports = [report.values for report in history if report.split == "train"]
     assert [values["fallbacks"] for values in reports] == [3, 3]
     # Means of the rows (1, 2) and (-2, -4) at unit length.
@@ -345,7 +346,7 @@ SHIFTED = {"losses__vector__loss": "tests.trainer.test_methods:shifted"}
 def test_a_loss_without_a_logarithm_ends_the_run(tmp_path, changes):
     config = problems.config(steps=12, **changes, **SHIFTED)
     with pytest.raises(LogarithmError, match=r"^step 1: loss 'vector' is -9\d\.\d+, but combine=.* above 0") as caught:
-        loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
+        train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert list(caught.value.losses) == ["vector"]
     assert (tmp_path / "run" / "config.json").exists()
 

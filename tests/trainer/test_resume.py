@@ -23,14 +23,14 @@ from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError, StoppedError
 from trainer.config import loading
 from trainer.output import checkpoint
-from trainer.run import loop
+from trainer.run import train as train_lib
 
 CADENCES = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
 
 
 def _train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
     console = Console(file=io.StringIO())
-    loop.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
+    train_lib.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
 
 
 def results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
@@ -269,11 +269,11 @@ def _slow_saves(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     """The checkpoint of step 6 is not written before step 10 is shown, and holds the values of step 6 all the same."""
     config = problems.config(**CADENCES | {"report_every": 2, "eval_every": 12, "checkpoint_every": 6})
-    loop.train(config, str(tmp_path / "whole"), problems.strategy(1), Console(file=io.StringIO()))
+    train_lib.train(config, str(tmp_path / "whole"), problems.strategy(1), Console(file=io.StringIO()))
     shown = threading.Event()
     written = _slow_saves(monkeypatch, lambda: shown.wait(60) or pytest.fail("step 10 waits for the checkpoint"))
     screen = Console(file=_Screen({"step 10/12  train": shown.set}))
-    loop.train(config, str(tmp_path / "run"), problems.strategy(1), screen)
+    train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), screen)
     assert written == ["step_00000006", "step_00000012"]
     for step in (6, 12):
         assert results(tmp_path / "run", step) == results(tmp_path / "whole", step)
@@ -286,7 +286,7 @@ def test_a_signal_waits_for_the_checkpoint(tmp_path, monkeypatch):
     stop = {" 4/12  train": lambda: os.kill(os.getpid(), signal.SIGTERM), "is saved": lambda: said.extend(written)}
     config = problems.config(**CADENCES | {"checkpoint_every": 12, "eval_every": 12})
     with pytest.raises(StoppedError) as stopped:
-        loop.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=_Screen(stop), width=200))
+        train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=_Screen(stop), width=200))
     assert stopped.value.code == 42
     (last,) = said
     assert last == f"step_{checkpoint.saved_steps(tmp_path / 'run' / 'checkpoints')[-1]:08d}"

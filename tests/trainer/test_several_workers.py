@@ -15,7 +15,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer.run import loop
+from trainer.run import train
 
 STEPS = 20
 CADENCES = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}
@@ -42,7 +42,7 @@ def _train(root: pathlib.Path, directory: pathlib.Path, workers: int, names: Ite
 
 def _on_one_device(name: str, directory: pathlib.Path) -> pathlib.Path:
     run = directory / name
-    loop.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
+    train.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
     return run
 
 

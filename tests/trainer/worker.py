@@ -15,7 +15,7 @@ from tests import problems
 from trainer import command_line
 from trainer.distributed import cluster, rendezvous, strategy
 from trainer.distributed.workers import Workers
-from trainer.run import loop
+from trainer.run import train
 
 
 def main(directory: str, runs: str) -> None:
@@ -24,7 +24,7 @@ def main(directory: str, runs: str) -> None:
     together = strategy.build("multi_worker", cluster=workers)
     _talk(Workers(together))
     for name, changes in json.loads(runs).items():
-        loop.train(problems.config(**changes), os.path.join(directory, name) if workers.rank == 0 else None, together)
+        train.train(problems.config(**changes), os.path.join(directory, name) if workers.rank == 0 else None, together)
     command_line.leave(0)
 
 

@@ -1,7 +1,9 @@
-"""Durations in steps, epochs or examples: `500`, `"20 epochs"`, `"50000 examples"`."""
+"""Durations in steps, epochs or examples (`500`, `"20 epochs"`, `"50000 examples"`), and the steps of a run."""
 
+import dataclasses
 import math
 import re
+from collections.abc import Iterable
 
 from trainer.common.errors import ConfigError
 
@@ -31,3 +33,51 @@ def to_steps(value: int | str, *, batch_size: int, examples: int) -> int:
     if unit == "example":
         return math.ceil(int(float(count)) / batch_size)
     return int(float(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """How the steps of a run lie among its examples and epochs, and where on its way it stops for something.
+
+    Attributes:
+      batch_size: examples per step (the global batch).
+      examples: examples per epoch (the training split).
+      steps: length of the run.
+    """
+
+    batch_size: int
+    examples: int
+    steps: int
+
+    @classmethod
+    def of(cls, duration: int | str, *, batch_size: int, examples: int) -> "Timeline":
+        """The timeline of a run of this duration, one that `check` accepted."""
+        return cls(batch_size, examples, to_steps(duration, batch_size=batch_size, examples=examples))
+
+    def to_steps(self, duration: int | str) -> int:
+        """The number of steps of a duration that `check` accepted, rounded up."""
+        return to_steps(duration, batch_size=self.batch_size, examples=self.examples)
+
+    def first_example(self, step: int) -> int:
+        """The position in the endless sequence of epochs of the first example of a step (counted from 0)."""
+        return step * self.batch_size
+
+    def epoch(self, step: int) -> int:
+        """The epoch (counted from 0) in which a step (counted from 0) begins."""
+        return self.first_example(step) // self.examples
+
+    def is_due(self, interval: int, step: int) -> bool:
+        """Whether what is done every `interval` steps is done once `step` steps are taken; at the end everything is."""
+        return step % interval == 0 or step == self.steps
+
+    def next_boundary(self, step: int, *, intervals: Iterable[int], boundaries: Iterable[int], at_most: int) -> int:
+        """The number of steps taken when the run stops next for something, at most `at_most` steps after `step`.
+
+        Args:
+          step: number of steps taken.
+          intervals: something is due in every multiple of one of these.
+          boundaries: numbers of steps taken at which it stops besides.
+          at_most: the most steps to take at once.
+        """
+        due = ((step // interval + 1) * interval for interval in intervals)
+        return min(self.steps, step + at_most, *due, *(boundary for boundary in boundaries if boundary > step))

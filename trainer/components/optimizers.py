@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from trainer.combine.combination import Combination
-from trainer.common import durations, import_paths
+from trainer.common import import_paths
+from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
 from trainer.components import keras_objects, schedules
-from trainer.config.settings import Config
 from trainer.gradients.reach import Reach
 
 SHARED = "shared"
@@ -42,7 +42,15 @@ class Update:
     losses: tuple[int, ...]
 
 
-def build_updates(config: Config, reach: Reach, combination: Combination, *, examples: int) -> tuple[Update, ...]:
+def build_updates(
+    shared: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]],
+    reach: Reach,
+    combination: Combination,
+    timeline: Timeline,
+    *,
+    per_loss: bool,
+) -> tuple[Update, ...]:
     """Builds every optimizer; call it in the strategy's scope.
 
     Applied jointly, the shared optimizer updates the shared variables and each loss's own optimizer that loss's
@@ -50,37 +58,37 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
     gradient, in the order of the configuration. Optimizers without variables are left out.
 
     Args:
-      config: the configuration.
+      shared: the shared optimizer's name and arguments.
+      own: the name of every loss → the same of its own optimizer, in the order of the losses.
       reach: which losses reach which variables.
       combination: the combination that is applied.
-      examples: examples per epoch, for schedules in epochs.
+      timeline: of the run, for schedules.
+      per_loss: whether every loss's own optimizer applies its own mixed gradients.
 
     Raises:
       ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
     """
-    names = list(config.losses)
-    total = durations.to_steps(config.steps, batch_size=config.batch_size, examples=examples)
     updates = []
 
     def add(
         name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]
     ) -> None:
-        optimizer = build(spec, field, batch_size=config.batch_size, examples=examples, total_steps=total)
+        optimizer = build(spec, field, timeline)
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
             optimizer.build(list(variables))
             updates.append(Update(name, optimizer, positions, variables, losses))
 
-    if config.combine.apply == "joint":
-        add(SHARED, "shared_optimizer", config.shared_optimizer, reach.shared, _losses_of(reach, reach.shared))
-        for k, name in enumerate(names):
-            add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, reach.task_specific(k), (k,))
+    if not per_loss:
+        add(SHARED, "shared_optimizer", shared, reach.shared, _losses_of(reach, reach.shared))
+        for k, (name, spec) in enumerate(own.items()):
+            add(name, f"losses.{name}.optimizer", spec, reach.task_specific(k), (k,))
         return tuple(updates)
 
-    add(SHARED, "shared_optimizer", config.shared_optimizer, (), ())  # updates nothing; a mistake in it is still one
-    for k, name in enumerate(names):
+    add(SHARED, "shared_optimizer", shared, (), ())  # updates nothing; a mistake in it is still one
+    for k, (name, spec) in enumerate(own.items()):
         positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
-        add(name, f"losses.{name}.optimizer", config.losses[name].optimizer, positions, (k,))
+        add(name, f"losses.{name}.optimizer", spec, positions, (k,))
     for update in updates:
         decay = update.optimizer.weight_decay
         if decay and set(update.positions) & set(reach.shared):
@@ -92,18 +100,14 @@ def build_updates(config: Config, reach: Reach, combination: Combination, *, exa
     return tuple(updates)
 
 
-def build(
-    spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int
-) -> keras.optimizers.Optimizer:
+def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.optimizers.Optimizer:
     """A Keras optimizer that applies gradients as they are, without reducing them across replicas once more.
 
     Args:
       spec: `name` and arguments; `learning_rate` may be a schedule's `name` and arguments, its `..._steps` in steps,
         epochs or examples.
       field: the configuration's key, for errors.
-      batch_size: examples per step.
-      examples: examples per epoch.
-      total_steps: steps of the whole run; what a cosine schedule decays over where `decay_steps` is not given.
+      timeline: of the whole run, over which a cosine schedule decays where `decay_steps` is not given.
 
     Raises:
       ConfigError: a name or an argument that does not exist or is refused.
@@ -118,13 +122,7 @@ def build(
         if arguments.get(key) not in (None, False):
             raise ConfigError(f"{field}.{key}", arguments[key], f"must be left out: it {reason}")
     if isinstance(arguments.get("learning_rate"), Mapping):
-        arguments["learning_rate"] = schedules.build(
-            arguments["learning_rate"],
-            f"{field}.learning_rate",
-            batch_size=batch_size,
-            examples=examples,
-            total_steps=total_steps,
-        )
+        arguments["learning_rate"] = schedules.build(arguments["learning_rate"], f"{field}.learning_rate", timeline)
     keras_objects.make_numbers(found, arguments, field)
     optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
     _apply_without_reduction(optimizer)

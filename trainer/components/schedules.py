@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common import durations, import_paths
+from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import keras_objects
 
@@ -18,17 +19,13 @@ def at(step: tf.Tensor | int, values: Sequence[float | LearningRateSchedule]) ->
     return tf.stack([tf.cast(value(step) if callable(value) else value, tf.float64) for value in values])
 
 
-def build(
-    spec: Mapping[str, Any], field: str, *, batch_size: int, examples: int, total_steps: int
-) -> LearningRateSchedule:
+def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> LearningRateSchedule:
     """A Keras schedule by name; its `..._steps` and `boundaries` in steps, epochs or examples.
 
     Args:
       spec: `name` and arguments.
       field: the configuration's key, for errors.
-      batch_size: examples per step.
-      examples: examples per epoch.
-      total_steps: steps of the whole run; what a cosine decays over where `decay_steps` is not given.
+      timeline: of the whole run, over which a cosine decays where `decay_steps` is not given.
 
     Raises:
       ConfigError: a name or an argument that does not exist or cannot be used.
@@ -40,7 +37,7 @@ def build(
     def steps(value: Any, key: str) -> int:
         if value == 0:
             return 0
-        return durations.to_steps(durations.check(value, f"{field}.{key}"), batch_size=batch_size, examples=examples)
+        return timeline.to_steps(durations.check(value, f"{field}.{key}"))
 
     for key in list(arguments):
         if key.endswith("_steps"):
@@ -48,7 +45,7 @@ def build(
         elif key == "boundaries" and isinstance(arguments[key], list):
             arguments[key] = [steps(boundary, f"{key}.{index}") for index, boundary in enumerate(arguments[key])]
     if found is keras_schedules.CosineDecay and "decay_steps" not in arguments:
-        arguments["decay_steps"] = max(1, total_steps - arguments.get("warmup_steps", 0))
+        arguments["decay_steps"] = max(1, timeline.steps - arguments.get("warmup_steps", 0))
     keras_objects.make_numbers(found, arguments, field, lists=("values",))
     schedule = keras_objects.build(found, arguments, field=field, base=LearningRateSchedule)
     try:

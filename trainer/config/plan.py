@@ -68,6 +68,11 @@ class Plan:
         """Whether all steps could be fused, and those per loss are there to measure gradient norms and cosines."""
         return self.every == PROBE_EVERY
 
+    @property
+    def keeps_every_row(self) -> bool:
+        """Whether most steps hold the gradient of every loss that reaches a variable."""
+        return not self.probes and self.way is Way.PER_LOSS
+
     def sums_first(self, *, labels_can_be_missing: bool) -> bool:
         """Whether a fused pass needs sums over all replicas before it begins: numbers of labels or losses' values."""
         return labels_can_be_missing or self.losses_first

@@ -1,10 +1,39 @@
 """What a run's own validation reports decide: which checkpoint is the best, and whether to stop early."""
 
+import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import keras
+
+from trainer.common.errors import ConfigError, unknown
 from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import VALIDATION, Report
+
+
+def resolve(
+    config: MonitorConfig | None, field: str, metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
+) -> MonitorConfig | None:
+    """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
+
+    Args:
+      config: what is watched; None: nothing.
+      field: its key in the configuration, for errors.
+      metrics: loss name → metric name → metric; of every loss.
+    """
+    if config is None:
+        return None
+    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in metrics}
+    for loss, own in metrics.items():
+        # What Keras' own callbacks go by where their mode is "auto".
+        directions |= {f"{loss}/{name}": getattr(metric, "_direction", None) for name, metric in own.items()}
+    if config.metric not in directions:
+        raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
+    if config.mode != "auto":
+        return config
+    if directions[config.metric] is None:
+        raise ConfigError(f"{field}.mode", "auto", f"must be 'min' or 'max': {config.metric!r} does not say")
+    return dataclasses.replace(config, mode="max" if directions[config.metric] == "up" else "min")
 
 
 def best_step(history: Iterable[Report], monitor: MonitorConfig) -> int | None:

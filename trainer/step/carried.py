@@ -1,4 +1,4 @@
-"""What a step hands to the next one: the state, and the totals of the steps since the last report."""
+"""What a step hands to the next one, and what of it a checkpoint holds: the state, and the totals for the report."""
 
 import dataclasses
 import math
@@ -13,6 +13,10 @@ from trainer.gradients import statistics
 from trainer.step import loss_scale as loss_scale_lib
 from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.values import Measurement, Outcome, State, StepSummary, Totals
+
+Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
+_SINCE_REPORT, _REMEMBERED = "since_report", "step"
+_OF_TOTALS = ("losses", "counts", "fallbacks")  # what of the totals a report reads that later steps do not set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +38,28 @@ class Carried:
         weights = tf.fill([self.combination.count], tf.constant(math.nan, tf.float64))
         return State(loss_scale_lib.initial(), weights, self.combination.initial_state())
 
-    def remembered(self, state: State) -> dict[str, tf.Tensor]:
-        """The part of the state that later steps of this run read, by name, for its checkpoints."""
-        values = dict(self.scaling.remembered(state.loss_scale))
+    def checkpointed(self, state: State, totals: Totals) -> Parts:
+        """The parts of a checkpoint that later steps of this run, and its next report, read."""
+        parts: Parts = {_SINCE_REPORT: _variables({name: getattr(totals, name) for name in _OF_TOTALS})}
+        remembered = dict(self.scaling.remembered(state.loss_scale))
         if self.keeps_weights:
-            values["weights"] = state.weights
-        return values | {f"combination/{name}": value for name, value in state.combination.items()}
+            remembered["weights"] = state.weights
+        remembered |= {f"combination/{name}": value for name, value in state.combination.items()}
+        return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
 
-    def with_remembered(self, values: Mapping[str, tf.Tensor]) -> State:
-        """The state of which `remembered` gave these values."""
+    def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
+        """The state and the totals of which `checkpointed` made these parts."""
         state = self.initial_state()
+        values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
         scale = {name: values[name] for name in LossScale._fields if name in values}
         combination = {name: values[f"combination/{name}"] for name in state.combination}
-        return State(state.loss_scale._replace(**scale), values.get("weights", state.weights), combination)
+        state = State(state.loss_scale._replace(**scale), values.get("weights", state.weights), combination)
+        since_report = {name: tf.convert_to_tensor(parts[_SINCE_REPORT][name]) for name in _OF_TOTALS}
+        return state, initial_totals(self.combination.count)._replace(**since_report)
+
+
+def _variables(values: Mapping[str, tf.Tensor]) -> dict[str, tf.Variable]:
+    return {name: tf.Variable(value) for name, value in values.items()}
 
 
 def initial_totals(count: int) -> Totals:

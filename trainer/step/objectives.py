@@ -40,6 +40,11 @@ class Objectives:
         """K."""
         return len(self.losses)
 
+    @property
+    def names(self) -> list[str]:
+        """The losses' names."""
+        return [loss.name for loss in self.losses]
+
     def seed_random_layers(self, micro_step: tf.Tensor) -> None:
         """Sets what random layers draw from in a micro-batch, on this replica."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)

@@ -31,13 +31,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.components import optimizers
 from trainer.gradients.reach import Reach
-from trainer.step import carried
+from trainer.step import carried, report
 from trainer.step.alternating import Way
-from trainer.step.carried import Carried
+from trainer.step.carried import Carried, Parts
 from trainer.step.loss_scale import Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.observation import AfterUpdate
+from trainer.step.report import Failure
 from trainer.step.update import Updates
 from trainer.step.values import Outcome, State, Totals
 
@@ -125,3 +127,23 @@ class Step:
     def initial_totals(self) -> Totals:
         """The totals at the start of a run and after every report."""
         return carried.initial_totals(self.objectives.count)
+
+    def checkpointed(self, state: State, totals: Totals) -> Parts:
+        """What a run must find again of a step, beside the model and the optimizers: part → name → variable."""
+        return self.carried.checkpointed(state, totals) | self.updates.checkpointed()
+
+    def restored(self, parts: Parts) -> tuple[State, Totals]:
+        """State and totals from the parts that `checkpointed` made, once they hold the values to go on from."""
+        return self.carried.restored(parts)
+
+    def report(self, state: State, totals: Totals) -> dict[str, float | None]:
+        """The values of the steps since the last report, by name: `report.values`, learning rates, loss scale."""
+        method, names = self.carried.combination.method, self.objectives.names
+        values = report.values(totals, names, sharing=bool(self.reach.shared), method=method)
+        rates = optimizers.learning_rates(self.updates.optimizers)
+        values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
+        return values | self.scaling.reported(state.loss_scale)
+
+    def failure(self, totals: Totals) -> Failure | None:
+        """The first step since the last report that could not be taken; None where there is none."""
+        return report.failure(totals, self.objectives.names, self.carried.combination)

@@ -1,5 +1,6 @@
 """Which optimizers take part in a step, and their updates."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from trainer.gradients.moving_average import MovingRows
 from trainer.step import replicas
 from trainer.step.values import Applied
 from trainer.step.weight_average import WeightAverage
+
+_AVERAGE, _MOVING_ROWS = "average", "moving_rows"  # parts of a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,19 @@ class Updates:
             replicas.run_if(fine, self.strategy, self.average.update, (step,))
         if self.moving_rows is not None:
             replicas.run_if(fine, self.strategy, self.moving_rows.assign, (applied.moving_rows,))
+
+    def checkpointed(self) -> dict[str, dict[str, tf.Variable]]:
+        """The parts of a checkpoint that hold the averages, of weights and of gradients, where there are any."""
+        parts = self.averages_of_weights()
+        return parts | ({} if self.moving_rows is None else {_MOVING_ROWS: self.moving_rows.by_name})
+
+    def averages_of_weights(self) -> dict[str, dict[str, tf.Variable]]:
+        """The part of a checkpoint that an evaluation needs beside the model, where there is one."""
+        return {} if self.average is None else {_AVERAGE: self.average.by_name}
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model holds the moving averages of its weights within this context, where the run keeps them."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def _groups(self) -> list[list[int]]:
         """Indices of `optimizers`, in order: those that always take part together, each that can rest on its own."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests import problems
+from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
 from trainer.components import optimizers
 from trainer.run import experiment
@@ -12,7 +13,7 @@ DECAY = {"name": "exponential_decay", "initial_learning_rate": 1, "decay_steps":
 
 
 def _build(spec):
-    return optimizers.build(spec, "shared_optimizer", batch_size=10, examples=100, total_steps=500)
+    return optimizers.build(spec, "shared_optimizer", Timeline(batch_size=10, examples=100, steps=500))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What a run leaves at its end: the table on the terminal, `report.md` and `curves.png`."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from trainer.config.settings import Config
+from trainer.output import plots, terminal
+from trainer.output.reports import Report
+from trainer.output.workdir import Workdir
+
+
+def write(
+    run: Workdir,
+    history: Sequence[Report],
+    config: Config,
+    heads: Mapping[str, str],
+    notes: Sequence[str],
+    console: Console | None = None,
+) -> None:
+    """Prints the table of the last report, and writes it to `report.md` with the curves of all reports beside it.
+
+    Args:
+      run: the run's directory.
+      history: every report of the run.
+      config: its configuration.
+      heads: loss name → head name.
+      notes: lines of warning.
+      console: where to print; default standard output.
+    """
+    final = history[-1]
+    heads = dict(heads)
+    terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
+    run.report.write_text(
+        f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
+        f"{final.step} steps of {config.batch_size} examples, {combination(config)}, seed {config.seed}.\n\n"
+        f"{_fallbacks(history, config)}{_warnings(notes)}"
+        "![Curves](curves.png)\n"
+    )
+    plots.save_curves(history, list(heads), run.curves)
+
+
+def combination(config: Config) -> str:
+    """How the losses are combined, in words."""
+    return f"{config.combine.name} applied {'per loss' if config.combine.apply == 'per_loss' else 'jointly'}"
+
+
+def _warnings(notes: Sequence[str]) -> str:
+    return "".join(f"Warning: {note}.\n\n" for note in notes)
+
+
+def _fallbacks(history: Sequence[Report], config: Config) -> str:
+    count = sum(report.values.get("fallbacks", 0) for report in history)
+    if not count:
+        return ""
+    return (
+        f"In {count} steps the gradients left {config.combine.name} without a solution; the mean of the unit-length "
+        "gradients was applied.\n\n"
+    )

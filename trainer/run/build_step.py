@@ -1,0 +1,74 @@
+"""The last stage of an experiment: its step."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from input_pipelines.configuration import TRAIN
+from trainer.common.durations import Timeline
+from trainer.components import schedules
+from trainer.config import plan as plan_lib
+from trainer.config.settings import Config, LossConfig
+from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.all_reduce import Reduction
+from trainer.gradients.reach import Reach
+from trainer.run.network import Network
+from trainer.run.optimization import Optimization
+from trainer.step import build as step_build
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
+from trainer.step.step import Step
+
+
+def build(
+    config: Config,
+    network: Network,
+    reach: Reach,
+    optimization: Optimization,
+    timeline: Timeline,
+    strategy: tf.distribute.Strategy,
+) -> Step:
+    """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured."""
+    plan = plan_lib.of(config)
+    weighted = frozenset(network.data.splits[TRAIN].spec.get("weights", {}))
+    probe_every = timeline.to_steps(config.probe_every or config.report_every)
+    step = step_build.build(
+        plan,
+        step_build.Settings(
+            every=probe_every if plan.probes else config.combine.update_every,
+            micro_batches=config.micro_batches,
+            clip_norm=config.clip_norm,
+            weighted_targets=weighted,
+            scales_losses=config.precision == "mixed_float16",
+            jit_compile=config.jit_compile,
+        ),
+        strategy=strategy,
+        objectives=Objectives(
+            model=network.model,
+            losses=network.losses,
+            weights=_weights(config.losses, timeline),
+            batch_size=timeline.batch_size,
+            examples=timeline.examples,
+            seed=config.seed,
+        ),
+        reach=reach,
+        solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),
+        optimizers=optimization.updates,
+        average=optimization.average,
+        moving_rows=optimization.moving_rows,
+        reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
+    )
+    missing = any(loss.target in weighted for loss in network.losses)
+    plan_lib.check_labels(config, labels_can_be_missing=missing)
+    return step
+
+
+def _weights(
+    losses: Mapping[str, LossConfig], timeline: Timeline
+) -> tuple[float | schedules.LearningRateSchedule, ...]:
+    return tuple(
+        schedules.build(loss.weight, f"losses.{name}.weight", timeline)
+        if isinstance(loss.weight, dict)
+        else loss.weight
+        for name, loss in losses.items()
+    )

@@ -1,0 +1,132 @@
+"""What is known to fail only once data and model are there is refused here, before the first step."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from input_pipelines.data import Data
+from input_pipelines.feed.splits import Split, WrongClassError
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, first_line, reason_of, unknown
+from trainer.components import losses as losses_lib
+from trainer.components.losses import NamedLoss
+from trainer.config.settings import LossConfig
+from trainer.gradients.reach import Reach
+from trainer.models import embeddings
+
+_SOME_EXAMPLES = 32
+_LARGE_TABLE_BYTES = 2**26
+
+
+def batch_size(size: int, micro_batches: int, train: Split, replicas: int) -> None:
+    """Raises ConfigError where a global batch leaves a replica without an example, or is larger than the split."""
+    if size < replicas:
+        raise ConfigError("batch_size", size, f"must be at least the number of replicas, {replicas}")
+    part = size // micro_batches
+    if part < replicas:
+        raise ConfigError(
+            "micro_batches",
+            micro_batches,
+            f"leaves {part} examples in a part, fewer than the {replicas} replicas",
+        )
+    if size > train.largest_batch:
+        raise ConfigError(
+            "batch_size",
+            size,
+            f"must be at most the size of the training split, {train.largest_batch} examples",
+        )
+
+
+def targets(losses: Mapping[str, LossConfig], splits: Mapping[str, Split]) -> None:
+    """Raises ConfigError for a loss whose target a split lacks."""
+    for name, loss in losses.items():
+        for split, examples in splits.items():
+            there = examples.spec["targets"]
+            if loss.target not in there:
+                raise unknown(f"losses.{name}.target", loss.target, f"target (in the {split} split)", there)
+
+
+def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
+    """What a model gives for inputs of these `tf.TensorSpec`s: head name → Keras' symbolic tensor.
+
+    Raises:
+      ConfigError: the model (`model.name` is `name`) does not take them, or gives anything else.
+    """
+    tensors = tf.nest.map_structure(lambda spec: keras.KerasTensor(tuple(spec.shape), spec.dtype.name), inputs)
+    try:
+        given = model.compute_output_spec(tensors)
+    except Exception as error:
+        shapes = tf.nest.map_structure(lambda spec: tuple(spec.shape), inputs)
+        raise ConfigError(
+            "model.name", name, f"does not take the inputs, of shape {shapes}: {first_line(error)}"
+        ) from error
+    if not isinstance(given, Mapping) or not all(hasattr(output, "shape") for output in given.values()):
+        raise ConfigError("model.name", name, "must return a dictionary from head names to one output each")
+    return given
+
+
+def classes(
+    configs: Mapping[str, LossConfig], losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data
+) -> Data:
+    """The data, of which class indices lie within the head's classes: a GPU would give NaN, a CPU fail somewhere.
+
+    Args:
+      configs: the losses' configuration.
+      losses: the losses.
+      heads: head name → what the model gives for it, as `outputs` returns them.
+      data: the data; streaming splits raise where they read another class.
+
+    Raises:
+      ConfigError: there is another class.
+    """
+    checked = dict(data.splits)
+    for loss in losses:
+        count = loss.prediction(heads).shape[-1]
+        if not loss.targets_are_classes or "ignore_class" in configs[loss.name].loss:
+            continue
+        for split, examples in checked.items():
+            try:
+                checked[split] = examples.check_classes(loss.target, count)
+            except WrongClassError as error:
+                raise ConfigError(
+                    f"losses.{loss.name}.target",
+                    loss.target,
+                    f"holds the class {error.value} in the {split} split, but {loss.source} has {count} classes, "
+                    f"{error.allowed}",
+                ) from error
+    return dataclasses.replace(data, splits=checked)
+
+
+def probabilities(model: keras.Model, losses: Sequence[NamedLoss], train: Split) -> list[str]:
+    """A line for every loss that takes probabilities where the untrained model gives something else.
+
+    Raises:
+      ConfigError: the model fails on training examples.
+    """
+    if not any(loss.takes_probabilities for loss in losses):
+        return []
+    inputs = tf.nest.map_structure(tf.constant, train.first(_SOME_EXAMPLES)["inputs"])
+    try:
+        predictions = losses_lib.full_precision(model(inputs, training=False))
+    except import_paths.USER_ERRORS as error:
+        raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
+    return losses_lib.logits_taken_for_probabilities(losses, predictions)
+
+
+def dense_tables(model: keras.Model, reach: Reach) -> list[str]:
+    """A line for each large table of an embedding, where every loss's gradient is kept whole, zeros and all."""
+    tables = {id(table): table for table in embeddings.tables(model)}
+    lines = []
+    for variable, losses_of in zip(reach.variables, reach.losses, strict=True):
+        size = len(losses_of) * math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+        if id(variable) in tables and size > _LARGE_TABLE_BYTES:
+            lines.append(
+                f"the gradients of {len(losses_of)} losses for the table {variable.path} are dense: "
+                f"{size / 2**20:,.0f} MiB in every step, of which a batch touches a few rows; reduction='fused' keeps "
+                "one of them, model.embedding_units or the operation 'categories' with a 'minimum' make it smaller"
+            )
+    return lines

@@ -1,0 +1,125 @@
+"""The first stages of an experiment: its data; its model, losses and metrics. What evaluates them is made here too."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from input_pipelines import data as data_lib
+from input_pipelines.configuration import TRAIN, DatasetConfig
+from input_pipelines.data import Data, Saved
+from input_pipelines.feed.splits import Split
+from trainer.components import losses as losses_lib
+from trainer.components import metrics
+from trainer.components.losses import NamedLoss
+from trainer.config.rules import check_heads
+from trainer.config.settings import LossConfig, ModelConfig
+from trainer.distributed import strategy as strategy_lib
+from trainer.evaluation.evaluator import Evaluator, Metrics
+from trainer.models import trunk_and_heads
+from trainer.output import checkpoint
+from trainer.run import checks
+
+
+def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
+    """Tells Keras the precision in which data, layers and losses are built after this."""
+    mixed = precision.startswith("mixed_")
+    keras.config.set_floatx("float32" if mixed else precision)
+    keras.config.set_dtype_policy(precision)
+    if warning := strategy_lib.half_precision_warning(strategy, precision):
+        logging.warning("%s", warning)
+
+
+def read_data(
+    config: DatasetConfig,
+    saved: Saved | None,
+    losses: Mapping[str, LossConfig],
+    *,
+    batch_size: int,
+    micro_batches: int,
+    replicas: int,
+) -> Data:
+    """The data, of which there are batches for these replicas and the targets of these losses."""
+    data = data_lib.build(config, saved)
+    checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
+    checks.targets(losses, data.splits)
+    return data
+
+
+def batch_spec(split: Split, batch_size: int) -> dict[str, Any]:
+    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
+    return tf.nest.map_structure(lambda leaf: tf.TensorSpec((batch_size, *leaf.shape), leaf.dtype), split.spec)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model and what it is trained for.
+
+    Attributes:
+      model: the model.
+      losses: the losses, in the configuration's order.
+      metrics: of every loss, for evaluations.
+      data: the data, of which class indices are known to lie within the heads' classes.
+    """
+
+    model: keras.Model
+    losses: tuple[NamedLoss, ...]
+    metrics: Metrics
+    data: Data
+
+
+def build(
+    config: ModelConfig,
+    losses: Mapping[str, LossConfig],
+    seed: int,
+    spec: Mapping[str, Any],
+    data: Data,
+    strategy: tf.distribute.Strategy,
+) -> Network:
+    """Builds losses, model and metrics; `spec` is of one replica's part of a batch."""
+    # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
+    keras.utils.set_random_seed(seed % 2**32)
+    with strategy.scope():
+        named = tuple(losses_lib.build(name, loss) for name, loss in losses.items())
+        model = trunk_and_heads.build(config, spec["inputs"], data.splits[TRAIN].categories)
+        checkpoint.model_state(model)  # names every variable apart
+        outputs = checks.outputs(model, spec["inputs"], config.name)
+        check_heads(losses, outputs)
+        losses_lib.check_shapes(named, outputs, spec["targets"])
+        data = checks.classes(losses, named, outputs, data)
+        return Network(model, named, _metrics(losses, named, outputs, spec), data)
+
+
+def _metrics(
+    configs: Mapping[str, LossConfig],
+    losses: Sequence[NamedLoss],
+    outputs: Mapping[str, Any],
+    spec: Mapping[str, Any],
+) -> Metrics:
+    return {
+        loss.name: metrics.build(
+            loss.name,
+            configs[loss.name],
+            prediction=loss.prediction(outputs),
+            target=spec["targets"][loss.target],
+            weights=spec.get("weights", {}).get(loss.target),
+        )
+        for loss in losses
+    }
+
+
+def build_evaluator(
+    network: Network, validation: Split, batch_size: int, strategy: tf.distribute.Strategy
+) -> Evaluator:
+    """Builds what evaluates a split."""
+    return Evaluator(
+        strategy,
+        network.model,
+        network.losses,
+        network.metrics,
+        lambda context: validation.evaluation(batch_size=batch_size, context=context),
+        validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
+    )

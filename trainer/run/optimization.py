@@ -1,0 +1,79 @@
+"""The middle stage of an experiment: which loss reaches what, how gradients are combined and what applies them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from input_pipelines.configuration import TRAIN
+from trainer.combine import combination as combination_lib
+from trainer.combine.combination import Combination
+from trainer.common.durations import Timeline
+from trainer.components import optimizers
+from trainer.components.optimizers import Update
+from trainer.config.settings import CombineConfig, LossConfig, method_options
+from trainer.gradients.moving_average import MovingRows
+from trainer.gradients.reach import Reach
+from trainer.run import checks
+from trainer.run.network import Network
+from trainer.step import discovery
+from trainer.step.weight_average import WeightAverage
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """What the losses' gradients are made into, and what applies it.
+
+    Attributes:
+      combination: how the gradients are combined.
+      updates: the optimizers and what each of them updates.
+      moving_rows: moving averages of the gradients, where the combination mixes those.
+      average: moving averages of the weights, where the run keeps them.
+    """
+
+    combination: Combination
+    updates: tuple[Update, ...]
+    moving_rows: MovingRows | None
+    average: WeightAverage | None
+
+
+def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Reach:
+    """Which loss reaches which variable; says so where none reaches one, and where a loss's input looks wrong."""
+    reach = discovery.discover_reach(network.model, network.losses, spec, strategy)
+    if reach.unreached:
+        logging.warning(
+            "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
+        )
+    for line in checks.probabilities(network.model, network.losses, network.data.splits[TRAIN]):
+        logging.warning("%s", line)
+    return reach
+
+
+def build(
+    config: CombineConfig,
+    losses: Mapping[str, LossConfig],
+    shared_optimizer: Mapping[str, Any],
+    ema: float | None,
+    reach: Reach,
+    timeline: Timeline,
+    strategy: tf.distribute.Strategy,
+) -> Optimization:
+    """Builds the combination and the optimizers; `ema` is the momentum of the averages of the weights."""
+    combination = combination_lib.build(
+        config.name,
+        method_options(config),
+        len(losses),
+        use_weights=config.use_weights,
+        log_losses=config.log_losses,
+        smoothing=config.smoothing,
+    )
+    own = {name: loss.optimizer for name, loss in losses.items()}
+    with strategy.scope():
+        moving_rows = None if combination.keeps is None else MovingRows(reach, list(losses), combination.keeps)
+        updates = optimizers.build_updates(
+            shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
+        )
+        average = None if ema is None else WeightAverage(strategy, reach.variables, ema)
+    return Optimization(combination, updates, moving_rows, average)

@@ -1,0 +1,77 @@
+"""Where a run starts or goes on, and what is taken back of what an interrupted process wrote after that."""
+
+import dataclasses
+
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.distributed.workers import Workers
+from trainer.output import checkpoint
+from trainer.output import history as history_lib
+from trainer.output import workdir as workdir_lib
+from trainer.output.reports import Report
+from trainer.run.experiment import Experiment
+from trainer.step.values import State, Totals
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run starts or goes on.
+
+    Attributes:
+      goes_on: whether there is a run that goes on, if only from its beginning.
+      step: number of steps taken.
+      state: what the step remembers.
+      totals: of the steps since the last report.
+      warnings: lines about checkpoints that could not be used.
+    """
+
+    goes_on: bool
+    step: int
+    state: State
+    totals: Totals
+    warnings: tuple[str, ...] = ()
+
+
+def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) -> Start:
+    """Reads the newest good checkpoint of a run that goes on into every worker's variables; writes nothing.
+
+    Args:
+      run: on the chief, the directory of a run that goes on; None for a new one, and on other workers.
+      built: the experiment.
+      workers: who takes part; all of them call this.
+
+    Raises:
+      ConfigError: no checkpoint can be used, or the run has taken more steps than it is to have.
+    """
+    warnings: list[str] = []
+    folder = checkpoint.newest_good(run.checkpoints, warnings.append) if run else None
+    step = workers.number_of_chief(-1 if folder is None else checkpoint.step_of(folder))
+    state, totals = built.step.initial_state(), built.step.initial_totals()
+    if step < 0:
+        return Start(run is not None, 0, state, totals, tuple(warnings))
+    if step > built.timeline.steps:
+        where = f" in {run.path}" if run else ""
+        raise ConfigError("steps", built.config.steps, f"the run{where} has taken {step} steps already")
+    parts = everything(built, state, totals)
+    if folder is not None:
+        checkpoint.restore(folder, parts)
+    workers.copy_from_chief(parts)
+    state, totals = built.step.restored(parts)
+    return Start(True, step, state, totals, tuple(warnings))
+
+
+def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
+    """All that a run must find again to go on as if it had not been interrupted, for checkpoints."""
+    parts = checkpoint.state_of(built.model, built.updates)
+    return parts | built.step.checkpointed(state, totals)
+
+
+def rewind(run: workdir_lib.Workdir, config: Config, step: int) -> list[Report]:
+    """Takes back what an interrupted process wrote after `step`; returns the reports that stay."""
+    if loading.load_saved(run.config) != config:  # an interval may have changed
+        loading.save(config, run.config)
+    # Any of these may be interrupted: the next process does again what is left of it.
+    checkpoint.remove_incomplete(run.checkpoints)
+    checkpoint.set_aside(run.checkpoints, newer_than=step)
+    return history_lib.rewind(run.metrics, run.tensorboard, step)

@@ -1,0 +1,152 @@
+"""A training run from its configuration to its results: what is done in which order, on one worker or several."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+from rich.console import Console
+
+from input_pipelines import data as data_lib
+from input_pipelines.data import Saved
+from trainer.common.errors import ConfigError
+from trainer.config.settings import Config
+from trainer.distributed import signals
+from trainer.distributed.watchdog import START_SECONDS, Watchdog
+from trainer.distributed.workers import Workers
+from trainer.output import profiling, results, writer
+from trainer.output import workdir as workdir_lib
+from trainer.output.recorder import Files, Recorder
+from trainer.output.reports import Report
+from trainer.output.workdir import Workdir
+from trainer.run import agreement, experiment, failures, loop, resume
+from trainer.run.experiment import Experiment
+from trainer.run.loop import Loop
+from trainer.run.resume import Start
+from trainer.step.values import State, Totals
+
+
+def train(
+    config: Config,
+    workdir: str | None,
+    strategy: tf.distribute.Strategy,
+    console: Console | None = None,
+    profile: tuple[int, int] | None = None,
+    watchdog: Watchdog | None = None,
+) -> list[Report]:
+    """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
+
+    Every worker calls this with the same arguments. The chief alone uses `workdir`; what it finds there it tells the
+    others.
+
+    Args:
+      config: the resolved configuration.
+      workdir: directory of the run; None for a new dated one under `runs/`. A new one is made only once everything is
+        known to fit.
+      strategy: where to run.
+      console: where to show progress; default standard output.
+      profile: first and last step to profile, counted from 1; None profiles nothing.
+      watchdog: hears what is being done.
+
+    Returns:
+      Every report of the run, as in `metrics.jsonl`; the last one is the final evaluation. On workers other than the
+      chief, those of this process.
+
+    Raises:
+      ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
+      RunError: a loss or gradient became non-finite, a step failed, another worker is gone, or something cannot be
+        written; the workdir is kept.
+      StoppedError: a signal asked one of the workers to stop; everything is saved.
+    """
+    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
+    # The directory comes first: from here on no other process goes on with this run.
+    run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    watchdog.log = run and run.log
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
+        stack.enter_context(workers.watched())
+        if workers.count > 1:
+            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+            request = stack.enter_context(signals.listening())
+        watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
+        # Workers agree before they build: one that is not like the others would wait for them in its first collective.
+        saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
+        built = _build(config, strategy, saved, str(run.path) if run else workdir)
+        agreement.on_data(built.data.saved, workers)
+        watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
+        start = resume.start(run, built, workers)
+        boundaries = profiling.marks(profile, first=start.step, last=built.timeline.steps)
+        iterator = iter(built.batches(first_step=start.step))
+        # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
+        train_steps, evaluate = _traced(built, iterator, start)
+        # Up to here nothing is written, by a run that goes on either.
+        if workers.is_chief and run is None:
+            run = workdir_lib.create(workdir, config)
+            watchdog.log = run.log
+        if run and saved is None:
+            data_lib.save(built.data.saved, run.data)
+        stack.enter_context(writer.disk_errors())
+        # Reports are taken back before the recorder opens the files that it adds to.
+        history = resume.rewind(run, config, start.step) if run and start.goes_on else []
+        with _recorder(run, built, start.step, boundaries, console) as recorder:
+            if workers.count == 1:
+                # Not before: whoever interrupts what is still being built loses nothing, and should not have to wait.
+                request = stack.enter_context(signals.listening())
+            with workers.watched():  # so that the reason reaches the log
+                steps = Loop(built, workers, watchdog, recorder, request, history, train_steps, evaluate, boundaries)
+                _take_steps(steps, run, start, iterator, console)
+    return history
+
+
+def _build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None, where: str | None) -> Experiment:
+    """Builds the experiment; raises ConfigError where its data are not those with which the run began."""
+    built = experiment.build(config, strategy, saved)
+    if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
+        raise ConfigError("--workdir", where, f"{'; '.join(changed)}; put the data back or start a new run")
+    return built
+
+
+def _traced(
+    built: Experiment, iterator: Iterator, start: Start
+) -> tuple[Callable[..., tuple[State, Totals]], Callable[[], dict[str, float | None]]]:
+    """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
+    with failures.tracing():
+        train_steps, evaluate = built.step.build(), built.evaluator.build()
+        train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    return train_steps, evaluate
+
+
+def _recorder(
+    run: Workdir | None, built: Experiment, first: int, boundaries: tuple[int, ...], console: Console | None
+) -> Recorder:
+    if run is None:
+        return Recorder()
+    keep, steps = built.config.keep_checkpoints, built.timeline.steps
+    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, marks=boundaries, console=console)
+
+
+def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterator, console: Console | None) -> None:
+    """Says what is to come, takes the steps, writes the results."""
+    built, workers, recorder = steps.built, steps.workers, steps.recorder
+    for warning in (*built.notes, *start.warnings):
+        recorder.say(f"warning: {warning}")
+    if run:
+        first = f"from step {start.step} of " if start.goes_on else ""
+        where, how = _devices(built.strategy, workers), results.combination(built.config)
+        recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
+    end = steps.run(start, iterator)
+    steps.watchdog.doing("writing the results")
+    recorder.wait()  # an error of the disk ends the run before it says that it is done
+    if run:
+        if end.is_early:
+            patience = built.early_stopping.patience
+            recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
+        results.write(run, steps.history, built.config, built.heads, built.notes, console)
+        recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
+    workers.wait()  # a worker that left early would look like one that is lost
+
+
+def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:
+    count = strategy.num_replicas_in_sync
+    kind = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
+    on = f" of {workers.count} workers" if workers.count > 1 else ""
+    return f"{count} {kind}{' replicas' if count > 1 else ''}{on}"
