@@ -35,26 +35,22 @@ def train(
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
-    Every worker calls this with the same arguments. The chief alone uses `workdir`; what it finds there it tells the
-    others.
+    Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
 
     Args:
       config: the resolved configuration.
-      workdir: directory of the run; None for a new dated one under `runs/`. A new one is made only once everything is
-        known to fit.
+      workdir: directory of the run, made once all is known to fit; None for a new dated one under `runs/`.
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: hears what is being done.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`; the last one is the final evaluation. On workers other than the
-      chief, those of this process.
+      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief, those of this process.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
-      RunError: a loss or gradient became non-finite, a step failed, another worker is gone, or something cannot be
-        written; the workdir is kept.
+      RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
     workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
@@ -68,17 +64,13 @@ def train(
             # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        # Workers agree before they build: one that is not like the others would wait for them in its first collective.
-        saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-        built = _build(config, strategy, saved, str(run.path) if run else workdir)
-        agreement.on_data(built.data.saved, workers)
+        saved, built = _built(config, strategy, workers, run, workdir, profile)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, built, workers)
         boundaries = profiling.marks(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        # Traced before the directory is made, so that whatever cannot be traced leaves none behind.
-        train_steps, evaluate = _traced(built, iterator, start)
-        # Up to here nothing is written, by a run that goes on either.
+        train_steps, evaluate = _traced(built, iterator, start)  # here, so that what cannot be traced leaves no directory
+        # Up to here nothing is written, but for the lock of a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
             watchdog.log = run.log
@@ -89,20 +81,35 @@ def train(
         history = resume.rewind(run, config, start.step) if run and start.goes_on else []
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
-                # Not before: whoever interrupts what is still being built loses nothing, and should not have to wait.
-                request = stack.enter_context(signals.listening())
+                request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
                 steps = Loop(built, workers, watchdog, recorder, request, history, train_steps, evaluate, boundaries)
                 _take_steps(steps, run, start, iterator, console)
     return history
 
 
-def _build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None, where: str | None) -> Experiment:
-    """Builds the experiment; raises ConfigError where its data are not those with which the run began."""
+def _built(
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    workers: Workers,
+    run: Workdir | None,
+    workdir: str | None,
+    profile: tuple[int, int] | None,
+) -> tuple[Saved | None, Experiment]:
+    """What the run has kept of its data, None for a new one; and the experiment, the same on all workers.
+
+    Raises:
+      ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
+        not like the chief.
+    """
+    # Workers agree before they build: one that is not like the others would wait for them in its first collective.
+    saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
     built = experiment.build(config, strategy, saved)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
-        raise ConfigError("--workdir", where, f"{'; '.join(changed)}; put the data back or start a new run")
-    return built
+        reason = f"{'; '.join(changed)}; put the data back or start a new run"
+        raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+    agreement.on_data(built.data.saved, workers)
+    return saved, built
 
 
 def _traced(
