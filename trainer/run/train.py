@@ -46,7 +46,7 @@ def train(
       watchdog: hears what is being done.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief, those of this process.
+      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
@@ -69,8 +69,8 @@ def train(
         start = resume.start(run, built, workers)
         boundaries = profiling.marks(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)  # here, so that what cannot be traced leaves no directory
-        # Up to here nothing is written, but for the lock of a run that was there.
+        train_steps, evaluate = _traced(built, iterator, start)
+        # Only now: what cannot be built or traced leaves nothing behind, but for the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
             watchdog.log = run.log
