@@ -12,7 +12,7 @@ from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, DatasetConfig
 from input_pipelines.data import Data, Saved
 from input_pipelines.feed.splits import Split
-from trainer.components import losses as losses_lib
+from trainer.components import loss_checks, losses as losses_lib
 from trainer.components import metrics
 from trainer.components.losses import NamedLoss
 from trainer.config.rules import check_heads
@@ -88,7 +88,7 @@ def build(
         checkpoint.model_state(model)  # names every variable apart
         outputs = checks.outputs(model, spec["inputs"], config.name)
         check_heads(losses, outputs)
-        losses_lib.check_shapes(named, outputs, spec["targets"])
+        loss_checks.check_shapes(named, outputs, spec["targets"])
         data = checks.classes(losses, named, outputs, data)
         return Network(model, named, _metrics(losses, named, outputs, spec), data)
 
