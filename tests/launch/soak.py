@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from tests.launch.launched import Launched, write_config
+from tests.launch.launched import Launched, train, write_config
 
 _STRIKES = flags.DEFINE_integer("strikes", 20, "How often.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 200, "Length of the run.", lower_bound=10)
@@ -20,7 +20,7 @@ _WORKERS = flags.DEFINE_integer("workers", 3, "How many workers.", lower_bound=2
 _SEED = flags.DEFINE_integer("seed", None, "Of who is struck when, and how; default another one each time.")
 
 _KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
-_CHANGES = {
+CHANGES = {
     "dataset__options": {"missing": True},
     "combine__name": "famo",
     "report_every": 1,
@@ -32,23 +32,19 @@ _CHANGES = {
 
 
 def run(directory: pathlib.Path, root: pathlib.Path, *, workers: int, strikes: int, steps: int, seed: int) -> None:
-    """Strikes so often, at random steps; raises AssertionError where a bit is different in the end.
+    """Strikes so often, at random steps, a run of the problem with `CHANGES`, `struck` in `directory`.
 
     Args:
-      directory: an empty one for the runs.
+      directory: where the run is to be.
       root: the project.
       workers: how many there are.
       strikes: how often one of them, or all, are struck.
       steps: length of the run.
       seed: of who is struck when, and how.
     """
-    from tests.trainer.test_resume import results  # needs TensorFlow
-
     draw = random.Random(seed)
-    write_config(directory / "config.py", **_CHANGES, steps=steps)
+    write_config(directory / "config.py", **CHANGES, steps=steps)
     print(f"seed {seed}", flush=True)
-    with Launched(root, directory, workers, trainer=("--workdir=whole",)) as launched:
-        assert launched.wait(limit=300) == 0, launched.output
     moments = sorted(draw.sample(range(1, steps - 5), strikes))
     restarts = (f"--max_restarts={strikes}",)
     with Launched(root, directory, workers, launcher=restarts, trainer=("--workdir=struck",)) as launched:
@@ -70,23 +66,21 @@ def run(directory: pathlib.Path, root: pathlib.Path, *, workers: int, strikes: i
             )
         assert launched.wait(limit=300) == 0, launched.output
         assert not launched.left()
-    assert results(directory / "struck", steps) == results(directory / "whole", steps)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs it in a temporary directory and says so where all is well."""
+    """Runs it in a temporary directory, beside an uninterrupted run, and says so where all bits are the same."""
     del argv
+    from tests.trainer.test_resume import results  # needs TensorFlow
+
     seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
     root = pathlib.Path(__file__).resolve().parent.parent.parent
-    with tempfile.TemporaryDirectory() as directory:
-        run(
-            pathlib.Path(directory),
-            root,
-            workers=_WORKERS.value,
-            strikes=_STRIKES.value,
-            steps=_STEPS.value,
-            seed=seed,
-        )
+    workers, steps = _WORKERS.value, _STEPS.value
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        train(root, directory, workers, {"whole": CHANGES | {"steps": steps}})
+        run(directory, root, workers=workers, strikes=_STRIKES.value, steps=steps, seed=seed)
+        assert results(directory / "struck", steps) == results(directory / "whole", steps)
     print("the struck run and the uninterrupted one hold the same bits")
 
 
