@@ -14,21 +14,22 @@ import sys
 import tempfile
 import traceback
 
+_SECONDS = 300  # that a program may take
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tensorflow", "trainer.loop", "input_pipelines.sources.catalogue"])
 
 
-def run(module: str, *arguments: str, cwd: pathlib.Path, timeout: float = 300) -> subprocess.CompletedProcess:
-    """What comes of `python -m MODULE ARGUMENTS` in this directory."""
+def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
+    """What comes of `python -m MODULE ARGUMENTS` in this directory, with these environment variables besides."""
     with tempfile.TemporaryDirectory() as name:
         streams = [os.path.join(name, stream) for stream in ("stdout", "stderr")]
-        process = _PROCESSES.Process(target=_run, args=(module, arguments, str(cwd), dict(os.environ), streams))
+        process = _PROCESSES.Process(target=_run, args=(module, arguments, str(cwd), os.environ | variables, streams))
         process.start()
-        process.join(timeout)
+        process.join(_SECONDS)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired([module, *arguments], timeout)
+            raise subprocess.TimeoutExpired([module, *arguments], _SECONDS)
         output, errors = (pathlib.Path(stream).read_text() for stream in streams)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, output, errors)
 

@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 
 from input_pipelines import record_files
 from input_pipelines.digits import Digits
+from tests import forked
 from tests.input_pipelines import reading, user_files
-from tests.trainer import test_main
 from trainer.errors import ConfigError, NotPreparedError
 
 SCALE = {"name": "scale", "by": 1.0}
@@ -303,9 +303,9 @@ def home(tmp_path):
     return tmp_path
 
 
-def _start(home: pathlib.Path, root: pathlib.Path, number: int, **variables: str) -> subprocess.Popen:
+def _start(home: pathlib.Path, root: pathlib.Path, number: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir=run{number}", "--download"]
-    environment = os.environ | {"PYTHONPATH": str(root)} | variables
+    environment = os.environ | {"PYTHONPATH": str(root)}
     return subprocess.Popen(
         command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -334,21 +334,21 @@ def test_of_several_processes_one_prepares(home, root):
     assert not any("incomplete" in path for path in _left(home))
 
 
-def test_what_cannot_be_prepared_leaves_nothing(home, root):
-    process = _start(home, root, 0, FAIL="1")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2, errors
-    line = errors.splitlines()[-1]
+def test_what_cannot_be_prepared_leaves_nothing(home):
+    arguments = ["--config=config.py", "--workdir=run0", "--download"]
+    result = forked.run("trainer.main", *arguments, cwd=home, FAIL="1")
+    assert result.returncode == 2, result.stderr
+    line = result.stderr.splitlines()[-1]
     assert line.startswith("error: dataset.name='tfds/home_made': cannot be prepared: ")
     assert "the seventh example" in line
-    assert "Traceback" not in errors
+    assert "Traceback" not in result.stderr
     assert not (home / "run0").exists()
     assert not [path for path in _left(home) if "1.0.0" in path]
 
 
-def test_the_answer_has_the_command_that_prepares(home, root):
+def test_the_answer_has_the_command_that_prepares(home):
     arguments = ["--config=config.py", "--workdir=run", "--config.steps=4"]
-    result = test_main.run(*arguments, cwd=home, root=root)
+    result = forked.run("trainer.main", *arguments, cwd=home)
     (line,) = result.stderr.splitlines()
     assert result.returncode == 2
     assert line.startswith("error: dataset.name='tfds/home_made': is not prepared in ")

@@ -18,6 +18,7 @@ from input_pipelines.in_memory import InMemory
 from input_pipelines.mixture import Mixture
 from input_pipelines.names import Names
 from input_pipelines.showing import picture, rate, summary, tables
+from tests import forked
 from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
 from trainer import schema
 
@@ -309,6 +310,10 @@ def _run(*arguments: str, cwd, root) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
+def _forked(*arguments: str, cwd) -> subprocess.CompletedProcess:
+    return forked.run("input_pipelines.show", *arguments, cwd=cwd, COLUMNS="120")
+
+
 def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
@@ -318,10 +323,10 @@ def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
     assert result.stdout == ""
 
 
-def test_shows_a_dataset_and_keeps_what_is_there(records, root):
+def test_shows_a_dataset_and_keeps_what_is_there(records):
     folder, _, _ = records
     (folder / "my.py").write_text(_EXPERIMENT.format(dataset=_records(folder, feed="streaming", window=16)))
-    result = _run("--config=my.py", "--output=shown.png", cwd=folder, root=root)
+    result = _forked("--config=my.py", "--output=shown.png", cwd=folder)
     assert result.returncode == 0, result.stderr
     for words in ("streaming, in windows of 16", "25.0 %", "label: balance", "all 40 examples of train", " a second"):
         assert words in result.stdout
@@ -329,9 +334,8 @@ def test_shows_a_dataset_and_keeps_what_is_there(records, root):
     with Image.open(folder / "shown.png") as image:
         assert image.format == "PNG"
     before = (folder / "shown.png").read_bytes()
-    _assert_one_line(
-        _run("--config=my.py", "--output=shown.png", cwd=folder, root=root), "--output='shown.png'", "exists already"
-    )
+    again = _forked("--config=my.py", "--output=shown.png", cwd=folder)
+    _assert_one_line(again, "--output='shown.png'", "exists already")
     assert (folder / "shown.png").read_bytes() == before
 
 
@@ -367,21 +371,19 @@ def test_help_is_quick_and_has_no_list_of_methods(tmp_path, root):
     assert "pcgrad" not in result.stdout
 
 
-@pytest.mark.ci_only
-def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path, root):
+def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):
     dataset = {"name": "tfds/mnist", "data_dir": str(tmp_path), "inputs": {"image": {}}, "targets": {"label": {}}}
     (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=dataset))
-    result = _run("--config=my.py", cwd=tmp_path, root=root)
+    result = _forked("--config=my.py", cwd=tmp_path)
     _assert_one_line(result, "tfds/mnist", "python -m input_pipelines.show --config=my.py --download")
     assert not (tmp_path / "data.png").exists()
 
 
-@pytest.mark.ci_only
-def test_a_record_that_does_not_decode_is_named(tmp_path, root):
+def test_a_record_that_does_not_decode_is_named(tmp_path):
     images = [*np.zeros((20, 6, 4, 1), np.uint8)]
     images[13] = b"no picture"
     _write_records(tmp_path / "train.tfrecord", images, np.arange(20))
     (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=_records(tmp_path, feed="streaming")))
-    result = _run("--config=my.py", cwd=tmp_path, root=root)
+    result = _forked("--config=my.py", cwd=tmp_path)
     _assert_one_line(result, f"{tmp_path / 'train.tfrecord'}, record 13")
     assert not (tmp_path / "data.png").exists()
