@@ -1,4 +1,4 @@
-"""Launchers that leave nothing behind, and an sshd of the tests' own."""
+"""Launchers that leave nothing behind, an sshd of the tests' own, and the manifests of Kubernetes."""
 
 import os
 import pathlib
@@ -10,7 +10,9 @@ import time
 import uuid
 
 import pytest
+import yaml
 
+from tests.launch.manifests import FILES, by_name
 from tests.launch.programs import MARK, left_after
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -88,3 +90,25 @@ def ssh(tmp_path_factory):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def folder(root) -> pathlib.Path:
+    return root / "launch" / "kubernetes"
+
+
+@pytest.fixture(scope="module")
+def written(folder) -> dict[str, dict]:
+    """The objects as they are in the files."""
+    return by_name(document for file in FILES for document in yaml.safe_load_all((folder / file).read_text()))
+
+
+@pytest.fixture(scope="module")
+def pod(written) -> dict:
+    return written["JobSet"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+
+
+@pytest.fixture(scope="module")
+def container(pod) -> dict:
+    (container,) = pod["spec"]["containers"]
+    return container

@@ -146,8 +146,8 @@ def test_what_one_worker_refuses_ends_all(cluster, project):
 
 def test_failures_are_counted(cluster, project):
     """A run that fails every time: the second failure is one too many."""
-    flags = ["--max_restarts=1", "--config.steps=40", "--config.losses.ink.weight=1e38"]
-    job = _submit(cluster, project, *flags)
+    (project / "fails.py").write_text("import os\n\n\ndef get_config():\n    os._exit(1)\n")
+    job = _submit(cluster, project, "--max_restarts=1", "--config=fails.py")
     ended = cluster.wait_for_end(job, ENDED)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "1")
     printed = _printed(project, job)
