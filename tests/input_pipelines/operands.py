@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import operations
-from trainer import schema
+from input_pipelines.preparation import operations
+from trainer.common import schema
 
 RANDOM = np.random.RandomState(0)
 NUMBERS = RANDOM.normal(3, 2, size=(50, 4))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipelines import record_files
-from input_pipelines.digits import Digits
+from input_pipelines.datasets.digits import Digits
+from input_pipelines.sources import record_files
 from tests.input_pipelines import reading, user_files
-from trainer.errors import ConfigError, NotPreparedError
+from trainer.common.errors import ConfigError, NotPreparedError
 
 SCALE = {"name": "scale", "by": 1.0}
 TARGETS = {

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from input_pipelines import preparation
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.source import Arrays
+from input_pipelines.preparation import preparation
+from input_pipelines.sources.source import Arrays
 from tests.input_pipelines.operands import NUMBERS, PICTURES, WORDS, apply, name
-from trainer import schema
-from trainer.errors import ConfigError
+from trainer.common import schema
+from trainer.common.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import operations, preparation
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.source import CHUNK, Arrays
+from input_pipelines.preparation import operations, preparation
+from input_pipelines.sources.source import CHUNK, Arrays
 from tests.input_pipelines.operands import NUMBERS, PICTURES, RANDOM, WORDS, apply, learn, name
-from trainer import schema
+from trainer.common import schema
 
 pytestmark = pytest.mark.usefixtures("float64")
 

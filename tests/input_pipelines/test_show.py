@@ -11,12 +11,12 @@ from PIL import Image
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
 from input_pipelines.examples import Examples
-from input_pipelines.in_memory import InMemory
-from input_pipelines.mixture import Mixture
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.mixture import Mixture
 from input_pipelines.names import Names
-from input_pipelines.showing import picture, rate, summary, tables
 from tests.input_pipelines.shown import records_tree
-from trainer import schema
+from trainer.common import schema
+from trainer.describe import picture, picture_tensors, rate, summary, tables
 
 COUNT = 50
 
@@ -182,11 +182,11 @@ def test_of_many_classes_the_most_and_the_least_frequent_are_shown():
 
 def test_what_is_said_of_an_example():
     examples = _examples()
-    _, targets = picture.tensors(examples.structure, Names(classes={"targets.label": (tuple("abcdefghij"),)}))
+    _, targets = picture_tensors.tensors(examples.structure, Names(classes={"targets.label": (tuple("abcdefghij"),)}))
     by_name = {tensor.name: tensor for tensor in targets}
     labels = [by_name["label"].words(index) for index in range(COUNT)]
     assert labels == [
-        "abcdefghij"[value] if weight else picture.DASH
+        "abcdefghij"[value] if weight else picture_tensors.DASH
         for value, weight in zip(examples.targets["label"], examples.weights["label"], strict=True)
     ]
     assert by_name["number"].words(0) == f"{examples.targets['number'][0]:.3g}"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import record_files
-from input_pipelines.record_files import Part
+from input_pipelines.sources import record_files
+from input_pipelines.sources.record_files import Part
 from tests.input_pipelines import reading, user_files
 from tests.input_pipelines.plain_records import simple
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 
 def _expected(split: str) -> dict[str, np.ndarray]:

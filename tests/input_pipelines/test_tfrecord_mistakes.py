@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipelines import record_files
+from input_pipelines.sources import record_files
 from tests.input_pipelines import reading, user_files
 from tests.input_pipelines.plain_records import PLAIN, simple
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 XY = {"x": {"dtype": "float32", "shape": [2]}, "index": "int64"}
 

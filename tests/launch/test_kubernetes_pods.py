@@ -11,8 +11,8 @@ import tomllib
 import pytest
 
 from tests.launch import image
-from trainer import cluster, stopping
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
+from trainer.distributed import cluster, signals
 
 
 def test_the_trainer_finds_the_cluster(written, pod, container):
@@ -72,7 +72,7 @@ def test_only_the_own_pods_reach_the_workers(written, pod):
 )
 def test_restarts(written, code, disrupted, action):
     """What the controllers do where a pod ends like this, by the rules that their documentation and sources tell."""
-    assert set(stopping.EXIT_CODES.values()) == {42, 130}
+    assert set(signals.EXIT_CODES.values()) == {42, 130}
     job_set = written["JobSet"]["spec"]
     (job,) = job_set["replicatedJobs"]
     assert job["template"]["spec"]["backoffLimit"] == 0

@@ -216,8 +216,8 @@ def test_what_the_script_refuses(cluster, project, refused, index):
     assert f"error: {message.format(project=project)}" in output.read_text().splitlines()
 
 
-ADDRESSES = "from trainer import cluster; import os; print(*cluster.from_environment(os.environ).addresses)"
-RANK = "from trainer import cluster; import os; print(cluster.from_environment(os.environ).rank)"
+ADDRESSES = "from trainer.distributed import cluster; import os; print(*cluster.from_environment(os.environ).addresses)"
+RANK = "from trainer.distributed import cluster; import os; print(cluster.from_environment(os.environ).rank)"
 
 
 @pytest.mark.parametrize(

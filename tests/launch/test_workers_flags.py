@@ -11,7 +11,7 @@ import pytest
 from launch import gpus, plans
 from launch.supervision import how
 from tests.launch.programs import finish, python
-from trainer.errors import ConfigError
+from trainer.common.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from configs import digits
 from tests import problems
-from trainer import keras_objects
+from trainer.components import keras_objects
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Valid configurations.

@@ -7,9 +7,11 @@ import time
 
 import tensorflow as tf
 
-from trainer import cluster, command_line, selfcheck, strategy
-from trainer.checks.exchange import Exchange
-from trainer.checks.outcome import Outcome, Status
+from trainer import command_line
+from trainer.distributed import cluster, strategy
+from trainer.selfcheck import running
+from trainer.selfcheck.exchange import Exchange
+from trainer.selfcheck.outcome import Outcome, Status
 
 _PATIENCE = 4  # seconds, instead of those of the program itself
 
@@ -43,8 +45,8 @@ def main(*ways: str) -> None:
     checks["last"] = lambda: Outcome(Status.PASS, "alone")
     exchange = Exchange(here.rank, len(here.addresses))
     seconds = 10 if "hang" in ways else 120
-    selfcheck._PATIENCE = _PATIENCE
-    command_line.leave(selfcheck.run(checks, exchange, start=time.monotonic(), seconds=seconds))
+    running._PATIENCE = _PATIENCE
+    command_line.leave(running.run(checks, exchange, start=time.monotonic(), seconds=seconds))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from configs import digits
 from tests import forked, problems
 from tests.trainer.mistakes import BASES, VALUES, Case, cases, places
 from tests.trainer.test_main import run
-from trainer import configuration, loop, plots
-from trainer.configuration import Config
-from trainer.errors import ConfigError, RunError
+from trainer.common.errors import ConfigError, RunError
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.output import plots
+from trainer.run import train
 
 CASES_PER_BASE = 61  # of 8 bases, in one process; with those of the command line more than 500
 LONGEST_LINE = 600
@@ -50,7 +52,7 @@ def train_one_step(config: Config) -> ConfigError | RunError | None:
         workdir = pathlib.Path(place) / "run"
         one_step = dataclasses.replace(config, steps=1)
         try:
-            loop.train(one_step, str(workdir), problems.strategy(1), Console(file=io.StringIO()))
+            train.train(one_step, str(workdir), problems.strategy(1), Console(file=io.StringIO()))
         except ConfigError as error:
             assert not list(pathlib.Path(place).iterdir())
             return error
@@ -73,7 +75,7 @@ def no_picture(monkeypatch):
 
 @pytest.mark.parametrize("name", BASES)
 def test_bases_are_valid(name, no_picture):
-    assert train_one_step(configuration.resolve(BASES[name])) is None
+    assert train_one_step(loading.resolve(BASES[name])) is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_mistakes_train_a_step_or_give_one_line(name, no_picture):
     @hypothesis.given(cases(BASES[name]))
     def check(case: Case) -> None:
         try:
-            config = configuration.resolve(case.tree)
+            config = loading.resolve(case.tree)
         except ConfigError as error:
             _assert_names_its_field(error, case)
             return
@@ -130,7 +132,7 @@ _WORDS = (
 )
 def test_overrides_of_any_text_resolve_or_give_one_line(key, text):
     try:
-        configuration.load(digits.__file__, [(key, text)])
+        loading.load(digits.__file__, [(key, text)])
     except ConfigError as error:
         _assert_names_its_field(error, Case({}, (f"--config.{key}", repr(key.partition(".")[0]))))
 
@@ -177,7 +179,7 @@ def test_mistakes_on_the_command_line(tmp_path, root, resolves, count):
 
 def _resolves(tree: dict[str, Any]) -> bool:
     try:
-        configuration.resolve(tree)
+        loading.resolve(tree)
     except ConfigError:
         return False
     return True

@@ -9,12 +9,11 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from trainer import selfcheck
-from trainer.checks import collectives, devices, network, training
-from trainer.checks.collectives import Collective
-from trainer.checks.exchange import Exchange
-from trainer.checks.outcome import Outcome, Status, merged, of_json
-from trainer.reduction import Reduction
+from trainer.distributed.all_reduce import Reduction
+from trainer.selfcheck import collectives, devices, network, running, training
+from trainer.selfcheck.collectives import Collective
+from trainer.selfcheck.exchange import Exchange
+from trainer.selfcheck.outcome import Outcome, Status, merged, of_json
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1679 1
@@ -249,9 +248,9 @@ def test_a_check_that_raises_fails_and_the_others_go_on(capsys):
         raise ValueError("the reason\nand more of it")
 
     checks = {"broken": raises, "fine": lambda: Outcome(Status.PASS, "as it should be")}
-    assert selfcheck.run(checks, Exchange(), start=time.monotonic(), seconds=60) == 1
+    assert running.run(checks, Exchange(), start=time.monotonic(), seconds=60) == 1
     broken, fine, summary = capsys.readouterr().out.splitlines()
     assert broken.startswith("failed  broken: ValueError: ")
     assert fine == "pass    fine: as it should be"
     assert summary.startswith("1 pass, 1 failed; ")
-    assert selfcheck.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0
+    assert running.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from tests import forked
 from tests.test_readme import SELFCHECKS
-from trainer.checks.outcome import Status
+from trainer.selfcheck.outcome import Status
 
 NO_TENSORFLOW_SECONDS = 1.5
 

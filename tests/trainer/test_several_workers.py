@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests import problems
 from tests.launch.launched import train
-from trainer import loop
+from trainer.run import train as train_lib
 
 pytestmark = pytest.mark.xdist_group("launched")
 STEPS = 20
@@ -34,7 +34,7 @@ NAMES = list(RUNS) if CI else ["pcgrad"]
 
 def _on_one_device(name: str, directory: pathlib.Path) -> pathlib.Path:
     run = directory / name
-    loop.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
+    train_lib.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
     return run
 
 

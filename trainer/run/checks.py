@@ -12,7 +12,8 @@ from input_pipelines.data import Data
 from input_pipelines.feed.splits import Split, WrongClassError
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of, unknown
-from trainer.components import loss_checks, losses as losses_lib
+from trainer.components import loss_checks
+from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.settings import LossConfig
 from trainer.gradients.reach import Reach

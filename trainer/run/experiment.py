@@ -156,10 +156,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
         intervals=_intervals(config, timeline),
         best=monitor.resolve(config.best, "best", network.metrics),
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
-        notes=(
-            *data.notes,
-            *(checks.dense_tables(network.model, reach) if plan_lib.of(config).keeps_every_row else ()),
-        ),
+        notes=(*data.notes, *dense),
     )
 
 

@@ -12,8 +12,8 @@ from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, DatasetConfig
 from input_pipelines.data import Data, Saved
 from input_pipelines.feed.splits import Split
-from trainer.components import loss_checks, losses as losses_lib
-from trainer.components import metrics
+from trainer.components import loss_checks, metrics
+from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.rules import check_heads
 from trainer.config.settings import LossConfig, ModelConfig
