@@ -16,7 +16,7 @@ import traceback
 
 _SECONDS = 300  # that a program may take
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tensorflow", "trainer.loop", "input_pipelines.sources.catalogue"])
+_PROCESSES.set_forkserver_preload(["tensorflow", "trainer.run.train", "input_pipelines.sources.catalogue"])
 
 
 def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
