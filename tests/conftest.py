@@ -1,7 +1,8 @@
-"""Four logical CPU devices, a data folder of the tests' own, and no graph kept after the test that built it."""
+"""Four logical CPU devices, data of the tests' own, signals that arrive, and no graph kept after its test."""
 
 import os
 import pathlib
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -26,6 +27,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "ci_only" in item.keywords:
                 item.add_marker(pytest.mark.skipif(True, reason="slow; CI runs it (CI=true)"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_not_ignored() -> None:
+    """What tests start gets signals as usual, also where nohup or a shell's background has this process ignore some.
+
+    What is ignored stays so in a process that is started, what has a handler does not; in this process neither acts.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ def test_each_slices_example_combines_in_its_own_way():
 )
 def test_every_loss_has_an_optimizer_of_its_own_over_all_that_it_reaches(name, optimizers):
     built = _build(name)
-    updates = built.step.updates
+    updates = built.updates
     used = [(type(update.optimizer).__name__, float(update.optimizer.learning_rate.numpy())) for update in updates]
     assert used == [(kind, pytest.approx(rate)) for kind, rate in optimizers]
     for k, update in enumerate(updates):

@@ -1,12 +1,8 @@
-"""TFDS: prepared directories and the catalogue, read as TFDS itself reads them; and `--download`."""
+"""TFDS: prepared directories and the catalogue, read as TFDS itself reads them."""
 
-import fcntl
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,7 +12,6 @@ import tensorflow_datasets as tfds
 from input_pipelines.datasets.digits import Digits
 from input_pipelines.sources import record_files
 from tests.input_pipelines import reading, user_files
-from tests.trainer import test_main
 from trainer.common.errors import ConfigError, NotPreparedError
 
 SCALE = {"name": "scale", "by": 1.0}
@@ -235,123 +230,3 @@ def test_a_dataset_that_is_not_prepared_is_answered_at_once(tmp_path):
 def test_a_name_that_there_is_not(tmp_path):
     with pytest.raises(ConfigError, match=r"'tfds/mnst': unknown dataset of the TFDS catalogue; did you mean 'mnist'"):
         reading.build({**_tree(""), "path": None, "name": "tfds/mnst", "data_dir": str(tmp_path)})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# --download.
-# ---------------------------------------------------------------------------------------------------------------------
-
-# A dataset that needs no network and can be told to fail; importing it registers it.
-CONFIG = """
-import os
-
-import ml_collections
-import numpy as np
-import tensorflow_datasets as tfds
-
-
-class HomeMade(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        features = tfds.features.FeaturesDict({"x": np.float32, "y": np.float32, "kind": np.int64})
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, dl_manager):
-        with open("preparations", "a") as file:
-            file.write("one\\n")
-        return {"train": self._generate_examples(60), "validation": self._generate_examples(20)}
-
-    def _generate_examples(self, count):
-        for index in range(count):
-            if index == 7 and "FAIL" in os.environ:
-                raise KeyError("the seventh example")
-            yield index, {"x": index / 10, "y": index / 20, "kind": index % 2}
-
-
-def get_config():
-    return ml_collections.ConfigDict(
-        {
-            "steps": 3,
-            "batch_size": 8,
-            "dataset": {
-                "name": "tfds/home_made",
-                "data_dir": "data",
-                "inputs": {"x": {}},
-                "targets": {"y": {}, "kind": {}},
-            },
-            "model": {
-                "trunk": [{"layer": "Reshape", "target_shape": [1]}],
-                "heads": {"y": [{"layer": "Dense", "units": 1}], "kind": [{"layer": "Dense", "units": 2}]},
-            },
-            "losses": {
-                "y": {"head": "y", "target": "y", "loss": "mse"},
-                "kind": {
-                    "head": "kind",
-                    "target": "kind",
-                    "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
-                },
-            },
-        }
-    )
-"""
-
-
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG)
-    return tmp_path
-
-
-def _start(home: pathlib.Path, root: pathlib.Path, number: int, **variables: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir=run{number}", "--download"]
-    environment = os.environ | {"PYTHONPATH": str(root)} | variables
-    return subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def _left(home: pathlib.Path) -> set[str]:
-    """What lies where data are kept, but for the file by which processes wait for one another."""
-    return {str(path.relative_to(home / "data")) for path in (home / "data").rglob("*") if path.name != ".preparing"}
-
-
-@pytest.mark.ci_only
-def test_of_several_processes_one_prepares(home, root):
-    """This test prepares, as it were, until all of them wait; then one does, and all of them train."""
-    (home / "data").mkdir()
-    with (home / "data" / ".preparing").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        processes = [_start(home, root, number) for number in range(3)]
-        for process in processes:
-            assert process.stderr.readline().startswith("waiting for another process that prepares data in ")
-    for number, process in enumerate(processes):
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert (home / f"run{number}" / "report.md").exists()
-    assert (home / "preparations").read_text() == "one\n"
-    assert {path.split("/")[0] for path in _left(home)} == {"downloads", "home_made"}
-    assert not any("incomplete" in path for path in _left(home))
-
-
-def test_what_cannot_be_prepared_leaves_nothing(home, root):
-    process = _start(home, root, 0, FAIL="1")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2, errors
-    line = errors.splitlines()[-1]
-    assert line.startswith("error: dataset.name='tfds/home_made': cannot be prepared: ")
-    assert "the seventh example" in line
-    assert "Traceback" not in errors
-    assert not (home / "run0").exists()
-    assert not [path for path in _left(home) if "1.0.0" in path]
-
-
-def test_the_answer_has_the_command_that_prepares(home, root):
-    arguments = ["--config=config.py", "--workdir=run", "--config.steps=4"]
-    result = test_main.run(*arguments, cwd=home, root=root)
-    (line,) = result.stderr.splitlines()
-    assert result.returncode == 2
-    assert line.startswith("error: dataset.name='tfds/home_made': is not prepared in ")
-    command = f"python -m trainer.main {' '.join(arguments)} --download"
-    assert line.endswith(f"this prepares it: {command}")
-    assert not (home / "run").exists()

@@ -40,7 +40,7 @@ def test_processes_that_start_at_once_all_work(tmp_path):
     command = [
         sys.executable,
         "-c",
-        f"from input_pipelines import digits; print(len(digits.load({str(tmp_path)!r})['train']))",
+        f"from input_pipelines.datasets import digits; print(len(digits.load({str(tmp_path)!r})['train']))",
     ]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     processes = [

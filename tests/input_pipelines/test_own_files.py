@@ -12,9 +12,8 @@ import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
-from tests import problems
+from tests import forked, problems
 from tests.input_pipelines import reading, user_files
-from tests.trainer import test_main
 from tests.trainer.test_resume import results
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
@@ -231,10 +230,10 @@ def get_config():
 """
 
 
-def _assert_answered(home: pathlib.Path, root: pathlib.Path, dataset: dict, code: int, *words: str) -> None:
+def _assert_answered(home: pathlib.Path, dataset: dict, code: int, *words: str) -> None:
     """One line, no traceback, this exit code; no directory of a run where it was found before the first step."""
     (home / "config.py").write_text(_CONFIG.format(tree=_tree(dataset, steps=30)))
-    result = test_main.run("--config=config.py", "--workdir=run", cwd=home, root=root)
+    result = forked.run("trainer.main", "--config=config.py", "--workdir=run", cwd=home)
     assert result.returncode == code, result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
@@ -264,7 +263,6 @@ def _cut(path: pathlib.Path) -> None:
             2,
             ["train-00001-of-00003.tfrecord, record 17", "corrupted"],
             id="a bit",
-            marks=pytest.mark.ci_only,
         ),
         pytest.param(
             _flip,
@@ -273,7 +271,6 @@ def _cut(path: pathlib.Path) -> None:
             1,
             ["evaluation after step 6", "validation-00001-of-00003.tfrecord, record 6", "corrupted"],
             id="a bit, while reading",
-            marks=pytest.mark.ci_only,
         ),
         pytest.param(
             None,
@@ -282,13 +279,12 @@ def _cut(path: pathlib.Path) -> None:
             2,
             ["dataset.targets.size.feature='sise'", "did you mean 'size'", "colour, index, kind"],
             id="feature",
-            marks=pytest.mark.ci_only,
         ),
     ],
 )
-def test_answers_of_the_command_line(tmp_path, root, harm, file, changes, code, words):
+def test_answers_of_the_command_line(tmp_path, harm, file, changes, code, words):
     (tmp_path / "files").mkdir()
     dataset = user_files.write_tfrecords(tmp_path / "files")
     if harm is not None:
         harm(tmp_path / "files" / f"{file}.tfrecord")
-    _assert_answered(tmp_path, root, dataset | changes, code, file, *words)
+    _assert_answered(tmp_path, dataset | changes, code, file, *words)

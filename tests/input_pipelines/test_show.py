@@ -1,9 +1,6 @@
-"""`input_pipelines.show`: its numbers against NumPy, its picture, its command line."""
+"""`input_pipelines.show`: its numbers against NumPy, and its picture."""
 
 import io
-import os
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -17,7 +14,7 @@ from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.names import Names
-from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
+from tests.input_pipelines.shown import records_tree
 from trainer.common import schema
 from trainer.describe import picture, picture_tensors, rate, summary, tables
 
@@ -45,40 +42,6 @@ def _examples() -> Examples:
 
 def _dataset(**tree) -> DatasetConfig:
     return schema.record(DatasetConfig)(tree, "dataset")
-
-
-def _write_records(path, images: np.ndarray, labels: np.ndarray) -> None:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for image, label in zip(images, labels, strict=True):
-            encoded = image if isinstance(image, bytes) else tf.io.encode_png(image).numpy()
-            features = {
-                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
-                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-            }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-
-
-def _records(folder, **changes) -> dict:
-    return {
-        "name": "tfrecord",
-        "path": str(folder),
-        "splits": {"train": "train.tfrecord", "validation": "train.tfrecord"},
-        "options": {
-            "features": {"image": {"dtype": "uint8", "shape": [6, 4, 1], "encoding": "image"}, "label": "int64"}
-        },
-        "inputs": {"image": {"prepare": ["scale"]}},
-        "targets": {"label": {"missing": 3}},
-        **changes,
-    }
-
-
-@pytest.fixture
-def records(tmp_path):
-    """A TFRecord file of 40 pictures in the order of their classes, 0 to 3."""
-    images = np.random.RandomState(0).randint(0, 256, (40, 6, 4, 1)).astype(np.uint8)
-    labels = np.repeat(np.arange(4), 10)
-    _write_records(tmp_path / "train.tfrecord", images, labels)
-    return tmp_path, images, labels
 
 
 def test_numbers_are_those_of_the_labels_that_are_there():
@@ -116,7 +79,7 @@ def test_a_target_without_any_label_here_has_no_numbers(value):
 
 def test_streaming_gives_the_numbers_of_memory_and_of_a_sample_says_so(records):
     folder, images, labels = records
-    config = _dataset(**_records(folder, feed="streaming", augment=[{"name": "brightness", "by": 5.0}]))
+    config = _dataset(**records_tree(folder, feed="streaming", augment=[{"name": "brightness", "by": 5.0}]))
     train = data.build(config).splits["train"]
     whole = summary.summarise(train, batch_size=16, seed=0)
     assert whole.is_whole
@@ -281,107 +244,3 @@ def test_rate_is_that_of_the_pipeline():
     assert measured.batch_size == COUNT
     assert 0 < measured.first_batch < time.perf_counter() - start
     assert measured.examples_per_second > COUNT
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The command line.
-# ---------------------------------------------------------------------------------------------------------------------
-
-_EXPERIMENT = """
-import ml_collections
-
-
-def get_config():
-    return ml_collections.ConfigDict(
-        {{
-            "dataset": {dataset!r},
-            "model": {{"heads": {{"head": [{{"layer": "Dense", "units": 1}}]}}}},
-            "losses": {{"label": {{"head": "head", "target": "label", "loss": "mse"}}}},
-            "batch_size": 8,
-        }}
-    )
-"""
-
-
-def _run(*arguments: str, cwd, root) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "input_pipelines.show", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
-    assert result.returncode == 2, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
-    assert result.stdout == ""
-
-
-def test_shows_a_dataset_and_keeps_what_is_there(records, root):
-    folder, _, _ = records
-    (folder / "my.py").write_text(_EXPERIMENT.format(dataset=_records(folder, feed="streaming", window=16)))
-    result = _run("--config=my.py", "--output=shown.png", cwd=folder, root=root)
-    assert result.returncode == 0, result.stderr
-    for words in ("streaming, in windows of 16", "25.0 %", "label: balance", "all 40 examples of train", " a second"):
-        assert words in result.stdout
-    assert result.stdout.splitlines()[-1] == "Picture: shown.png"
-    with Image.open(folder / "shown.png") as image:
-        assert image.format == "PNG"
-    before = (folder / "shown.png").read_bytes()
-    _assert_one_line(
-        _run("--config=my.py", "--output=shown.png", cwd=folder, root=root), "--output='shown.png'", "exists already"
-    )
-    assert (folder / "shown.png").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--output=there.png"], ["--output='there.png'", "exists already"]),
-        (["--output=data.jpg"], ["--output='data.jpg'", "PNG"]),
-        (["--output=nowhere/data.png"], ["--output='nowhere/data.png'", "no folder nowhere"]),
-        (["--output="], ["--output=''", "PNG"]),
-        (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
-        (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
-        (["--outptu=a.png"], ["outptu", "output"]),
-        (["digits"], ["arguments='digits'"]),
-    ],
-)
-def test_mistakes_that_need_no_tensorflow(tmp_path, root, arguments, words):
-    (tmp_path / "there.png").write_text("kept")
-    start = time.monotonic()
-    result = _run(*arguments, cwd=tmp_path, root=root)
-    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
-    _assert_one_line(result, *words)
-    assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
-
-
-def test_help_is_quick_and_has_no_list_of_methods(tmp_path, root):
-    start = time.monotonic()
-    result = _run("--help", cwd=tmp_path, root=root)
-    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
-    assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--config", "--output", "--[no]download"):
-        assert flag in result.stdout
-    assert "pcgrad" not in result.stdout
-
-
-@pytest.mark.ci_only
-def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path, root):
-    dataset = {"name": "tfds/mnist", "data_dir": str(tmp_path), "inputs": {"image": {}}, "targets": {"label": {}}}
-    (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=dataset))
-    result = _run("--config=my.py", cwd=tmp_path, root=root)
-    _assert_one_line(result, "tfds/mnist", "python -m input_pipelines.show --config=my.py --download")
-    assert not (tmp_path / "data.png").exists()
-
-
-@pytest.mark.ci_only
-def test_a_record_that_does_not_decode_is_named(tmp_path, root):
-    images = [*np.zeros((20, 6, 4, 1), np.uint8)]
-    images[13] = b"no picture"
-    _write_records(tmp_path / "train.tfrecord", images, np.arange(20))
-    (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=_records(tmp_path, feed="streaming")))
-    result = _run("--config=my.py", cwd=tmp_path, root=root)
-    _assert_one_line(result, f"{tmp_path / 'train.tfrecord'}, record 13")
-    assert not (tmp_path / "data.png").exists()

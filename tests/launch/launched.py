@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 
 _CONFIG = """
 import ml_collections
@@ -25,6 +26,15 @@ _MARK = "LAUNCHED_BY_A_TEST"
 def write_config(path: pathlib.Path, **changes: object) -> None:
     """A configuration file of `tests.problems`, changed as `problems.tree` does."""
     path.write_text(_CONFIG.format(changes=changes))
+
+
+def train(root: pathlib.Path, directory: pathlib.Path, workers: int, runs: Mapping[str, Mapping]) -> None:
+    """Trains runs of `tests.problems` in `directory`, each by its name, one after another in one launch of workers."""
+    command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", "--"]
+    command += [sys.executable, "-m", "tests.trainer.worker", str(directory), json.dumps(runs)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 class Launched:
@@ -85,7 +95,7 @@ class Launched:
         raise AssertionError(f"no {pattern!r} within {limit} s:\n{self.output}")
 
     def when(self, pattern: str, since: int = 0) -> float:
-        """The moment of the first such line."""
+        """The moment of the first such line, from the `since`-th on."""
         return self.lines[self.wait_for(pattern, since, limit=0.1) - 1][0]
 
     def strike(self, number: signal.Signals, ranks: list[int]) -> float:

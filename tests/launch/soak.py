@@ -3,24 +3,25 @@
 python -m tests.launch.soak --strikes=20 --steps=200
 """
 
+import contextlib
+import dataclasses
 import pathlib
 import random
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import app, flags
 
-from tests.launch.launched import Launched, write_config
+from tests.launch.launched import Launched, train, write_config
 
 _STRIKES = flags.DEFINE_integer("strikes", 20, "How often.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 200, "Length of the run.", lower_bound=10)
 _WORKERS = flags.DEFINE_integer("workers", 3, "How many workers.", lower_bound=2)
 _SEED = flags.DEFINE_integer("seed", None, "Of who is struck when, and how; default another one each time.")
 
-_KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
-_CHANGES = {
+CHANGES = {
     "dataset__options": {"missing": True},
     "combine__name": "famo",
     "report_every": 1,
@@ -29,64 +30,98 @@ _CHANGES = {
     "keep_checkpoints": 3,
     "steps_per_loop": 1,
 }
+_MOST_SECONDS = 15  # until a fault is told of
+_KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
+_TOLD = {
+    signal.SIGKILL: "worker {} was killed by SIGKILL",
+    signal.SIGSTOP: r"lost worker {} \(127.0.0.1:\d+\): not answering",
+    signal.SIGTERM: r"stopped by SIGTERM; step \d+ is saved",
+}
 
 
-def run(directory: pathlib.Path, root: pathlib.Path, *, workers: int, strikes: int, steps: int, seed: int) -> None:
-    """Strikes so often, at random steps; raises AssertionError where a bit is different in the end.
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A signal to one worker, or to several of them at once."""
+
+    number: signal.Signals
+    ranks: tuple[int, ...]
+
+    @property
+    def told(self) -> str:
+        """The line that says so."""
+        return _TOLD[self.number].format(self.ranks[0] if len(self.ranks) == 1 else r"\d")
+
+    def __str__(self) -> str:
+        return f"{self.number.name} to worker {', '.join(map(str, self.ranks))}"
+
+
+def run(
+    directory: pathlib.Path, root: pathlib.Path, *, workers: int, faults: Sequence[Fault], steps: int, seed: int
+) -> None:
+    """The run `struck` in `directory` of the problem with `CHANGES`, with these faults at random steps.
 
     Args:
-      directory: an empty one for the runs.
+      directory: where the run is to be.
       root: the project.
       workers: how many there are.
-      strikes: how often one of them, or all, are struck.
+      faults: in this order.
       steps: length of the run.
-      seed: of who is struck when, and how.
+      seed: of the steps.
     """
-    from tests.trainer.test_resume import results  # needs TensorFlow
-
-    draw = random.Random(seed)
-    write_config(directory / "config.py", **_CHANGES, steps=steps)
+    write_config(directory / "config.py", **CHANGES, steps=steps)
     print(f"seed {seed}", flush=True)
-    with Launched(root, directory, workers, trainer=("--workdir=whole",)) as launched:
-        assert launched.wait(limit=300) == 0, launched.output
-    moments = sorted(draw.sample(range(1, steps - 5), strikes))
-    restarts = (f"--max_restarts={strikes}",)
-    with Launched(root, directory, workers, launcher=restarts, trainer=("--workdir=struck",)) as launched:
-        seen = 0
-        for step in moments:
-            seen = launched.wait_for(rf"step +({'|'.join(map(str, range(step, steps + 1)))})/", since=seen)
-            kind, ranks = draw.choice(_KINDS), [draw.randrange(workers)]
-            if kind == signal.SIGKILL and draw.random() < 0.25:
-                ranks = list(range(workers))
-            struck = launched.strike(kind, ranks)
-            seen = launched.wait_for(r"\brestart ", since=seen)
-            noticed = time.monotonic() - struck
-            seen = launched.wait_for(r"steps on \d+ CPU", since=seen)
-            back = time.monotonic() - struck
-            who = "all" if len(ranks) > 1 else f"worker {ranks[0]}"
-            print(
-                f"step {step:>4}: {kind.name} to {who}: noticed after {noticed:.1f} s, back after {back:.1f} s",
-                flush=True,
-            )
+    moments = sorted(random.Random(seed).sample(range(1, steps - 5), len(faults)))
+    failures = sum(fault.number != signal.SIGTERM for fault in faults)
+    launcher = (f"--max_restarts={failures}",)
+    with Launched(root, directory, workers, launcher=launcher, trainer=("--workdir=struck",)) as launched:
+        seen = counted = 0
+        for index, (step, fault) in enumerate(zip(moments, faults, strict=True)):
+            counted += fault.number != signal.SIGTERM
+            with _named(f"fault {index + 1}, {fault}, from step {step}"):
+                seen = launched.wait_for(rf"step +({'|'.join(map(str, range(step, steps + 1)))})/", since=seen)
+                struck = launched.strike(fault.number, list(fault.ranks))
+                told = launched.wait_for(fault.told, since=seen)
+                noticed = launched.when(fault.told, since=seen) - struck
+                assert noticed < _MOST_SECONDS, launched.output
+                how = "after a preemption" if fault.number == signal.SIGTERM else f"{counted} of {failures}"
+                seen = launched.wait_for(rf"\brestart {how}", since=told - 1)
+                seen = launched.wait_for(r"steps on \d+ CPU", since=seen)
+                back = time.monotonic() - struck
+            print(f"step {step:>4}: {fault}: noticed after {noticed:.1f} s, back after {back:.1f} s", flush=True)
         assert launched.wait(limit=300) == 0, launched.output
         assert not launched.left()
-    assert results(directory / "struck", steps) == results(directory / "whole", steps)
+
+
+@contextlib.contextmanager
+def _named(fault: str) -> Iterator[None]:
+    """A failure within says which fault it came of."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(fault)
+        raise
+
+
+def _drawn(draw: random.Random, workers: int) -> Fault:
+    kind, rank = draw.choice(_KINDS), draw.randrange(workers)
+    everyone = kind == signal.SIGKILL and draw.random() < 0.25
+    return Fault(kind, tuple(range(workers)) if everyone else (rank,))
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs it in a temporary directory and says so where all is well."""
+    """Runs it in a temporary directory, beside an uninterrupted run, and says so where all bits are the same."""
     del argv
+    from tests.trainer.test_resume import results  # needs TensorFlow
+
     seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
     root = pathlib.Path(__file__).resolve().parent.parent.parent
-    with tempfile.TemporaryDirectory() as directory:
-        run(
-            pathlib.Path(directory),
-            root,
-            workers=_WORKERS.value,
-            strikes=_STRIKES.value,
-            steps=_STEPS.value,
-            seed=seed,
-        )
+    workers, steps, draw = _WORKERS.value, _STEPS.value, random.Random(seed)
+    faults = [_drawn(draw, workers) for _ in range(_STRIKES.value)]
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        train(root, directory, workers, {"whole": CHANGES | {"steps": steps}})
+        run(directory, root, workers=workers, faults=faults, steps=steps, seed=seed)
+        assert results(directory / "struck", steps) == results(directory / "whole", steps)
     print("the struck run and the uninterrupted one hold the same bits")
 
 

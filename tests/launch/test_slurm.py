@@ -16,9 +16,9 @@ from tests.launch.slurm import cluster as slurm
 from tests.test_readme import SLURM
 from tests.trainer.test_resume import results
 
-pytestmark = pytest.mark.ci_only
+pytestmark = [pytest.mark.ci_only, pytest.mark.xdist_group("launched")]
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over
-STEPS = 300
+STEPS = 150
 EXACT = [f"--config.steps={STEPS}", "--config.precision=float64", "--config.report_every=10"]
 EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100"]
 
@@ -115,8 +115,9 @@ def test_the_time_limit_saves_and_requeues(cluster, project):
     """Slurm itself signals before the limit; a job that is cancelled is not requeued."""
     job = _submit(cluster, project, "--config.steps=1000000", options=("--time=60",))
     slurm.wait_until(lambda: _reported(project, job), "the first report", STARTED)
-    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=4")  # USR1@180, up to a minute early
-    slurm.wait_until(lambda: cluster.job(job)["Restarts"] == "1", "the requeue", 120)
+    # USR1@180 is due at once; Slurm looks every 30 seconds, and 30 seconds ahead.
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=3")
+    slurm.wait_until(lambda: cluster.job(job)["Restarts"] == "1", "the requeue", 60)
     assert "stopped by SIGUSR1" in _printed(project, job)
     cluster.call("scancel", job)
     assert cluster.wait_for_end(job, 60)["JobState"] == "CANCELLED"
@@ -145,8 +146,8 @@ def test_what_one_worker_refuses_ends_all(cluster, project):
 
 def test_failures_are_counted(cluster, project):
     """A run that fails every time: the second failure is one too many."""
-    flags = ["--max_restarts=1", "--config.steps=40", "--config.losses.ink.weight=1e38"]
-    job = _submit(cluster, project, *flags)
+    (project / "fails.py").write_text("import os\n\n\ndef get_config():\n    os._exit(1)\n")
+    job = _submit(cluster, project, "--max_restarts=1", "--config=fails.py")
     ended = cluster.wait_for_end(job, ENDED)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "1")
     printed = _printed(project, job)
@@ -172,7 +173,7 @@ def test_an_array_is_a_sweep(cluster, project):
 
 def test_a_worker_for_every_gpu(cluster, project):
     options = ("--ntasks-per-node=2", "--gpus-per-task=1", "--cpus-per-task=2")
-    job = _submit(cluster, project, *EXACT, options=options)
+    job = _submit(cluster, project, *EXACT, "--config.steps=1000000", options=options)
     slurm.wait_until(lambda: _reported(project, job), "the first report", STARTED)
     assert [_worker(job, rank)[1]["CUDA_VISIBLE_DEVICES"] for rank in (0, 1)] == ["0", "1"]
     cluster.call("scancel", "--signal=INT", f"{job}.0")
@@ -180,33 +181,43 @@ def test_a_worker_for_every_gpu(cluster, project):
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "130:0", "0")
 
 
-@pytest.mark.parametrize(
-    ("options", "flags", "message"),
-    [
-        (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K"),
-        ([], ["--sweep=two.txt"], "--sweep=two.txt: needs a job array, for example sbatch --array=1-6"),
-        (["--array=1"], ["--sweep=none.txt"], "--sweep=none.txt: cannot be read in {project}"),
-        (["--array=0"], ["--sweep=two.txt"], "--array=0: two.txt has the lines 1 to 2"),
-        (["--array=3"], ["--sweep=two.txt"], "--array=3: two.txt has the lines 1 to 2"),
-        (["--array=2"], ["--sweep=two.txt"], "--sweep=two.txt: line 2 cannot be read: --workdir='"),
-        ([], ["--max_restarts=-1"], "--max_restarts=-1: must be a whole number, 0 or more"),
-        (["--chdir=/"], [], "/: submit it in the project's folder: sbatch launch/slurm.sbatch"),
-    ],
-)
-def test_what_the_script_refuses(cluster, project, options, flags, message):
-    """One line and exit code 2, before anything is set up."""
+REFUSED = [
+    (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K"),
+    ([], ["--sweep=two.txt"], "--sweep=two.txt: needs a job array, for example sbatch --array=1-6"),
+    (["--array=1"], ["--sweep=none.txt"], "--sweep=none.txt: cannot be read in {project}"),
+    (["--array=0"], ["--sweep=two.txt"], "--array=0: two.txt has the lines 1 to 2"),
+    (["--array=3"], ["--sweep=two.txt"], "--array=3: two.txt has the lines 1 to 2"),
+    (["--array=2"], ["--sweep=two.txt"], "--sweep=two.txt: line 2 cannot be read: --workdir='"),
+    ([], ["--max_restarts=-1"], "--max_restarts=-1: must be a whole number, 0 or more"),
+    (["--chdir=/"], [], "/: submit it in the project's folder: sbatch launch/slurm.sbatch"),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(cluster, project):
+    """The jobs of `REFUSED`, submitted at once, and where their output is."""
     (project / "two.txt").write_text("--config.seed=1\n--workdir='")  # without an end of line
-    output = project / "refused.out"
-    output.unlink(missing_ok=True)
-    job = _submit(cluster, project, *flags, options=(*options, f"--output={output}"))
-    task = next((f"_{option[8]}" for option in options if option.startswith("--array=")), "")
-    ended = cluster.wait_for_end(job + task, 60)
+    jobs = []
+    for index, (options, flags, _) in enumerate(REFUSED):
+        output = project / f"refused_{index}.out"
+        job = _submit(cluster, project, *flags, options=(*options, f"--output={output}"))
+        task = next((f"_{option[8]}" for option in options if option.startswith("--array=")), "")
+        jobs.append((job + task, output))
+    return jobs
+
+
+@pytest.mark.parametrize("index", range(len(REFUSED)), ids=[message for *_, message in REFUSED])
+def test_what_the_script_refuses(cluster, project, refused, index):
+    """One line and exit code 2, before anything is set up."""
+    job, output = refused[index]
+    ended = cluster.wait_for_end(job, 60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
+    *_, message = REFUSED[index]
     assert f"error: {message.format(project=project)}" in output.read_text().splitlines()
 
 
-ADDRESSES = "from trainer import cluster; import os; print(*cluster.from_environment(os.environ).addresses)"
-RANK = "from trainer import cluster; import os; print(cluster.from_environment(os.environ).rank)"
+ADDRESSES = "from trainer.distributed import cluster; import os; print(*cluster.from_environment(os.environ).addresses)"
+RANK = "from trainer.distributed import cluster; import os; print(cluster.from_environment(os.environ).rank)"
 
 
 @pytest.mark.parametrize(

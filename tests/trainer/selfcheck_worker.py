@@ -1,5 +1,6 @@
-"""A worker whose second check goes wrong in some way: python -m tests.trainer.selfcheck_worker late."""
+"""A worker, some of whose checks go wrong in some way: python -m tests.trainer.selfcheck_worker value late."""
 
+import functools
 import os
 import sys
 import time
@@ -12,9 +13,11 @@ from trainer.selfcheck import running
 from trainer.selfcheck.exchange import Exchange
 from trainer.selfcheck.outcome import Outcome, Status
 
+_PATIENCE = 4  # seconds, instead of those of the program itself
 
-def main(way: str) -> None:
-    """Runs four checks, of which the last one needs no other worker."""
+
+def main(*ways: str) -> None:
+    """Runs a check that is fine before and after each that is not, and last one that needs no other worker."""
     here = cluster.from_environment(os.environ)
     workers = strategy.build("multi_worker", cluster=here)
 
@@ -25,7 +28,7 @@ def main(way: str) -> None:
     def together() -> Outcome:
         return Outcome(Status.PASS, f"sum {total().numpy():g}")
 
-    def wrong() -> Outcome:
+    def wrong(way: str) -> Outcome:
         if here.rank == 0:
             return together()
         if way == "late":
@@ -36,11 +39,15 @@ def main(way: str) -> None:
             return Outcome(Status.FAILED, f"not {total().numpy():g}")
         raise ValueError("the reason")
 
-    checks = {"first": together, "second": wrong, "third": together, "last": lambda: Outcome(Status.PASS, "alone")}
+    checks = {"first": together}
+    for way in ways:
+        checks |= {way: functools.partial(wrong, way), f"after {way}": together}
+    checks["last"] = lambda: Outcome(Status.PASS, "alone")
     exchange = Exchange(here.rank, len(here.addresses))
-    seconds = 10 if way == "hang" else 120
+    seconds = 10 if "hang" in ways else 120
+    running._PATIENCE = _PATIENCE
     command_line.leave(running.run(checks, exchange, start=time.monotonic(), seconds=seconds))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

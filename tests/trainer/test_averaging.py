@@ -19,7 +19,7 @@ def test_the_average_is_that_of_keras():
         expected = {name: momentum * expected[name] + (1 - momentum) * value for name, value in variables.items()}
     built = experiment.build(problems.config(**changes), problems.strategy(3))
     problems.train(built, steps)
-    averages = built.step.average.by_name
+    averages = built.step.updates.average.by_name
     assert set(averages) == set(expected)
     for name, average in averages.items():
         for component in average.values:
@@ -30,10 +30,10 @@ def test_in_place_and_back():
     built = experiment.build(problems.config(ema=0.5), problems.strategy(2))
     problems.train(built, 3)
     before = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
-    averages = {name: average.numpy() for name, average in built.step.average.by_name.items()}
+    averages = {name: average.numpy() for name, average in built.step.updates.average.by_name.items()}
     evaluate = built.evaluator.build()
     plain = evaluate()
-    with built.step.average.in_place():
+    with built.step.updates.average.in_place():
         for variable in built.model.trainable_variables:
             np.testing.assert_array_equal(variable.numpy(), averages[variable.path])
         averaged = evaluate()

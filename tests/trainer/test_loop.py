@@ -11,9 +11,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer.common.errors import ConfigError, NonFiniteError, RunError
+from trainer.common import errors
+from trainer.common.errors import NonFiniteError, RunError
 from trainer.config import loading
-from trainer.output import workdir
+from trainer.output import plots, workdir
 from trainer.output.reports import Report
 from trainer.run import evaluate, experiment, train
 
@@ -126,7 +127,7 @@ def test_checkpoints_name_variables(run):
 
 def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
     config = loading.load_saved(run[0] / "config.json")
-    with pytest.raises(ConfigError, match="holds no checkpoint"):
+    with pytest.raises(errors.ConfigError, match="holds no checkpoint"):
         evaluate.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
 
 
@@ -178,25 +179,29 @@ def words(**options):
     }
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "lion", "nadam"])
-def test_checkpoints_hold_every_optimizer(tmp_path, optimizer):
-    changes = {"precision": "float32", "shared_optimizer": {"name": optimizer, "learning_rate": 0.01}}
-    _train(tmp_path / "run", steps=1, **changes)
+def test_checkpoints_hold_every_optimizer(tmp_path):
+    names = dict(zip(problems.LOSSES, ("adafactor", "adamw", "lion", "nadam"), strict=True))
+    optimizers = {f"losses__{loss}__optimizer": {"name": name, "learning_rate": 0.01} for loss, name in names.items()}
+    changes = {"precision": "float32", "combine__apply": "per_loss", "losses__number__optimizer__weight_decay": 0.0}
+    _train(tmp_path / "run", steps=1, **optimizers, **changes)
     saved = tf.train.list_variables(str(tmp_path / "run" / "checkpoints" / "step_00000001" / "variables"))
-    updates = experiment.build(problems.config(**changes), problems.strategy(1)).step.updates
-    (shared,) = (update.optimizer for update in updates if update.name == "shared")
-    assert sum(name.startswith("optimizers/shared/") for name, _ in saved) == len(shared.variables)
+    updates = experiment.build(problems.config(**optimizers, **changes), problems.strategy(1)).updates
+    assert [update.name for update in updates] == list(names)
+    for update in updates:
+        found = sum(name.startswith(f"optimizers/{update.name}/") for name, _ in saved)
+        assert found == len(update.optimizer.variables), names[update.name]
 
 
 def test_bad_configurations_leave_nothing(tmp_path):
-    with pytest.raises(ConfigError):
+    with pytest.raises(errors.ConfigError):
         _train(tmp_path / "run", losses__number__target="nothing")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.ci_only
-def test_float32_replicas_matter_less_than_seeds(tmp_path):
+def test_float32_replicas_matter_less_than_seeds(tmp_path, monkeypatch):
     """On the digits, 1 and 2 replicas are closer to each other than any two of three seeds are."""
+    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
     curves = {}
     for replicas, seed in ((1, 0), (2, 0), (1, 1), (1, 2)):
         overrides = [("seed", str(seed)), ("steps", "60"), ("report_every", "1"), ("eval_every", "60")]
@@ -223,7 +228,7 @@ def test_profile(tmp_path):
 
 @pytest.mark.parametrize("profile", [(6, 7), (7, 9)])
 def test_profiling_steps_that_do_not_come(tmp_path, profile):
-    with pytest.raises(ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
+    with pytest.raises(errors.ConfigError, match=r"--profile='\d:\d'.*1 to 6"):
         train.train(problems.config(steps=6), str(tmp_path / "run"), problems.strategy(1), _console(), profile=profile)
     assert not (tmp_path / "run").exists()
 

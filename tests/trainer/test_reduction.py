@@ -13,11 +13,13 @@ TRUNK, LABEL, NUMBER, VECTOR = 6 * 7 + 7, 7 * 4 + 4, 7 + 1, (7 * 5 + 5) + (5 * 3
 # The trunk by four losses, the vector's head by two; then Σ w·ℓ and Σ w of each loss.
 PER_LOSS = LOSSES * TRUNK + LABEL + NUMBER + 2 * VECTOR + 2 * LOSSES
 ONCE = TRUNK + LABEL + NUMBER + VECTOR
+SGD = {"name": "sgd", "learning_rate": 0.1}
+PLAIN = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"shared_optimizer": SGD}
 MISSING = {"dataset__options": {"missing": True}}
 
 
 def _build(replicas: int, **changes) -> Experiment:
-    return experiment.build(problems.config(**changes), problems.strategy(replicas))
+    return experiment.build(problems.config(**PLAIN | changes), problems.strategy(replicas))
 
 
 def _sent(built: Experiment) -> list[tuple[int, str]]:

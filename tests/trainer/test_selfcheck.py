@@ -1,12 +1,7 @@
 """The self-check: its parts are exact, it passes where all is well, and it fails where something is not."""
 
 import ipaddress
-import json
-import os
-import pathlib
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -20,7 +15,6 @@ from trainer.selfcheck.collectives import Collective
 from trainer.selfcheck.exchange import Exchange
 from trainer.selfcheck.outcome import Outcome, Status, merged, of_json
 
-NO_TENSORFLOW_SECONDS = 1.5
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1679 1
    1: 00000000:08AF 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1680 1
@@ -260,104 +254,3 @@ def test_a_check_that_raises_fails_and_the_others_go_on(capsys):
     assert fine == "pass    fine: as it should be"
     assert summary.startswith("1 pass, 1 failed; ")
     assert running.run({"fine": checks["fine"]}, Exchange(), start=time.monotonic(), seconds=60) == 0
-
-
-def _run(root: pathlib.Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    environment.pop("TF_CONFIG", None)
-    environment |= variables
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=400)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--strategy=mirored"], ["--strategy=mirored", "mirrored|one_device|multi_worker"]),
-        (["--virtual_devices=0"], ["--virtual_devices=0", "positive"]),
-        (["--strategy=multi_worker"], ["TF_CONFIG"]),
-        (["--config.batch_size=3"], ["--config.batch_size", "not known"]),
-        (["all"], ["arguments='all'"]),
-    ],
-)
-def test_mistakes(root, arguments, words):
-    start = time.monotonic()
-    result = _run(root, "trainer.selfcheck", *arguments)
-    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
-    assert (result.returncode, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
-
-
-def test_help_is_quick(root):
-    start = time.monotonic()
-    result = _run(root, "trainer.selfcheck", "--help")
-    assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
-    assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--strategy", "--virtual_devices", "--timeout"):
-        assert flag in result.stdout
-
-
-def _statuses(lines: list[str]) -> dict[str, str]:
-    """Name of a check → how it ended."""
-    found = {}
-    for line in lines:
-        status, _, rest = line.partition(" ")
-        if status in set(Status):
-            found[rest.strip().partition(":")[0]] = status
-    return found
-
-
-@pytest.mark.ci_only
-def test_two_devices(root):
-    result = _run(root, "trainer.selfcheck", "--virtual_devices=2")
-    assert (result.returncode, result.stderr) == (0, "")
-    statuses = _statuses(result.stdout.splitlines()[:-1])
-    assert len(statuses) == 12
-    assert {name for name, status in statuses.items() if status != "pass"} == {"network"}
-
-
-def _workers(root: pathlib.Path, *command: str) -> tuple[subprocess.CompletedProcess, list[list[str]]]:
-    """Two workers' processes of one command, and the lines of each."""
-    result = _run(root, "launch.workers", "--workers=2", "--", sys.executable, "-m", *command)
-    lines = [line.partition("] ") for line in (result.stdout + result.stderr).splitlines()]
-    return result, [[text for tag, _, text in lines if tag == f"[{rank}"] for rank in range(2)]
-
-
-@pytest.mark.ci_only
-def test_two_workers(root):
-    result, (chief, other) = _workers(root, "trainer.selfcheck", "--strategy=multi_worker")
-    assert result.returncode == 0, result.stdout + result.stderr
-    statuses = _statuses(chief)
-    assert len(statuses) == 12
-    assert set(statuses.values()) <= {"pass", "warning"}
-    assert not _statuses(other)
-
-
-@pytest.mark.ci_only
-@pytest.mark.parametrize(
-    ("way", "expected", "words"),
-    [
-        ("value", ["pass", "failed", "pass", "pass"], "worker 1: not 2"),
-        ("late", ["pass", "failed", "pass", "pass"], "worker 1: ValueError: the reason"),
-        ("raise", ["pass", "failed", "skipped"], "worker 1: ValueError: the reason"),
-        ("hang", ["pass", "failed", "skipped"], "nothing for 10 s; worker 1 not through with it"),
-    ],
-)
-def test_one_worker_of_two_fails(root, way, expected, words):
-    result, (chief, _) = _workers(root, "tests.trainer.selfcheck_worker", way)
-    assert result.returncode == 1
-    assert list(_statuses(chief).values()) == expected
-    assert words in "\n".join(chief)
-
-
-@pytest.mark.ci_only
-def test_a_worker_that_never_comes(root):
-    with socket.create_server(("127.0.0.1", 0)) as own, socket.create_server(("127.0.0.1", 0)) as other:
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (own, other)]
-    cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})
-    result = _run(root, "trainer.selfcheck", "--strategy=multi_worker", "--timeout=5", TF_CONFIG=cluster)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"error: worker 0: worker 1 ({addresses[1]}) not there after 5 s\n"

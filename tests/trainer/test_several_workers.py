@@ -5,9 +5,7 @@ import io
 import json
 import os
 import pathlib
-import subprocess
-import sys
-from collections.abc import Iterable
+import shutil
 
 import numpy as np
 import pytest
@@ -15,10 +13,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from trainer.run import train
+from tests.launch.launched import train
+from trainer.run import train as train_lib
 
+pytestmark = pytest.mark.xdist_group("launched")
 STEPS = 20
 CADENCES = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}
+CI = os.environ.get("CI") == "true"
 # 11 examples do not divide by 2 or 3; numbers are so rare that some steps have none at all.
 RUNS = {
     name: CADENCES | {"combine__name": name, "dataset__options": {"missing": True}}
@@ -28,21 +29,12 @@ RUNS["batch statistics"] = CADENCES | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],
 }
-
-
-def _train(root: pathlib.Path, directory: pathlib.Path, workers: int, names: Iterable[str], **changes: object) -> None:
-    """Trains these runs on so many workers."""
-    runs = json.dumps({name: RUNS[name] | changes for name in names})
-    command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", "--"]
-    command += [sys.executable, "-m", "tests.trainer.worker", str(directory), runs]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
+NAMES = list(RUNS) if CI else ["pcgrad"]
 
 
 def _on_one_device(name: str, directory: pathlib.Path) -> pathlib.Path:
     run = directory / name
-    train.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
+    train_lib.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
     return run
 
 
@@ -74,21 +66,44 @@ def _assert_same(run: pathlib.Path, reference: pathlib.Path, since: int = 0) -> 
         np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-9, err_msg=f"{run.name}: {key}")
 
 
-@pytest.mark.parametrize(
-    ("workers", "names"),
-    [(2, ["pcgrad"]), *(pytest.param(workers, list(RUNS), marks=pytest.mark.ci_only) for workers in (1, 2, 3))],
-)
-def test_losses_metrics_and_variables(tmp_path, root, reference, workers, names):
-    _train(root, tmp_path, workers, names)
-    for name in names:
-        _assert_same(tmp_path / name, reference(name))
-    assert {path.name for path in tmp_path.iterdir()} == set(names)  # the chief's, and nobody else's
+def _until(step: int, run: pathlib.Path, place: pathlib.Path) -> None:
+    """A copy of a run as a kill would leave it that had just saved this step."""
+    shutil.copytree(run, place)
+    for folder in (place / "checkpoints").iterdir():
+        if int(folder.name.removeprefix("step_")) > step:
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, root):
+    """Where so many workers have trained runs, all in one launch; in CI two also go on with what three began."""
+
+    @functools.cache
+    def by(workers: int) -> pathlib.Path:
+        directory = tmp_path_factory.mktemp(f"by_{workers}")
+        runs = {name: RUNS[name] for name in NAMES}
+        if workers == 2 and CI:
+            for name in NAMES:
+                _until(7, by(3) / name, directory / f"{name}, later")
+            runs |= {f"{name}, later": RUNS[name] for name in NAMES}
+        train(root, directory, workers, runs)
+        assert {path.name for path in directory.iterdir()} == set(runs)  # the chief's, and nobody else's
+        return directory
+
+    return by
+
+
+@pytest.mark.parametrize("workers", [2, *(pytest.param(workers, marks=pytest.mark.ci_only) for workers in (1, 3))])
+def test_losses_metrics_and_variables(trained, reference, workers):
+    for name in NAMES:
+        _assert_same(trained(workers) / name, reference(name))
 
 
 @pytest.mark.ci_only
-def test_a_run_goes_on_with_another_number_of_workers(tmp_path, root, reference):
-    """Three workers, then two, then one device: the same end."""
-    _train(root, tmp_path, 3, RUNS, steps=7)
-    _train(root, tmp_path, 2, RUNS, steps=14)
-    for name in RUNS:
+def test_a_run_goes_on_with_another_number_of_workers(tmp_path, trained, reference):
+    """Three workers until step 7, then two until step 14, then one device: the same end."""
+    for name in NAMES:
+        later = trained(2) / f"{name}, later"
+        _assert_same(later, reference(name), since=STEPS)
+        _until(14, later, tmp_path / name)
         _assert_same(_on_one_device(name, tmp_path), reference(name), since=STEPS)

@@ -103,7 +103,7 @@ def test_what_cannot_be_used_is_named(spec, field, words):
 
 def test_who_updates_what():
     def owners(**changes):
-        updates = experiment.build(problems.config(**changes), problems.strategy(1)).step.updates
+        updates = experiment.build(problems.config(**changes), problems.strategy(1)).updates
         return {update.name: {variable.path.partition("/")[0] for variable in update.variables} for update in updates}
 
     trunk = {"trunk_0_dense"}

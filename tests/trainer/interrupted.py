@@ -1,0 +1,76 @@
+"""Runs that are interrupted and go on: how they are trained, and what of them must not depend on it."""
+
+import io
+import pathlib
+import shutil
+import subprocess
+
+import tensorflow as tf
+from rich.console import Console
+
+from tests import problems
+from tests.trainer.output import test_history
+from trainer.output import checkpoint
+from trainer.run import train as train_lib
+
+CADENCES = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
+STEPS = 600
+CONFIG = f"""
+import ml_collections
+from tests import problems
+
+
+def get_config():
+    return ml_collections.ConfigDict(problems.tree(
+        precision="float32", steps={STEPS}, report_every=40, eval_every=100, checkpoint_every=11, steps_per_loop=5,
+    ))
+"""
+
+
+def train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
+    """Trains the small problem in this process."""
+    console = Console(file=io.StringIO())
+    train_lib.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
+
+
+def results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
+    """What must not depend on an interruption: every report, and every bit of the variables saved at a step."""
+    return {"reports": (path / "metrics.jsonl").read_text(), **variables(path, step)}
+
+
+def variables(path: pathlib.Path, step: int) -> dict[str, bytes]:
+    """Every bit of the variables saved at a step."""
+    reader = tf.train.load_checkpoint(str(path / "checkpoints" / f"step_{step:08d}" / "variables"))
+    # The graph of objects names optimizers for how many the process has made.
+    names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    return {name: reader.get_tensor(name).tobytes() for name in sorted(names)}
+
+
+def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None:
+    """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
+    train(path / "run", replicas, **changes)
+    last = checkpoint.saved_steps(path / "run" / "checkpoints")[-1]
+    expected = results(path / "run", last)
+    events = sorted(test_history.events(path / "run"))
+    for step in checkpoint.saved_steps(path / "run" / "checkpoints"):
+        if step > 5:
+            shutil.rmtree(path / "run" / "checkpoints" / f"step_{step:08d}")
+    (path / "run" / "checkpoints" / ".incomplete_step_00000010").mkdir()
+    train(path / "run", replicas, **changes)
+    assert results(path / "run", last) == expected
+    assert sorted(test_history.events(path / "run")) == events
+    assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for a good end; returns what the process said."""
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    return output
+
+
+def wait_for_training(process: subprocess.Popen) -> str:
+    """Waits until the process is about to take its first step; returns what it says then."""
+    line = process.stdout.readline()
+    assert " steps on " in line, process.communicate()[1]
+    return line

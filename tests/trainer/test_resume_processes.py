@@ -1,0 +1,167 @@
+"""Real processes that are killed, signalled or run out of disk, and go on exactly."""
+
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.trainer.interrupted import CONFIG, STEPS, finish, results, wait_for_training
+from tests.trainer.output import test_history
+from trainer.output import checkpoint
+
+
+@pytest.fixture
+def start(tmp_path, root):
+    """Starts the trainer on a small problem in a process of its own."""
+    (tmp_path / "config.py").write_text(CONFIG)
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    running = []
+
+    def start(workdir: str, *flags: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir={workdir}", *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.ci_only
+def test_killed_at_five_random_moments(tmp_path, start):
+    """SIGKILL between, in and after steps, reports, evaluations and saves: the same bits as never interrupted.
+
+    The run has an optimizer's state for every loss, the method's own, and a mixing matrix's moving average.
+    """
+    flags = ("--combine=gradvac", "--config.combine.apply=per_loss", "--config.combine.smoothing=0.8")
+    finish(start("whole", *flags))
+    moments = random.Random(0)
+    for _ in range(5):
+        process = start("killed", *flags)
+        wait_for_training(process)
+        time.sleep(moments.uniform(0, 1.2))
+        process.kill()
+        process.wait()
+    finish(start("killed", *flags))
+    assert results(tmp_path / "killed", STEPS) == results(tmp_path / "whole", STEPS)
+    assert sorted(test_history.events(tmp_path / "killed")) == sorted(test_history.events(tmp_path / "whole"))
+    assert (tmp_path / "killed" / "log.txt").read_text().count(" steps on ") >= 6
+
+
+def test_signals_save_and_the_lock_holds(tmp_path, start):
+    """Each saves and ends with its code, and the next run goes on from there; meanwhile the workdir is taken."""
+    step = None
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 42), (signal.SIGUSR1, 42)):
+        process = start("run", "--config.steps=100000")
+        first = wait_for_training(process)
+        assert f"from step {step} of" in first if step else "from step" not in first
+        if number == signal.SIGTERM:
+            other = start("run", "--config.steps=100000")
+            _, errors = other.communicate(timeout=60)
+            assert other.returncode == 2
+            assert f"--workdir='run': another run is using it (process {process.pid} on " in errors
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (code, "")
+        assert f"stopped by {number.name}" in output
+        step = checkpoint.saved_steps(tmp_path / "run" / "checkpoints")[-1]
+        assert f"step {step} is saved" in output
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path, start):
+    """Even within an in-graph loop that would take minutes, in which Python's own handlers cannot run."""
+    long = [f"--config.{key}=10000000" for key in ("steps", "steps_per_loop", "report_every", "eval_every")]
+    process = start("run", *long, "--config.checkpoint_every=10000000")
+    wait_for_training(process)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=5)
+    assert process.returncode == 130
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[pathlib.Path]:
+    """A script that runs its arguments on a disk of their own (`$DISK`), and where the disk's files are afterwards."""
+    probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("needs Linux namespaces (unshare --map-root-user --mount) for a file system of its own")
+    return tmp_path
+
+
+def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
+    """Runs a script with a file system of its own mounted at `disk`; returns its lines."""
+    (path / "disk").mkdir()
+    (path / "config.py").write_text(CONFIG)
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    train = f"{sys.executable} -m trainer.main --config=config.py --workdir=disk/run --config.keep_checkpoints=99"
+    script = f'set -u; train="{train}"\n{script}'
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script]
+    result = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in result.stderr
+    return result.stdout.splitlines() + result.stderr.splitlines()
+
+
+@pytest.mark.ci_only
+def test_a_disk_that_fills_during_a_save(small_disk, start, root):
+    """One line and exit code 1; with room again the run goes on from its last checkpoint to the same end."""
+    finish(start("whole"))
+    lines = _on_disk(
+        small_disk,
+        root,
+        """
+        mount -t tmpfs -o size=400k tmpfs disk
+        $train >/dev/null; echo code $?
+        mount -o remount,size=100m disk
+        $train >/dev/null; echo code $?
+        cp -r disk/run after
+        """,
+    )
+    assert lines[:2] == ["code 1", "code 0"]
+    (error,) = lines[2:]
+    assert error.startswith("error: ")
+    assert "No space left on device" in error
+    assert results(small_disk / "after", STEPS) == results(small_disk / "whole", STEPS)
+
+
+@pytest.mark.ci_only
+def test_a_disk_that_becomes_read_only(small_disk, root):
+    """One line and exit code 1 while the run goes, 2 when it cannot even start; nothing good is lost."""
+    lines = _on_disk(
+        small_disk,
+        root,
+        """
+        mount -t tmpfs tmpfs disk
+        $train --config.steps=1000000 >/dev/null & pid=$!
+        until [ -d disk/run/checkpoints/step_00000011 ]; do sleep 0.05; done
+        mount --bind disk/run/checkpoints disk/run/checkpoints
+        mount -o remount,ro,bind disk/run/checkpoints
+        wait $pid; echo code $?
+        mount --bind disk/run disk/run; mount -o remount,ro,bind disk/run
+        $train --config.steps=1000000 >/dev/null; echo code $?
+        umount disk/run disk/run/checkpoints
+        last=$(ls disk/run/checkpoints | sed s/step_0*// | sort -n | tail -n 1)
+        $train --config.steps=$((last + 20)) >/dev/null; echo code $?
+        cp -r disk/run after; echo $((last + 20))
+        """,
+    )
+    *codes, last = lines[:4]
+    assert codes == ["code 1", "code 2", "code 0"]
+    for error in lines[4:]:
+        assert error.startswith("error: ")
+        assert "Read-only file system" in error
+    assert len(lines) == 6
+    assert checkpoint.newest_good(small_disk / "after" / "checkpoints", pytest.fail).name == f"step_{int(last):08d}"
