@@ -61,6 +61,7 @@ WITHOUT_TENSORFLOW = (
     "input_pipelines.registry",
     "launch.workers",
 )
+LONGEST_MODULE, LONGEST_MEDIAN, LONGEST_FUNCTION, FOLDERS = 300, 110, 60, 2
 PACKAGES = ("trainer", "input_pipelines", "configs", "launch")
 # Everyone else asks the plan which setting needs what; methods say for themselves what they look at.
 JUDGE = "trainer.config.plan"
@@ -213,3 +214,22 @@ def test_without_tensorflow():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_nothing_is_too_large():
+    lines = {name: _lines(tree) for name, tree in modules().items()}
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
+    full = sorted(count for count in lines.values() if count > 1)
+    assert full[len(full) // 2] <= LONGEST_MEDIAN
+    functions = {
+        f"{name}.{node.name}": node.end_lineno - node.lineno + 1
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: count for name, count in functions.items() if count > LONGEST_FUNCTION} == {}
+    assert all(name.count(".") <= FOLDERS + 1 for name in modules())
+
+
+def _lines(tree: ast.Module) -> int:
+    return max((node.end_lineno for node in tree.body), default=0)

@@ -73,7 +73,7 @@ def train(
         # Only now: what cannot be built or traced leaves nothing behind, but for the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
-            watchdog.log = run.log
+        watchdog.log = run and run.log
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())

@@ -143,18 +143,13 @@ def weighted_gradients(
         for v, gradient in zip(positions, gradients, strict=True):
             columns[v][k] = tf.convert_to_tensor(gradient)
     shared, own, extra = weigh(found, gramian_lib.block(rows))
-    gradients = dict(
-        zip(
-            trunk,
-            trunk_tape.gradient(
-                features,
-                [reach.variables[v].value for v in trunk],
-                output_gradients=ordered_sums.weighted(rows, shared),
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            ),
-            strict=True,
-        )
+    through_trunk = trunk_tape.gradient(
+        features,
+        [reach.variables[v].value for v in trunk],
+        output_gradients=ordered_sums.weighted(rows, shared),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+    gradients = dict(zip(trunk, through_trunk, strict=True))
     for v, by in enumerate(reach.losses):
         if v not in gradients:
             factors = tf.gather(shared if len(by) > 1 else own, by)
