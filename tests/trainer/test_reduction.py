@@ -63,7 +63,7 @@ def test_gradients_are_reduced_exactly_once(replicas, apply):
     ],
 )
 def test_what_each_way_to_compute_a_step_sends(changes, expected):
-    """The formulas of `trainer/step/step.py`."""
+    """The formulas of `trainer/step/__init__.py`."""
     assert _sent(_build(2, **changes)) == sorted((size, "float64") for size in expected)
 
 

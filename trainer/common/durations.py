@@ -59,11 +59,11 @@ class Timeline:
         return to_steps(duration, batch_size=self.batch_size, examples=self.examples)
 
     def first_example(self, step: int) -> int:
-        """The position in the endless sequence of epochs of the first example of a step (counted from 0)."""
+        """The position in the endless sequence of epochs of the first example of a step (from 0; a tensor too)."""
         return step * self.batch_size
 
     def epoch(self, step: int) -> int:
-        """The epoch (counted from 0) in which a step (counted from 0) begins."""
+        """The epoch (counted from 0) in which a step (counted from 0; a tensor too) begins."""
         return self.first_example(step) // self.examples
 
     def is_due(self, interval: int, step: int) -> bool:

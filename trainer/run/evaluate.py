@@ -28,10 +28,8 @@ def evaluate(
     built = experiment.build(config, strategy, kept)
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
-    checkpoint.restore(
-        saved, {"model": checkpoint.model_state(built.model), **built.step.updates.averages_of_weights()}
-    )
-    with built.step.updates.averaged():
+    checkpoint.restore(saved, {"model": checkpoint.model_state(built.model), **built.step.averages()})
+    with built.step.averaged():
         report = Report(checkpoint.step_of(saved), VALIDATION, built.evaluator.build()())
     terminal.print_table(report, built.heads, title=f"Validation of {saved}", console=console)
     return report

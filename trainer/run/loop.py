@@ -127,7 +127,7 @@ class Loop:
 
     def _publish_evaluation(self, step: int) -> None:
         self.watchdog.doing(f"the evaluation after step {step}")
-        with self._running(f"evaluation after step {step}"), self.built.step.updates.averaged():
+        with self._running(f"evaluation after step {step}"), self.built.step.averaged():
             values = self.evaluate()
         self._publish(Report(step, VALIDATION, values))
         self.recorder.start_clock(step)

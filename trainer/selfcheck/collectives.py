@@ -80,7 +80,7 @@ def summed_once(strategy: tf.distribute.Strategy) -> Outcome:
 
 
 def _counted(found: list[Collective], replicas: int, local: int, text: str) -> Outcome:
-    """Whether the collectives of all replicas on this worker are what `trainer/step/step.py` promises."""
+    """Whether the collectives of all replicas on this worker are what `trainer/step/__init__.py` promises."""
     expected = [] if replicas == 1 else [(2 * _FEATURES + 2 * len(_WEIGHTS), "float64")] * local
     counted = [(each.size, each.dtype) for each in found]
     each = "no collective" if not found else f"{len(found) / local:g} collective{'s' * (len(found) > local)}"

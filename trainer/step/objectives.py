@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trainer.combine.combination import step_seed
 from trainer.combine.problem import Problem
+from trainer.common.durations import Timeline
 from trainer.components import schedules
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed import replica_state
@@ -23,22 +24,25 @@ class Objectives:
       model: the model.
       losses: its K losses.
       weights: their K weights, each a number or a schedule.
-      batch_size: examples in a global batch.
-      examples: examples in an epoch.
+      timeline: how steps lie among examples and epochs.
       seed: of everything random in the step.
     """
 
     model: keras.Model
     losses: Sequence[NamedLoss]
     weights: Sequence[float | schedules.LearningRateSchedule]
-    batch_size: int
-    examples: int
+    timeline: Timeline
     seed: int
 
     @property
     def count(self) -> int:
         """K."""
         return len(self.losses)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a global batch."""
+        return self.timeline.batch_size
 
     @property
     def names(self) -> list[str]:
@@ -75,5 +79,5 @@ class Objectives:
             gramian=None,
             seed=step_seed(self.seed, step),
             step=step,
-            epoch=step * self.batch_size // self.examples,
+            epoch=self.timeline.epoch(step),
         )

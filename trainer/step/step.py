@@ -11,19 +11,11 @@
 `compute` is one of the ways in `per_loss.py` (a backward pass per loss), `fused.py` (one of their weighted sum),
 `features.py` (K to the features, one from there) or `alternating.py` (one of them now and then, another in between);
 `build.py` chooses. Conditions (skipping a step that is not finite, letting the optimizer of a loss without labels rest)
-stand between the replica functions, because a condition inside `strategy.run` cannot hold an apply.
-
-What travels, per replica and step, in numbers, for shared variables of sizes nᵥ reached by kᵥ losses each, and m
-task-specific ones:
-
-    a pass per loss         Σ kᵥ nᵥ + m + 2 K, in one collective
-    ... of two half batches 2 Σ kᵥ nᵥ + m + 4 K, in one
-    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the weights of this step come from
-                            the losses' values, the 2 K go first, in one of their own
-    features                K² + 2 K in float64, then Σ nᵥ + m
-    observing               2 K more
+stand between the replica functions, because a condition inside `strategy.run` cannot hold an apply. What travels
+between replicas, in numbers: `trainer/step/__init__.py`.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -135,6 +127,14 @@ class Step:
     def restored(self, parts: Parts) -> tuple[State, Totals]:
         """State and totals from the parts that `checkpointed` made, once they hold the values to go on from."""
         return self.carried.restored(parts)
+
+    def averages(self) -> Parts:
+        """The part of `checkpointed` that an evaluation needs beside the model: averages of its weights, if any."""
+        return self.updates.averages_of_weights()
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model holds the moving averages of its weights within this context, where the run keeps them."""
+        return self.updates.averaged()
 
     def report(self, state: State, totals: Totals) -> dict[str, float | None]:
         """The values of the steps since the last report, by name: `report.values`, learning rates, loss scale."""
