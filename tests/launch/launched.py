@@ -33,7 +33,7 @@ def train(root: pathlib.Path, directory: pathlib.Path, workers: int, runs: Mappi
     command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", "--"]
     command += [sys.executable, "-m", "tests.trainer.worker", str(directory), json.dumps(runs)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=400)
+    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
