@@ -14,10 +14,7 @@ from trainer.run import experiment
 def _reach(**changes) -> dict[str, tuple[str, ...]]:
     built = experiment.build(problems.config(**changes), problems.strategy(2))
     reach = built.step.reach
-    return {
-        variable.path: tuple(problems.LOSSES[k] for k in by)
-        for variable, by in zip(reach.variables, reach.losses, strict=True)
-    }
+    return {name: tuple(problems.LOSSES[k] for k in by) for name, by in zip(reach.names, reach.losses, strict=True)}
 
 
 def test_trunk_private_layers_and_heads():
@@ -31,6 +28,18 @@ def test_any_architecture():
     reach = _reach(model={"name": "tests.problems:two_towers", "options": {"width": 3}})
     assert reach["left/kernel"] == ("label",)
     assert reach["right/kernel"] == ("number", "vector", "vector_l1")
+
+
+def test_patterns_match_names_by_place():
+    """Of models within the model and of layers that Keras names, however many it has named before."""
+    model = {"name": "tests.trainer.test_resume:unnamed_layers"}
+    everything = _reach(model=model)
+    assert everything["encoder/dense_1/kernel"] == problems.LOSSES
+    reach = _reach(model=model, losses__label__variables=["dense/*"], losses__number__variables=["encoder/dense/k*"])
+    assert reach["dense/kernel"] == ("label",)
+    assert reach["encoder/dense/kernel"] == ("number", "vector", "vector_l1")
+    assert reach["encoder/dense_1/kernel"] == ("vector", "vector_l1")
+    assert "dense_1/kernel" not in reach
 
 
 def _with_layer(layer: dict) -> dict:

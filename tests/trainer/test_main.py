@@ -12,6 +12,7 @@ import pytest
 from tests import forked
 
 NO_TENSORFLOW_SECONDS = 1.5
+FORMAT_1 = "holds a run of format 1, made before variables were named by their place in the model; start a new run"
 
 
 def run(*arguments: str, cwd: pathlib.Path, root: pathlib.Path) -> subprocess.CompletedProcess:
@@ -28,13 +29,17 @@ def _assert_one_line(result: subprocess.CompletedProcess, code: int, *words: str
         assert word in line
 
 
+def _files(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture
 def place(tmp_path):
     """An empty directory to run in, with some things to point at beside it."""
     (tmp_path / "file").write_text("")
-    held = tmp_path / "held"
-    held.mkdir()
-    (held / "config.json").write_text("{}")
+    for name, text in (("held", '{"format": 2}'), ("old", '{"seed": 0}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
     torn = tmp_path / "torn"
     torn.mkdir()
     (torn / "metrics.jsonl").write_text("")
@@ -62,6 +67,7 @@ def place(tmp_path):
         (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
         (["train"], ["arguments='train'"]),
         (["--workdir=../held"], ["--workdir='../held'", "config.json cannot be used", "losses"]),
+        (["--workdir=../old"], [f"error: --workdir='../old': {FORMAT_1}"]),
         (["--workdir=../torn"], ["--workdir='../torn'", "metrics.jsonl"]),
         (["--workdir=../file"], ["--workdir='../file'", "is a file"]),
         (["--workdir=../file/run"], ["--workdir='../file/run'", "is a file"]),
@@ -75,15 +81,18 @@ def place(tmp_path):
         (["--mode=eval"], ["--workdir", "missing"]),
         (["--mode=eval", "--workdir=../cwd"], ["--workdir='../cwd'", "holds no run"]),
         (["--mode=eval", "--workdir=../held"], ["losses", "missing"]),
+        (["--mode=eval", "--workdir=../old"], [f"error: --workdir='../old': {FORMAT_1}"]),
         (["--mode=eval", "--workdir=../held", "--combine=sum"], ["--combine='sum'", "no place"]),
     ],
 )
 def test_mistakes_that_need_no_tensorflow(place, root, arguments, words):
+    before = _files(place.parent)
     start = time.monotonic()
     result = run(*arguments, cwd=place, root=root)
     seconds = time.monotonic() - start
     _assert_one_line(result, 2, *words)
     assert result.stdout == ""
+    assert _files(place.parent) == before
     assert not list(place.iterdir())
     assert seconds < NO_TENSORFLOW_SECONDS
 

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -79,6 +80,27 @@ CASES = {
 )
 def test_everything_with_state_comes_back(tmp_path, replicas, changes):
     interrupted.assert_goes_on_exactly(tmp_path, replicas, **changes | {"dataset__options": {"missing": True}})
+
+
+def test_layers_that_keras_names_come_back(tmp_path):
+    """Though the process has built such layers before: weights, optimizers, averages of weights and of gradients."""
+    own = {"name": "tests.trainer.test_resume:unnamed_layers"}
+    adafactor = {"name": "adafactor", "learning_rate": 0.01}
+    interrupted.assert_goes_on_exactly(
+        tmp_path, 1, model=own, combine__name="moco", ema=0.9, shared_optimizer=adafactor, precision="float32"
+    )
+    names = {name.partition("/.")[0] for name in interrupted.variables(tmp_path / "run", 12)}
+    first, second = "encoder.Sdense.Skernel", "encoder.Sdense_1.Skernel"
+    assert {f"model/{first}", f"average/{second}", f"moving_rows/label.S{first}"} <= names
+    assert {f"optimizers/shared/{first}.S{slot}" for slot in "rcv"} <= names
+    assert {"optimizers/number/dense_1.Skernel.Smomentums", "optimizers/number/iterations"} <= names
+
+
+def unnamed_layers() -> keras.Model:
+    inputs, inside = keras.Input((6,)), keras.Input((6,))
+    encoder = keras.Model(inside, keras.layers.Dense(4)(keras.layers.Dense(5)(inside)), name="encoder")
+    heads = {head: keras.layers.Dense(size) for head, size in (("label", 4), ("number", 1), ("vector", 3))}
+    return keras.Model(inputs, {head: layer(encoder(inputs)) for head, layer in heads.items()})
 
 
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path):

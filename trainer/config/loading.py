@@ -20,6 +20,10 @@ from trainer.common.errors import ConfigError, first_line, unknown
 from trainer.config import rules
 from trainer.config.settings import Config
 
+# Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
+_FORMAT = 2
+_EARLIER = {1: "made before variables were named by their place in the model"}
+
 
 def load(
     path: str,
@@ -59,8 +63,8 @@ def resolve(tree: Mapping[str, Any]) -> Config:
 
 
 def to_json(config: Config) -> str:
-    """A resolved configuration as JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    """A resolved configuration as JSON, with the format of what its run keeps."""
+    return json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n"
 
 
 def save(config: Config, path: pathlib.Path) -> None:
@@ -69,16 +73,27 @@ def save(config: Config, path: pathlib.Path) -> None:
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
-    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read."""
+    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read or is of another format."""
     try:
         tree = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
             "--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})"
         ) from error
+    if reason := _other_format(tree):
+        raise ConfigError("--workdir", str(path.parent), reason)
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)
+
+
+def _other_format(tree: Any) -> str | None:
+    """Takes the format out of what `save` wrote; returns what is wrong with it, None for this version's own."""
+    given = tree.pop("format", 1) if isinstance(tree, dict) else _FORMAT
+    if given == _FORMAT:
+        return None
+    reason = _EARLIER.get(given) if isinstance(given, int) else None
+    return f"holds a run of format {given}, {reason or 'made by another version than this one'}; start a new run"
 
 
 def _with_own_names(config: Config) -> Config:

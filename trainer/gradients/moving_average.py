@@ -30,9 +30,9 @@ class MovingRows:
 
     @property
     def by_name(self) -> dict[str, tf.Variable]:
-        """The averages as `<loss>/<the variable's path>`."""
+        """The averages as `<loss>/<the variable's name>`."""
         return {
-            f"{self._names[k]}/{self._reach.variables[v].path}": row
+            f"{self._names[k]}/{self._reach.names[v]}": row
             for v, rows in zip(self._reach.shared, self._rows, strict=True)
             for k, row in zip(self._reach.losses[v], rows, strict=True)
         }

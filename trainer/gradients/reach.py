@@ -20,12 +20,19 @@ class Reach:
     Attributes:
       variables: the trainable variables that at least one loss reaches, in the model's order.
       losses: for each of them, the indices of the losses that reach it, ascending.
-      unreached: trainable variables that no loss reaches; they are never updated.
+      names: the name of each of them in the model.
+      unreached: names of the trainable variables that no loss reaches; they are never updated.
     """
 
     variables: tuple[keras.Variable, ...]
     losses: tuple[tuple[int, ...], ...]
-    unreached: tuple[keras.Variable, ...] = ()
+    names: tuple[str, ...]
+    unreached: tuple[str, ...] = ()
+
+    @property
+    def by_name(self) -> dict[str, keras.Variable]:
+        """`variables` by their names."""
+        return dict(zip(self.names, self.variables, strict=True))
 
     @property
     def shared(self) -> tuple[int, ...]:

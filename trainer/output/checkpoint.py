@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
 from trainer.components.optimizers import Update
+from trainer.models.names import slots_by_name, variables_by_name
 
 _FIELD = "--workdir"
 _PREFIX = "variables"
@@ -48,24 +49,22 @@ def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[st
 
     States of random layers are left out: every step sets them anew.
     """
-    optimizers = {f"optimizers/{update.name}": _slots_by_name(update.optimizer) for update in updates}
-    return {"model": model_state(model), **optimizers}
+    named = variables_by_name(model)
+    names = {id(variable): name for name, variable in named.items()}
+    parts = {"model": {name: variable.value for name, variable in named.items()}}
+    for update in updates:
+        slots = slots_by_name(update.optimizer, {names[id(variable)]: variable for variable in update.variables})
+        parts[f"optimizers/{update.name}"] = {name: slot.value for name, slot in slots.items()}
+    return parts
 
 
 def model_state(model: keras.Model) -> dict[str, tf.Variable]:
-    """A model's variables by path, so that a checkpoint does not depend on their order.
+    """A model's variables by name, so that a checkpoint does not depend on their order.
 
     Raises:
-      ConfigError: two variables have the same path, so that a checkpoint could not tell them apart.
+      ConfigError: two variables have the same name, so that a checkpoint could not tell them apart.
     """
-    named: dict[str, tf.Variable] = {}
-    for variable in model.variables:
-        if variable.path.endswith("seed_generator_state"):
-            continue
-        if variable.path in named:
-            raise ConfigError("model", variable.path, "is the path of two variables; name their layers apart")
-        named[variable.path] = variable.value
-    return named
+    return {name: variable.value for name, variable in variables_by_name(model).items()}
 
 
 def snapshot(state: State) -> Snapshot:
@@ -232,17 +231,6 @@ def _check_fits(state: State, saved: Any, folder: pathlib.Path) -> None:
             if here != there:
                 reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
                 raise ConfigError(_FIELD, str(folder), reason)
-
-
-def _slots_by_name(optimizer: keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
-    """An optimizer's variables by path, without its own name, which counts the optimizers made before it."""
-    named: dict[str, tf.Variable] = {}
-    for variable in optimizer.variables:
-        name = variable.path.partition("/")[2]
-        # Adafactor names its slots for the last part of a variable's path alone; then the order must tell.
-        unique = next(key for key in (name, *(f"{name}_{i}" for i in range(2, 2 + len(named)))) if key not in named)
-        named[unique] = variable.value
-    return named
 
 
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:

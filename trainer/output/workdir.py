@@ -1,6 +1,6 @@
 """A run's directory: everything about the run, nothing of another.
 
-config.json      the resolved configuration
+config.json      the resolved configuration, and the format of everything else
 data.json        what was learned from the training split, and fingerprints of the data
 metrics.jsonl    one JSON object per report
 log.txt          what the terminal showed
@@ -128,21 +128,19 @@ def claim(path: str | None, config: Config) -> Workdir | None:
         if path is None or not Workdir(pathlib.Path(path)).config.exists():
             _check_free(path)
             return None
-        held = _lock(Workdir(pathlib.Path(path)))
+        workdir = Workdir(pathlib.Path(path))
+        if reason := _why_not_resumed(workdir, config):  # before the lock, which writes
+            raise ConfigError(_FIELD, path, reason)
+        return _lock(workdir)
     except OSError as error:
         raise ConfigError(_FIELD, path, f"cannot be written: {system_reason(error)}") from error
-    reason = _why_not_resumed(held, config)
-    if reason is not None:
-        held.release()
-        raise ConfigError(_FIELD, path, reason)
-    return held
 
 
-def _why_not_resumed(held: Workdir, config: Config) -> str | None:
+def _why_not_resumed(workdir: Workdir, config: Config) -> str | None:
     try:
-        different = resuming.differences(loading.load_saved(held.config), config)
+        different = resuming.differences(loading.load_saved(workdir.config), config)
     except ConfigError as error:
-        return f"its {held.config.name} cannot be used: {error}"
+        return error.allowed if error.field == _FIELD else f"its {workdir.config.name} cannot be used: {error}"
     return f"its run has another configuration: {'; '.join(different)}; choose another directory" if different else None
 
 

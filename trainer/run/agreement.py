@@ -1,5 +1,6 @@
 """Several workers make sure that they are about to do the same thing, before a step could go wrong without a word."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -31,9 +32,9 @@ def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | Non
     """
     if workers.count == 1:
         return saved
-    own = {"config": loading.to_json(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
+    own = {"config": dataclasses.asdict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
     heard = json.loads(workers.word_of_chief(json.dumps(own)))
-    different = resuming.differences_from_chief(loading.resolve(json.loads(heard["config"])), config)
+    different = resuming.differences_from_chief(loading.resolve(heard["config"]), config)
     if different:
         raise _unlike_chief("configuration", workers, "; ".join(different))
     if heard["profile"] != (profile and list(profile)):

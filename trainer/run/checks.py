@@ -122,11 +122,11 @@ def dense_tables(model: keras.Model, reach: Reach) -> list[str]:
     """A line for each large table of an embedding, where every loss's gradient is kept whole, zeros and all."""
     tables = {id(table): table for table in embeddings.tables(model)}
     lines = []
-    for variable, losses_of in zip(reach.variables, reach.losses, strict=True):
+    for (name, variable), losses_of in zip(reach.by_name.items(), reach.losses, strict=True):
         size = len(losses_of) * math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
         if id(variable) in tables and size > _LARGE_TABLE_BYTES:
             lines.append(
-                f"the gradients of {len(losses_of)} losses for the table {variable.path} are dense: "
+                f"the gradients of {len(losses_of)} losses for the table {name} are dense: "
                 f"{size / 2**20:,.0f} MiB in every step, of which a batch touches a few rows; reduction='fused' keeps "
                 "one of them, model.embedding_units or the operation 'categories' with a 'minimum' make it smaller"
             )

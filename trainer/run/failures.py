@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -63,12 +63,12 @@ def refuse_non_finite_result(final: Report, losses: Sequence[str]) -> None:
         raise NonFiniteError(final.step, wrong, split=final.split)
 
 
-def refuse_non_finite_variables(step: int, variables: Sequence[keras.Variable]) -> None:
+def refuse_non_finite_variables(step: int, variables: Mapping[str, keras.Variable]) -> None:
     """Raises RunError: what is saved must be worth going on from."""
-    finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables])  # one host copy
-    for variable, is_finite in zip(variables, finite.numpy(), strict=True):
+    finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables.values()])
+    for name, is_finite in zip(variables, finite.numpy(), strict=True):  # one host copy
         if not is_finite:
             raise RunError(
-                f"step {step}: variable {variable.path} became non-finite; this step was not saved; "
+                f"step {step}: variable {name} became non-finite; this step was not saved; "
                 "a lower learning rate or clip_norm often helps"
             )

@@ -92,7 +92,7 @@ class Loop:
                 failures.refuse_non_finite_result(self.history[-1], [loss.name for loss in built.losses])
             if save_due or signal:
                 self.watchdog.doing(f"saving step {step}")
-                failures.refuse_non_finite_variables(step, built.reach.variables)
+                failures.refuse_non_finite_variables(step, built.reach.by_name)
                 average_statistics()  # a checkpoint holds one value, so that replicas must not differ
                 self._save(step, state, totals)
             if signal and step < timeline.steps and not stopped:

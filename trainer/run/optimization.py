@@ -43,9 +43,7 @@ def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribut
     """Which loss reaches which variable; says so where none reaches one, and where a loss's input looks wrong."""
     reach = discovery.discover_reach(network.model, network.losses, spec, strategy)
     if reach.unreached:
-        logging.warning(
-            "No loss reaches %s; they stay as they are.", ", ".join(variable.path for variable in reach.unreached)
-        )
+        logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))
     for line in checks.probabilities(network.model, network.losses, network.data.splits[TRAIN]):
         logging.warning("%s", line)
     return reach
@@ -75,5 +73,5 @@ def build(
         updates = optimizers.build_updates(
             shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
-        average = None if ema is None else WeightAverage(strategy, reach.variables, ema)
+        average = None if ema is None else WeightAverage(strategy, reach.by_name, ema)
     return Optimization(combination, updates, moving_rows, average)

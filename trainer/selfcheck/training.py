@@ -33,7 +33,7 @@ class Result:
 
     Attributes:
       losses: (steps, K), NaN where a loss had no label.
-      variables: variable path → its value on each replica of this worker.
+      variables: variable name → its value on each replica of this worker.
     """
 
     losses: np.ndarray
@@ -97,8 +97,8 @@ def train(built: Experiment, steps: int) -> Result:
 def local_values(built: Experiment) -> dict[str, list[np.ndarray]]:
     """Every trained variable on each replica of this worker."""
     return {
-        variable.path: [value.numpy() for value in built.strategy.experimental_local_results(variable.value)]
-        for variable in built.model.trainable_variables
+        name: [value.numpy() for value in built.strategy.experimental_local_results(variable.value)]
+        for name, variable in built.step.reach.by_name.items()
     }
 
 

@@ -15,6 +15,7 @@ from trainer.components.losses import NamedLoss
 from trainer.distributed import strategy as strategy_lib
 from trainer.gradients.reach import Reach
 from trainer.models import recomputation
+from trainer.models.names import variables_by_name
 
 
 def discover_reach(
@@ -38,6 +39,8 @@ def discover_reach(
         an `add_loss` in the model.
     """
     variables = tuple(model.trainable_variables)
+    by_name = {id(variable): name for name, variable in variables_by_name(model).items()}
+    names = tuple(by_name[id(variable)] for variable in variables)
     found: list[list[bool]] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
@@ -62,27 +65,28 @@ def discover_reach(
             )
     for loss, reaches in zip(losses, found, strict=True):
         if loss.variables is not None:
-            _restrict(reaches, loss, [variable.path for variable in variables])
+            _restrict(reaches, loss, names)
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
     return Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
         losses=tuple(by for by in reached if by),
-        unreached=tuple(variable for variable, by in zip(variables, reached, strict=True) if not by),
+        names=tuple(name for name, by in zip(names, reached, strict=True) if by),
+        unreached=tuple(name for name, by in zip(names, reached, strict=True) if not by),
     )
 
 
-def _restrict(reaches: list[bool], loss: NamedLoss, paths: Sequence[str]) -> None:
-    """Leaves in `reaches` only the variables that the loss's patterns match."""
-    reached = [path for path, reaches_it in zip(paths, reaches, strict=True) if reaches_it]
+def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> None:
+    """Leaves in `reaches` only the variables whose names the loss's patterns match."""
+    reached = [name for name, reaches_it in zip(names, reaches, strict=True) if reaches_it]
     for index, pattern in enumerate(loss.variables):
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in reached):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in reached):
             raise ConfigError(
                 f"losses.{loss.name}.variables.{index}",
                 pattern,
                 f"matches none of the variables that the loss reaches: {', '.join(reached)}",
             )
-    for v, path in enumerate(paths):
-        reaches[v] &= any(fnmatch.fnmatchcase(path, pattern) for pattern in loss.variables)
+    for v, name in enumerate(names):
+        reaches[v] &= any(fnmatch.fnmatchcase(name, pattern) for pattern in loss.variables)
 
 
 @contextlib.contextmanager

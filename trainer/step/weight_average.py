@@ -1,7 +1,7 @@
 """Exponential moving average of the weights, on which a run evaluates (`ema`)."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -15,21 +15,21 @@ class WeightAverage:
 
     Args:
       strategy: built the variables.
-      variables: the variables.
+      variables: the variables, by name.
       momentum: m, at least 0 and below 1.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable], momentum: float):
+    def __init__(self, strategy: tf.distribute.Strategy, variables: Mapping[str, keras.Variable], momentum: float):
         self._strategy = strategy
-        self._variables = tuple(variables)
+        self._names, self._variables = tuple(variables), tuple(variables.values())
         self._momentum = momentum
         self._averages = tuple(tf.Variable(variable.value, trainable=False) for variable in self._variables)
         self._swap = tf.function(lambda: strategy.run(self._swap_on_replica), autograph=False)
 
     @property
     def by_name(self) -> dict[str, tf.Variable]:
-        """The averages by their variables' paths."""
-        return {variable.path: average for variable, average in zip(self._variables, self._averages, strict=True)}
+        """The averages by their variables' names."""
+        return dict(zip(self._names, self._averages, strict=True))
 
     def update(self, step: tf.Tensor) -> None:
         """Takes in the variables as step `step` (counted from 0) has left them; call it in replica context."""

@@ -1,6 +1,7 @@
 """Configuration files, overrides, durations, and what is wrong with them."""
 
 import dataclasses
+import json
 import pathlib
 
 import pytest
@@ -9,6 +10,7 @@ from tests import problems
 from trainer.common import durations
 from trainer.common.errors import ConfigError
 from trainer.config import loading, settings
+from trainer.output import workdir
 
 DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")
 
@@ -168,6 +170,28 @@ def test_saved_configurations_resolve_to_themselves(tmp_path):
     assert dataclasses.asdict(loading.load_saved(tmp_path / "config.json", [("seed", "4")])) == dataclasses.asdict(
         dataclasses.replace(config, seed=4)
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "holds a run of format 1, made before variables were named by their place in the model; start a new"),
+        (1, "holds a run of format 1, made before variables"),
+        (3, "holds a run of format 3, made by another version than this one; start a new run"),
+        ([], r"holds a run of format \[\], made by another version"),
+    ],
+)
+def test_runs_of_another_format_are_refused_and_left_alone(tmp_path, given, words):
+    config, run = _digits(), tmp_path / "run"
+    run.mkdir()
+    tree = json.loads(loading.to_json(config))
+    assert tree.pop("format") == 2
+    (run / "config.json").write_text(json.dumps(tree if given is None else {"format": given, **tree}))
+    for refused in (lambda: loading.load_saved(run / "config.json"), lambda: workdir.claim(str(run), config)):
+        with pytest.raises(ConfigError, match=words) as caught:
+            refused()
+        assert str(caught.value).startswith(f"--workdir='{run}': holds")
+    assert [path.name for path in run.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def test_resnet_50():
     settings = {k: schema.record(LossConfig)({"head": k, "target": k, "loss": {"name": "mse"}}, k) for k in ("a", "b")}
     named = [losses.build(name, own) for name, own in settings.items()]
     variables = tuple(model.trainable_variables)
-    reach = Reach(variables, ((0, 1),) * (len(variables) - 4) + ((0,), (0,), (1,), (1,)))
+    reached = ((0, 1),) * (len(variables) - 4) + ((0,), (0,), (1,), (1,))
+    reach = Reach(variables, reached, tuple(variable.path for variable in variables))
     targets = {k: tf.TensorSpec([2, 1]) for k in ("a", "b")}
     specs = {"inputs": tf.TensorSpec([2, 224, 224, 3]), "targets": targets}
     workload = counting.workload(model, named, reach, specs, tf.distribute.get_strategy())
