@@ -87,7 +87,7 @@ def test_what_a_method_looks_at(method):
     assert found.elementwise == (method in ("graddrop", "trimmed_mean"))
     assert found.gramian == ("log_losses" in BY_METHOD[method] and not found.elementwise or method == "db_mtl")
     assert found.observes == (method == "famo")
-    assert found.per_loss == (method == "independent")
+    assert found.applied_per_loss == (method == "independent")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Plan:
         method finds its weights as well, nothing is measured) or "combine.update_every" (in between the weights hold
         that were found last); else None.
       view: the gradients that the method looks at and mixes.
-      per_loss: each loss's own optimizer applies that loss's mixed gradients; otherwise their sum is applied.
+      applied_per_loss: each loss's own optimizer applies that loss's mixed gradients; otherwise their sum is applied.
       gramian: the method looks at inner products of gradients, over all shared variables or each on its own.
       elementwise: the method combines gradients element by element.
       losses_first: a fused pass needs the losses' values over all replicas before it begins.
@@ -57,7 +57,7 @@ class Plan:
     between: Way | None
     every: str | None
     view: View
-    per_loss: bool
+    applied_per_loss: bool
     gramian: bool
     elementwise: bool
     losses_first: bool
@@ -98,7 +98,7 @@ def of(config: Config) -> Plan:
         between=None if every is None else Way.FUSED,
         every=every,
         view=views.get(method.looks_at, View.WHOLE_BATCH),
-        per_loss=config.combine.apply == "per_loss",
+        applied_per_loss=config.combine.apply == "per_loss",
         gramian=method.looks_at in _GRAMIANS,
         elementwise=method.looks_at is LooksAt.ELEMENTS,
         # Between steps that find weights these are known before the losses, but not what log losses divide by.

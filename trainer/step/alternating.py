@@ -2,28 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
+from trainer.step.computation import Computation
 from trainer.step.values import Applied, State, StepSummary
-
-
-class Way(Protocol):
-    """A way to compute a step."""
-
-    def compute(
-        self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
-    ) -> tuple[Applied, StepSummary]:
-        """What a step changes, on every replica; and its summary, which is the same on all.
-
-        Args:
-          iterator: gives the micro-batches after the first.
-          batch: the first micro-batch, on every replica its part.
-          step: number of the step from 0, scalar int64.
-          measure: scalar bool, whether norms and cosines of the losses' gradients are wanted.
-          state: what the step before left.
-        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +20,8 @@ class Alternating:
       due: (step, state) → whether `first` is due, scalar bool.
     """
 
-    first: Way
-    second: Way
+    first: Computation
+    second: Computation
     due: Callable[[tf.Tensor, State], tf.Tensor]
 
     def compute(

@@ -14,14 +14,14 @@ from trainer.config.plan import View as ViewOf
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import MovingRows
 from trainer.gradients.reach import Reach
-from trainer.step import alternating, backward, cut, mixing, views
+from trainer.step import alternating, applied, backward, cut, views
 from trainer.step.alternating import Alternating
-from trainer.step.alternating import Way as ComputedStep
+from trainer.step.applied import Joint, Mixing
 from trainer.step.carried import Carried
+from trainer.step.computation import Computation
 from trainer.step.features import Features
 from trainer.step.fused import Fused
 from trainer.step.loss_scale import DynamicScaling, NoScaling, Scaling
-from trainer.step.mixing import Joint, Mixing
 from trainer.step.objectives import Objectives
 from trainer.step.observation import NoObservation, Observation
 from trainer.step.per_loss import PerLoss
@@ -87,14 +87,14 @@ def build(
     scaling = DynamicScaling(objectives.batch_size) if settings.scales_losses else NoScaling()
     keeps_weights = plan.between is not None and not plan.probes
     combination, losses = solver.combination, objectives.losses
-    mix = mixing.OfEachLoss if plan.per_loss else mixing.Joint
+    mix = applied.OfEachLoss if plan.applied_per_loss else applied.Joint
     passes = _Passes(strategy, objectives, reach, solver, reduction, scaling, settings)
 
-    def way(kind: Way) -> ComputedStep:
+    def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
             view = _view(plan, objectives, reach, combination, settings, moving_rows)
             return passes.per_loss(view, mix(reach, combination, optimizers, settings.clip_norm))
-        joint = mixing.Joint(reach, combination, optimizers, settings.clip_norm)
+        joint = applied.Joint(reach, combination, optimizers, settings.clip_norm)
         if kind is Way.FEATURES:
             return passes.features(joint)
         missing = any(loss.target in settings.weighted_targets for loss in losses)
@@ -108,10 +108,9 @@ def build(
     return Step(
         objectives=objectives,
         reach=reach,
-        way=whole,
+        computation=whole,
         updates=Updates(strategy, optimizers, can_rest, average, moving_rows),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
-        scaling=scaling,
         carried=Carried(combination, scaling, keeps_weights),
     )
 

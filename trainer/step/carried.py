@@ -38,6 +38,25 @@ class Carried:
         weights = tf.fill([self.combination.count], tf.constant(math.nan, tf.float64))
         return State(loss_scale_lib.initial(), weights, self.combination.initial_state())
 
+    def next(
+        self,
+        state: State,
+        totals: Totals,
+        step: tf.Tensor,
+        summary: StepSummary,
+        finite: tf.Tensor,
+        accepted: tf.Tensor,
+        outcome: Outcome,
+    ) -> tuple[State, Totals]:
+        """What the step after `step` reads; a step that was not accepted leaves state and sums as they are."""
+        loss_scale, failed = self.scaling.after(
+            state.loss_scale, losses=summary.losses, finite=finite, in_domain=summary.in_domain, failed=outcome.failed
+        )
+        weights = tf.where(accepted, summary.answer.weights, math.nan)
+        combination = _where(accepted, outcome.combination, state.combination)
+        totals = _added(totals, summary, outcome._replace(failed=failed), step, accepted)
+        return State(loss_scale, weights, combination), totals
+
     def checkpointed(self, state: State, totals: Totals) -> Parts:
         """The parts of a checkpoint that later steps of this run, and its next report, read."""
         parts: Parts = {_SINCE_REPORT: _variables({name: getattr(totals, name) for name in _OF_TOTALS})}
@@ -72,20 +91,20 @@ def initial_totals(count: int) -> Totals:
     return Totals(zeros, zeros, zero, no_step, none, zeros, measured)
 
 
-def added(totals: Totals, summary: StepSummary, outcome: Outcome, step: tf.Tensor, fine: tf.Tensor) -> Totals:
-    """The totals with one step more; `fine` (scalar bool): whether it changed anything."""
-    active = tf.cast(summary.active & fine, totals.counts.dtype)
+def _added(totals: Totals, summary: StepSummary, outcome: Outcome, step: tf.Tensor, accepted: tf.Tensor) -> Totals:
+    """The totals with one step more."""
+    active = tf.cast(summary.active & accepted, totals.counts.dtype)
     return Totals(
         losses=totals.losses + tf.where(active > 0, summary.losses, 0),
         counts=totals.counts + active,
-        fallbacks=totals.fallbacks + tf.cast(summary.answer.fell_back & fine, tf.int64),
+        fallbacks=totals.fallbacks + tf.cast(summary.answer.fell_back & accepted, tf.int64),
         failed_step=tf.where(outcome.failed, step, totals.failed_step),
         failed=tf.where(outcome.failed, outcome.wrong, totals.failed),
         failed_losses=tf.where(outcome.failed, outcome.losses, totals.failed_losses),
-        measured=where(summary.measurement.measured & fine, summary.measurement, totals.measured),
+        measured=_where(summary.measurement.measured & accepted, summary.measurement, totals.measured),
     )
 
 
-def where(condition: tf.Tensor, new: Any, old: Any) -> Any:
+def _where(condition: tf.Tensor, new: Any, old: Any) -> Any:
     """`new` where the scalar `condition` holds, else `old`, leaf by leaf."""
     return tf.nest.map_structure(lambda new, old: tf.where(condition, new, old), new, old)

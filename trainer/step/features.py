@@ -21,9 +21,9 @@ from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import ordered_sums, statistics
 from trainer.gradients.reach import Reach
 from trainer.step import replicas
+from trainer.step.applied import Joint
 from trainer.step.cut import Split
 from trainer.step.loss_scale import Scaling
-from trainer.step.mixing import Joint
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.values import Applied, Measurement, State, StepSummary

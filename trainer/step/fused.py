@@ -13,8 +13,8 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
 from trainer.step import backward, replicas
+from trainer.step.applied import Joint
 from trainer.step.loss_scale import Scaling
-from trainer.step.mixing import Joint
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.values import Applied, Measurement, State, StepSummary, Weighted

@@ -17,17 +17,17 @@ from trainer.step.values import Outcome, StepSummary
 class AfterUpdate(Protocol):
     """What is looked at once the variables are updated."""
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
-        """The outcome with what was seen; `fine` (scalar bool): whether the update was made."""
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+        """What has become of a step; `accepted` (scalar bool): whether the update was made."""
 
 
 class NoObservation:
     """Nothing is looked at."""
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
-        """The outcome."""
-        del batch, step, summary, fine
-        return outcome
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+        """What is known before the update."""
+        del batch, step
+        return without_update(summary, accepted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,9 @@ class Observation:
     solver: Solver
     reduction: Reduction
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, fine: tf.Tensor, outcome: Outcome) -> Outcome:
-        """The outcome with what the combination remembers, and losses that it cannot take."""
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+        """What the combination remembers now, and which losses it cannot take."""
+        outcome = without_update(summary, accepted)
 
         def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             results = self.strategy.run(self._observe, args=(batch, step, summary))
@@ -57,7 +58,7 @@ class Observation:
             return remembered, ~in_domain | (summary.active & ~tf.math.is_finite(after)), after
 
         nothing = (summary.answer.state, tf.zeros_like(summary.active), summary.losses)
-        remembered, wrong, after = tf.cond(fine, run, lambda: tf.nest.map_structure(tf.identity, nothing))
+        remembered, wrong, after = tf.cond(accepted, run, lambda: tf.nest.map_structure(tf.identity, nothing))
         return Outcome(
             remembered,
             outcome.wrong | wrong,
@@ -78,3 +79,8 @@ class Observation:
             problem = objectives.problem(step, summary.active, summary.losses)
             seen = tf.cast(after, tf.float64)
             return self.solver.combination.observe(problem, seen, summary.answer.state), after
+
+
+def without_update(summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+    """What has become of a step as far as its summary tells."""
+    return Outcome(summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses, ~accepted)

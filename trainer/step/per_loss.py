@@ -11,8 +11,8 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
 from trainer.step import backward, replicas
+from trainer.step.applied import Mixing
 from trainer.step.loss_scale import LossScale, Scaling
-from trainer.step.mixing import Mixing
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.values import Applied, LocalSums, Measurement, State, StepSummary

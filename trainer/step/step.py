@@ -1,23 +1,23 @@
 """The step: how a batch becomes an update.
 
     global batch ──split──► replica r
-        compute         forward, per-example losses, backward passes: sums over this replica's part
-                        (repeated for each micro-batch, adding up);
-                        one cross-replica sum; global means; how the losses' gradients are mixed; clip
-        update          every optimizer updates its variables; nothing is reduced a second time
-        observe         the losses after the update, for a combination that wants to know them
-        carry on        what the next step reads, and totals for the report
+        compute     forward, per-example losses, backward passes: sums over this replica's part
+                    (repeated for each micro-batch, adding up); one cross-replica sum; global means;
+                    how the losses' gradients are mixed; clip
+        accept      is every loss and every gradient finite? If not, nothing below changes a variable
+        apply       every optimizer that has something to do updates its variables; nothing is reduced again
+        observe     the losses after the update, for a combination that wants to know them
+        carry on    what the next step reads, and totals for the report
 
-`compute` is one of the ways in `per_loss.py` (a backward pass per loss), `fused.py` (one of their weighted sum),
-`features.py` (K to the features, one from there) or `alternating.py` (one of them now and then, another in between);
-`build.py` chooses. Conditions (skipping a step that is not finite, letting the optimizer of a loss without labels rest)
-stand between the replica functions, because a condition inside `strategy.run` cannot hold an apply. What travels
-between replicas, in numbers: `trainer/step/__init__.py`.
+`compute` is done by `per_loss.py` (a backward pass for every loss), `fused.py` (one for their weighted sum),
+`features.py` (one for every loss to the features, one from there) or `alternating.py` (one of these now and then,
+another in between): `config/plan.py` chooses, `build.py` makes it. What travels between replicas, in numbers, is in
+`trainer/step/__init__.py`. Conditions (a step that is not accepted, an optimizer whose losses have no label) stand
+around `strategy.run`, because a `tf.cond` within it cannot hold an optimizer's apply.
 """
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,14 +26,13 @@ import tensorflow as tf
 from trainer.components import optimizers
 from trainer.gradients.reach import Reach
 from trainer.step import carried, report
-from trainer.step.alternating import Way
 from trainer.step.carried import Carried, Parts
-from trainer.step.loss_scale import Scaling
+from trainer.step.computation import Computation
 from trainer.step.objectives import Objectives
 from trainer.step.observation import AfterUpdate
 from trainer.step.report import Failure
 from trainer.step.update import Updates
-from trainer.step.values import Outcome, State, Totals
+from trainer.step.values import State, Totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +42,17 @@ class Step:
     Attributes:
       objectives: the model's losses.
       reach: which of them reach which variable.
-      way: how the gradients are computed and combined.
+      computation: how the gradients are computed and combined.
       updates: the optimizers.
       observation: what is looked at after the update.
-      scaling: of the losses for their backward passes.
       carried: what of a step later ones, checkpoints and reports read.
     """
 
     objectives: Objectives
     reach: Reach
-    way: Way
+    computation: Computation
     updates: Updates
     observation: AfterUpdate
-    scaling: Scaling
     carried: Carried
 
     def one_step(
@@ -73,19 +70,12 @@ class Step:
         Returns:
           What the next step reads, and the totals with this step.
         """
-        batch = next(iterator)
-        applied, summary = self.way.compute(iterator, batch, step, measure, state)
-        finite = tf.reduce_all(summary.finite)
-        fine = finite & tf.reduce_all(summary.in_domain)
-        self.updates.apply(applied, step, summary.active, fine)
-        wrong = ~(summary.finite & summary.in_domain)
-        loss_scale, failed = self.scaling.after(state.loss_scale, summary.losses, finite, summary.in_domain, ~fine)
-        outcome = Outcome(summary.answer.state, wrong, summary.losses, failed)
-        outcome = self.observation.observed(batch, step, summary, fine, outcome)
-        totals = carried.added(totals, summary, outcome, step, fine)
-        weights = tf.where(fine, summary.answer.weights, math.nan)
-        combination = carried.where(fine, outcome.combination, state.combination)
-        return State(loss_scale, weights, combination), totals
+        batch = next(iterator)  # the first micro-batch, on every replica its part
+        applied, summary = self.computation.compute(iterator, batch, step, measure, state)
+        finite, accepted = summary.checked()
+        self.updates.apply(applied, step, summary.active, accepted)
+        outcome = self.observation.observed(batch, step, summary, accepted)
+        return self.carried.next(state, totals, step, summary, finite, accepted, outcome)
 
     def build(self) -> Callable[..., tuple[State, Totals]]:
         """The in-graph host loop.
@@ -142,7 +132,7 @@ class Step:
         values = report.values(totals, names, sharing=bool(self.reach.shared), method=method)
         rates = optimizers.learning_rates(self.updates.optimizers)
         values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
-        return values | self.scaling.reported(state.loss_scale)
+        return values | self.carried.scaling.reported(state.loss_scale)
 
     def failure(self, totals: Totals) -> Failure | None:
         """The first step since the last report that could not be taken; None where there is none."""

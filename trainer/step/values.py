@@ -98,6 +98,11 @@ class StepSummary(NamedTuple):
     answer: Answer
     measurement: Measurement
 
+    def checked(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Two scalar bools: whether all is finite; whether the step may change anything, as logarithms exist too."""
+        finite = tf.reduce_all(self.finite)
+        return finite, finite & tf.reduce_all(self.in_domain)
+
 
 class Outcome(NamedTuple):
     """What has become of a step.

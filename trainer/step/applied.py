@@ -24,7 +24,7 @@ class Mixing(Protocol):
 
         Args:
           rows: the gradients to mix.
-          coefficients: for each variable, as `Combination.coefficients` gives them.
+          coefficients: for each variable, as `trainer.combine.mixing.coefficients` gives them.
           problem: the problem.
         """
 
