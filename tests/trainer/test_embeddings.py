@@ -11,7 +11,7 @@ from trainer.config import loading, settings
 from trainer.config.settings import ModelConfig
 from trainer.models import embeddings, trunk_and_heads
 from trainer.models.embeddings import CategoricalEmbedding
-from trainer.run import experiment
+from trainer.run import checks, experiment
 
 STEPS = 12
 ROWS = {"train": 47, "validation": 17}
@@ -173,7 +173,7 @@ UNITS = 2**16  # ten rows of so many numbers of 8 bytes: 5 MiB
 )
 def test_dense_gradients_of_a_large_table_are_announced(folder, monkeypatch, changes, mebibytes, count):
     def notes(most: int) -> tuple[str, ...]:
-        monkeypatch.setattr(experiment, "_LARGE_TABLE_BYTES", most)
+        monkeypatch.setattr(checks, "_LARGE_TABLE_BYTES", most)
         config = _config(folder, model__embedding_units=UNITS, **changes)
         return experiment.build(config, problems.strategy(1)).notes
 
