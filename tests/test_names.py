@@ -22,7 +22,7 @@ COMMAND = re.compile(rf"-m ({TOP}(?:\.\w+)+)")
 FILE = re.compile(rf"(?<![\w./-])({TOP}(?:/\w+)*/\w+\.(?:py|sh|sbatch|lock|md|yaml))\b")
 # Functions that tests name in order to be refused.
 ABSENT = {
-    "tests.trainer.test_losses:nothing",
+    "tests.trainer.components.test_losses:nothing",
     "tests.input_pipelines.test_operations:triple",
 }
 

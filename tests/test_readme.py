@@ -90,7 +90,7 @@ def test_the_commands_are_these(root):
         "python -m trainer.main --config=my_experiment.py --config.batch_size=64 --config.losses.alcohol.weight=1 "
         "--virtual_devices=2",
         "python -m trainer.main --mode=eval --workdir=runs/wine",
-        *SELFCHECKS,  # tests/trainer/test_selfcheck_program.py
+        *SELFCHECKS,  # tests/trainer/selfcheck/test_selfcheck_program.py
         *LAUNCHES,  # tests/launch/test_workers_over_ssh.py
         *SLURM,  # tests/launch/test_slurm.py
         *KUBERNETES,

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests import forked, problems
 from tests.input_pipelines import reading, user_files
-from tests.trainer.test_resume import results
+from tests.properties.test_resume import results
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.output import workdir

@@ -31,7 +31,7 @@ def write_config(path: pathlib.Path, **changes: object) -> None:
 def train(root: pathlib.Path, directory: pathlib.Path, workers: int, runs: Mapping[str, Mapping]) -> None:
     """Trains runs of `tests.problems` in `directory`, each by its name, one after another in one launch of workers."""
     command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", "--"]
-    command += [sys.executable, "-m", "tests.trainer.worker", str(directory), json.dumps(runs)]
+    command += [sys.executable, "-m", "tests.properties.worker", str(directory), json.dumps(runs)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -111,7 +111,7 @@ def _drawn(draw: random.Random, workers: int) -> Fault:
 def main(argv: Sequence[str]) -> None:
     """Runs it in a temporary directory, beside an uninterrupted run, and says so where all bits are the same."""
     del argv
-    from tests.trainer.test_resume import results  # needs TensorFlow
+    from tests.properties.test_resume import results  # needs TensorFlow
 
     seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
     root = pathlib.Path(__file__).resolve().parent.parent.parent

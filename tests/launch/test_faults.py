@@ -8,7 +8,7 @@ import pytest
 from tests.launch import soak
 from tests.launch.launched import Launched, train, write_config
 from tests.launch.soak import Fault
-from tests.trainer.test_resume import results
+from tests.properties.test_resume import results
 
 pytestmark = pytest.mark.xdist_group("launched")
 STEPS = 80

@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from tests.launch.slurm import cluster as slurm
+from tests.properties.test_resume import results
 from tests.test_readme import SLURM
-from tests.trainer.test_resume import results
 
 pytestmark = [pytest.mark.ci_only, pytest.mark.xdist_group("launched")]
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over

@@ -86,7 +86,7 @@ def test_no_gradient_passes_a_stop():
 def test_embeddings_are_reached():
     trunk = [{"layer": "Embedding", "input_dim": 5, "output_dim": 300}, {"layer": "Flatten"}, {**DENSE, "units": 200}]
     tree = {
-        "dataset": {"name": "tests.trainer.test_jacobian:words"},
+        "dataset": {"name": "tests.trainer.step.test_discovery:words"},
         "batch_size": 6,
         "model": {"trunk": trunk, "heads": {name: [{"layer": "Dense", "units": 1}] for name in ("a", "b")}},
         "losses": {name: {"head": name, "target": name, "loss": "mse"} for name in ("a", "b")},

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from tests.trainer.method_steps import MISSING, PLAIN, build, first_step, one_step
+from tests.properties.method_steps import MISSING, PLAIN, build, first_step, one_step
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS
 from trainer.components import losses

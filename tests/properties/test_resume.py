@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from tests.trainer import interrupted
-from tests.trainer.interrupted import results
+from tests.properties import interrupted
+from tests.properties.interrupted import results
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
@@ -84,7 +84,7 @@ def test_everything_with_state_comes_back(tmp_path, replicas, changes):
 
 def test_layers_that_keras_names_come_back(tmp_path):
     """Though the process has built such layers before: weights, optimizers, averages of weights and of gradients."""
-    own = {"name": "tests.trainer.test_resume:unnamed_layers"}
+    own = {"name": "tests.properties.test_resume:unnamed_layers"}
     adafactor = {"name": "adafactor", "learning_rate": 0.01}
     interrupted.assert_goes_on_exactly(
         tmp_path, 1, model=own, combine__name="moco", ema=0.9, shared_optimizer=adafactor, precision="float32"

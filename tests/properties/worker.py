@@ -1,6 +1,6 @@
 """One worker of tests: trains problems one after another, each as `trainer.main` would.
 
-python -m tests.trainer.worker DIRECTORY '{"name of the run": {"changes of": "tests.problems"}}'
+python -m tests.properties.worker DIRECTORY '{"name of the run": {"changes of": "tests.problems"}}'
 """
 
 import json

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.trainer.interrupted import CONFIG, STEPS, finish, results, wait_for_training
+from tests.properties.interrupted import CONFIG, STEPS, finish, results, wait_for_training
 from tests.trainer.output import test_history
 from trainer.output import checkpoint
 

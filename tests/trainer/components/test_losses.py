@@ -91,7 +91,7 @@ def test_arguments_and_user_functions():
     assert _sums({"name": "huber", "delta": 0.1}, PREDICTION, TARGET).weighted == pytest.approx(
         float(np.sum(keras.losses.Huber(delta=0.1, reduction="none")(TARGET, PREDICTION)))
     )
-    user = {"name": "tests.trainer.test_losses:scaled", "factor": 3.0}
+    user = {"name": "tests.trainer.components.test_losses:scaled", "factor": 3.0}
     assert _sums(user, PREDICTION, TARGET).weighted == pytest.approx(3 * SQUARES.sum())
 
 
@@ -104,7 +104,7 @@ def scaled(target, prediction, factor=1.0):
 
 
 def test_user_functions_are_converted_for_graphs():
-    named = losses.build("l", _config({"name": "tests.trainer.test_losses:scaled", "factor": 3.0}))
+    named = losses.build("l", _config({"name": "tests.trainer.components.test_losses:scaled", "factor": 3.0}))
     traced = tf.function(lambda t, p: named.function(t, p), autograph=False)
     np.testing.assert_allclose(traced(TARGET, PREDICTION), 3 * SQUARES)
 
@@ -115,8 +115,12 @@ def test_user_functions_are_converted_for_graphs():
         ("mesa", "losses.l.loss", "unknown loss"),
         ({"name": "huber", "dleta": 1.0}, "losses.l.loss.dleta", "did you mean 'delta'"),
         ({"name": "mse", "reduction": "sum"}, "losses.l.loss.reduction", "one value per example"),
-        ("tests.trainer.test_losses:nothing", "losses.l.loss", "has no 'nothing'"),
-        ({"name": "tests.trainer.test_losses:scaled", "fctor": 1.0}, "losses.l.loss.fctor", "did you mean 'factor'"),
+        ("tests.trainer.components.test_losses:nothing", "losses.l.loss", "has no 'nothing'"),
+        (
+            {"name": "tests.trainer.components.test_losses:scaled", "fctor": 1.0},
+            "losses.l.loss.fctor",
+            "did you mean 'factor'",
+        ),
     ],
 )
 def test_what_does_not_exist_is_named(loss, field, words):
@@ -279,9 +283,9 @@ def own_crossentropy(target, prediction, from_logits=False):
         ("sparse_categorical_crossentropy", LOGITS, True),
         ("sparse_categorical_crossentropy", SOFTMAX, False),
         (TAKES_LOGITS, LOGITS, False),
-        ("tests.trainer.test_losses:own_crossentropy", LOGITS, True),
-        ("tests.trainer.test_losses:own_crossentropy", SOFTMAX, False),
-        ({"name": "tests.trainer.test_losses:own_crossentropy", "from_logits": True}, LOGITS, False),
+        ("tests.trainer.components.test_losses:own_crossentropy", LOGITS, True),
+        ("tests.trainer.components.test_losses:own_crossentropy", SOFTMAX, False),
+        ({"name": "tests.trainer.components.test_losses:own_crossentropy", "from_logits": True}, LOGITS, False),
     ],
 )
 @pytest.mark.parametrize("replicas", [1, 2])

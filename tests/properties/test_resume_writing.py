@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests import problems
-from tests.trainer import interrupted
+from tests.properties import interrupted
 from trainer.common.errors import RunError, StoppedError
 from trainer.output import checkpoint, plots
 from trainer.run import train

@@ -9,7 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from tests.trainer.method_steps import MISSING, PLAIN, SGD, build, first_step, one_step
+from tests.properties.method_steps import MISSING, PLAIN, SGD, build, first_step, one_step
 from trainer.combine.registry import METHODS, ONE_PASS
 from trainer.common.errors import ConfigError, LogarithmError
 from trainer.config import loading, settings
@@ -98,7 +98,7 @@ def _opposed(name: str) -> settings.Config:
     return loading.resolve(
         {
             "batch_size": 2,
-            "dataset": {"name": "tests.trainer.test_methods_around:opposed"},
+            "dataset": {"name": "tests.properties.test_methods_around:opposed"},
             "model": {"name": "tests.problems:linear_rows_model"},
             "losses": {k: {"head": k} | loss for k in ("a", "b")},
             "combine": {"name": name},
@@ -133,7 +133,7 @@ def shifted(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(target - prediction), axis=-1) - 100.0
 
 
-SHIFTED = {"losses__vector__loss": "tests.trainer.test_methods_around:shifted"}
+SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted"}
 
 
 @pytest.mark.parametrize(

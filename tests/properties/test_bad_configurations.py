@@ -14,7 +14,7 @@ from rich.console import Console
 
 from configs import digits
 from tests import forked, problems
-from tests.trainer.mistakes import BASES, VALUES, Case, cases, places
+from tests.properties.mistakes import BASES, VALUES, Case, cases, places
 from tests.trainer.test_main import run
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading

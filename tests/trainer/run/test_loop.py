@@ -18,7 +18,7 @@ from trainer.output import plots, workdir
 from trainer.output.reports import Report
 from trainer.run import evaluate, experiment, train
 
-DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")
+DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")
 
 
 def _console(*, terminal: bool = False) -> Console:
@@ -168,7 +168,7 @@ def test_a_step_that_fails_is_one_line(tmp_path):
     """An input beyond an embedding's rows fails within the graph."""
     embedding = [{"layer": "Embedding", "input_dim": 3, "output_dim": 2}, {"layer": "Flatten"}]
     with pytest.raises(RunError, match=r"^after step 0: InvalidArgumentError: .*is not in \[0, 3\)$"):
-        _train(tmp_path / "run", dataset__name="tests.trainer.test_loop:words", model__trunk=embedding)
+        _train(tmp_path / "run", dataset__name="tests.trainer.run.test_loop:words", model__trunk=embedding)
     assert "error: after step 0" in (tmp_path / "run" / "log.txt").read_text()
 
 

@@ -274,7 +274,7 @@ def test_a_run_that_goes_on(run):
 
 def test_a_run_that_cannot_be_traced(tmp_path):
     """It leaves nothing behind."""
-    optimizer = {"name": "sgd", "learning_rate": {"name": "tests.trainer.test_order:EagerOnly"}}
+    optimizer = {"name": "sgd", "learning_rate": {"name": "tests.trainer.run.test_order:EagerOnly"}}
     with _recording() as happened, pytest.raises(ConfigError, match="the step cannot be built"):
         _train(tmp_path / "run", happened, shared_optimizer=optimizer)
     assert not list(tmp_path.iterdir())

@@ -32,7 +32,7 @@ def test_any_architecture():
 
 def test_patterns_match_names_by_place():
     """Of models within the model and of layers that Keras names, however many it has named before."""
-    model = {"name": "tests.trainer.test_resume:unnamed_layers"}
+    model = {"name": "tests.properties.test_resume:unnamed_layers"}
     everything = _reach(model=model)
     assert everything["encoder/dense_1/kernel"] == problems.LOSSES
     reach = _reach(model=model, losses__label__variables=["dense/*"], losses__number__variables=["encoder/dense/k*"])
@@ -60,34 +60,42 @@ def _with_layer(layer: dict) -> dict:
         ({"losses__number__loss": "tests.problems:scalar_loss"}, "losses.number.loss", "scalar"),
         ({"losses__number__loss": {"name": "dice"}}, "losses.number.loss", "scalar"),
         *[
-            ({"losses__number__loss": f"tests.trainer.test_jacobian:{name}"}, "losses.number.loss", words)
+            ({"losses__number__loss": f"tests.trainer.step.test_discovery:{name}"}, "losses.number.loss", words)
             for name in ("numpy_loss", "argmax_loss", "indexing_loss", "value_loss")
             for words in (name, "must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy")
         ],
         (
-            {"losses__number__loss": "tests.trainer.test_jacobian:averaged_loss"},
+            {"losses__number__loss": "tests.trainer.step.test_discovery:averaged_loss"},
             "losses.number.loss",
             "one value per example",
         ),
         (
-            {"losses__number__loss": "tests.trainer.test_jacobian:broadcasting_loss"},
+            {"losses__number__loss": "tests.trainer.step.test_discovery:broadcasting_loss"},
             "losses.number.loss",
             "one value per example",
         ),
         (_with_layer({"layer": "LSTM", "units": 2}), "model.trunk.1", "does not fit an input of shape (None, 4)"),
         (
-            {"model": {"name": "tests.trainer.test_jacobian:training_fails"}},
+            {"model": {"name": "tests.trainer.step.test_discovery:training_fails"}},
             "model",
             "fails with training=True: no luck",
         ),
-        ({"model": {"name": "tests.trainer.test_jacobian:wide_model"}}, "model.name", "does not take the inputs"),
-        ({"model": {"name": "tests.trainer.test_jacobian:list_model"}}, "model.name", "dictionary from head names"),
+        ({"model": {"name": "tests.trainer.step.test_discovery:wide_model"}}, "model.name", "does not take the inputs"),
         (
-            {"model": {"name": "tests.trainer.test_jacobian:disconnected_model"}},
+            {"model": {"name": "tests.trainer.step.test_discovery:list_model"}},
+            "model.name",
+            "dictionary from head names",
+        ),
+        (
+            {"model": {"name": "tests.trainer.step.test_discovery:disconnected_model"}},
             "model.name",
             "raised ValueError: Output with path `label` is not connected to `inputs` (" + __file__,
         ),
-        ({"model": {"name": "tests.trainer.test_jacobian:sequential_model"}}, "model.name", "dictionary from head"),
+        (
+            {"model": {"name": "tests.trainer.step.test_discovery:sequential_model"}},
+            "model.name",
+            "dictionary from head",
+        ),
         (
             {"model": {"name": "tests.problems:two_towers"}, "losses__number__head": "numbers"},
             "losses.number.head",
@@ -95,7 +103,7 @@ def _with_layer(layer: dict) -> dict:
         ),
         ({"model": {"name": "math:pi"}}, "model.name", "must be a class or a function"),
         (
-            {"losses__number__loss": "tests.trainer.test_jacobian:stopped_loss"},
+            {"losses__number__loss": "tests.trainer.step.test_discovery:stopped_loss"},
             "losses.number",
             "reaches no trainable variable",
         ),
@@ -196,7 +204,7 @@ def nested_model() -> keras.Model:
 
 def test_functions_within_the_model_hide_nothing():
     """Gradients through a nested tf.function are zeros, not None, for variables that a loss does not reach."""
-    reach = _reach(model={"name": "tests.trainer.test_jacobian:nested_model"})
+    reach = _reach(model={"name": "tests.trainer.step.test_discovery:nested_model"})
     assert reach["alone/kernel"] == ("label",)
     assert reach["shared/kernel"] == ("number", "vector", "vector_l1")
 
@@ -208,7 +216,7 @@ def stopped_loss(target, prediction):
 def test_a_head_without_variables_is_named():
     tree = problems.tree(model__trunk=[])
     tree["model"]["heads"]["number"] = [{"layer": "Lambda", "function": "x"}]
-    tree["model"] = {"name": "tests.trainer.test_jacobian:bare_model"}
+    tree["model"] = {"name": "tests.trainer.step.test_discovery:bare_model"}
     with pytest.raises(ConfigError, match="losses.number: reaches no trainable variable through head 'number'"):
         experiment.build(loading.resolve(tree), problems.strategy(1))
 
@@ -226,7 +234,7 @@ def test_embeddings_train(replicas):
     tree = {
         "batch_size": 6,
         "precision": "float64",
-        "dataset": {"name": "tests.trainer.test_jacobian:words"},
+        "dataset": {"name": "tests.trainer.step.test_discovery:words"},
         "model": {
             "trunk": [{"layer": "Embedding", "input_dim": 5, "output_dim": 3}, {"layer": "Flatten"}],
             "heads": {"a": [{"layer": "Dense", "units": 1}], "b": [{"layer": "Dense", "units": 1}]},

@@ -36,7 +36,7 @@ DEEP_HEADS = {"model.trunk": "[{'layer': 'Flatten'}, {'layer': 'Dense', 'units':
         "ink": [{"layer": "Dense", "units": 1}],
     }.items()
 }
-HALF_LABELLED = {"dataset.name": "tests.trainer.test_cost:digits_half_labelled"}
+HALF_LABELLED = {"dataset.name": "tests.trainer.cost.test_cost:digits_half_labelled"}
 SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
 
 

@@ -10,7 +10,7 @@ from trainer.config import loading, plan
 from trainer.config.plan import View, Way
 from trainer.config.settings import Config
 
-DIGITS = str(pathlib.Path(__file__).parents[2] / "configs" / "digits.py")  # three losses, a batch of 64
+DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")  # three losses, a batch of 64
 SETTINGS = {
     "fused": "reduction=fused",
     "update_every": "combine.update_every=10",

@@ -41,7 +41,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_step(changes):
     """The number's gradients, thousands of times larger, exceed float16's largest number at first."""
     built = experiment.build(
         problems.config(
-            precision="mixed_float16", losses__number__loss="tests.trainer.test_loss_scale:steep", **changes
+            precision="mixed_float16", losses__number__loss="tests.trainer.step.test_loss_scale:steep", **changes
         ),
         problems.strategy(2),
     )

@@ -44,7 +44,7 @@ def test_float32_sgd_step_by_hand():
     """x = 1..4, prediction w·x with w = 1, target 0: the squared loss has gradient 2·7.5, the absolute one 2.5."""
     tree = {
         "batch_size": 4,
-        "dataset": {"name": "tests.trainer.test_step:one_to_four"},
+        "dataset": {"name": "tests.trainer.step.test_step:one_to_four"},
         "model": {"heads": {"y": [{"layer": "Dense", "units": 1, "use_bias": False, "kernel_initializer": "ones"}]}},
         "losses": {
             "squared": {"head": "y", "target": "zero", "loss": "mse"},
