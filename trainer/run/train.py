@@ -77,8 +77,7 @@ def train(
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())
-        # Reports are taken back before the recorder opens the files that it adds to.
-        history = resume.rewind(run, config, start.step) if run and start.goes_on else []
+        history = resume.rewind(run, config, start.step) if run and start.goes_on else []  # before files are opened
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save

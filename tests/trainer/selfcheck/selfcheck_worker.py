@@ -1,4 +1,4 @@
-"""A worker, some of whose checks go wrong in some way: python -m tests.trainer.selfcheck.selfcheck_worker value late."""
+"""A worker, some of whose checks go wrong: python -m tests.trainer.selfcheck.selfcheck_worker value late."""
 
 import functools
 import os
