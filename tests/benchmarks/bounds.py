@@ -120,3 +120,8 @@ def _result(bound: Bound, numbers: Mapping[str, float | Exception], attempt: int
 
 def _ordered(needs: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(key for keys in needs for key in keys))
+
+
+def difference(first: str, second: str) -> Callable[[Mapping[str, float]], float]:
+    """What takes the numbers of two contenders and returns the first less the second."""
+    return lambda numbers: numbers[first] - numbers[second]

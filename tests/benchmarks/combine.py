@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import app
 
-from tests.benchmarks import sections, table
+from tests.benchmarks import processes, sections, table
 from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.problems import Gradients
 from tests.benchmarks.rounds import Contender, Workers
@@ -128,7 +128,7 @@ def _memory(count: int, parameters: int) -> Section:
     def peak(method: str | None) -> float | Exception:
         """Of a fresh process that mixes three times."""
         try:
-            with sections.tensorflow_worker(1, sections.RETURN_MEMORY) as worker:
+            with processes.tensorflow_worker(1, processes.RETURN_MEMORY) as worker:
                 worker.call("build", name="", kind="mixed", problem=gradients.plain, method=method)
                 worker.call("steps", name="", count=3)
                 return worker.call("peak_memory") / 1e6

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from tests.benchmarks import sections, table
+from tests.benchmarks import processes, sections, table
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
 from tests.benchmarks.problems import Preset
 from tests.benchmarks.rounds import Contender, Workers
@@ -23,7 +23,7 @@ from tests.benchmarks.workers import WorkerError
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
-    str(sections.ROOT.parent / "shared" / "data" / "tfds"),
+    str(processes.ROOT.parent / "shared" / "data" / "tfds"),
     "Where TFDS keeps the prepared fashion_mnist.",
 )
 _CONFIG, _DATASET = "configs/fashion_mnist.py", "fashion_mnist"

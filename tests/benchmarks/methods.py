@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from absl import app, flags
 
-from tests.benchmarks import digits, problems, sections
+from tests.benchmarks import digits, problems, processes
 from tests.benchmarks.rounds import Contender, Workers
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 
@@ -38,7 +38,7 @@ def costs(names: list[str]) -> Mapping[str, float]:
     """Step times of methods as multiples of that of `sum`."""
     contenders = {name: _contender(name, METHODS[name]) for name in dict.fromkeys(["sum", *names])}
     workers = Workers(
-        lambda name: sections.start_worker(name, sys.executable), lambda line: print(line, file=sys.stderr)
+        lambda name: processes.start_worker(name, sys.executable), lambda line: print(line, file=sys.stderr)
     )
     try:
         times = workers.step_times("methods", contenders)

@@ -1,49 +1,26 @@
 """Every line of the table: what is measured, how, and its bound."""
 
-import json
 import operator
-import pathlib
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import problems
-from tests.benchmarks.bounds import Bound, NotInstalledError, Section
+from tests.benchmarks import memory, problems, start
+from tests.benchmarks.bounds import Bound, NotInstalledError, Section, difference
 from tests.benchmarks.problems import Problem
+from tests.benchmarks.processes import KERAS
 from tests.benchmarks.rounds import Contender, Workers
-from tests.benchmarks.workers import Worker, WorkerError
 from trainer.combine.registry import METHODS, LooksAt
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOSSES = (1, 10, 20, 30, 40)
 WIDTHS = (360, 720, 1000, 1200, 1400, 1560)  # no powers of two, which caches treat apart
 
 _CONV, _CONV_STEPS = problems.convolutional(3), 20  # `steps_per_loop` as it comes
 _SMALL, _SMALL_STEPS = problems.small(), 100  # as a user chooses it for steps of less than a millisecond
 _TORCHJD = {"mean": "Mean", "pcgrad": "PCGrad", "mgda": "MGDA", "upgrad": "UPGrad"}
-_DEVICES = {"one device": 1, "two devices": 2}  # by worker; Keras has processes of its own
-_KERAS = "keras, "
 _FUSED = {"reduction": "fused"}
 _UPDATE_EVERY = 10
-# What is freed goes back to the system at once, so that the resident memory is the memory in use.
-RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-_START_SECONDS = 120
-
-
-def start_worker(name: str, torch_python: str, torch_packages: Sequence[str] = ("torch", "torchjd")) -> Worker:
-    """The process of a contender's `worker`; raises NotInstalledError where this Python lacks a package of torch's."""
-    if name != "torch":
-        return tensorflow_worker(_DEVICES[name.removeprefix(_KERAS)])
-    wanted = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
-    if subprocess.run([torch_python, "-c", wanted, *torch_packages], check=False).returncode:
-        raise NotInstalledError(f"{', '.join(torch_packages)} are not all installed (the extra `benchmark`)")
-    return Worker([torch_python, "-m", "tests.benchmarks.torch_worker"], ROOT)
 
 
 def sections(workers: Workers) -> tuple[Section, ...]:
@@ -55,8 +32,8 @@ def sections(workers: Workers) -> tuple[Section, ...]:
         _passes(workers, 3),
         _passes(workers, 10),
         _torchjd(workers),
-        _memory(),
-        _payload(),
+        memory.memory(),
+        memory.payload(),
         _line(
             workers,
             "time_over_losses",
@@ -71,7 +48,7 @@ def sections(workers: Workers) -> tuple[Section, ...]:
             {f"width {w}": _ours(problems.dense(w, batch_size=32), 5, combine={"name": "pcgrad"}) for w in WIDTHS},
             [problems.dense(width).parameters for width in WIDTHS],
         ),
-        _start(),
+        start.start(),
         _breakdown(workers, "breakdown_conv", _CONV, _CONV_STEPS),
         _breakdown(workers, "breakdown_mlp", _SMALL, _SMALL_STEPS),
     )
@@ -209,7 +186,7 @@ def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> 
         "input": (
             "input: what a step on one batch lacks",
             ("step", "one batch"),
-            _difference("step", "one batch"),
+            difference("step", "one batch"),
         ),
         "host": (f"host: calls, each of {per_call} steps", ("one batch", "calls of one step"), host),
         "rest": ("the rest: several optimizers, checks, totals", ("one batch", "calls of one step", "kernels"), rest),
@@ -230,7 +207,7 @@ def _fits(
 ) -> dict[str, Contender]:
     return {
         f"{'endless ' if endless else ''}fit, {steps} per execution": Contender(
-            _KERAS + worker, "keras", problem, problem.epoch, {"steps_per_execution": steps, "endless": endless}
+            KERAS + worker, "keras", problem, problem.epoch, {"steps_per_execution": steps, "endless": endless}
         )
         for steps in executions
     }
@@ -256,166 +233,5 @@ def _ratio(numerator: str, denominator: str) -> Callable[[Mapping[str, float]], 
     return lambda numbers: numbers[numerator] / numbers[denominator]
 
 
-def _difference(first: str, second: str) -> Callable[[Mapping[str, float]], float]:
-    return lambda numbers: numbers[first] - numbers[second]
-
-
 def _best(times: Mapping[str, float], kind: str) -> float:
     return min(time for key, time in times.items() if kind in key)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Memory and payload.
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _memory() -> Section:
-    problem = problems.dense(2048)
-    copy = 4e-6 * problem.trunk_parameters
-    variants = {
-        "fused": _FUSED,
-        "per loss": {},
-        "2 micro-batches": {"micro_batches": 2},
-        "8 micro-batches": {"micro_batches": 8},
-    }
-
-    def peak(changes: Mapping[str, Any]) -> float | Exception:
-        """Of a fresh process that builds the problem and takes three steps."""
-        try:
-            with tensorflow_worker(1, RETURN_MEMORY) as worker:
-                options = {"per_call": 1, "combine": {"name": "pcgrad" if "reduction" not in changes else "mean"}}
-                worker.call("build", name="", kind="ours", problem=problem.plain, **options, **changes)
-                worker.call("steps", name="", count=3)
-                return worker.call("peak_memory") / 1e6
-        except WorkerError as error:
-            return error
-
-    copies = f"in copies of the shared parameters ({copy:.0f} MB)"
-    bounds = (
-        Bound(
-            "memory_per_loss",
-            f"peak memory of a per-loss step beyond a fused one's, {copies}, K = {problem.heads}",
-            ("per loss", "fused"),
-            lambda peaks: (peaks["per loss"] - peaks["fused"]) / copy,
-            "≤",
-            problem.heads + 3,
-        ),
-        Bound(
-            "memory_micro_batches",
-            f"peak memory with 8 micro-batches beyond that with 2, {copies}",
-            ("8 micro-batches", "2 micro-batches"),
-            lambda peaks: (peaks["8 micro-batches"] - peaks["2 micro-batches"]) / copy,
-            "≤",
-            0.5,
-        ),
-    )
-    return Section("memory", bounds, lambda keys: {key: peak(variants[key]) for key in keys}, unit="MB")
-
-
-def _payload() -> Section:
-    variants = {
-        "per_loss": ("per loss", False, {}),
-        "fused": ("fused", False, _FUSED),
-        "fused_missing": ("fused, labels missing", True, _FUSED),
-    }
-
-    def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
-        found: dict[str, float | Exception] = {}
-        with tensorflow_worker(2) as worker:
-            for name in dict.fromkeys(key.partition(" ")[0] for key in keys):
-                _, missing, changes = variants[name]
-                problem = problems.dense(64, missing=missing)
-                copies = problem.heads if name == "per_loss" else 1
-                own = problem.parameters - problem.trunk_parameters
-                found[f"{name} formula"] = 4 * (copies * problem.trunk_parameters + own + 2 * problem.heads)
-                try:
-                    found[f"{name} traced"] = worker.call("payload", problem=problem.plain, **changes)
-                except WorkerError as error:
-                    found[f"{name} traced"] = error
-        return found
-
-    bounds = tuple(
-        Bound(
-            f"payload_{name}",
-            f"bytes reduced per replica and step, traced - formula, {what}",
-            (f"{name} traced", f"{name} formula"),
-            _difference(f"{name} traced", f"{name} formula"),
-            "=",
-            0,
-        )
-        for name, (what, *_) in variants.items()
-    )
-    return Section("payload", bounds, numbers, unit="bytes")
-
-
-def tensorflow_worker(devices: int, environment: Mapping[str, str] | None = None) -> Worker:
-    """A new process that measures on so many logical devices."""
-    return Worker([sys.executable, "-m", "tests.benchmarks.tensorflow_worker", str(devices)], ROOT, environment)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From the command on.
-# ---------------------------------------------------------------------------------------------------------------------
-
-_PHASES = ("configuration", "imports", "data and model", "tracing", "first call")
-
-
-def _start() -> Section:
-    def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
-        found: dict[str, float | Exception] = {}
-        if "help" in keys:
-            found["help"] = statistics.median(_seconds_of_help() for _ in range(5))
-        if "first step" in keys:
-            found["first step"] = _seconds_to_first_step()
-        if set(keys) & set(_PHASES):
-            found |= _phases()
-        return found
-
-    bounds = (
-        Bound("help", "`--help`", ("help",), operator.itemgetter("help"), "≤", 0.5, "s"),
-        Bound("first_step", "command to first step", ("first step",), operator.itemgetter("first step"), "≤", 12, "s"),
-        *(
-            Bound(
-                f"first_step_{phase.replace(' ', '_')}",
-                f"of which {phase}",
-                (phase,),
-                lambda s, p=phase: s[p],
-                unit="s",
-            )
-            for phase in _PHASES
-        ),
-    )
-    return Section("start", bounds, numbers, unit="s")
-
-
-def _seconds_of_help() -> float:
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "trainer.main", "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
-
-
-def _seconds_to_first_step() -> float | Exception:
-    """Until the report of the first step is there; the default configuration."""
-    with tempfile.TemporaryDirectory() as folder:
-        workdir = pathlib.Path(folder) / "run"
-        command = [sys.executable, "-m", "trainer.main", f"--workdir={workdir}", "--config.steps=1"]
-        start = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            while time.monotonic() < start + _START_SECONDS and process.poll() is None:
-                with_rows = workdir / "metrics.jsonl"
-                if with_rows.exists() and with_rows.stat().st_size:
-                    return time.monotonic() - start
-                time.sleep(0.01)
-            return WorkerError(f"{' '.join(command)} made no first step")
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _phases() -> dict[str, float | Exception]:
-    command = [sys.executable, "-m", "tests.benchmarks.first_step", str(time.monotonic())]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if process.returncode:
-        return dict.fromkeys(_PHASES, WorkerError(f"{' '.join(command)} ended with code {process.returncode}"))
-    return dict(zip(_PHASES, json.loads(process.stdout.splitlines()[-1]), strict=True))

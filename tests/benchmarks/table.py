@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from tests.benchmarks import bounds, sections
+from tests.benchmarks import bounds, processes
 from tests.benchmarks.bounds import Result, Section
 from tests.benchmarks.rounds import Workers
 
@@ -33,7 +33,7 @@ def run(
     if shutil.which(python) is None:
         raise app.UsageError(f"--torch_python={python} is no program")
     start = time.monotonic()
-    workers = Workers(lambda name: sections.start_worker(name, python, torch_packages), say, round_seconds)
+    workers = Workers(lambda name: processes.start_worker(name, python, torch_packages), say, round_seconds)
     try:
         results = measure(wanted(workers), _ONLY.value)
     finally:

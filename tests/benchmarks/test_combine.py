@@ -1,6 +1,6 @@
 import numpy as np
 
-from tests.benchmarks import combine, sections, table
+from tests.benchmarks import combine, processes, table
 from tests.benchmarks.problems import Gradients
 from tests.benchmarks.rounds import Workers
 
@@ -18,7 +18,7 @@ def test_every_bound_has_a_name_of_its_own():
 
 
 def test_without_torch_its_bounds_are_not_measured_and_all_others_are(capsys):
-    workers = Workers(lambda name: sections.start_worker(name, "false"), table.say, round_seconds=0)
+    workers = Workers(lambda name: processes.start_worker(name, "false"), table.say, round_seconds=0)
     wanted = combine.all_sections(workers, counts=(3,), parameters=64, methods=["mgda", "config"])
     try:
         results = table.measure([section for section in wanted if section.name != "memory"], attempts=1)

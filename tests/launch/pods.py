@@ -136,11 +136,9 @@ def start(job_set: dict, root: pathlib.Path, workdir: pathlib.Path, arguments: S
             (directory,) = image.every(root, "WORKDIR")
             enter = ["bash", "-c", _ENTER, "enter", layer, at, host, user["runAsUser"], user["runAsGroup"], directory]
             variables = image.variables(root) | {each["name"]: each["value"] for each in container["env"]}
+            path = f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin"
             variables |= {"JOB_COMPLETION_INDEX": str(index), "HOSTNAME": host}
-            variables |= {
-                "PATH": f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            }
+            variables |= {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
             command = [
                 *("ip", "netns", "exec", network),
                 *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"),

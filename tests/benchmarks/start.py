@@ -1,0 +1,79 @@
+"""The lines of the table on what comes before the first step."""
+
+import json
+import operator
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from tests.benchmarks.bounds import Bound, Section
+from tests.benchmarks.processes import ROOT
+from tests.benchmarks.workers import WorkerError
+
+_START_SECONDS = 120
+_PHASES = ("configuration", "imports", "data and model", "tracing", "first call")
+
+
+def start() -> Section:
+    def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
+        found: dict[str, float | Exception] = {}
+        if "help" in keys:
+            found["help"] = statistics.median(_seconds_of_help() for _ in range(5))
+        if "first step" in keys:
+            found["first step"] = _seconds_to_first_step()
+        if set(keys) & set(_PHASES):
+            found |= _phases()
+        return found
+
+    bounds = (
+        Bound("help", "`--help`", ("help",), operator.itemgetter("help"), "≤", 0.5, "s"),
+        Bound("first_step", "command to first step", ("first step",), operator.itemgetter("first step"), "≤", 12, "s"),
+        *(
+            Bound(
+                f"first_step_{phase.replace(' ', '_')}",
+                f"of which {phase}",
+                (phase,),
+                lambda s, p=phase: s[p],
+                unit="s",
+            )
+            for phase in _PHASES
+        ),
+    )
+    return Section("start", bounds, numbers, unit="s")
+
+
+def _seconds_of_help() -> float:
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-m", "trainer.main", "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def _seconds_to_first_step() -> float | Exception:
+    """Until the report of the first step is there; the default configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = pathlib.Path(folder) / "run"
+        command = [sys.executable, "-m", "trainer.main", f"--workdir={workdir}", "--config.steps=1"]
+        start = time.monotonic()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while time.monotonic() < start + _START_SECONDS and process.poll() is None:
+                with_rows = workdir / "metrics.jsonl"
+                if with_rows.exists() and with_rows.stat().st_size:
+                    return time.monotonic() - start
+                time.sleep(0.01)
+            return WorkerError(f"{' '.join(command)} made no first step")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _phases() -> dict[str, float | Exception]:
+    command = [sys.executable, "-m", "tests.benchmarks.first_step", str(time.monotonic())]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode:
+        return dict.fromkeys(_PHASES, WorkerError(f"{' '.join(command)} ended with code {process.returncode}"))
+    return dict(zip(_PHASES, json.loads(process.stdout.splitlines()[-1]), strict=True))
