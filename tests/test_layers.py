@@ -61,6 +61,16 @@ WITHOUT_TENSORFLOW = (
     "input_pipelines.registry",
     "launch.workers",
 )
+# `strategy.run` is called in these.
+RUN_ON_REPLICAS = {
+    "trainer.distributed.replica_state",
+    "trainer.distributed.workers",
+    "trainer.evaluation.evaluator",
+    "trainer.selfcheck.collectives",
+    "trainer.step.observation",
+    "trainer.step.replicas",
+    "trainer.step.weight_average",
+}
 LONGEST_MODULE, LONGEST_MEDIAN, LONGEST_FUNCTION, FOLDERS = 300, 110, 60, 2
 PACKAGES = ("trainer", "input_pipelines", "configs", "launch")
 # Everyone else asks the plan which setting needs what; methods say for themselves what they look at.
@@ -141,6 +151,22 @@ def test_a_package_imports_only(prefix):
         if _within(module, (prefix,)):
             wrong = {other for other in others if not _within(other, (*ONLY[prefix], prefix))}
             assert not wrong - {other for door, other in EXEMPT if door == module}, module
+
+
+def test_ways_to_compute_know_nothing_of_one_another():
+    ways = {f"trainer.step.{name}" for name in ("per_loss", "fused", "features", "alternating")}
+    for way in ways:
+        assert not (imports()[way] & ways), way
+
+
+def test_few_files_run_something_on_replicas():
+    calling = {
+        name
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "run" and "strategy" in ast.unparse(node.value)
+    }
+    assert calling == RUN_ON_REPLICAS
 
 
 def test_common_needs_the_standard_library_alone():

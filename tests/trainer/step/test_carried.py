@@ -1,0 +1,62 @@
+"""What a step carries, in the order in which TensorFlow flattens it, and the names under which checkpoints hold it."""
+
+import tensorflow as tf
+
+from tests import problems
+from trainer.run import experiment, resume
+from trainer.step.values import State, Totals
+
+STATE = ["loss_scale.scale", "loss_scale.good_steps", "weights", "combination.high", "combination.low"]
+TOTALS = [
+    "losses",
+    "counts",
+    "fallbacks",
+    "failed_step",
+    "failed",
+    "failed_losses",
+    "measured.measured",
+    "measured.active",
+    "measured.grad_norms",
+    "measured.cosines",
+    "measured.weights",
+]
+
+
+def _paths(structure, path: str = "") -> list[str]:
+    """The leaves' paths, in the order of `tf.nest.flatten`."""
+    if hasattr(structure, "_fields"):
+        entries = [(name, getattr(structure, name)) for name in structure._fields]
+    elif isinstance(structure, dict):
+        entries = sorted(structure.items())
+    else:
+        return [path]
+    return [leaf for name, value in entries for leaf in _paths(value, f"{path}.{name}" if path else name)]
+
+
+def test_flatten_order():
+    built = experiment.build(problems.config(combine__name="pcgrad"), problems.strategy(1))
+    remembered = {"low": tf.constant(1), "high": tf.constant(2)}  # dictionaries are flattened by name
+    state = built.step.initial_state()._replace(combination=remembered)
+    assert _paths(state) == STATE
+    assert [int(leaf) for leaf in tf.nest.flatten(state)[3:]] == [2, 1]
+    totals = built.step.initial_totals()
+    assert _paths(totals) == TOTALS
+    assert State._fields == ("loss_scale", "weights", "combination")
+    assert len(tf.nest.flatten(totals)) == len(TOTALS)
+    assert Totals._fields[-1] == "measured"
+
+
+def test_names_in_checkpoints():
+    """Of a run with every kind of state that there is."""
+    changes = {"combine__name": "moco", "combine__smoothing": 0.5, "precision": "mixed_float16", "ema": 0.5}
+    built = experiment.build(problems.config(**changes), problems.strategy(1))
+    parts = resume.everything(built, built.step.initial_state(), built.step.initial_totals())
+    losses = [f"optimizers/{name}" for name in ("label", "number")]
+    assert list(parts) == ["model", "optimizers/shared", *losses, "since_report", "step", "average", "moving_rows"]
+    assert list(parts["since_report"]) == ["losses", "counts", "fallbacks"]
+    assert list(parts["step"]) == ["scale", "good_steps", "combination/weights", "combination/smoothed"]
+    assert list(parts["average"]) == list(built.reach.names)
+    assert list(parts["moving_rows"])[:4] == [f"{name}/trunk_0_dense/kernel" for name in problems.LOSSES]
+    lasting = experiment.build(problems.config(combine__name="pcgrad", combine__update_every=2), problems.strategy(1))
+    carried = lasting.step.checkpointed(lasting.step.initial_state(), lasting.step.initial_totals())
+    assert list(carried["step"]) == ["weights"]
