@@ -13,13 +13,32 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest  # noqa: E402  (the variables above are read on import)
 import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 DEVICES = 4
+# These launch several workers, which take every core, and share something slow: they run in one of pytest's processes.
+ONE_AFTER_ANOTHER = {
+    "tests/launch/test_faults.py",
+    "tests/launch/test_pods.py",
+    "tests/launch/test_slurm.py",
+    "tests/properties/test_several_workers.py",
+}
 
 
 def pytest_configure() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Tests go to whichever process is free, but those of some files all to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "one after another" if nodeid.partition("::")[0] in ONE_AFTER_ANOTHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
+    return _Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ from tests.launch.launched import Launched, train, write_config
 from tests.launch.soak import Fault
 from tests.properties.test_resume import results
 
-pytestmark = pytest.mark.xdist_group("launched")
 STEPS = 80
 CHANGES = soak.CHANGES | {"steps_per_loop": 5, "report_every": 10, "eval_every": 100, "checkpoint_every": 20}
 WORKERS = 3

@@ -10,7 +10,7 @@ import yaml
 
 from tests.launch import pods
 
-pytestmark = [pytest.mark.ci_only, pytest.mark.xdist_group("launched")]
+pytestmark = pytest.mark.ci_only
 FLAGS = ("--config.steps=300", "--config.steps_per_loop=5", "--config.report_every=5")
 
 

@@ -16,7 +16,7 @@ from tests.launch.slurm import cluster as slurm
 from tests.properties.test_resume import results
 from tests.test_readme import SLURM
 
-pytestmark = [pytest.mark.ci_only, pytest.mark.xdist_group("launched")]
+pytestmark = pytest.mark.ci_only
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over
 STEPS = 150
 EXACT = [f"--config.steps={STEPS}", "--config.precision=float64", "--config.report_every=10"]

@@ -16,7 +16,6 @@ from tests import problems
 from tests.launch.launched import train
 from trainer.run import train as train_lib
 
-pytestmark = pytest.mark.xdist_group("launched")
 STEPS = 20
 CADENCES = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}
 CI = os.environ.get("CI") == "true"
