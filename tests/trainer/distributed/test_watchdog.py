@@ -13,7 +13,7 @@ from trainer.distributed.watchdog import Watchdog
 def hangs():
     {hang}
 
-with Watchdog(2, "worker 1 of 3").watching() as watchdog:
+with Watchdog(3, "worker 1 of 3").watching() as watchdog:
     watchdog.log = pathlib.Path(sys.argv[1])
     for step in range(4):  # longer in all than it may take over one thing
         watchdog.doing(f"step {{step}}")
@@ -39,7 +39,7 @@ def test_a_process_that_hangs(tmp_path, root):
     assert log.startswith("before\n")
     for text in (output, log):
         assert " in hangs" in text
-        assert "error: worker 1 of 3: no progress for 2 s (step 3)" in text
+        assert "error: worker 1 of 3: no progress for 3 s (step 3)" in text
 
 
 @pytest.mark.ci_only
