@@ -5,6 +5,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -37,6 +38,17 @@ def functional_nested() -> keras.Model:
     for name in ("encoder", None, None):
         outputs = _encoder(outputs, name)(outputs)
     return keras.Model(inputs, keras.Sequential([layers.Dense(2), layers.Dense(1)])(outputs))
+
+
+@pytest.fixture(autouse=True)
+def float32() -> Iterator[None]:
+    """Whatever precision an experiment of another test has left behind."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
 
 
 def _built(model: keras.Model, width: int = 4) -> keras.Model:
