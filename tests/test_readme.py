@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 
+from tests import machine
 from trainer.combine.registry import METHODS
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
@@ -101,12 +102,12 @@ def test_the_commands_are_these(root):
 
 
 def test_default_run(project):
-    """The first command, within 90 seconds, to the accuracy that the README promises."""
+    """The first command, within 90 seconds (longer on slower machines), to the accuracy that the README promises."""
     if not (project / ".venv").exists():
         _run("bash launch/local.sh --help", project)  # sets up the environment
-    start = time.monotonic()
+    slower, start = machine.slower(), time.monotonic()
     output = _run(COMMANDS[0], project)
-    assert time.monotonic() - start < 90
+    assert time.monotonic() - start < 90 * (slower + machine.slower()) / 2
     (run,) = (project / "runs").iterdir()
     final = _final(run)
     assert final["digit/accuracy"] >= 0.98
