@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests import forked
+from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
 from tests.input_pipelines.shown import records_tree, write_records
-from tests.trainer.test_main import NO_TENSORFLOW_SECONDS
 
 _EXPERIMENT = """
 import ml_collections
@@ -40,11 +40,7 @@ def _forked(*arguments: str, cwd) -> subprocess.CompletedProcess:
 
 
 def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
-    assert result.returncode == 2, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
+    assert_one_line(result, *words)
     assert result.stdout == ""
 
 

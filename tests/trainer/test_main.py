@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests import forked
+from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
 
-NO_TENSORFLOW_SECONDS = 1.5
 FORMAT_1 = "holds a run of format 1, made before variables were named by their place in the model; start a new run"
 
 
@@ -19,14 +19,6 @@ def run(*arguments: str, cwd: pathlib.Path, root: pathlib.Path) -> subprocess.Co
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "trainer.main", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def _assert_one_line(result: subprocess.CompletedProcess, code: int, *words: str) -> None:
-    assert result.returncode == code, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
 
 
 def _files(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
@@ -90,7 +82,7 @@ def test_mistakes_that_need_no_tensorflow(place, root, arguments, words):
     start = time.monotonic()
     result = run(*arguments, cwd=place, root=root)
     seconds = time.monotonic() - start
-    _assert_one_line(result, 2, *words)
+    assert_one_line(result, *words)
     assert result.stdout == ""
     assert _files(place.parent) == before
     assert not list(place.iterdir())
@@ -116,7 +108,7 @@ def test_mistakes_that_need_no_tensorflow(place, root, arguments, words):
 )
 def test_mistakes_that_need_tensorflow(place, arguments, words):
     result = forked.run("trainer.main", *arguments, cwd=place)
-    _assert_one_line(result, 2, *words)
+    assert_one_line(result, *words)
     assert result.stdout == ""
     assert not list(place.iterdir())
 
@@ -124,7 +116,7 @@ def test_mistakes_that_need_tensorflow(place, arguments, words):
 def test_a_mistake_that_needs_tensorflow_in_a_process_from_its_start(place, root):
     """Also TensorFlow's own messages, when it is imported, stay away from the one line."""
     result = run("--config.losses.ink.loss=mze", cwd=place, root=root)
-    _assert_one_line(result, 2, "losses.ink.loss='mze'", "unknown loss")
+    assert_one_line(result, "losses.ink.loss='mze'", "unknown loss")
     assert result.stdout == ""
     assert not list(place.iterdir())
 
@@ -150,14 +142,14 @@ def test_train_then_evaluate(place, root):
     assert table in evaluated.stdout
     other = ["--mode=eval", "--workdir=run", "--config.model.trunk.0.filters=3"]
     words = "trunk_0_conv2_d/kernel is float32[3, 3, 1, 3] here, float32[3, 3, 1, 32]"
-    _assert_one_line(forked.run("trainer.main", *other, cwd=place), 2, words)
+    assert_one_line(forked.run("trainer.main", *other, cwd=place), words)
     before = (place / "run" / "metrics.jsonl").read_bytes()
     again = forked.run("trainer.main", "--workdir=run", "--virtual_devices=2", *flags, cwd=place)
     assert (again.returncode, again.stderr) == (0, "")
     assert table in again.stdout
     assert (place / "run" / "metrics.jsonl").read_bytes() == before
     changed = run("--workdir=run", *flags, "--config.seed=3", "--config.batch_size=8", cwd=place, root=root)
-    _assert_one_line(changed, 2, "--workdir='run'", "batch_size is 64 there and 8 here", "seed is 0 there and 3 here")
+    assert_one_line(changed, "--workdir='run'", "batch_size is 64 there and 8 here", "seed is 0 there and 3 here")
 
 
 def test_non_finite_loss_stops_the_run(place):
@@ -167,7 +159,7 @@ def test_non_finite_loss_stops_the_run(place):
     ]
     flags += ["--workdir=run", "--config.steps=400", "--config.steps_per_loop=50"]
     result = forked.run("trainer.main", *flags, cwd=place)
-    _assert_one_line(result, 1, "step ", "'ink'", "non-finite")
+    assert_one_line(result, "step ", "'ink'", "non-finite", code=1)
     assert (place / "run" / "config.json").exists()
     rows = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     failed = int(result.stderr.split("step ")[1].split(":")[0])
