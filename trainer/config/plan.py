@@ -69,6 +69,11 @@ class Plan:
         return self.every == PROBE_EVERY
 
     @property
+    def keeps_weights(self) -> bool:
+        """Whether the method's weights hold for several steps, so that later ones read them."""
+        return self.every == UPDATE_EVERY
+
+    @property
     def keeps_every_row(self) -> bool:
         """Whether most steps hold the gradient of every loss that reaches a variable."""
         return not self.probes and self.way is Way.PER_LOSS

@@ -8,6 +8,7 @@ from input_pipelines.configuration import TRAIN
 from trainer.common.durations import Timeline
 from trainer.components import schedules
 from trainer.config import plan as plan_lib
+from trainer.config.plan import Plan
 from trainer.config.settings import Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
@@ -22,6 +23,7 @@ from trainer.step.step import Step
 
 def build(
     config: Config,
+    plan: Plan,
     network: Network,
     reach: Reach,
     optimization: Optimization,
@@ -29,8 +31,8 @@ def build(
     strategy: tf.distribute.Strategy,
 ) -> Step:
     """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured."""
-    plan = plan_lib.of(config)
-    weighted = frozenset(network.data.splits[TRAIN].spec.get("weights", {}))
+    weighted = network.data.splits[TRAIN].spec.get("weights", {})
+    can_lack_labels = tuple(loss.target in weighted for loss in network.losses)
     probe_every = timeline.to_steps(config.probe_every or config.report_every)
     step = step_build.build(
         plan,
@@ -38,7 +40,7 @@ def build(
             every=probe_every if plan.probes else config.combine.update_every,
             micro_batches=config.micro_batches,
             clip_norm=config.clip_norm,
-            weighted_targets=weighted,
+            can_lack_labels=can_lack_labels,
             scales_losses=config.precision == "mixed_float16",
             jit_compile=config.jit_compile,
         ),
@@ -57,8 +59,7 @@ def build(
         moving_rows=optimization.moving_rows,
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
     )
-    missing = any(loss.target in weighted for loss in network.losses)
-    plan_lib.check_labels(config, labels_can_be_missing=missing)
+    plan_lib.check_labels(config, labels_can_be_missing=any(can_lack_labels))
     return step
 
 

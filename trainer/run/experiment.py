@@ -138,10 +138,11 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
     optimization = optimization_lib.build(
         config.combine, config.losses, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
-    step = build_step.build(config, network, reach, optimization, timeline, strategy)
+    plan = plan_lib.of(config)
+    step = build_step.build(config, plan, network, reach, optimization, timeline, strategy)
     validation = network.data.splits[VALIDATION]
     evaluator = network_lib.build_evaluator(network, validation, config.batch_size, strategy)
-    dense = checks.dense_tables(network.model, reach) if plan_lib.of(config).keeps_every_row else ()
+    dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
         strategy=strategy,

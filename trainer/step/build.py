@@ -1,7 +1,7 @@
 """From the plan of a step to the objects that take it: the one place that knows all ways to compute."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,12 +16,11 @@ from trainer.gradients.moving_average import MovingRows
 from trainer.gradients.reach import Reach
 from trainer.step import alternating, applied, backward, cut, views
 from trainer.step.alternating import Alternating
-from trainer.step.applied import Joint, Mixing
 from trainer.step.carried import Carried
 from trainer.step.computation import Computation
 from trainer.step.features import Features
 from trainer.step.fused import Fused
-from trainer.step.loss_scale import DynamicScaling, NoScaling, Scaling
+from trainer.step.loss_scale import DynamicScaling, NoScaling
 from trainer.step.objectives import Objectives
 from trainer.step.observation import NoObservation, Observation
 from trainer.step.per_loss import PerLoss
@@ -41,7 +40,7 @@ class Settings:
       micro_batches: parts of a global batch that are computed one after another.
       clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no
         limit.
-      weighted_targets: the targets that have weights, so that a batch can lack their labels.
+      can_lack_labels: for each loss, whether a batch can hold no label for it.
       scales_losses: whether losses are scaled for their backward passes (float16).
       jit_compile: compile forward and backward passes with XLA.
     """
@@ -49,7 +48,7 @@ class Settings:
     every: int
     micro_batches: int
     clip_norm: float | None
-    weighted_targets: Collection[str]
+    can_lack_labels: Sequence[bool]
     scales_losses: bool
     jit_compile: bool
 
@@ -85,91 +84,60 @@ def build(
       ConfigError: the model has no features to look at.
     """
     scaling = DynamicScaling(objectives.batch_size) if settings.scales_losses else NoScaling()
-    keeps_weights = plan.between is not None and not plan.probes
-    combination, losses = solver.combination, objectives.losses
+    common = {
+        "strategy": strategy,
+        "objectives": objectives,
+        "reach": reach,
+        "solver": solver,
+        "reduction": reduction,
+        "scaling": scaling,
+    }
+    can_be_absent = zip(objectives.losses, settings.can_lack_labels, strict=True)
+    can_rest = tuple(lacks or loss.every > 1 for loss, lacks in can_be_absent)
+    return Step(
+        objectives=objectives,
+        reach=reach,
+        computation=_computation(plan, settings, common, optimizers, moving_rows),
+        updates=Updates(strategy, optimizers, can_rest, average, moving_rows),
+        observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
+        carried=Carried(solver.combination, scaling, plan.keeps_weights),
+    )
+
+
+def _computation(
+    plan: Plan,
+    settings: Settings,
+    common: Mapping[str, Any],
+    optimizers: Sequence[Update],
+    moving_rows: MovingRows | None,
+) -> Computation:
+    """The way in which gradients are computed, or two in turn; `common` is what every way is made of, by name."""
+    objectives, reach, combination = common["objectives"], common["reach"], common["solver"].combination
+    compiled = backward.compiled if settings.jit_compile else backward.as_it_is
+    in_parts = {"micro_batches": settings.micro_batches, "compiled": compiled}
     mix = applied.OfEachLoss if plan.applied_per_loss else applied.Joint
-    passes = _Passes(strategy, objectives, reach, solver, reduction, scaling, settings)
+    mixing = mix(reach, combination, optimizers, settings.clip_norm)
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
             view = _view(plan, objectives, reach, combination, settings, moving_rows)
-            return passes.per_loss(view, mix(reach, combination, optimizers, settings.clip_norm))
-        joint = applied.Joint(reach, combination, optimizers, settings.clip_norm)
+            return PerLoss(**common, **in_parts, mixing=mixing, view=view)
         if kind is Way.FEATURES:
-            return passes.features(joint)
-        missing = any(loss.target in settings.weighted_targets for loss in losses)
-        return passes.fused(joint, keeps_weights, plan.sums_first(labels_can_be_missing=missing))
+            return Features(**common, mixing=mixing, parts=_parts(objectives, reach))
+        sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
+        return Fused(**common, **in_parts, mixing=mixing, keeps_weights=plan.keeps_weights, sums_first=sums_first)
 
-    whole = way(plan.way)
-    if plan.between is not None:
-        due = alternating.at_the_end_of_every if plan.probes else alternating.without_weights_or_every
-        whole = Alternating(whole, way(plan.between), due(settings.every))
-    can_rest = tuple(loss.target in settings.weighted_targets or loss.every > 1 for loss in losses)
-    return Step(
-        objectives=objectives,
-        reach=reach,
-        computation=whole,
-        updates=Updates(strategy, optimizers, can_rest, average, moving_rows),
-        observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
-        carried=Carried(combination, scaling, keeps_weights),
-    )
+    if plan.between is None:
+        return way(plan.way)
+    due = alternating.at_the_end_of_every if plan.probes else alternating.without_weights_or_every
+    return Alternating(way(plan.way), way(plan.between), due(settings.every))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Passes:
-    """What all ways to compute are made of."""
-
-    strategy: tf.distribute.Strategy
-    objectives: Objectives
-    reach: Reach
-    solver: Solver
-    reduction: Reduction
-    scaling: Scaling
-    settings: Settings
-
-    def per_loss(self, view: View, mix: Mixing) -> PerLoss:
-        """A pass for every loss."""
-        return PerLoss(
-            strategy=self.strategy,
-            objectives=self.objectives,
-            reach=self.reach,
-            view=view,
-            solver=self.solver,
-            mixing=mix,
-            reduction=self.reduction,
-            scaling=self.scaling,
-            micro_batches=self.settings.micro_batches,
-            compiled=self._compiled,
-        )
-
-    def fused(self, joint: Joint, keeps_weights: bool, sums_first: bool) -> Fused:
-        """One pass for the weighted sum."""
-        return Fused(
-            strategy=self.strategy,
-            objectives=self.objectives,
-            reach=self.reach,
-            solver=self.solver,
-            mixing=joint,
-            reduction=self.reduction,
-            scaling=self.scaling,
-            micro_batches=self.settings.micro_batches,
-            compiled=self._compiled,
-            keeps_weights=keeps_weights,
-            sums_first=sums_first,
-        )
-
-    def features(self, joint: Joint) -> Features:
-        """A pass for every loss to the features."""
-        if not self.reach.shared:
-            raise ConfigError("gradients", "features", "is for losses that share variables; these share none")
-        parts = cut.split(self.objectives.model)
-        return Features(
-            self.strategy, self.objectives, parts, self.reach, self.solver, joint, self.reduction, self.scaling
-        )
-
-    @property
-    def _compiled(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return backward.compiled if self.settings.jit_compile else backward.as_it_is
+def _parts(objectives: Objectives, reach: Reach) -> cut.Split:
+    """The model, cut at its features; raises ConfigError where nothing is shared or there are none."""
+    if not reach.shared:
+        raise ConfigError("gradients", "features", "is for losses that share variables; these share none")
+    return cut.split(objectives.model)
 
 
 def _view(

@@ -33,7 +33,7 @@ class Updates:
     average: WeightAverage | None
     moving_rows: MovingRows | None
 
-    def apply(self, applied: Applied, step: tf.Tensor, active: tf.Tensor, fine: tf.Tensor) -> None:
+    def apply(self, applied: Applied, step: tf.Tensor, active: tf.Tensor, accepted: tf.Tensor) -> None:
         """Updates variables and averages on every replica alike; nothing is reduced a second time.
 
         Conditions stand around `strategy.run`, because one inside it cannot hold an apply.
@@ -42,15 +42,15 @@ class Updates:
           applied: what each replica changes.
           step: number of the step.
           active: (K,) bool, the losses that take part.
-          fine: scalar bool, whether anything is changed at all.
+          accepted: scalar bool, whether anything is changed at all.
         """
         for group in self._groups():
             arguments = ([applied.gradients[i] for i in group], [self.optimizers[i] for i in group])
-            replicas.run_if(fine & self._takes_part(group, active), self.strategy, _apply, arguments)
+            replicas.run_if(accepted & self._takes_part(group, active), self.strategy, _apply, arguments)
         if self.average is not None:
-            replicas.run_if(fine, self.strategy, self.average.update, (step,))
+            replicas.run_if(accepted, self.strategy, self.average.update, (step,))
         if self.moving_rows is not None:
-            replicas.run_if(fine, self.strategy, self.moving_rows.assign, (applied.moving_rows,))
+            replicas.run_if(accepted, self.strategy, self.moving_rows.assign, (applied.moving_rows,))
 
     def checkpointed(self) -> dict[str, dict[str, tf.Variable]]:
         """The parts of a checkpoint that hold the averages, of weights and of gradients, where there are any."""
