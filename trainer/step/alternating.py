@@ -27,7 +27,7 @@ class Alternating:
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
-        """What the way that is due gives."""
+        """Computes the step in the way that is due."""
         return tf.cond(
             self.due(step, state),
             lambda: self.first.compute(iterator, batch, step, tf.constant(True), state),

@@ -48,7 +48,7 @@ class Carried:
         accepted: tf.Tensor,
         outcome: Outcome,
     ) -> tuple[State, Totals]:
-        """What the step after `step` reads; a step that was not accepted leaves state and sums as they are."""
+        """Returns what the next step reads; a step that was not accepted leaves state and sums as they are."""
         loss_scale, failed = self.scaling.after(
             state.loss_scale, losses=summary.losses, finite=finite, in_domain=summary.in_domain, failed=outcome.failed
         )

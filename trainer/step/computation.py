@@ -13,7 +13,7 @@ class Computation(Protocol):
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
-        """What a step changes, on every replica; and its summary, which is the same on all.
+        """Returns what a step changes, on every replica, and its summary, which is the same on all.
 
         Args:
           iterator: gives the micro-batches after the first.

@@ -58,7 +58,7 @@ class Features:
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
-        """What a step changes, on every replica; and its summary."""
+        """Returns what a step changes, on every replica, and its summary."""
         del iterator, measure  # there is one batch; the Gramian is there anyway
         return replicas.run(self.strategy, self._combine, (batch, step, state))
 

@@ -53,7 +53,7 @@ class Fused:
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
-        """What a step changes, on every replica; and its summary, without norms and cosines."""
+        """Returns what a step changes, on every replica, and its summary, without norms and cosines."""
         del measure  # there is no gradient of each loss
 
         def accumulate(batch: Mapping[str, Any], micro_step: tf.Tensor, state: State) -> Weighted:

@@ -18,14 +18,14 @@ class AfterUpdate(Protocol):
     """What is looked at once the variables are updated."""
 
     def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
-        """What has become of a step; `accepted` (scalar bool): whether the update was made."""
+        """Returns the outcome of a step; `accepted` (scalar bool): whether the update was made."""
 
 
 class NoObservation:
     """Nothing is looked at."""
 
     def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
-        """What is known before the update."""
+        """Returns the outcome as known before the update."""
         del batch, step
         return without_update(summary, accepted)
 
@@ -47,7 +47,7 @@ class Observation:
     reduction: Reduction
 
     def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
-        """What the combination remembers now, and which losses it cannot take."""
+        """Returns the outcome with what the combination remembers now, and the losses that it cannot take."""
         outcome = without_update(summary, accepted)
 
         def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -69,7 +69,7 @@ class Observation:
     def _observe(
         self, batch: Mapping[str, Any], step: tf.Tensor, summary: StepSummary
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """What the combination remembers then; and (K,) the losses."""
+        """Returns what the combination remembers then, and (K,) the losses."""
         objectives = self.objectives
         weighted, weights, sizes = objectives.numbers(objectives.forward_again(batch, step))
         _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
@@ -82,5 +82,5 @@ class Observation:
 
 
 def without_update(summary: StepSummary, accepted: tf.Tensor) -> Outcome:
-    """What has become of a step as far as its summary tells."""
+    """The outcome of a step as far as its summary tells."""
     return Outcome(summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses, ~accepted)

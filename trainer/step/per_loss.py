@@ -50,7 +50,7 @@ class PerLoss:
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
-        """What a step changes, on every replica; and its summary."""
+        """Returns what a step changes, on every replica, and its summary."""
         local = replicas.over_micro_batches(
             self.strategy, self.micro_batches, iterator, batch, step, self._accumulate, (state.loss_scale,)
         )
@@ -104,7 +104,7 @@ class PerLoss:
     def _means(
         self, weighted: tf.Tensor, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Which losses take part, (K,); their means, (K,); what makes means of gradients of the parts and of all.
+        """Returns the active losses, their means, (K,) each, and what makes means of gradients, of the parts and of all.
 
         The gradients stay sums. What makes means of them goes into the coefficients, one factor per gradient: of two
         the graph optimizer may choose the order, on every replica another one.

@@ -11,7 +11,7 @@ from trainer.step.values import Applied, StepSummary
 def run(
     strategy: tf.distribute.Strategy, function: Callable[..., tuple[Applied, StepSummary]], args: tuple
 ) -> tuple[Applied, StepSummary]:
-    """What `function(*args)` gives: what each replica changes, and the summary, which is the same on all."""
+    """Runs `function(*args)` on every replica; returns what each changes, and the summary, which is the same on all."""
     applied, summary = strategy.run(function, args=args)
     return applied, first(strategy, summary)
 
@@ -42,7 +42,7 @@ def over_micro_batches(
     accumulate: Callable[..., Any],
     args: tuple,
 ) -> Any:
-    """What `accumulate(batch, number of the micro-batch, *args)` gives on every replica, summed over a step.
+    """Runs `accumulate(batch, number of the micro-batch, *args)` on every replica, and sums over a step.
 
     Args:
       strategy: where.

@@ -111,7 +111,7 @@ class Step:
         return carried.initial_totals(self.objectives.count)
 
     def checkpointed(self, state: State, totals: Totals) -> Parts:
-        """What a run must find again of a step, beside the model and the optimizers: part → name → variable."""
+        """The parts of a checkpoint that are the step's: all but the model and the optimizers."""
         return self.carried.checkpointed(state, totals) | self.updates.checkpointed()
 
     def restored(self, parts: Parts) -> tuple[State, Totals]:
