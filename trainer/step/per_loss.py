@@ -104,7 +104,7 @@ class PerLoss:
     def _means(
         self, weighted: tf.Tensor, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the active losses, their means, (K,) each, and what makes means of gradients, of the parts and of all.
+        """Returns the active losses, their means, (K,) each, and what makes means of gradients of parts and of all.
 
         The gradients stay sums. What makes means of them goes into the coefficients, one factor per gradient: of two
         the graph optimizer may choose the order, on every replica another one.
