@@ -1,1 +1,1 @@
-"""Where multi-target batches come from: one file per kind of source or dataset."""
+"""Sources and datasets of multi-target batches: one file per kind of source or dataset."""

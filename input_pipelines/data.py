@@ -31,7 +31,7 @@ _HELD_OUT_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a run keeps of its data.
+    """The part of its data that a run keeps in its workdir.
 
     Attributes:
       fingerprints: the configuration's key of a source → split → a fingerprint.
@@ -100,12 +100,12 @@ def changes(saved: Saved, now: Saved, what: str = "has changed since the run beg
 
 
 def to_json(saved: Saved) -> str:
-    """What a run keeps of its data as JSON."""
+    """Returns what a run keeps of its data as JSON."""
     return json.dumps(dataclasses.asdict(saved), indent=1) + "\n"
 
 
 def of_json(text: str) -> Saved:
-    """What `to_json` wrote; raises ValueError or TypeError for anything else."""
+    """Reads the text that `to_json` wrote; raises ValueError or TypeError for anything else."""
     return Saved(**json.loads(text))
 
 

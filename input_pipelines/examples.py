@@ -32,7 +32,7 @@ class Examples:
 
     @property
     def structure(self) -> dict[str, Any]:
-        """What a pipeline yields: `inputs`, `targets` and, where given, `weights`."""
+        """The arrays by the names that a pipeline yields: `inputs`, `targets` and, where given, `weights`."""
         inputs = dict(self.inputs) if isinstance(self.inputs, Mapping) else self.inputs
         parts = {"inputs": inputs, "targets": dict(self.targets)}
         return parts | ({"weights": dict(self.weights)} if self.weights else {})

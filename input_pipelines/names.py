@@ -1,4 +1,4 @@
-"""What people call the columns of inputs and targets, and their classes, where the source or the preparation says."""
+"""Names of the columns of inputs and targets, and of their classes, where the source or the preparation has them."""
 
 import dataclasses
 import itertools

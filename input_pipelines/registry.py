@@ -24,7 +24,7 @@ SOURCES: Mapping[str, str] = {
     "tfrecord": "input_pipelines.sources.tfrecord:open_splits",
     "image_folder": "input_pipelines.sources.image_folder:open_splits",
 }
-# Kinds that need not say what their inputs are: all columns of which no target or weight is made.
+# Kinds that need not say what their inputs are: by default, all columns that no target or weight uses.
 FREE_INPUTS = ("csv",)
-# Kinds of which examples whose picture does not decode can be left out.
+# Kinds that can leave out examples whose picture does not decode.
 SKIPPING = ("tfrecord", "image_folder")

@@ -1,4 +1,4 @@
-"""Which GPUs each of several workers on a machine uses."""
+"""Division of a machine's GPUs among its workers."""
 
 import re
 import subprocess
@@ -43,7 +43,7 @@ def divided(gpus: list[str], workers: int, per_worker: int | None) -> list[str |
 
 
 def _listed() -> int:
-    """How many nvidia-smi lists; none where there is no nvidia-smi."""
+    """Returns the number of GPUs that nvidia-smi lists; 0 where there is no nvidia-smi."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], check=True, capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""How each worker of a round is started, on this machine or on hosts: its place in the cluster, environment, ports."""
+"""Plans that start each worker of a round, here or on hosts: its place in the cluster, its environment, its ports."""
 
 import contextlib
 import json
@@ -141,7 +141,7 @@ def _bare(host: str) -> str:
 
 
 def _turns(places: Sequence[str]) -> list[int]:
-    """How many times each has come before."""
+    """Returns for each place the number of equal ones before it."""
     seen: Counter[str] = Counter()
     turns = []
     for place in places:

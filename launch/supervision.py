@@ -30,7 +30,7 @@ _printing = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a worker is started.
+    """The command and the input that start a worker.
 
     Attributes:
       name: what messages call it.
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a round of workers ended.
+    """The end of a round of workers.
 
     Attributes:
       code: the first exit code that is not 0 (128 + n of a death by signal n), or 0.
@@ -208,7 +208,7 @@ class _Worker:
 
     @property
     def lost(self) -> bool:
-        """Whether the guardian has not said how the worker ended."""
+        """True where the guardian has not reported how the worker ended."""
         code = self._process.returncode
         return code is None or code < 0 or (self._remote and code == _SSH_FAILED)
 
@@ -244,7 +244,7 @@ def _killed_by(code: int) -> signal.Signals | None:
 
 
 def how(code: int) -> str:
-    """What an exit code says, for a sentence that begins with the worker."""
+    """Returns an exit code in words, for a sentence that begins with the worker."""
     if code == PREEMPTED:
         return f"was stopped by a signal (exit code {code})"
     if number := _killed_by(code):

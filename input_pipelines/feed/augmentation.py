@@ -207,7 +207,7 @@ def _wide(per_example: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def _about_the_middle(values: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Pictures of which each point (x, y) comes from (a x - b y, b x + a y), both from the middle."""
+    """Pictures whose point (x, y) comes from (a x - b y, b x + a y), both measured from the middle."""
     middle_y, middle_x = ((length - 1) / 2 for length in values.shape[1:3])
     across = middle_x - (a * middle_x - b * middle_y)
     down = middle_y - (b * middle_x + a * middle_y)

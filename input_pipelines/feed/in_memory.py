@@ -115,14 +115,14 @@ class InMemory:
 
 
 def _steps_per_block(examples: Examples, batch_size: int) -> int:
-    """How many steps' examples are gathered together: many of small batches, one of large ones."""
+    """Returns the number of steps whose examples are gathered together: many of small batches, one of large ones."""
     example = sum(array.nbytes for array in tf.nest.flatten(examples.structure)) / len(examples)
     fitting = int(_BLOCK_BYTES / max(1, example * batch_size))
     return max(1, min(_STEPS_PER_BLOCK, fitting, len(examples) // batch_size))
 
 
 def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
-    """Where a permutation of range(count), drawn from (seed, epoch), sends `positions`."""
+    """Maps int64 `positions` through the permutation of range(count) that (seed, epoch) determines."""
     seed = tf.cast(tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch), tf.int64)
     return tf.random.experimental.index_shuffle(positions, seed, tf.constant(count - 1, tf.int64))
 

@@ -20,8 +20,8 @@ _BETWEEN_SEEDS = 1_000_003  # keeps the orders of two sources apart
 class Mixture:
     """A split made of several (see `splits.Split`).
 
-    Of every Σ quotas examples of a batch, as many as its quota are from each source, spread evenly; so a source's own
-    sequence of epochs goes on at its own pace. An epoch of the mixture is as many examples as all sources have.
+    Of every Σ quotas examples of a batch, each source gives as many as its quota, spread evenly, so that it runs
+    through its own epochs at its own pace. An epoch of the mixture is as many examples as all sources have.
 
     Attributes:
       parts: source name → its split.
@@ -170,13 +170,13 @@ def _own_seed(seed: int, number: int) -> int:
 
 
 def _before(pattern: np.ndarray, number: int, position: int) -> int:
-    """How many of the first `position` examples of a batch are from a source."""
+    """Counts the examples of source `number` among the first `position` of a batch."""
     rounds, rest = divmod(position, len(pattern))
     return int(rounds * np.sum(pattern == number) + np.sum(pattern[:rest] == number))
 
 
 def _order(pattern: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Where the examples of positions start to stop are, once every source's own are put one after another."""
+    """Returns, for each position from start to stop, its example's index once the examples are sorted by source."""
     sources = pattern[np.arange(start, stop) % len(pattern)]
     places = np.empty(stop - start, np.int64)
     places[np.argsort(sources, kind="stable")] = np.arange(stop - start)

@@ -10,7 +10,7 @@ _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What one random operation draws for every example of a batch.
+    """The random numbers that one operation draws for every example of a batch.
 
     Attributes:
       seed: of the run.

@@ -1,4 +1,4 @@
-"""What every split of the data can do, however it is fed: in memory, streaming, or mixed from several sources.
+"""The protocol of a split, however it is fed: in memory, streaming, or mixed from several sources.
 
 The examples of step s are positions s·B to (s + 1)·B - 1 of an endless sequence of epochs. A split's batches are a pure
 function of (configuration, seed, step): nothing of them depends on the number of replicas or workers, and no iterator
@@ -63,7 +63,7 @@ class Split(Protocol):
         """
 
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:
-        """What is wrong with an example that is read from a step on: file, record and reason; None: nothing."""
+        """Names the file, the record and the defect of an example read from `step` on; None where there is none."""
 
 
 class WrongClassError(ConfigError):
@@ -77,7 +77,10 @@ def local_replicas(context: tf.distribute.InputContext) -> range:
 
 
 def ends(context: tf.distribute.InputContext, batch_size: int) -> list[int]:
-    """Where the shares of a worker's replicas in a global batch begin, and where the last ends; nearly equal shares."""
+    """Returns the bounds of the shares of a worker's replicas in a global batch: one more than it has replicas.
+
+    Shares are contiguous and differ by one example at most.
+    """
     local = local_replicas(context)
     return [replica * batch_size // context.num_replicas_in_sync for replica in (*local, local.stop)]
 
@@ -103,7 +106,7 @@ def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
 
 
 def evaluation_ends(count: int, batch_size: int, replicas: int) -> list[int]:
-    """Where the parts of an evaluation begin, replica by replica and step by step, and where the last ends."""
+    """Returns the bounds of the nearly equal parts of an evaluation, replica by replica within each step."""
     parts = evaluation_steps(count, batch_size, replicas) * replicas
     return [part * count // parts for part in range(parts + 1)]
 

@@ -20,7 +20,7 @@ _NUMBERS, _CATEGORIES = "numbers", "categories"
 
 
 def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
-    """How each input is made, by its name: as configured, or of the columns that no target is made of."""
+    """Returns input name → its chain: as configured, or by default of the columns that no target is made of."""
     if config.inputs is None:
         found = _free_inputs(f"{field}.inputs", train, targets)
     else:
@@ -31,7 +31,7 @@ def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str
 
 
 def targets(config: SourceConfig, field: str, train: Source) -> dict[str, Chain]:
-    """How each target is made, by its name."""
+    """Returns target name → its chain."""
     return {name: _target(target, f"{field}.targets.{name}", name, train) for name, target in config.targets.items()}
 
 
@@ -114,7 +114,10 @@ def _check_exists(name: str, field: str, source: Source) -> None:
 
 
 def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
-    """What stands for an absent whole number is a category of its own, but no number."""
+    """Raises ConfigError for an input of whole numbers that may be absent, unless 'categories' is applied first.
+
+    The number that stands for an absent one can be a category of its own, but is no quantity.
+    """
     if chain.operations and isinstance(chain.operations[0], Categories):
         return
     for name in chain.features:
@@ -124,7 +127,7 @@ def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
 
 
 def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
-    """Columns of which no target is made: numbers standardised, text as categories."""
+    """Inputs made of the columns that no target uses: numbers standardised, text as categories."""
     used = {name for chain in targets.values() for name in (*chain.features, chain.weight)}
     free = {name: spec for name, spec in source.features.items() if name not in used}
     text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)

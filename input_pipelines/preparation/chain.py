@@ -1,4 +1,4 @@
-"""How one input or target is made of a source's features, operation by operation, and which of its labels miss."""
+"""The operations that make one input or target of a source's features, and the mask of its missing labels."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ _FAILURES = (ValueError, TypeError, tf.errors.OpError)
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """How one input or target is made.
+    """The features of one input or target and the operations on them.
 
     Attributes:
       field: the configuration's key.
@@ -50,7 +50,7 @@ class Chain:
         return tf.concat([each if each.shape.rank > 1 else each[:, tf.newaxis] for each in tensors], axis=-1)
 
     def present(self, values: tf.Tensor) -> tf.Tensor | None:
-        """Where there is a label: bool, of the values' shape; None: everywhere."""
+        """Returns the mask of labels, bool, of the values' shape; None where none can be missing."""
         missing = []
         if values.dtype.is_floating:
             missing.append(tf.math.is_nan(values))
@@ -63,7 +63,7 @@ class Chain:
         return tf.logical_not(tf.reduce_any(tf.stack(missing), axis=0)) if missing else None
 
     def steps(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> Iterator[tf.Tensor]:
-        """The values before the first operation and after each one of which `learned` is known."""
+        """Yields the values before the first operation and after each one that has an entry in `learned`."""
         yield values
         for index, (operation, of_operation) in enumerate(zip(self.operations, learned, strict=False)):
             try:
@@ -73,7 +73,14 @@ class Chain:
             yield values
 
     def collect(self, so_far: Any, values: tf.Tensor, present: np.ndarray, learned: Sequence[dict[str, Any]]) -> Any:
-        """What the first operation of which `learned` says nothing gathers from a chunk, prepared up to there."""
+        """Adds a chunk to what the first operation without an entry in `learned` has gathered so far.
+
+        Args:
+          so_far: what it gathered from earlier chunks; None for the first.
+          values: the chunk, after the operations before this one.
+          present: bool, of the values' shape: the values that count.
+          learned: of the operations before this one.
+        """
         try:
             return self.operations[len(learned)].collect(so_far, values.numpy(), present)
         except _FAILURES as error:

@@ -15,7 +15,7 @@ from trainer.common.schema import setting
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Which bin a number lies in, from 0: `count` bins equally frequent in the training split, or between `edges`.
+    """The bin of a number, from 0: `count` bins equally frequent in the training split, or those between `edges`.
 
     NaN lies in -1, which is no bin.
     """

@@ -1,4 +1,4 @@
-"""What operations learn from the training split: statistics, edges between bins, vocabularies."""
+"""Fitting of operations to the training split: statistics, edges between bins, vocabularies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,10 @@ Statistics = dict[str, list[dict[str, Any]]]
 
 
 def learn(chains: Sequence[Chain], train: Source) -> Statistics:
-    """What every operation learns: a pass over the training split for the first of each chain, and so on."""
+    """Returns what every operation learned: chain's field → a dictionary per operation, empty where it learns nothing.
+
+    The first pass over the training split is for the first learning operation of every chain, the next for the second.
+    """
     learned: Statistics = {chain.field: [] for chain in chains}
     while True:
         waiting = []

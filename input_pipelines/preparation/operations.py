@@ -1,4 +1,4 @@
-"""What prepares inputs and targets: named operations on a batch of one feature.
+"""Named operations that prepare inputs and targets, each on a batch of one feature.
 
 An operation is a dataclass of its options. Called with values, batch first, and with what it learned, it returns new
 values. Those that learn (statistics, vocabularies) see the training split alone, a chunk at a time, and keep what they
@@ -87,5 +87,5 @@ def name_of(operation: Any) -> str:
 
 
 def learns(operation: Any) -> bool:
-    """Whether an operation must see the training split first."""
+    """True for an operation that must see the training split first."""
     return hasattr(operation, "collect")

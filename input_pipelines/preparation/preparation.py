@@ -71,7 +71,7 @@ class Preparation:
 
     @functools.cached_property
     def spec(self) -> dict[str, Any]:
-        """What it makes of an example, as `tf.TensorSpec`s."""
+        """The structure that it makes of one example, as `tf.TensorSpec`s."""
         outputs = self.compiled.structured_outputs
         return tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), outputs)
 

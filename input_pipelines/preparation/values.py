@@ -1,4 +1,4 @@
-"""What operations take and return: values as real numbers, or an error that says why they are none."""
+"""Conversions of the values that operations take and return to real numbers, or errors that say why they are none."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ class Categories:
     minimum: int = setting(schema.integer(1), 1)
 
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
-        """How often each value of each column was seen."""
+        """Counts the present values: one counter per column, those of `so_far` where earlier chunks were counted."""
         columns = values.reshape(len(values), -1).T
         shown = np.broadcast_to(present, values.shape).reshape(len(values), -1).T
         counters = so_far or [collections.Counter() for _ in columns]

@@ -124,7 +124,7 @@ def _check_columns(field: str, path: str, table: pyarrow.Table, expected: Sequen
 
 
 def _type(training: Sequence[pyarrow.ChunkedArray], everywhere: Sequence[pyarrow.ChunkedArray]) -> np.dtype:
-    """What a column is: object (text) where the training split has text, else int64 or float64."""
+    """Returns a column's dtype: object (text) where the training split has text, else int64 or float64."""
     if not all(_is_number(column.type) for column in training):
         return np.dtype(object)
     whole = all(pyarrow.types.is_integer(column.type) and not column.null_count for column in everywhere)

@@ -31,7 +31,7 @@ def resized(image: tf.Tensor, size: Resize) -> tf.Tensor:
 
 
 def decodes(encoded: bytes, channels: int) -> bool:
-    """Whether data are a picture that can be read with so many channels."""
+    """True where the data are a picture that can be read with this number of channels."""
     try:
         tf.io.decode_image(encoded, channels=channels, expand_animations=False)
     except tf.errors.OpError:

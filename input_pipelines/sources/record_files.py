@@ -16,7 +16,7 @@ from trainer.common.errors import ConfigError
 
 _HEADER, _AROUND = 8, 16
 _BUFFER_BYTES = 2**18
-_MIXED_BLOCKS = 16  # of which a window is made
+_MIXED_BLOCKS = 16  # in a window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Blocks:
                 byte_offsets=offsets[block][tf.newaxis],
             )
             records = tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.string))
-            # A file may hold fewer than its dataset says; what reads it must not go on with other examples' places.
+            # A file may hold fewer than its dataset says; records read after it must not take other examples' places.
             return records.take(sizes[block]).apply(tf.data.experimental.assert_cardinality(sizes[block]))
 
         return read
@@ -109,7 +109,11 @@ def blocks(parts: Sequence[Part], window: int, field: str) -> Blocks:
 
 
 def record_offsets(path: str, field: str) -> np.ndarray:
-    """Where each record of a file begins; raises ConfigError where the file is cut off."""
+    """Returns (records,) int64, the byte at which each record of a file begins.
+
+    Raises:
+      ConfigError: the file is cut off within a record or cannot be read.
+    """
     offsets, position = [], 0
     try:
         size = os.path.getsize(path)

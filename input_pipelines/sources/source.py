@@ -1,4 +1,4 @@
-"""What a source gives of one split: named features of every example, before anything is made of them."""
+"""The protocol of one split of a source: named features of every example, before anything is made of them."""
 
 import dataclasses
 import hashlib

@@ -104,7 +104,7 @@ class RecordFiles:
         return dataclasses.replace(self, sizes=sizes)
 
     def without_undecodable(self) -> "RecordFiles":
-        """The split without the records of which a picture does not decode."""
+        """The split without the records that hold a picture which does not decode."""
         images = {name: each for name, each in self.described.items() if each.encoding == "image"}
         if not images or not len(self):
             return self
