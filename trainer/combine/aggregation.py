@@ -45,8 +45,8 @@ def aggregate(
       (n,) of the Jacobian's dtype: the combined gradient (for `independent` the sum of what the optimizers would get).
 
     Raises:
-      ConfigError: an unknown method or option, an argument of the wrong shape, losses that are missing or of which no
-        logarithm can be taken.
+      ConfigError: an unknown method or option, an argument of the wrong shape, losses that are missing or have no
+        logarithm.
     """
     if not isinstance(name, str) or name not in registry.METHODS:
         raise unknown("name", name, "combination", registry.METHODS)

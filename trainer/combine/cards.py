@@ -126,7 +126,7 @@ def _option(field: dataclasses.Field) -> str:
 
 
 def _accepted(check: Check) -> str:
-    """What a check accepts, as it says itself where it is given something else."""
+    """Returns what a check accepts, in the words of the error that it raises for anything else."""
     try:
         check(object(), "")
     except ConfigError as error:

@@ -1,6 +1,6 @@
 """A method with its options and what can be put around it: from a step's K x K problem to the weights.
 
-What is made of the gradients with these weights, `mixing.py` says.
+`mixing.py` makes of these weights the coefficients of each variable's gradients.
 """
 
 import dataclasses
@@ -42,32 +42,32 @@ class Combination:
 
     @property
     def sees_losses(self) -> bool:
-        """Whether the method looks at the values of the losses, perhaps among other things."""
+        """True where the method looks at the values of the losses, alone or among other things."""
         return self.method.looks_at is LooksAt.LOSSES or self.method.with_losses(self.options)
 
     @property
     def needs_losses(self) -> bool:
-        """Whether the weights depend on the values of the losses, whatever else they depend on."""
+        """True where the method looks at the losses' values or their gradients are divided by these (`log_losses`)."""
         return self.method.looks_at is LooksAt.LOSSES or self.log_losses
 
     @property
     def needs_gramian(self) -> bool:
-        """Whether the method looks at a Gramian over all shared variables."""
+        """True where the method looks at a Gramian over all shared variables."""
         return self.method.looks_at in (LooksAt.GRAMIAN, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
 
     @property
     def of_two_batches(self) -> bool:
-        """Whether the method needs the gradients over the two halves of the batch."""
+        """True where the method needs the gradients over each of the two halves of the batch."""
         return self.method.looks_at is LooksAt.CROSS_GRAMIAN
 
     @property
     def keeps(self) -> float | None:
-        """Which part of the moving averages of the gradients, which it mixes, a step keeps; None: it has none."""
+        """The share of the gradients' moving averages that a step keeps; None where the method mixes none."""
         return None if self.method.keeps is None else self.method.keeps(self.options)
 
     @property
     def observes(self) -> bool:
-        """Whether the method wants to know the losses of the same batch after the update."""
+        """True where the method needs the losses of the same batch after the update."""
         return self.method.observe is not None
 
     @property
@@ -98,7 +98,7 @@ class Combination:
         return by if self.method.diagonal or not shared else tuple(range(self.count))
 
     def initial_state(self) -> dict[str, tf.Tensor]:
-        """What is remembered at the start of a run: by name, small float64 and int64 tensors."""
+        """Returns the state at the start of a run: name → a small float64 or int64 tensor."""
         state = {}
         if self.method.initial is not None:
             state |= self.method.initial(self.count, **self.options)
@@ -108,7 +108,7 @@ class Combination:
         return state
 
     def scales(self, weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
-        """By how much each loss's gradient is multiplied before the method sees it.
+        """Returns the factors by which the losses' gradients are multiplied before the method sees them.
 
         Args:
           weights: (K,) float64, the losses' weights in this step.
@@ -118,11 +118,11 @@ class Combination:
           (K,) float64.
         """
         scales = weights if self.use_weights else tf.ones_like(weights)
-        # Of w L the logarithm's gradient is that of L.
+        # The gradient of log(w L) is that of log L.
         return tf.math.reciprocal_no_nan(losses) if self.log_losses else scales
 
     def row_scales(self, weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
-        """(K,) float64: by how much each gradient is multiplied before it enters the moving averages."""
+        """Returns (K,) float64, the factors of the gradients before they enter the moving averages."""
         scales = self.scales(weights, losses)
         if not self.method.of_log_losses:
             return scales
@@ -134,15 +134,15 @@ class Combination:
         return scales if self.keeps is None else tf.ones_like(scales)
 
     def solve(self, problem: Problem, state: State) -> Answer:
-        """What the method answers, smoothed where the run wants it.
+        """Returns the method's answer, smoothed over steps where `smoothing` is set.
 
         Args:
           problem: the problem, of unscaled losses and gradients.
-          state: what is remembered.
+          state: as `initial_state` or the step before gave it.
 
         Returns:
-          Weights of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; what is remembered then,
-          unchanged where it belongs to inactive losses; and whether there was no solution.
+          Weights of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; the new state, unchanged
+          where it belongs to inactive losses; and whether there was no solution.
         """
         if not self.method.yields_weights:
             raise ValueError(f"{self.method.function.__name__!r} has weights of its own for every variable")
@@ -157,13 +157,13 @@ class Combination:
         return Answer(weights, new, tf.convert_to_tensor(answer.fell_back))
 
     def answer(self, problem: Problem, state: State) -> Answer:
-        """What the method itself answers to a problem of scaled losses and gradients."""
+        """Returns the method's own answer to a problem of scaled losses and gradients, without smoothing."""
         arguments = (problem,) if self.method.initial is None else (problem, state)
         result = self.method.function(*arguments, **self.options)
         return result if isinstance(result, Answer) else Answer(result)
 
     def observe(self, problem: Problem, after: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
-        """What is remembered once (K,) float64 losses of the same batch after the update are known."""
+        """Returns the state once the (K,) float64 losses of the same batch `after` the update are known."""
         new = dict(state) | self.method.observe(
             self._scaled(problem), self._seen(after, problem.weights), state, **self.options
         )

@@ -1,4 +1,4 @@
-"""What the registry holds of a method: its functions, what it looks at, how it is treated, its options and its card."""
+"""Entries of the registry: a method's functions, what it looks at, how it is treated, its options and its card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.common import schema
 
 
 class LooksAt(enum.Enum):
-    """What a method needs to see, and so what the step must compute for it."""
+    """The quantities that a method looks at, which the step must compute for it."""
 
     NOTHING = "nothing but its own constants"
     LOSSES = "the values of the losses"
@@ -24,7 +24,7 @@ class LooksAt(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """What to know before choosing a method; nothing is empty. `cards.py` makes the page of it.
+    """Texts for choosing a method, none of them empty; `cards.py` makes the page of them.
 
     Attributes:
       formula: what is applied, of gradients gₖ with the Gramian G and losses Lₖ, k = 1 ... K; without a full stop.
@@ -51,7 +51,7 @@ class Method:
         **options)` and returns an `Answer`. Of `ELEMENTS`, see `methods/elements.py`.
       looks_at: what the problem must hold.
       summary: one line for the table of methods.
-      card: the rest for who chooses a method.
+      card: texts for choosing a method.
       paper: who published it and where: (name and year, address); empty where nobody in particular has.
       options: a dataclass of settings, the keys of `combine.<method>`; None where there are none.
       variants: options that, where they are true, make another entry of it.
@@ -60,8 +60,8 @@ class Method:
         update: what it remembers then.
       lower_bound: options → what losses must be above because the method takes their logarithms or divides by them: a
         number or one for each; None: nothing.
-      keeps: options → which part of the moving averages of the gradients a step keeps (`MOVING_GRAMIAN`).
-      with_losses: options → whether the method looks at the losses' values besides.
+      keeps: options → the share of the gradients' moving averages that a step keeps (`MOVING_GRAMIAN`).
+      with_losses: options → whether the method looks at the losses' values too.
       of_log_losses: the gradients that the method looks at and mixes are those of the losses' logarithms.
       per_variable: the mixing is computed for every variable on its own, over the losses that reach it.
       diagonal: a loss's mixed gradient is made of its own alone, so it exists only where that loss reaches.
@@ -69,7 +69,7 @@ class Method:
       weighs_task_specific: task-specific gradients are multiplied by their loss's weight too.
       mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
       per_loss: always applied per loss.
-      random: the weights are drawn anew in every step.
+      random: every step draws new weights.
       may_fall_back: there are problems without a solution, on which it falls back to another one.
       least_losses: options → how many losses it takes at least.
     """
@@ -99,12 +99,12 @@ class Method:
 
     @property
     def yields_weights(self) -> bool:
-        """Whether one set of weights holds for all shared variables."""
+        """True where one set of weights holds for all shared variables."""
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
 
     @property
     def finds_weights(self) -> bool:
-        """Whether it yields weights that differ from step to step."""
+        """True where it yields weights that differ from step to step."""
         return self.yields_weights and (self.looks_at is not LooksAt.NOTHING or self.random)
 
 

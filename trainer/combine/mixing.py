@@ -22,20 +22,20 @@ def coefficients(
     problem: Problem,
     weights: tf.Tensor | None,
 ) -> tuple[tf.Tensor | None, ...]:
-    """How each variable's gradients are mixed.
+    """Returns, for each variable, the coefficients with which its gradients are mixed.
 
     Args:
-      combination: what has found the weights.
+      combination: the combination that found the weights.
       jacobian: for each variable, the reduced sums of gradients of the losses that reach it.
       by: for each variable, the indices of those k losses.
-      means: (K,) float64, what makes means of the sums of task-specific gradients.
+      means: (K,) float64, the factors that make means of the sums of task-specific gradients.
       row_means: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
       problem: the problem.
       weights: as `Combination.solve` gave them; only looked at for methods that yield weights.
 
     Returns:
-      For each variable a (receivers, k) float64 matrix: row r holds how the mixed gradient of the r-th receiver
-      is made of the variable's k sums. None where they are combined element by element.
+      For each variable a (receivers, k) float64 matrix: row r holds the coefficients of the variable's k sums in the
+      mixed gradient of the r-th receiver. None where they are combined element by element.
     """
     method = combination.method
     scales = combination.scales(problem.weights, problem.losses)
@@ -58,7 +58,7 @@ def coefficients(
 
 
 def factors(combination: Combination, by: Sequence[Losses], problem: Problem) -> tuple[tf.Tensor | None, ...]:
-    """What one backward pass of Σ `scales`ₖ Lₖ leaves to do, for a method with weights for every variable.
+    """Returns the factors that complete one backward pass of Σ `scales`ₖ Lₖ, for a method with weights per variable.
 
     Args:
       combination: the method and its options.
@@ -66,7 +66,7 @@ def factors(combination: Combination, by: Sequence[Losses], problem: Problem) ->
       problem: of all losses.
 
     Returns:
-      For every variable what its gradient of the sum is multiplied by, scalar float64; None: 1.
+      For every variable the factor of its gradient of the sum, scalar float64; None: 1.
     """
     if not combination.method.per_variable:
         return (None,) * len(by)

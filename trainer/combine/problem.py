@@ -1,4 +1,4 @@
-"""What a combination method may look at, and what it answers."""
+"""The input of a combination method, `Problem`, and its output, `Answer`; and arithmetic that methods share."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Problem(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a method answers that remembers something or may have no solution; others answer with the weights alone.
+    """The output of a method that remembers something or may have no solution; others return the weights alone.
 
     Attributes:
-      weights: (K,) float64, how much of each gradient is applied; or (K, K), row i how the mixed gradient of loss i is
-        made of all. What stands at inactive losses does not matter.
+      weights: (K,) float64, the factors with which the gradients are applied; or (K, K), in row i the coefficients of
+        all gradients in the mixed gradient of loss i. Entries of inactive losses do not matter.
       state: what the method remembers afterwards, with the keys, shapes and dtypes of its initial state.
       fell_back: scalar bool, whether the problem had no solution.
     """

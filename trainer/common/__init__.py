@@ -1,1 +1,1 @@
-"""What every package may use: errors, checks of plain values, import paths, durations, files. Standard library only."""
+"""Modules for every package: errors, checks of plain values, import paths, durations, files. Standard library only."""

@@ -37,7 +37,7 @@ def to_steps(value: int | str, *, batch_size: int, examples: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """How the steps of a run lie among its examples and epochs, and where on its way it stops for something.
+    """The steps of a run in terms of examples and epochs, and the steps at which the run stops for something.
 
     Attributes:
       batch_size: examples per step (the global batch).
@@ -67,7 +67,7 @@ class Timeline:
         return self.first_example(step) // self.examples
 
     def is_due(self, interval: int, step: int) -> bool:
-        """Whether what is done every `interval` steps is done once `step` steps are taken; at the end everything is."""
+        """True once `step` steps are taken for what is done every `interval` steps and at the end of the run."""
         return step % interval == 0 or step == self.steps
 
     def next_boundary(self, step: int, *, intervals: Iterable[int], boundaries: Iterable[int], at_most: int) -> int:
@@ -76,7 +76,7 @@ class Timeline:
         Args:
           step: number of steps taken.
           intervals: something is due in every multiple of one of these.
-          boundaries: numbers of steps taken at which it stops besides.
+          boundaries: further numbers of steps taken at which it stops.
           at_most: the most steps to take at once.
         """
         due = ((step // interval + 1) * interval for interval in intervals)

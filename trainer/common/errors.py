@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 # Lines that Keras puts before the reason.
 _WRAPPERS = ("Exception encountered when calling", "in user code:")
-_LONGEST_LIST, _LISTED = 300, 12  # names: all of them in so many characters, else so many of them
+_LONGEST_LIST, _LISTED = 300, 12  # all names where they take at most 300 characters, else the nearest 12
 
 
 class ConfigError(ValueError):
@@ -34,7 +34,7 @@ class NotPreparedError(ConfigError):
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the command line prints it as one line and exits with code 1. The workdir is kept."""
+    """A run cannot continue; the command line prints it as one line and exits with code 1. The workdir is kept."""
 
 
 class StoppedError(RunError):
@@ -50,7 +50,7 @@ class StoppedError(RunError):
 
 
 class LostWorkerError(RunError):
-    """Another worker is gone, so that this one cannot go on."""
+    """Another worker is gone, so that this one cannot continue."""
 
 
 class NonFiniteError(RunError):
@@ -79,7 +79,7 @@ class NonFiniteError(RunError):
 
 
 class LogarithmError(RunError):
-    """A loss of which the combination takes the logarithm, or by which it divides, became too small for that.
+    """A loss became too small for a combination that takes its logarithm or divides by it.
 
     Attributes:
       step: 1-based number of the offending step.
@@ -122,17 +122,17 @@ def first_line(error: BaseException) -> str:
 
 
 def with_notes(error: BaseException) -> str:
-    """What an error says and, in the same line, what its notes say besides."""
+    """Returns an error's message with those of its notes, in one line."""
     return " ".join("; also: ".join([str(error), *getattr(error, "__notes__", ())]).split())
 
 
 def system_reason(error: BaseException) -> str:
-    """What the system says of an OSError; the first line of any other exception."""
+    """Returns the system's reason for an OSError; the first line of any other exception."""
     return getattr(error, "strerror", None) or first_line(error)
 
 
 def reason_of(error: BaseException) -> str:
-    """The line of an error from within a graph that tells why: the last one that is neither a place nor a node."""
+    """The line of an error from within a graph that gives its reason: the last that is neither a place nor a node."""
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
     places += ("Arguments received", "•")  # what Keras adds below
     lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
@@ -141,7 +141,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def _asserted(line: str) -> str:
-    """What `tf.debugging.Assert` was given, without the brackets and quotation marks that it puts around it."""
+    """Returns the data of a failed `tf.debugging.Assert`, without the brackets and quotation marks around them.
+
+    A line that reports no failed assertion is returned as it is.
+    """
     before, failed, data = line.rpartition("assertion failed: ")
     if not failed:
         return line

@@ -16,7 +16,7 @@ _BY_KEYWORD = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWOR
 
 
 def is_path(name: str) -> bool:
-    """Whether `name` is written as an import path."""
+    """True where `name` has the form of an import path, `package.module:name`."""
     return re.fullmatch(r"[\w.]+:\w+", name) is not None
 
 

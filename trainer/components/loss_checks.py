@@ -1,4 +1,4 @@
-"""What losses read and what they compare it with: slices, shapes of targets, logits taken for probabilities."""
+"""Checks of losses against outputs and targets: slices, shapes of targets, logits taken for probabilities."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
 
 
 def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
-    """Every loss's slice lies within its head's output, and its target has the shape of what it reads.
+    """Checks that every loss's slice lies within its head's output, and that its target has the shape of what it reads.
 
     Args:
       losses: the losses.

@@ -40,7 +40,7 @@ class LossFunction(NamedTuple):
       function: `function(target, prediction)` → one value per example, shape (examples, ...).
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
-      takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
+      takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
     """
 
     function: Loss
@@ -88,7 +88,7 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
 
 
 def name_of(function: Loss) -> str:
-    """What a function is called, as messages have it."""
+    """Returns a function's name for messages."""
     function = getattr(function, "func", function)
     return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")
 

@@ -29,13 +29,13 @@ class NamedLoss:
       slice: start and stop of what it reads of that output's last axis; None for all of it.
       target: name of the target it compares with.
       function: `function(target, prediction)` → one value per example, shape (examples, ...).
-      every: it takes part in one of so many steps.
-      offset: the first of them, counted from 0.
+      every: it takes part in one of `every` steps.
+      offset: the first step in which it takes part, counted from 0.
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
       normalizer: "weights" or "examples".
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
-      takes_probabilities: whether it could take logits and was not told to, so that predictions must lie in [0, 1].
+      takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
     """
 
     name: str
@@ -53,26 +53,26 @@ class NamedLoss:
 
     @property
     def source(self) -> str:
-        """What it reads, in words."""
+        """The head and the slice that it reads, in words."""
         return f"head {self.head!r}" + ("" if self.slice is None else f" from {self.slice[0]} to {self.slice[1]}")
 
     @property
     def function_name(self) -> str:
-        """What its function is called."""
+        """The name of its function."""
         return loss_functions.name_of(self.function)
 
     def prediction(self, outputs: Mapping[str, Any]) -> Any:
-        """What it reads of the model's outputs (tensors, or symbolic ones of Keras)."""
+        """Returns the head or slice that it reads of the model's outputs (tensors, or symbolic ones of Keras)."""
         output = outputs[self.head]
         return output if self.slice is None else output[..., self.slice[0] : self.slice[1]]
 
     def takes_part(self, step: tf.Tensor) -> tf.Tensor:
-        """Whether the loss is due in a step (counted from 0): scalar bool."""
+        """Returns a scalar bool, True where the loss is due in a step (counted from 0)."""
         return tf.equal((step - self.offset) % self.every, 0)
 
 
 class LossSums(NamedTuple):
-    """What one replica knows of one loss; each a scalar of the loss's dtype.
+    """One replica's sums of one loss; each a scalar of the loss's dtype.
 
     Attributes:
       weighted: Σ w·ℓ.
@@ -146,7 +146,7 @@ def sums(
 
 
 def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:
-    """Whether weights are of every number of a target, not of examples, rows or pixels."""
+    """True where weights are of every number of a target, not of examples, rows or pixels."""
     shape = tuple(weights.shape[1:])
     return len(shape) > 0 and shape[-1] != 1 and shape == tuple(target.shape[1:]) == tuple(prediction.shape[1:])
 

@@ -32,7 +32,7 @@ class Update:
       optimizer: the optimizer, built for `variables`.
       positions: positions of its variables in `Reach.variables`.
       variables: the variables themselves.
-      losses: indices of the losses it acts for; it rests in a step in which all of them are inactive.
+      losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive.
     """
 
     name: str

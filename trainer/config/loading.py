@@ -1,6 +1,6 @@
 """Reads a configuration: a Python file's `get_config()`, overrides from the command line, what a run saved.
 
-Nothing here needs TensorFlow, so mistakes are answered at once.
+Nothing here needs TensorFlow, so mistakes are reported at once.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""How the steps of a configuration are computed: the one place that knows which setting needs what.
+"""The plan by which a configuration's steps are computed: the one place that knows which setting needs what.
 
 Rules, the step and the prediction of its cost ask the plan. Only here are `reduction`, `gradients` and what a method
 looks at compared. Needs no TensorFlow.
@@ -19,7 +19,7 @@ PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
 
 
 class Way(enum.Enum):
-    """How the gradients of a step are computed."""
+    """The ways to compute the gradients of a step."""
 
     PER_LOSS = "a backward pass for every loss"
     FUSED = "one backward pass, of the losses' weighted sum"
@@ -36,7 +36,7 @@ class View(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the steps of a configuration are computed.
+    """The plan by which the steps of a configuration are computed.
 
     Attributes:
       way: of all steps; where two ways alternate, of those in which the method finds its weights or gradients are
@@ -65,21 +65,21 @@ class Plan:
 
     @property
     def probes(self) -> bool:
-        """Whether all steps could be fused, and those per loss are there to measure gradient norms and cosines."""
+        """True where all steps could be fused, and those per loss are there to measure gradient norms and cosines."""
         return self.every == PROBE_EVERY
 
     @property
     def keeps_weights(self) -> bool:
-        """Whether the method's weights hold for several steps, so that later ones read them."""
+        """True where the method's weights hold for several steps, so that later ones read them."""
         return self.every == UPDATE_EVERY
 
     @property
     def keeps_every_row(self) -> bool:
-        """Whether most steps hold the gradient of every loss that reaches a variable."""
+        """True where most steps hold the gradient of every loss that reaches a variable."""
         return not self.probes and self.way is Way.PER_LOSS
 
     def sums_first(self, *, labels_can_be_missing: bool) -> bool:
-        """Whether a fused pass needs sums over all replicas before it begins: numbers of labels or losses' values."""
+        """True where a fused pass needs sums over all replicas before it begins: label counts or losses' values."""
         return labels_can_be_missing or self.losses_first
 
 
@@ -134,7 +134,7 @@ def check_labels(config: Config, *, labels_can_be_missing: bool) -> None:
 
 
 def _check_method(config: Config, method: Method) -> None:
-    """What can be put around the method, by what it looks at; and that there is a loss to combine."""
+    """Raises ConfigError for a setting around the method that does not suit it, or if no loss has a weight above 0."""
     combine = config.combine
     if combine.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
         raise ConfigError(
@@ -163,7 +163,7 @@ def _check_method(config: Config, method: Method) -> None:
 
 
 def _check_batch(config: Config, method: Method) -> None:
-    """How a batch is taken in parts, and what only a fused run measures."""
+    """Raises ConfigError for parts that a batch cannot have, and for `probe_every` without a fused reduction."""
     if config.batch_size % config.micro_batches:
         raise ConfigError(
             "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
@@ -218,7 +218,7 @@ def _check_features(config: Config, method: Method) -> None:
 
 
 def _check_one_sum(config: Config, field: str, value: Any) -> None:
-    """One backward pass serves all losses: what is applied must be one sum, of every loss on all it reaches."""
+    """Raises ConfigError unless one sum is applied, of every loss on all it reaches: one backward pass serves all."""
     if config.combine.apply == "per_loss":
         raise ConfigError(
             field,
@@ -241,5 +241,5 @@ def _why_not(config: Config) -> str:
 
 
 def _looks_at(config: Config) -> str:
-    """What the method looks at, in words, whatever its options."""
+    """Returns what the method looks at, in words, whatever its options."""
     return f"looks at {METHODS[config.combine.name].looks_at.value}"

@@ -1,4 +1,4 @@
-"""What may change when a run is resumed, and what must not."""
+"""The settings that may change when a run is resumed, and the comparison of all others."""
 
 import dataclasses
 import re
@@ -8,8 +8,8 @@ from typing import Any
 from trainer.common import schema
 from trainer.config.settings import Config
 
-# What may change when a run is resumed: it decides when things happen, what is kept and how the same numbers are
-# computed (but for roundings), not what is computed.
+# These may change when a run is resumed: they decide when things happen, what is kept and how the same numbers are
+# computed (up to rounding), not what is computed.
 _FREE = (
     "steps_per_loop",
     "report_every",
@@ -29,14 +29,14 @@ _WHERE_DATA_ARE = re.compile(r"dataset\.(sources\.[^.]+\.)?(path|data_dir|memory
 
 
 def differences(saved: Config, now: Config) -> list[str]:
-    """What keeps a run from being resumed with another configuration.
+    """Returns the reasons why a run cannot be resumed with another configuration.
 
     Args:
       saved: the run's own configuration.
       now: the configuration to resume it with.
 
     Returns:
-      A description of every field that differs and must not. Cadences may, and `steps` may unless a schedule depends
+      A description of every field that differs and must not. Intervals may, and `steps` may unless a schedule depends
       on their number.
     """
     free = _FREE if _schedules_over_the_run(now) else (*_FREE, "steps")
@@ -48,12 +48,12 @@ def differences(saved: Config, now: Config) -> list[str]:
 
 
 def differences_from_chief(chief: Config, own: Config) -> list[str]:
-    """A description of every field in which a worker's own configuration differs, but for where data are."""
+    """A description of every field in which a worker's own configuration differs, except where its data are."""
     return list(_different(chief, own).values())
 
 
 def _different(there: Config, here: Config) -> dict[str, str]:
-    """Field → what it is there and here, for every field that is not the same, but for where data are."""
+    """Field → its values there and here, for every field that differs, except where data are."""
     before, after = _leaves(dataclasses.asdict(there)), _leaves(dataclasses.asdict(here))
     found = {}
     if list(there.losses) != list(here.losses) and set(there.losses) == set(here.losses):
@@ -77,7 +77,7 @@ def _leaves(tree: Mapping[str, Any], field: str = "") -> dict[str, Any]:
 
 
 def _schedules_over_the_run(config: Config) -> bool:
-    """Whether a schedule's length is that of the run: a cosine without `decay_steps`."""
+    """True where a schedule's length is that of the run: a cosine without `decay_steps`."""
     specs = [loss.optimizer.get("learning_rate") for loss in config.losses.values()]
     specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
     names = [schema.squashed(spec["name"]) for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec]

@@ -1,4 +1,4 @@
-"""What must hold between the settings of a configuration."""
+"""Rules between the settings of a configuration."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

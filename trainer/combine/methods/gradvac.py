@@ -21,9 +21,9 @@ def initial(count: int, *, beta: float) -> dict[str, tf.Tensor]:
 def align(problem: Problem, state: State, *, beta: float = 0.5) -> Answer:
     """`gradvac`: every gradient is turned to those whose cosine with it is below the pair's usual one; then summed.
 
-    Gradient i, as it is by then, and gradient j of cosine φ below the target φ̂ᵢⱼ: j is added to i, so often that their
-    cosine becomes φ̂ᵢⱼ. The target then moves, φ̂ᵢⱼ ← (1 - β) φ̂ᵢⱼ + β φ. Others are visited in an order drawn anew for
-    each gradient from the step's seed. All of it happens on coefficients, as in `pcgrad`.
+    Where the cosine φ of gradient i, as it is by then, and gradient j is below the target φ̂ᵢⱼ, a multiple of j is
+    added to i that makes their cosine φ̂ᵢⱼ. The target then moves, φ̂ᵢⱼ ← (1 - β) φ̂ᵢⱼ + β φ. Every gradient visits the
+    others in a random order of its own, drawn from the step's seed. All of it happens on coefficients, as in `pcgrad`.
 
     Args:
       problem: needs `gramian`.

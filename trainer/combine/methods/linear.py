@@ -25,7 +25,7 @@ def mean(problem: Problem) -> tf.Tensor:
 
 
 def random(problem: Problem) -> tf.Tensor:
-    """`random`: w = softmax(N(0, 1)ᴷ), drawn anew in each step. RLW, https://arxiv.org/abs/2111.10603"""
+    """`random`: w = softmax(N(0, 1)ᴷ), new draws in each step. RLW, https://arxiv.org/abs/2111.10603"""
     count = problem.active.shape[0]
     return masked_softmax(
         tf.random.stateless_normal([count], problem.seed, dtype=tf.float64, alg="philox"), problem.active

@@ -36,7 +36,7 @@ def weigh(problem: Problem, *, normalize: str = "none") -> tf.Tensor:
 def shortest_combination(unit: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
     """The shortest Σ vₖ uₖ of unit rows u over v >= 0 with Σ vₖ inverseₖ fixed, up to a factor.
 
-    min ½ vᵀCv + ½ (bᵀv - 1)² has the same solution but for its length, and has one however the rows cancel.
+    min ½ vᵀCv + ½ (bᵀv - 1)² has the same solution up to its length, and has one however the rows cancel.
 
     Args:
       unit: (K, K) float64, the unit rows' inner products.

@@ -10,7 +10,7 @@ from trainer.combine.problem import Problem, unit_gramian
 def project(problem: Problem) -> tf.Tensor:
     """`pcgrad`: every gradient is projected off those it conflicts with, one after another; the results are summed.
 
-    The others are visited in an order drawn anew for each gradient from the step's seed, and are themselves the
+    Every gradient visits the others in a random order of its own, drawn from the step's seed; those it visits are the
     original gradients, as in the paper. All of it happens on coefficients: gradient i starts as the unit vector eᵢ
     of the unit rows, and projecting it off row j changes its j-th coefficient alone.
 

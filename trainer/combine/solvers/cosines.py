@@ -1,4 +1,4 @@
-"""What the solvers look at: inner products of unit-length rows, so that the rows' scales play no part in them."""
+"""Inner products of unit-length rows for the solvers, so that the rows' scales play no part in them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CANCELS = 3e-7
 def of_active(problem: Problem) -> tuple[tf.Tensor, tf.Tensor]:
     """Cosines (K, K) and norms (K,) of the active losses' gradients; zero where inactive or where a norm is 0.
 
-    What is not finite counts as zero: a solver must end and must not raise, whatever the gradients hold, and a step
-    with such gradients is not taken anyway.
+    Values that are not finite count as zero: a solver must end and must not raise, whatever the gradients hold, and a
+    step with such gradients is not taken anyway.
     """
     cosines, norms = unit_gramian(problem.gramian)
     usable = problem.active & tf.math.is_finite(norms)
