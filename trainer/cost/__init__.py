@@ -1,1 +1,1 @@
-"""What a step costs, predicted from the configuration: operations, bytes reduced, seconds."""
+"""The cost of a step, predicted from the configuration: operations, bytes reduced, seconds."""

@@ -43,7 +43,7 @@ def workload(
     batch_spec: Mapping[str, Any],
     strategy: tf.distribute.Strategy,
 ) -> Workload:
-    """What a step with this model and these losses works on.
+    """Counts the operations of the forward pass and returns the workload of a step with this model and these losses.
 
     Args:
       model: the model.

@@ -1,4 +1,4 @@
-"""From operations and bytes to seconds, on a machine of which only some rates are assumed."""
+"""From operations and bytes to seconds, on a machine that is described by a few rates."""
 
 import dataclasses
 import math
@@ -39,7 +39,7 @@ class Machine:
         )
 
     def step_seconds(self, cost: StepCost, replicas: int) -> "Seconds":
-        """What one step takes on so many replicas."""
+        """Returns the seconds of one step on this number of replicas, part by part."""
         rate = 1e12 * self.tflops * self.utilisation
         forward, backward = cost.forward / rate, cost.backward / rate
         combine = cost.float64 / (1e12 * self.float64_tflops) + cost.traffic / (1e9 * self.memory_gbytes)
@@ -49,9 +49,9 @@ class Machine:
         return Seconds(forward + backward, combine, alone + late, beside)
 
     def all_reduce_seconds(self, size: int, replicas: int, *, messages: int = 1) -> float:
-        """Sums `size` bytes of every replica, in so many messages: a ring within each node, then rings between nodes.
+        """Returns the seconds to sum `size` bytes of every replica: a ring within each node, then rings between nodes.
 
-        Each device of a node takes its share of the bytes to the other nodes.
+        The bytes travel in `messages` parts; each device of a node takes its share of them to the other nodes.
         """
         inside = min(replicas, self.node_size)
         nodes = math.ceil(replicas / inside)
@@ -69,7 +69,7 @@ class Seconds:
       compute: forward and backward passes.
       combine: what is done with the gradients before and after their reduction.
       reduce: collectives.
-      beside: how much of those could at best go on beside the backward pass.
+      beside: the part of `reduce` that could at best overlap with the backward pass.
     """
 
     compute: float

@@ -1,4 +1,4 @@
-"""What of a configuration decides what a step costs. Needs no TensorFlow."""
+"""The part of a configuration that decides what a step costs. Needs no TensorFlow."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ _WIDTHS = {"bfloat16": 2}  # of `reduce_dtype`, in bytes
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """What of a configuration decides what its step costs: its passes, and what is done with their gradients.
+    """The passes of a step and the work on their gradients: all of a configuration that decides a step's cost.
 
     Attributes:
       way: `PER_LOSS`: K backward passes; `FEATURES`: K through the heads and one through the trunk; `FUSED`: one.
-      full_every: `way` holds in one of so many steps; the others are fused, with the weights found there.
+      full_every: `way` holds in one of `full_every` steps; the others are fused, with the weights found there.
       halves: the passes per loss are 2 K, K over each half of the batch; the first half's gradients are mixed.
       gramian: inner products of the gradients that are reduced are computed, or of their moving averages.
       moving: moving averages of the gradients of shared variables are kept and mixed.

@@ -13,7 +13,7 @@ from trainer.cost.workload import Workload
 
 
 def count(config: Config, batch: int) -> tuple[Workload, Passes]:
-    """What a step of a configuration works on, with so many examples on a replica, and how it is computed."""
+    """Returns the workload of a configuration's step, with `batch` examples on a replica, and its passes."""
     with command_line.quiet():
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
 
@@ -39,14 +39,14 @@ def tables(
     losses: Sequence[int],
     compare: bool,
 ) -> list[Table]:
-    """What a step costs on a machine.
+    """Returns tables of a step's cost on a machine.
 
     Args:
       workload: of all losses.
       passes: how the step is computed.
       machine: the devices.
       replicas: numbers of them.
-      losses: only the first so many of the losses, for each of these numbers; none of them: all.
+      losses: for each of these numbers n, only the first n of the losses; empty: all of them.
       compare: every class of methods against the plain sum in one table, instead of a table each of what is
         configured.
     """

@@ -29,7 +29,7 @@ _ELEMENTWISE_OPERATIONS, _MOVING_OPERATIONS = 6, 3
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """What one step takes.
+    """Operations, bytes and collectives of one step on one replica.
 
     Attributes:
       forward: operations.
@@ -37,7 +37,7 @@ class StepCost:
       combine: operations that add up, average, mix and clip gradients.
       float64: operations of the Gramian, in float64.
       update: operations of the optimizers.
-      alone: bytes of each collective of losses, beside which nothing goes on: before the backward pass, or after the
+      alone: bytes of each collective of losses, which overlaps with nothing: before the backward pass, or after the
         update.
       late: bytes of each collective of gradients.
       held: bytes of all gradients and of their moving averages, which are there at once.
@@ -114,7 +114,7 @@ def _step(workload: Workload, passes: Passes) -> StepCost:
 
 @dataclasses.dataclass(frozen=True)
 class _Gradients:
-    """What is done with the gradients of one tensor: operations (as in `StepCost`), bytes held, read and written."""
+    """The work on the gradients of one tensor: operations (as in `StepCost`), bytes held, bytes read and written."""
 
     combine: float
     float64: float
@@ -178,21 +178,21 @@ def _backward(operations: Iterable[Operations], summed: Iterable[Iterable[int]])
 
 
 def _rows(variable: Variable, passes: Passes) -> int:
-    """How many gradients of a variable are reduced; task-specific ones of two halves of a batch are added up first."""
+    """Counts a variable's reduced gradients; task-specific ones of two halves of a batch are added up first."""
     if passes.way is not Way.PER_LOSS or len(variable.losses) == 1:
         return 1
     return len(variable.losses) * (2 if passes.halves else 1)
 
 
 def _receivers(variable: Variable, passes: Passes, losses: int) -> int:
-    """How many gradients of a variable are applied."""
+    """Counts a variable's applied gradients."""
     if passes.receivers == "one" or len(variable.losses) == 1:
         return 1
     return len(variable.losses) if passes.receivers == "own" else losses
 
 
 def _first(workload: Workload, passes: Passes) -> tuple[int, ...]:
-    """Bytes of the collective without which the backward pass cannot go on: Σ w·ℓ and Σ w of every loss."""
+    """Bytes of the collective for which the backward pass must wait: Σ w·ℓ and Σ w of every loss."""
     sums = 2 * workload.losses
     if passes.way is Way.FEATURES:
         return (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
@@ -227,7 +227,7 @@ def _late(workload: Workload, passes: Passes) -> list[list[int]]:
 
 
 def _packs(sizes: Iterable[int], limit: int) -> int:
-    """How many packs TensorFlow makes of tensors: one is full once it holds more than `limit` bytes (0: never)."""
+    """Counts TensorFlow's packs of tensors: one is full once it holds more than `limit` bytes (0: never)."""
     packs, held = 0, 0
     for size in sizes:
         packs += held == 0

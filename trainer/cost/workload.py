@@ -1,4 +1,4 @@
-"""What a step works on: a model's operations and variables, and which losses have to do with each. Needs no TensorFlow.
+"""The workload of a step: a model's operations and variables, with the losses that use each. Needs no TensorFlow.
 
 An operation is one floating-point addition or multiplication, so a multiply-add is two.
 """
@@ -71,12 +71,12 @@ class Workload:
 
     @property
     def trunk(self) -> tuple[Operations, ...]:
-        """What all losses depend on."""
+        """The operations that all losses depend on."""
         return tuple(operations for operations in self.operations if len(operations.feeds) == self.losses)
 
     @property
     def heads(self) -> tuple[Operations, ...]:
-        """What is not the trunk."""
+        """The operations that only some of the losses depend on."""
         return tuple(operations for operations in self.operations if len(operations.feeds) < self.losses)
 
     @property

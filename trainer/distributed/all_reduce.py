@@ -9,12 +9,12 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Reduction:
-    """How a step's values travel between replicas.
+    """The sum of a step's values over all replicas: in which dtype and in how large packs gradients travel.
 
     Attributes:
-      dtype: in which gradients travel; None: in their own. Everything else keeps its own.
+      dtype: that of gradients while they travel; None: their own. Everything else keeps its own.
       bytes_per_pack: gradients are summed in packs of about this size, so that on GPUs the first ones travel while the
-        backward pass goes on; 0: all of one dtype in one.
+        backward pass continues; 0: all of one dtype in one.
     """
 
     dtype: tf.DType | None = None

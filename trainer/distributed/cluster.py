@@ -1,4 +1,4 @@
-"""Which processes make up a run on several machines, from what their launcher has set. Needs no TensorFlow.
+"""The processes of a run on several machines, read from their launcher's variables. Needs no TensorFlow.
 
 Three launchers are known, the first that has set its variables counts:
 
@@ -32,7 +32,7 @@ class Cluster:
     Attributes:
       addresses: `host:port` of every worker, by rank; the first one is the chief.
       rank: which of them this process is.
-      launcher: what told so, for messages.
+      launcher: the source of all this, for messages.
     """
 
     addresses: tuple[str, ...]
@@ -41,7 +41,7 @@ class Cluster:
 
 
 def from_environment(environment: Mapping[str, str]) -> Cluster:
-    """The cluster of which this process is a part.
+    """Returns the cluster that this process belongs to.
 
     Args:
       environment: the process's environment variables.

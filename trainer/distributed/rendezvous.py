@@ -1,7 +1,7 @@
 """Workers wait for one another before TensorFlow does, which could neither be asked to stop nor say who is missing.
 
-Each worker listens at its address until it has reached all others. One that has gone on listens there no longer, but
-soon TensorFlow's server does. Needs no TensorFlow.
+Each worker listens at its address until it has reached all others; soon afterwards TensorFlow's server listens there.
+Needs no TensorFlow.
 """
 
 import contextlib

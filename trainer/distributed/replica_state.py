@@ -27,7 +27,10 @@ def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> Non
 
 @contextlib.contextmanager
 def kept(model: keras.Model) -> Iterator[None]:
-    """What layers change of themselves within this context is undone; call it in replica context, while tracing."""
+    """Restores the model's non-trainable variables at the end of a context, whatever layers have changed within it.
+
+    Call it in replica context, while tracing.
+    """
     variables = [variable.value for variable in model.non_trainable_variables]
     before = [tf.identity(variable) for variable in variables]
     yield

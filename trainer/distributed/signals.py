@@ -13,7 +13,7 @@ EXIT_CODES = {signal.SIGTERM: 42, signal.SIGUSR1: 42, signal.SIGINT: 130}
 
 
 class StopRequest:
-    """Whether the process has been asked to stop.
+    """The first signal that asked the process to stop, if one has.
 
     Attributes:
       signal: the first signal that asked; None while none has.

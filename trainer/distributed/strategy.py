@@ -20,7 +20,8 @@ def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None
     Args:
       name: `mirrored` (all GPUs, else the CPU), `one_device` (the first GPU, else the CPU) or `multi_worker` (the
         same of every worker in the cluster; a worker without GPUs has one device).
-      virtual_devices: split this machine's CPU into so many logical devices and mirror over those, GPUs or not.
+      virtual_devices: split this machine's CPU into this number of logical devices and mirror over those, even where
+        there are GPUs; None: do not.
       cluster: the workers, for `multi_worker`; it waits until all of them are there.
 
     Raises:
@@ -79,7 +80,7 @@ def first_replica(strategy: tf.distribute.Strategy) -> int:
 
 
 def solver_device(strategy: tf.distribute.Strategy) -> str | None:
-    """Where a K x K problem is solved: on the CPU where replicas are GPUs; None: where the replica is.
+    """Returns the device for K x K problems: the CPU where replicas are GPUs; None for the replica's own.
 
     Its many small operations, and loops whose condition the host must know, would each wait for a launch on a GPU.
     """
@@ -87,7 +88,7 @@ def solver_device(strategy: tf.distribute.Strategy) -> str | None:
 
 
 def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> str | None:
-    """What a run in `precision` gains or loses on these devices, where it gains nothing; else None."""
+    """Returns a line of warning where these devices gain no speed in `precision`; else None."""
     if not precision.startswith("mixed_"):
         return None
     if _device_type(strategy) != "GPU":

@@ -28,7 +28,7 @@ class Watchdog:
         self.log: pathlib.Path | None = None
 
     def doing(self, what: str, at_least: int = 0) -> None:
-        """Starts anew: the process has come so far, and now does this, which may take so many seconds in any case."""
+        """Restarts the clock for the next thing that the process does; it may take `at_least` seconds in any case."""
         if self._seconds is not None:
             self._doing, self._waited, self._limit = what, 0, max(self._seconds, at_least)
             # Needs no Python to run, which TensorFlow does not always leave any room for.
@@ -36,7 +36,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator["Watchdog"]:
-        """The process is watched within this context."""
+        """Watches the process within this context."""
         if self._seconds is None:
             yield self
             return

@@ -1,4 +1,4 @@
-"""What the processes of a run tell one another, and what an error says of one that is gone.
+"""Communication between the processes of a run, and the reading of errors for workers that are gone.
 
 A run on one machine is one worker, and everything here is immediate. On several, all workers must call the same
 functions in the same order: each is a collective, and a worker waits in it until all others have come.
@@ -50,7 +50,7 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker writes."""
+        """True for the chief, the one worker that writes."""
         return self.rank == 0
 
     def agreed_signal(self, own: signal.Signals | None) -> signal.Signals | None:
@@ -113,7 +113,7 @@ class Workers:
             raise
 
     def lost(self, error: tf.errors.OpError) -> str | None:
-        """Which workers are gone, in a line; None where the error is of this worker's own making."""
+        """Returns a line that names the workers that are gone; None where the error is of this worker's own making."""
         if self.count == 1:
             return None
         named = {int(number) for number in _TASK.findall(str(error)) if int(number) < self.count} - {self.rank}

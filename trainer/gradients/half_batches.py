@@ -23,7 +23,7 @@ def masks(count: tf.Tensor, first: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tenso
 
 
 def sizes(batch_size: int) -> tuple[int, int]:
-    """How many examples each half of a global batch has."""
+    """Returns the number of examples in each half of a global batch."""
     return batch_size - batch_size // 2, batch_size // 2
 
 
@@ -38,12 +38,12 @@ def folded(jacobian: Jacobian, reach: Reach) -> Jacobian:
 
 
 def first(jacobian: Jacobian, reach: Reach) -> Jacobian:
-    """Of folded gradients those over the first half, and the task-specific ones."""
+    """The folded gradients over the first half, and the task-specific ones."""
     return tuple(rows[: len(by)] for rows, by in zip(jacobian, reach.losses, strict=True))
 
 
 def of_folded(reach: Reach, count: int) -> Reach:
-    """Which of 2 K losses the rows of folded gradients belong to."""
+    """Returns the reach whose losses, of 2 K, are those of each row of folded gradients; task-specific ones of K."""
     both = doubled(reach, count).losses
     return dataclasses.replace(
         reach, losses=tuple(two if len(by) > 1 else by for two, by in zip(both, reach.losses, strict=True))

@@ -38,7 +38,7 @@ class MovingRows:
         }
 
     def moved(self, jacobian: Jacobian, factors: tf.Tensor, active: tf.Tensor) -> Jacobian:
-        """What the averages of the shared variables are after a step; call it in replica context.
+        """Returns the averages of the shared variables after a step, without setting them; call it in replica context.
 
         Args:
           jacobian: per variable of the reach, reduced gradients of the losses that reach it.

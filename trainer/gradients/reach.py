@@ -1,4 +1,4 @@
-"""Which losses reach which variable, and the type of their gradients.
+"""The reach of losses, variable by variable, and the type of their gradients.
 
 Gradients stay a list per variable: for each variable one tensor for every loss that reaches it, in the order of the
 losses. They are never concatenated into one matrix, which would take several times the memory and store zeros where
@@ -15,7 +15,7 @@ Jacobian = tuple[tuple[tf.Tensor, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
-    """Which losses reach which variable.
+    """The losses that reach each variable.
 
     Attributes:
       variables: the trainable variables that at least one loss reaches, in the model's order.

@@ -1,4 +1,4 @@
-"""What a step says of its losses' gradients: whether they are finite, how long they are, where they conflict."""
+"""Statistics of the losses' gradients in a step: whether they are finite, their norms, their cosines."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from trainer.gradients.reach import Jacobian, Reach
 
 
 def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
-    """Whether each loss and all its gradients are finite.
+    """Returns for each loss whether it and all its gradients are finite.
 
     A gradient counts as finite where the sum of its elements is: one pass that stores nothing.
 
@@ -32,7 +32,7 @@ def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
 def finite_together(
     gradients: Sequence[tf.Tensor], losses: tf.Tensor, reach: Reach, rows: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Whether each loss is finite and nothing that is not comes from it, where the losses have one gradient together.
+    """Returns for each loss whether it and what it contributes is finite, where the losses have one gradient together.
 
     Args:
       gradients: one per variable of `reach`, of a weighted sum of the losses.

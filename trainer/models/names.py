@@ -28,7 +28,7 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     in a list or a dictionary come below the attribute's name. A layer in several places is named for the first. Layers
     that are computed again in the backward pass are named as if they were not.
 
-    States of random layers are left out: every step sets them anew.
+    States of random layers are left out: every step sets them.
 
     Raises:
       ConfigError: two variables have the same name.
@@ -51,7 +51,7 @@ def slots_by_name(
 ) -> dict[str, keras.Variable]:
     """An optimizer's variables by unique names, in its own order.
 
-    What it keeps for each of the model's variables is named for that variable and the optimizer's attribute,
+    A variable that it keeps for one of the model's is named for that one and the optimizer's attribute,
     `dense/kernel/momentums`; its other variables for their attributes alone, `iterations`.
 
     Args:
@@ -77,7 +77,7 @@ def slots_by_name(
 
 
 def _name(layer: keras.layers.Layer, path: tuple[str, ...], names: dict[int, str], seen: set[int]) -> None:
-    """Names the variables of a layer, then those of its parts, but for those that have a name already."""
+    """Names the variables of a layer, then those of its parts, except those that have a name already."""
     seen.add(id(layer))
     parts = _parts(layer)
     of_parts = {id(variable) for _, part in parts for variable in part.variables}

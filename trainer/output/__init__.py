@@ -1,1 +1,1 @@
-"""What a run writes and shows: workdir, checkpoints, reports, plots, terminal."""
+"""Output of a run: workdir, checkpoints, reports, plots, terminal."""

@@ -34,7 +34,7 @@ class Saved(NamedTuple):
 
     Attributes:
       name: the variable's own name, which TensorFlow writes beside the value.
-      value: in host memory; it stays what it is while the variable goes on changing.
+      value: in host memory; later changes of the variable do not change it.
     """
 
     name: str
@@ -47,7 +47,7 @@ Snapshot = Mapping[str, Mapping[str, Saved]]  # of a State, with its names
 def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[str, tf.Variable]]:
     """The variables of a model and of its optimizers, for `save` and `restore`.
 
-    States of random layers are left out: every step sets them anew.
+    States of random layers are left out: every step sets them.
     """
     named = variables_by_name(model)
     names = {id(variable): name for name, variable in named.items()}
@@ -68,7 +68,7 @@ def model_state(model: keras.Model) -> dict[str, tf.Variable]:
 
 
 def snapshot(state: State) -> Snapshot:
-    """What the variables hold now (of mirrored ones: on the first replica), for `save` to write at leisure."""
+    """Copies the variables' present values (of mirrored ones: the first replica's), for `save` to write later."""
     with tf.device(_HOST):
         return {
             part: {name: Saved(own.name.partition(":")[0], tf.identity(own)) for name, own in variables.items()}
@@ -108,7 +108,7 @@ def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
 
 
 def saved_steps(directory: pathlib.Path) -> list[int]:
-    """The steps of which there are checkpoints, ascending."""
+    """The steps that have checkpoints, ascending."""
     return sorted(int(path.name.removeprefix("step_")) for path in directory.glob("step_*"))
 
 
@@ -139,7 +139,7 @@ def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib
 
 
 def damage(folder: pathlib.Path) -> str | None:
-    """What is wrong with a checkpoint's files; None where they agree with their checksums."""
+    """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
         sums = json.loads((folder / _CHECKSUMS).read_text())
         if f"{_PREFIX}.index" not in sums:

@@ -16,7 +16,7 @@ def read(metrics: pathlib.Path) -> list[Report]:
 
 
 def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int) -> list[Report]:
-    """Takes back every report after `step`, so that a run which goes on from there holds each step once.
+    """Removes every report after `step`, so that a run which resumes there holds each step once.
 
     Args:
       metrics: the run's `metrics.jsonl`.

@@ -11,11 +11,13 @@ from trainer.common.errors import ConfigError
 
 
 def marks(steps: tuple[int, int] | None, *, first: int, last: int) -> tuple[int, ...]:
-    """The numbers of steps taken at which the profiler starts, marks a step and stops, where the loop must come by.
+    """Returns the boundaries of the profiled steps, at which the loop must stop, in numbers of steps taken.
+
+    The profiler starts at the first and stops at the last; each between them begins another step of the trace.
 
     Args:
       steps: first and last step to profile, counted from 1; None for none.
-      first: number of steps taken when the run starts or goes on.
+      first: number of steps taken when the run starts or resumes.
       last: number of steps of the run.
 
     Raises:
@@ -30,18 +32,18 @@ def marks(steps: tuple[int, int] | None, *, first: int, last: int) -> tuple[int,
 
 
 class Profiler:
-    """Profiles from the first mark to the last and leaves the trace where TensorBoard looks.
+    """Profiles from the first boundary to the last and leaves the trace where TensorBoard looks.
 
     Args:
       directory: the run's event files.
-      marks: as `marks` gives them.
+      marks: the boundaries, as the function `marks` returns them.
     """
 
     def __init__(self, directory: pathlib.Path, marks: Sequence[int]):
         self._directory, self._marks, self._running = directory, marks, False
 
     def at(self, step: int) -> None:
-        """Starts or stops where `step` steps are taken and that is a mark."""
+        """Starts the profiler if `step`, the number of steps taken, is the first boundary; stops it at the last."""
         if self._running and step == self._marks[-1]:
             self.close()
         elif self._marks and step == self._marks[0]:
@@ -49,7 +51,7 @@ class Profiler:
             self._running = True
 
     def step(self, step: int) -> contextlib.AbstractContextManager[Any]:
-        """A context for the steps after `step`: where it is running, one step of its own in the trace."""
+        """A context for the steps after `step`, which are one step of the trace where the profiler is running."""
         if not self._running:
             return contextlib.nullcontext()
         return tf.profiler.experimental.Trace("train", step_num=step + 1, _r=1)

@@ -1,4 +1,4 @@
-"""What a run leaves and shows while it goes on: its terminal, its files and its checkpoints."""
+"""Recording of a run while it lasts: its terminal, its files and its checkpoints."""
 
 import contextlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from trainer.output.reports import Report
 
 
 class Recorder:
-    """Gets what a run has to tell, a context manager. This one keeps none of it: what workers beside the chief have."""
+    """Takes the output of a run; a context manager. This one discards it and serves all workers but the chief."""
 
     def __enter__(self) -> "Recorder":
         return self
@@ -22,13 +22,13 @@ class Recorder:
         pass
 
     def say(self, line: str) -> None:
-        """A line for the user."""
+        """Takes a line for the user."""
 
     def start_clock(self, step: int) -> None:
-        """The rate of training is measured from here."""
+        """Measures the rate of training from here."""
 
     def advance(self, step: int) -> None:
-        """So many steps are taken."""
+        """Takes note that `step` steps are taken."""
 
     def profile_at(self, step: int) -> None:
         """Starts or stops the profiler where it is due."""
@@ -39,10 +39,10 @@ class Recorder:
         return contextlib.nullcontext()
 
     def publish(self, report: Report) -> None:
-        """A report, for the terminal and the files."""
+        """Takes a report, for the terminal and the files."""
 
     def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
-        """A checkpoint of the variables as they are now; `best` is the step of one that must stay."""
+        """Saves the variables as they are now; `best` is the step of a checkpoint that must stay."""
 
     def wait(self) -> None:
         """Returns once everything is written."""
@@ -56,11 +56,11 @@ class Files(Recorder):
 
     Args:
       run: the run's directory.
-      first: number of steps taken when the run starts or goes on.
+      first: number of steps taken when the run starts or resumes.
       steps: length of the run.
       heads: loss name → head name.
       keep: how many of the last checkpoints stay.
-      marks: of the profiler.
+      marks: the boundaries of the profiled steps.
       console: where to show progress; default standard output.
     """
 
@@ -113,7 +113,7 @@ class Files(Recorder):
         self._profiler.at(step)
 
     def profiled(self, step: int) -> contextlib.AbstractContextManager[Any]:
-        """Where the profiler is running, a step of its own in the trace."""
+        """A context for the steps after `step`, which are one step of the trace where the profiler is running."""
         return self._profiler.step(step)
 
     def publish(self, report: Report) -> None:
@@ -123,7 +123,7 @@ class Files(Recorder):
         self._terminal.write(report)
 
     def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
-        """Takes a snapshot of the variables, to be written while the run goes on; removes old checkpoints."""
+        """Takes a snapshot of the variables, to be written while the run continues; removes old checkpoints."""
         if self._saving is not None:
             self._saving.result()  # memory holds one snapshot at most
         self._saving = self._writer.submit(checkpoint.save, self._run.checkpoints, step, checkpoint.snapshot(state))

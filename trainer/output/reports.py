@@ -13,7 +13,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is known at one step.
+    """The values that are known at one step.
 
     Attributes:
       step: number of steps taken.

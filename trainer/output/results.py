@@ -1,4 +1,4 @@
-"""What a run leaves at its end: the table on the terminal, `report.md` and `curves.png`."""
+"""Results at the end of a run: the table on the terminal, `report.md` and `curves.png`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +41,7 @@ def write(
 
 
 def combination(config: Config) -> str:
-    """How the losses are combined, in words."""
+    """Returns in words the method that combines the losses and how it is applied."""
     return f"{config.combine.name} applied {'per loss' if config.combine.apply == 'per_loss' else 'jointly'}"
 
 

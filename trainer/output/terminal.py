@@ -21,7 +21,7 @@ class Terminal:
 
     Args:
       log: file that gets every line, with the time.
-      first: number of steps taken when it starts or goes on.
+      first: number of steps taken when it starts or resumes.
       steps: length of the run.
       losses: loss name → head name.
       submit: gets a function and its arguments, to be called later and in order: what writes to the log.

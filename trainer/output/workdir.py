@@ -53,7 +53,7 @@ class Workdir:
 
     @property
     def data(self) -> pathlib.Path:
-        """What was learned from the training split, and fingerprints of the data."""
+        """The statistics of the training split, and fingerprints of the data."""
         return self.path / "data.json"
 
     @property
@@ -63,7 +63,7 @@ class Workdir:
 
     @property
     def log(self) -> pathlib.Path:
-        """What the terminal showed."""
+        """Every line for the user, with the time."""
         return self.path / "log.txt"
 
     @property
@@ -88,7 +88,7 @@ class Workdir:
 
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
-        """What holds a run's results."""
+        """The files and folders that hold a run's results."""
         return (
             self.config,
             self.data,
@@ -102,7 +102,7 @@ class Workdir:
 
 
 def check(path: str | None, config: Config) -> None:
-    """Raises ConfigError where a run of `config` can neither start nor go on at `path`.
+    """Raises ConfigError where a run of `config` can neither start nor resume at `path`.
 
     None stands for `create`'s own choice. Nothing is written.
     """
@@ -112,11 +112,11 @@ def check(path: str | None, config: Config) -> None:
 
 
 def claim(path: str | None, config: Config) -> Workdir | None:
-    """The directory of a run that is to go on, locked; None where a new run can start at `path`.
+    """Returns the directory of a run to resume, locked; None where a new run can start at `path`.
 
     Args:
       path: the directory; None for `create`'s own choice.
-      config: the configuration to go on with.
+      config: the configuration to resume with.
 
     Raises:
       ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.

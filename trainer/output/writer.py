@@ -1,4 +1,4 @@
-"""Writing a run's files on a thread of its own, so that training goes on meanwhile."""
+"""Writing a run's files on a thread of its own, so that training continues meanwhile."""
 
 import contextlib
 import threading
