@@ -20,7 +20,7 @@ def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | Non
 
     Args:
       config: this worker's configuration.
-      profile: the steps that it was told to profile.
+      profile: the steps that its flags say to profile.
       saved: on the chief, what the run has kept of its data; None for a new one.
       workers: who takes part.
 
@@ -68,7 +68,7 @@ def on_data(saved: Saved, workers: Workers) -> None:
 
 
 def _close(there: Any, here: Any) -> bool:
-    """Whether two structures of JSON are the same but for how two kinds of processors round."""
+    """True where two structures of JSON are equal up to the rounding of different processors."""
     if isinstance(there, dict) and isinstance(here, dict):
         return there.keys() == here.keys() and all(_close(value, here[key]) for key, value in there.items())
     if isinstance(there, list) and isinstance(here, list):

@@ -1,4 +1,4 @@
-"""What is known to fail only once data and model are there is refused here, before the first step."""
+"""Checks that need the data and the model, made before the first step."""
 
 import dataclasses
 import math
@@ -52,7 +52,7 @@ def targets(losses: Mapping[str, LossConfig], splits: Mapping[str, Split]) -> No
 
 
 def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
-    """What a model gives for inputs of these `tf.TensorSpec`s: head name → Keras' symbolic tensor.
+    """Returns a model's outputs for inputs of these `tf.TensorSpec`s: head name → Keras' symbolic tensor.
 
     Raises:
       ConfigError: the model (`model.name` is `name`) does not take them, or gives anything else.
@@ -73,7 +73,7 @@ def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
 def classes(
     configs: Mapping[str, LossConfig], losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data
 ) -> Data:
-    """The data, of which class indices lie within the head's classes: a GPU would give NaN, a CPU fail somewhere.
+    """Returns the data with class indices checked: beyond a head's classes, a GPU would give NaN, a CPU fail somewhere.
 
     Args:
       configs: the losses' configuration.

@@ -84,10 +84,10 @@ class Experiment:
         return {loss.name: loss.head for loss in self.losses}
 
     def wrong_example(self, step: int | None) -> str | None:
-        """Where an example that cannot be read is, and why, if there is one.
+        """Names an example that cannot be read and the reason; None where there is none.
 
         Args:
-          step: training goes on from here; None: in the validation split.
+          step: the training step from which on examples are tried; None: those of the validation split are.
         """
         micro = self.config.micro_batches
         split, first = (self.train, step * micro) if step is not None else (self.data.splits[VALIDATION], 0)

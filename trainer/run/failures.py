@@ -64,7 +64,7 @@ def refuse_non_finite_result(final: Report, losses: Sequence[str]) -> None:
 
 
 def refuse_non_finite_variables(step: int, variables: Mapping[str, keras.Variable]) -> None:
-    """Raises RunError: what is saved must be worth going on from."""
+    """Raises RunError for a variable that is not finite: nobody could resume from a checkpoint that holds it."""
     finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables.values()])
     for name, is_finite in zip(variables, finite.numpy(), strict=True):  # one host copy
         if not is_finite:

@@ -22,7 +22,7 @@ from trainer.step.values import State, Totals
 
 
 class End(NamedTuple):
-    """How a run has ended: after so many steps, and whether that is before the last one."""
+    """The end of a run: the number of steps taken, and whether early stopping ended it."""
 
     step: int
     is_early: bool
@@ -43,7 +43,7 @@ class Loop:
       history: the reports so far; grows.
       train_steps: the in-graph loop.
       evaluate: evaluates the validation split.
-      boundaries: where the profiler wants the loop to come by.
+      boundaries: numbers of steps taken at which the loop stops for the profiler.
     """
 
     built: Experiment
@@ -154,7 +154,7 @@ class Loop:
         return self._chief_finds(best is not None and monitor.best_step(self.history, best) == step)
 
     def _chief_finds(self, own: bool) -> bool:
-        """What the chief finds: it alone knows the reports of earlier processes."""
+        """Returns the chief's `own` on every worker: the chief alone knows the reports of earlier processes."""
         return bool(self.workers.number_of_chief(int(own)))
 
     def _running(self, what: str, reading_from: int | None = None) -> contextlib.AbstractContextManager[None]:
@@ -162,5 +162,5 @@ class Loop:
 
 
 def arguments(first: int, end: int, measure: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What the in-graph loop is told to take the steps from `first` to `end`, measuring the last one or not."""
+    """Returns the in-graph loop's arguments for the steps from `first` to `end`: two int64 scalars and a bool."""
     return tf.constant(first, tf.int64), tf.constant(end - first, tf.int64), tf.constant(measure)

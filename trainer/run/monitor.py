@@ -1,4 +1,4 @@
-"""What a run's own validation reports decide: which checkpoint is the best, and whether to stop early."""
+"""Decisions by a run's own validation reports: which checkpoint is the best, and whether to stop early."""
 
 import dataclasses
 import math
@@ -46,7 +46,7 @@ def best_step(history: Iterable[Report], monitor: MonitorConfig) -> int | None:
 
 
 def is_exhausted(history: Sequence[Report], early: EarlyStoppingConfig) -> bool:
-    """Whether the last `patience` evaluations brought no improvement of more than `min_delta`."""
+    """True where the last `patience` evaluations brought no improvement of more than `min_delta`."""
     best, waited = None, 0
     evaluations = [report for report in history if report.split == VALIDATION]
     known = dict(_values(evaluations, early))

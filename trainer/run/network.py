@@ -42,7 +42,7 @@ def read_data(
     micro_batches: int,
     replicas: int,
 ) -> Data:
-    """The data, of which there are batches for these replicas and the targets of these losses."""
+    """Reads the data and checks that they give every replica its part of a batch and every loss its target."""
     data = data_lib.build(config, saved)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
     checks.targets(losses, data.splits)
@@ -50,7 +50,7 @@ def read_data(
 
 
 def batch_spec(split: Split, batch_size: int) -> dict[str, Any]:
-    """`tf.TensorSpec`s of so many examples: `inputs`, `targets` and, where given, `weights`."""
+    """`tf.TensorSpec`s of `batch_size` examples: `inputs`, `targets` and, where given, `weights`."""
     return tf.nest.map_structure(lambda leaf: tf.TensorSpec((batch_size, *leaf.shape), leaf.dtype), split.spec)
 
 
@@ -62,7 +62,7 @@ class Network:
       model: the model.
       losses: the losses, in the configuration's order.
       metrics: of every loss, for evaluations.
-      data: the data, of which class indices are known to lie within the heads' classes.
+      data: the data, with class indices checked against the heads' classes.
     """
 
     model: keras.Model

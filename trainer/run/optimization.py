@@ -24,7 +24,7 @@ from trainer.step.weight_average import WeightAverage
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """What the losses' gradients are made into, and what applies it.
+    """The combination of the losses' gradients, and the optimizers that apply its result.
 
     Attributes:
       combination: how the gradients are combined.
@@ -40,7 +40,7 @@ class Optimization:
 
 
 def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Reach:
-    """Which loss reaches which variable; says so where none reaches one, and where a loss's input looks wrong."""
+    """Finds which loss reaches which variable; warns where none reaches one or where a loss's input looks wrong."""
     reach = discovery.discover_reach(network.model, network.losses, spec, strategy)
     if reach.unreached:
         logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))

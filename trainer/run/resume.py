@@ -1,4 +1,4 @@
-"""Where a run starts or goes on, and what is taken back of what an interrupted process wrote after that."""
+"""The start of a new or resumed run, and the removal of what an interrupted process wrote after that point."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ from trainer.step.values import State, Totals
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a run starts or goes on.
+    """The point at which a run starts or resumes.
 
     Attributes:
-      goes_on: whether there is a run that goes on, if only from its beginning.
+      goes_on: whether a run resumes, if only from its beginning.
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
@@ -34,10 +34,10 @@ class Start:
 
 
 def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) -> Start:
-    """Reads the newest good checkpoint of a run that goes on into every worker's variables; writes nothing.
+    """Reads the newest good checkpoint of a resumed run into every worker's variables; writes nothing.
 
     Args:
-      run: on the chief, the directory of a run that goes on; None for a new one, and on other workers.
+      run: on the chief, the directory of a run to resume; None for a new one, and on other workers.
       built: the experiment.
       workers: who takes part; all of them call this.
 
@@ -62,13 +62,13 @@ def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) 
 
 
 def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
-    """All that a run must find again to go on as if it had not been interrupted, for checkpoints."""
+    """Everything that a checkpoint must hold for a run to resume as if it had not been interrupted."""
     parts = checkpoint.state_of(built.model, built.updates)
     return parts | built.step.checkpointed(state, totals)
 
 
 def rewind(run: workdir_lib.Workdir, config: Config, step: int) -> list[Report]:
-    """Takes back what an interrupted process wrote after `step`; returns the reports that stay."""
+    """Removes what an interrupted process wrote after `step`; returns the reports that stay."""
     if loading.load_saved(run.config) != config:  # an interval may have changed
         loading.save(config, run.config)
     # Any of these may be interrupted: the next process does again what is left of it.

@@ -54,7 +54,7 @@ def train(
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
     workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
-    # The directory comes first: from here on no other process goes on with this run.
+    # The directory comes first: from here on no other process can resume this run.
     run = workdir_lib.claim(workdir, config) if workers.is_chief else None
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
@@ -70,7 +70,7 @@ def train(
         boundaries = profiling.marks(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
-        # Only now: what cannot be built or traced leaves nothing behind, but for the lock in a run that was there.
+        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
         watchdog.log = run and run.log
@@ -95,7 +95,9 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
 ) -> tuple[Saved | None, Experiment]:
-    """What the run has kept of its data, None for a new one; and the experiment, the same on all workers.
+    """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
+
+    The first is None for a new run.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is

@@ -1,4 +1,4 @@
-"""How replicas sum: once, by what implementation, how fast."""
+"""Checks of the replicas' sums: that each is made once, by which implementation, how fast."""
 
 import dataclasses
 import statistics
@@ -51,7 +51,7 @@ def linear_examples(examples: int) -> dict[str, Examples]:
 
 
 def known_update(split: Examples) -> np.ndarray:
-    """(features,) what one step of gradient descent makes of a linear model that starts from zero.
+    """Returns (features,) the weights of a linear model that starts from zero, after one step of gradient descent.
 
     The mean squared error's gradient there is -2 mean(x y); the rate is 0.5.
     """
@@ -60,7 +60,7 @@ def known_update(split: Examples) -> np.ndarray:
 
 
 def summed_once(strategy: tf.distribute.Strategy) -> Outcome:
-    """Whether a step with a known update makes that update, not N times it, and sums in a single collective."""
+    """Checks that a step makes a known update, not N times it, and sums in a single collective."""
     replicas = strategy.num_replicas_in_sync
     built = experiment.build(_linear_config(examples=3 * replicas + 1), strategy)
     expected = known_update(linear_examples(3 * replicas + 1)["train"])
@@ -80,7 +80,7 @@ def summed_once(strategy: tf.distribute.Strategy) -> Outcome:
 
 
 def _counted(found: list[Collective], replicas: int, local: int, text: str) -> Outcome:
-    """Whether the collectives of all replicas on this worker are what `trainer/step/__init__.py` promises."""
+    """Checks that the collectives of all replicas on this worker are what `trainer/step/__init__.py` promises."""
     expected = [] if replicas == 1 else [(2 * _FEATURES + 2 * len(_WEIGHTS), "float64")] * local
     counted = [(each.size, each.dtype) for each in found]
     each = "no collective" if not found else f"{len(found) / local:g} collective{'s' * (len(found) > local)}"
@@ -140,7 +140,10 @@ def bus_bandwidth(size: int, seconds: float, replicas: int) -> float:
 
 
 def bandwidth(strategy: tf.distribute.Strategy) -> Outcome:
-    """Which implementation sums, and how fast: the median of several all-reduces of a large and of a small tensor."""
+    """Finds the implementation that sums and times it: the median of several all-reduces of a large and a small tensor.
+
+    Fails where a sum is wrong; warns where GPUs do not use NCCL.
+    """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return Outcome(Status.SKIPPED, "there is one replica: nothing to sum")

@@ -1,4 +1,4 @@
-"""What there is: devices and versions."""
+"""Check of the installation: devices and versions."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--
 
 
 def check(strategy: tf.distribute.Strategy) -> Outcome:
-    """Names, versions, numbers of replicas and workers, of which `strategy.build` has compared the devices."""
+    """Reports devices, versions, numbers of replicas and workers; `strategy.build` has compared the devices."""
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     replicas, local = strategy.num_replicas_in_sync, len(strategy.extended.worker_devices)
     workers = replicas // local
@@ -28,7 +28,7 @@ def check(strategy: tf.distribute.Strategy) -> Outcome:
 
 
 def versions() -> str:
-    """Of Python, TensorFlow, Keras and, as far as it is known, what TensorFlow uses GPUs with."""
+    """The versions of Python, TensorFlow, Keras and, as far as it is known, what TensorFlow uses GPUs with."""
     found = [f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"]
     build = tf.sysconfig.get_build_info()
     if build.get("is_cuda_build"):
@@ -38,7 +38,7 @@ def versions() -> str:
 
 
 def _nccl_version() -> list[str]:
-    """Of the package that `tensorflow[and-cuda]` brings; TensorFlow does not say what it has loaded."""
+    """The version of the package that `tensorflow[and-cuda]` brings; TensorFlow does not say what it has loaded."""
     for distribution in metadata.distributions():
         if re.fullmatch(r"nvidia[-_]nccl[-_]cu\d+", distribution.metadata["Name"] or ""):
             return [f"NCCL {distribution.version}"]

@@ -1,6 +1,6 @@
-"""What workers tell each other beside their collectives, so that one that has failed can still say why.
+"""Messages between workers beside their collectives, so that one that has failed can still say why.
 
-It goes through the store of TensorFlow's coordination service, which the chief's server holds: it works when
+They go through the store of TensorFlow's coordination service, which the chief's server holds: it works when
 collectives do not. It has no public name.
 """
 
@@ -14,7 +14,7 @@ from tensorflow.python.eager import context
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """Between the processes of a run.
+    """An exchange of texts between the processes of a run.
 
     Attributes:
       rank: which of them this is.
@@ -30,7 +30,7 @@ class Exchange:
         return tuple(rank for rank in range(self.workers) if rank != self.rank)
 
     def swap(self, key: str, text: str, seconds: float) -> dict[int, str]:
-        """Gives `text` to all workers.
+        """Gives `text` to all workers and waits for theirs.
 
         Args:
           key: what it is; used once only.
@@ -38,7 +38,7 @@ class Exchange:
           seconds: how long to wait for the others.
 
         Returns:
-          What every worker gave, by rank; without those of which nothing came.
+          Rank → the worker's text, without the workers that gave none in time.
         """
         if not self.others:
             return {self.rank: text}
@@ -52,12 +52,12 @@ class Exchange:
         return [rank for rank in self.others if _get(f"{key}/{rank}", 0.05) is None]
 
     def alarm(self, key: str, text: str) -> None:
-        """Tells the others, wherever they are, that this worker has come to grief in what `key` stands for."""
+        """Tells the others, wherever they are, that this worker has failed in what `key` stands for."""
         if self.others:
             _put(f"{key}/alarm", f"worker {self.rank}: {text}")
 
     def alarmed(self, key: str, seconds: float) -> str | None:
-        """What another worker's `alarm` says; None where none has come after so long."""
+        """Returns the text of another worker's `alarm`; None where none has come after `seconds`."""
         if not self.others:
             time.sleep(seconds)
             return None
@@ -68,7 +68,7 @@ class Exchange:
         return heard
 
     def part(self, seconds: float) -> None:
-        """The chief, which holds the store, waits so long for the others to have read it; the others do not wait."""
+        """Waits, on the chief, which holds the store, at most `seconds` until the others have read it."""
         if self.rank:
             _put(f"parting/{self.rank}", "")
             return

@@ -1,4 +1,4 @@
-"""What a check found, on one worker and on all of them. Needs no TensorFlow."""
+"""Outcomes of checks, on one worker and on all of them. Needs no TensorFlow."""
 
 import dataclasses
 import enum
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Status(enum.StrEnum):
-    """How a check ended; the first words of its line."""
+    """The result of a check; the first word of its line."""
 
     PASS = "pass"
     WARNING = "warning"
@@ -20,12 +20,12 @@ _WORST_FIRST = (Status.FAILED, Status.WARNING, Status.PASS, Status.SKIPPED)
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a check found.
+    """The outcome of a check.
 
     Attributes:
       status: how it ended.
       text: why, with the measured numbers; one line.
-      same: what must be the same on every worker.
+      same: a text that must be the same on every worker.
     """
 
     status: Status
@@ -33,18 +33,18 @@ class Outcome:
     same: str = ""
 
     def to_json(self) -> str:
-        """For the other workers."""
+        """Returns the outcome as JSON, for the other workers."""
         return json.dumps(dataclasses.asdict(self))
 
 
 def of_json(text: str) -> Outcome:
-    """The outcome of which `to_json` gave this text."""
+    """Reads the outcome that `to_json` wrote."""
     fields = json.loads(text)
     return Outcome(**fields | {"status": Status(fields["status"])})
 
 
 def merged(by_rank: Mapping[int, Outcome]) -> Outcome:
-    """What all workers found together: the worst of it, and whose it is where there are several workers."""
+    """Returns one outcome for all workers: the worst of theirs, and whose it is where there are several workers."""
     worst = min((outcome.status for outcome in by_rank.values()), key=_WORST_FIRST.index)
     if worst is not Status.FAILED and len({outcome.same for outcome in by_rank.values()}) > 1:
         differ = {rank: outcome.same or "nothing" for rank, outcome in by_rank.items()}

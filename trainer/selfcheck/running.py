@@ -55,7 +55,7 @@ def run(checks: dict[str, Check], exchange: "Exchange", *, start: float, seconds
 
 
 def _in_step(name: str, check: Check, key: str, exchange: "Exchange", seconds: float) -> tuple[Outcome, bool]:
-    """What all workers found; and whether all of them are through with the check."""
+    """Runs a check; returns the outcome of all workers, and whether all of them are through with the check."""
     with _Watch(name, seconds, exchange, key):
         try:
             own, patience = check(), seconds
@@ -72,7 +72,7 @@ def _in_step(name: str, check: Check, key: str, exchange: "Exchange", seconds: f
 
 
 class _Watch:
-    """Ends the process, with a line, where what stands within hangs: a collective waits for others for ever."""
+    """Ends the process, with a line, where the context's body hangs: a collective waits for other workers for ever."""
 
     def __init__(self, name: str, seconds: float, exchange: "Exchange", key: str):
         self._name, self._seconds, self._exchange, self._key = name, seconds, exchange, key

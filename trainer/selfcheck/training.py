@@ -29,7 +29,7 @@ _STEPS, _STEPS_TO_FALL = 6, 10
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a training gave.
+    """The losses and the variables of a short training.
 
     Attributes:
       losses: (steps, K), NaN where a loss had no label.
@@ -46,7 +46,7 @@ def load(examples: int) -> dict[str, Examples]:
 
 
 def config(replicas: int, precision: str, method: str, *, batches: int, jit_compile: bool = False) -> Config:
-    """Three losses of one trunk, a batch that the replicas cannot share evenly, so many batches in an epoch."""
+    """Three losses of one trunk and a batch that the replicas cannot share evenly; `batches` of them are an epoch."""
     batch_size = 3 * replicas + 1
     sgd = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
     tree: dict[str, Any] = {
@@ -77,7 +77,7 @@ def config(replicas: int, precision: str, method: str, *, batches: int, jit_comp
 
 
 def train(built: Experiment, steps: int) -> Result:
-    """Takes so many steps.
+    """Takes this number of steps.
 
     Raises:
       RuntimeError: a step was not finite.
@@ -127,7 +127,7 @@ class Trainings:
         return tf.DeviceSpec.from_string(self.strategy.extended.worker_devices[0]).device_type
 
     def same_as_one_device(self, precision: str, method: str) -> Outcome:
-        """Whether the replicas come to what one device comes to with the whole batch, missing labels and all."""
+        """Compares the replicas' training with that of one device on the whole batch, missing labels and all."""
         if self.reference is None:
             return Outcome(Status.SKIPPED, "there is one replica, on a CPU: nothing to compare")
         alone = tf.distribute.OneDeviceStrategy(self.reference)
@@ -142,7 +142,7 @@ class Trainings:
         return Outcome(status, f"{what}: largest relative difference {difference:.1e} (allowed {tolerance:g})")
 
     def same_bits_again(self) -> Outcome:
-        """Whether the same steps give the same bits a second time, on every replica of every worker."""
+        """Checks that the same steps give the same bits a second time, on every replica of every worker."""
         precision, method = "float32", "pcgrad"
         with _full_float32():
             first = self.done.get((precision, method)) or self._run(self.strategy, precision, method)
@@ -168,7 +168,7 @@ class Trainings:
         return Outcome(Status.PASS, f"{_STEPS} steps twice, bit for bit the same variables ({name})", same=name)
 
     def falls(self, precision: str, *, jit_compile: bool = False) -> Outcome:
-        """Whether training works in a precision, compiled or not: losses that are finite and fall."""
+        """Checks that training works in a precision, compiled or not: losses must be finite and fall."""
         replicas = self.strategy.num_replicas_in_sync
         settings = config(replicas, precision, "weighted", batches=1, jit_compile=jit_compile)
         try:
@@ -205,7 +205,7 @@ def _relative(value: np.ndarray, reference: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """GPUs round what they multiply to TensorFloat-32 for some shapes and not for others, unless told not to."""
+    """Disables TensorFloat-32 within this context: GPUs use it for products of some shapes and not of others."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

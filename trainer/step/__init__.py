@@ -1,7 +1,7 @@
-"""How a batch becomes an update: `step.py` reads as the diagram, the other files are its parts.
+"""From a batch to an update: `step.py` reads as the diagram, the other files are its parts.
 
-What travels, per replica and step, in numbers, for shared variables of sizes nᵥ reached by kᵥ losses each, and m
-task-specific ones:
+Numbers that travel per replica and step, for shared variables of sizes nᵥ reached by kᵥ losses each, and m
+task-specific numbers:
 
     a pass per loss         Σ kᵥ nᵥ + m + 2 K, in one collective
     ... of two half batches 2 Σ kᵥ nᵥ + m + 4 K, in one

@@ -17,7 +17,7 @@ from trainer.step.views import Rows
 
 
 class Mixing(Protocol):
-    """How gradients are mixed for the optimizers."""
+    """A way to mix the gradients for the optimizers."""
 
     def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """For every optimizer the gradients it applies.

@@ -148,7 +148,7 @@ def _view(
     settings: Settings,
     moving_rows: MovingRows | None,
 ) -> View:
-    """What the combination looks at and mixes."""
+    """Builds the view of the gradients that the combination looks at and mixes."""
     if plan.view is ViewOf.TWO_HALVES:
         return views.TwoHalves(reach, objectives.count, objectives.batch_size, settings.micro_batches)
     if plan.view is ViewOf.MOVING_AVERAGES:

@@ -1,4 +1,4 @@
-"""What a step hands to the next one, and what of it a checkpoint holds: the state, and the totals for the report."""
+"""State and totals, which a step hands to the next one, and the parts of them that a checkpoint holds."""
 
 import dataclasses
 import math
@@ -16,12 +16,12 @@ from trainer.step.values import Measurement, Outcome, State, StepSummary, Totals
 
 Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
 _SINCE_REPORT, _REMEMBERED = "since_report", "step"
-_OF_TOTALS = ("losses", "counts", "fallbacks")  # what of the totals a report reads that later steps do not set
+_OF_TOTALS = ("losses", "counts", "fallbacks")  # the totals that later steps only add to, until a report reads them
 
 
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """How the state begins, and which part of it a checkpoint holds.
+    """The state and the totals from step to step: how they begin, continue and enter a checkpoint.
 
     Attributes:
       combination: remembers something, or does not.
@@ -67,7 +67,7 @@ class Carried:
         return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
 
     def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
-        """The state and the totals of which `checkpointed` made these parts."""
+        """The state and the totals from parts that `checkpointed` made."""
         state = self.initial_state()
         values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
         scale = {name: values[name] for name in LossScale._fields if name in values}

@@ -1,4 +1,4 @@
-"""What all ways to compute a step have in common."""
+"""The protocol of all ways to compute a step."""
 
 from typing import Any, Protocol
 

@@ -91,7 +91,7 @@ def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> Non
 
 @contextlib.contextmanager
 def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """What is traced within this context never runs: it is one replica's part, with everything in a single graph."""
+    """Traces within this context one replica's part of a step that never runs, with everything in a single graph."""
     first = strategy_lib.first_replica(strategy)
     with _nested_functions_inlined(), recomputation.disabled(), _ScratchReplica(strategy, first):
         yield
@@ -99,7 +99,7 @@ def scratch_trace(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nested_functions_inlined() -> Iterator[None]:
-    """A nested `tf.function` would give gradients of zero, not None, for variables that a loss does not reach."""
+    """Inlines nested `tf.function`s: they would give gradients of 0, not None, for variables out of a loss's reach."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:

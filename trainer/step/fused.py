@@ -1,4 +1,4 @@
-"""A step with one backward pass for the losses' weighted sum, of which one gradient per variable is reduced."""
+"""A step with one backward pass for the losses' weighted sum, which reduces one gradient per variable."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

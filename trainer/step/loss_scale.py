@@ -13,10 +13,10 @@ _DOUBLED_AFTER = 2000  # steps, as Keras' LossScaleOptimizer has it
 
 
 class LossScale(NamedTuple):
-    """By how much losses are multiplied for their backward passes.
+    """The factor of the losses in their backward passes.
 
     Attributes:
-      scale: scalar float32, a power of two: of the losses' means.
+      scale: scalar float32, a power of two: the factor of the losses' means.
       good_steps: scalar int64, finite steps since the scale last changed.
     """
 
@@ -28,7 +28,7 @@ class LossScale(NamedTuple):
         return self.scale * 2.0 ** -math.ceil(math.log2(batch_size))
 
     def overflowed(self, losses: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
-        """Whether a smaller scale may help: the (K,) losses are finite, the gradients are not, and it is above 1."""
+        """True where a smaller scale may help: the (K,) losses are finite, the gradients are not, and it is above 1."""
         return ~finite & tf.reduce_all(tf.math.is_finite(losses)) & (self.scale > 1)
 
     def after(self, finite: tf.Tensor) -> "LossScale":
@@ -47,10 +47,10 @@ def initial() -> LossScale:
 
 
 class Scaling(Protocol):
-    """What a step does about the loss scale, which its state carries."""
+    """A step's use of the loss scale, which its state carries."""
 
     def of_sums(self, scale: LossScale) -> tf.Tensor | None:
-        """By what sums over a batch are multiplied for their backward passes, scalar float32; None: 1."""
+        """The factor of sums over a batch in their backward passes, scalar float32; None: 1."""
 
     def divided(self, values: Sequence[tf.Tensor], factor: tf.Tensor | None) -> Sequence[tf.Tensor]:
         """Float64 `values` divided by what `of_sums` gave."""
@@ -72,10 +72,10 @@ class Scaling(Protocol):
         """The next step's scale; and whether this step `failed`, which it has not where a smaller scale may help."""
 
     def remembered(self, scale: LossScale) -> dict[str, tf.Tensor]:
-        """What a checkpoint holds of the scale, by name."""
+        """The tensors that a checkpoint holds of the scale, by name."""
 
     def reported(self, scale: LossScale) -> dict[str, float]:
-        """What a report says of the scale, by name."""
+        """The numbers that a report holds of the scale, by name."""
 
 
 class NoScaling:

@@ -71,7 +71,7 @@ class Objectives:
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
 
     def problem(self, step: tf.Tensor, active: tf.Tensor, losses: tf.Tensor) -> Problem:
-        """What the combination may look at, but for a Gramian; (K,) `losses` are 0 where inactive."""
+        """Returns the combination's problem, without a Gramian; (K,) `losses` are 0 where inactive."""
         return Problem(
             active=active,
             weights=schedules.at(step, self.weights),

@@ -15,7 +15,7 @@ from trainer.step.values import Outcome, StepSummary
 
 
 class AfterUpdate(Protocol):
-    """What is looked at once the variables are updated."""
+    """A look at the losses once the variables are updated."""
 
     def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
         """Returns the outcome of a step; `accepted` (scalar bool): whether the update was made."""

@@ -1,4 +1,4 @@
-"""What a step says of itself: the values of a report, and why it could not be taken."""
+"""The values of a report, and the reason why a step could not be taken, both read from the totals."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,8 +34,8 @@ def values(totals: Totals, names: Sequence[str], *, sharing: bool, method: Metho
     Returns:
       `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
       `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `weight/<loss>` of that step,
-      for methods that find weights; `fallbacks`, in how many steps since the last report a method's problem had no
-      solution, for methods of which that can happen.
+      for methods that find weights; `fallbacks`, the number of steps since the last report in which the method's
+      problem had no solution, for methods that can meet such problems.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
     found = {f"loss/{name}": float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}

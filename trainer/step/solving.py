@@ -1,4 +1,4 @@
-"""Where the K x K problem of a step is solved."""
+"""The solution of a step's K x K problem, on the device that suits it."""
 
 import contextlib
 import dataclasses

@@ -83,7 +83,7 @@ class Step:
         Returns:
           `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state
           and the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per
-          loss is taken). The three are scalar tensors (int64, int64, bool), so that nothing is traced anew. A step
+          loss is taken). The three are scalar tensors (int64, int64, bool), so that nothing is traced again. A step
           that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
         """
 
@@ -115,7 +115,7 @@ class Step:
         return self.carried.checkpointed(state, totals) | self.updates.checkpointed()
 
     def restored(self, parts: Parts) -> tuple[State, Totals]:
-        """State and totals from the parts that `checkpointed` made, once they hold the values to go on from."""
+        """State and totals from the parts that `checkpointed` made, once they hold the values to resume from."""
         return self.carried.restored(parts)
 
     def averages(self) -> Parts:

@@ -1,4 +1,4 @@
-"""Which optimizers take part in a step, and their updates."""
+"""The optimizers that take part in a step, and their updates."""
 
 import contextlib
 import dataclasses
@@ -66,7 +66,7 @@ class Updates:
         return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def _groups(self) -> list[list[int]]:
-        """Indices of `optimizers`, in order: those that always take part together, each that can rest on its own."""
+        """Indices of `optimizers`, in order: those that always take part together, each that can be skipped apart."""
         groups: list[list[int]] = []
         for index, update in enumerate(self.optimizers):
             if groups and not self._can_rest(update) and not self._can_rest(self.optimizers[groups[-1][0]]):
@@ -79,7 +79,7 @@ class Updates:
         return all(self.can_rest[k] for k in update.losses)
 
     def _takes_part(self, group: Sequence[int], active: tf.Tensor) -> tf.Tensor | bool:
-        """Whether a group has anything to do: an optimizer rests where none of its losses has a label."""
+        """True (or scalar bool) where a group is applied: an optimizer is skipped where its losses are all inactive."""
         update = self.optimizers[group[0]]
         return tf.reduce_any(tf.gather(active, update.losses)) if self._can_rest(update) else True
 

@@ -1,4 +1,4 @@
-"""What the parts of a step hand to one another, what a step says of itself, and what it remembers."""
+"""The values that the parts of a step hand to one another, its summary, its totals and its state."""
 
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class Weighted(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a replica changes where the step is fine.
+    """The changes that a replica makes where the step is accepted.
 
     Attributes:
       gradients: for every `Update`, one gradient for each of its variables.
@@ -62,7 +62,7 @@ class Applied(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What a step measured of its gradients.
+    """The norms, cosines and weights that a step measured of its gradients.
 
     Attributes:
       measured: scalar bool, whether it did; what follows is of no meaning otherwise.
@@ -80,7 +80,7 @@ class Measurement(NamedTuple):
 
 
 class StepSummary(NamedTuple):
-    """What a step says of itself; the same on every replica.
+    """The summary of a step; the same on every replica.
 
     Attributes:
       losses: (K,) global means; 0 where inactive.
@@ -105,11 +105,11 @@ class StepSummary(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What has become of a step.
+    """The outcome of a step.
 
     Attributes:
       combination: what the combination remembers.
-      wrong: (K,) bool, the losses because of which it could not be taken.
+      wrong: (K,) bool, the losses for which it could not be taken.
       losses: (K,) the losses, for a message about those.
       failed: scalar bool, whether the run must end.
     """
@@ -121,14 +121,14 @@ class Outcome(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the host loop carries from step to step, on the device, until a report reads it.
+    """Sums and measurements that the in-graph loop carries from step to step, on the device, until a report reads them.
 
     Attributes:
       losses: (K,) sums of the losses over the steps in which they were active.
       counts: (K,) number of those steps.
       fallbacks: number of steps in which the combination's problem had no solution.
       failed_step: number (from 0) of the first step that could not be taken; -1 while there is none.
-      failed: (K,) bool, the losses that were not finite there, or of which no logarithm could be taken.
+      failed: (K,) bool, the losses that were not finite there or too small for the combination's logarithm or division.
       failed_losses: (K,) the losses there.
       measured: by the last step that measured norms and cosines.
     """
@@ -143,7 +143,7 @@ class Totals(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the step remembers beside the variables; a checkpoint holds it.
+    """The memory of the step beside the variables; a checkpoint holds it.
 
     Attributes:
       loss_scale: of `precision: mixed_float16`.

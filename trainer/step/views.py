@@ -1,4 +1,4 @@
-"""What a method looks at and mixes: gradients over the whole batch, over its two halves, or their moving averages."""
+"""Views of the gradients for a method: over the whole batch, over its two halves, or their moving averages."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class Rows(NamedTuple):
 
     Attributes:
       mixed: per variable, one for every loss that reaches it.
-      means: (K,) float64, what makes means of those of shared variables.
+      means: (K,) float64, the factors that make means of those of shared variables.
       gramian: (K, K) float64, what the combination looks at, where it looks at a Gramian.
       plain_gramian: (K, K) float64, of the losses' whole gradients, where it is known.
       moved: the new moving averages of the gradients, where those are mixed.
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
 
 class View(Protocol):
-    """How a batch is cut for a method, and what the method sees of the gradients.
+    """The parts into which a batch is cut for a method, and the gradients that the method looks at and mixes.
 
     Attributes:
       reach: of the losses of all parts, as backward passes take it.
@@ -57,8 +57,8 @@ class View(Protocol):
 
         Args:
           jacobian: reduced sums of gradients, as `folded` gave them.
-          means: (parts, K) float64, what makes means of the sums over each part.
-          mean: (K,) float64, what makes means of those over the batch.
+          means: (parts, K) float64, the factors that make means of the sums over each part.
+          mean: (K,) float64, the factors that make means of those over the batch.
           problem: the problem, without a Gramian.
         """
 
@@ -158,7 +158,7 @@ class TwoHalves:
         return half_batches.sizes(self.batch_size)
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Which of this replica's part of a micro-batch stand at even and at odd positions of the global batch."""
+        """Masks of 1 and 0 for the examples of this replica at even and at odd positions of the global batch."""
         context = tf.distribute.get_replica_context()
         size = self.batch_size // self.micro_batches
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
