@@ -50,9 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_not_ignored() -> None:
-    """What tests start gets signals as usual, also where nohup or a shell's background has this process ignore some.
+    """Restores signals for processes that tests start, where nohup or a shell's background has this one ignore some.
 
-    What is ignored stays so in a process that is started, what has a handler does not; in this process neither acts.
+    A started process inherits ignored signals, but not handlers; so the ignored ones get a handler that does nothing.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
         if signal.getsignal(number) == signal.SIG_IGN:

@@ -20,7 +20,7 @@ _PROCESSES.set_forkserver_preload(["tensorflow", "trainer.run.train", "input_pip
 
 
 def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
-    """What comes of `python -m MODULE ARGUMENTS` in this directory, with these environment variables besides."""
+    """Runs `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; returns exit code and output."""
     with tempfile.TemporaryDirectory() as name:
         streams = [os.path.join(name, stream) for stream in ("stdout", "stderr")]
         process = _PROCESSES.Process(target=_run, args=(module, arguments, str(cwd), os.environ | variables, streams))

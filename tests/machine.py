@@ -1,4 +1,4 @@
-"""How much slower this machine is, at this moment, than those that the suite's bounds in seconds are for."""
+"""The speed of this machine, at this moment, against those that the suite's bounds in seconds are for."""
 
 import time
 

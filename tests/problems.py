@@ -136,7 +136,16 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a short training gave: (steps, K) losses, variables, optimizer variables and the final evaluation."""
+    """The results of a short training.
+
+    Attributes:
+      losses: (steps, K), the means of each call of the loop; NaN where a loss was inactive.
+      variables: path → trainable variable.
+      optimizers: `<optimizer>/<path>` → variable of an optimizer.
+      validation: the final evaluation; empty where there was none.
+      grad_norms: (K,), of the last step.
+      cosines: (K, K), of the last step.
+    """
 
     losses: np.ndarray
     variables: dict[str, np.ndarray]

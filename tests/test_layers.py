@@ -180,7 +180,7 @@ def test_common_needs_the_standard_library_alone():
 
 
 def _judgements(tree: ast.Module) -> list[str]:
-    """What only the plan may do: the expressions that judge by `reduction`, `gradients` or what a method looks at."""
+    """Finds expressions that only the plan may have: those that judge by `reduction`, `gradients` or `looks_at`."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""How the suite itself is run: what it looks at, and that nohup changes nothing."""
+"""The run of the suite itself: it looks at the project's own files, and nohup changes nothing."""
 
 import os
 import re

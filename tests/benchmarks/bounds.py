@@ -1,4 +1,4 @@
-"""What must hold of measured numbers, and measuring again what does not."""
+"""Bounds on measured numbers, and repeated measurement of those that do not hold."""
 
 import dataclasses
 import operator
@@ -35,7 +35,7 @@ class Bound:
     unit: str = ""
 
     def holds(self, value: float) -> bool:
-        """Whether a value is within the bound."""
+        """True where a value is within the bound."""
         return self.limit is None or _HOLDS[self.sense](value, self.limit)
 
 
@@ -59,11 +59,11 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of a bound.
+    """The result of a bound.
 
     Attributes:
       bound: the bound.
-      numbers: what it was computed from.
+      numbers: those it was computed from.
       value: the value; None where a number could not be had.
       reason: why not.
       holds: whether it holds; None where it was not measured because an optional package is missing.
@@ -88,7 +88,7 @@ def evaluate(
     Args:
       section: what the bounds belong to.
       bounds: those that are wanted.
-      say: told of every result, of those that are measured again too.
+      say: called with every result, also with those that are measured again.
       attempts: how often at most.
 
     Returns:
@@ -123,5 +123,5 @@ def _ordered(needs: Iterable[Sequence[str]]) -> list[str]:
 
 
 def difference(first: str, second: str) -> Callable[[Mapping[str, float]], float]:
-    """What takes the numbers of two contenders and returns the first less the second."""
+    """Returns a function of measured numbers: those of the first contender less those of the second."""
     return lambda numbers: numbers[first] - numbers[second]

@@ -1,4 +1,4 @@
-"""Where the time goes between the command and the first step, with the default configuration.
+"""Time between the command and the first step, stage by stage, with the default configuration.
 
 python -m tests.benchmarks.first_step <time.monotonic() when the command was given>
 

@@ -1,4 +1,4 @@
-"""What the measurements train: an architecture as a list of layers, and data for it; and gradients to combine.
+"""Problems for the measurements: architectures as lists of layers with data for them, and gradients to combine.
 
 Needs NumPy alone.
 """
@@ -125,7 +125,7 @@ class Gradients:
         return dataclasses.asdict(self)
 
     def rows(self, seed: int = 0, *, conflict: bool = True) -> np.ndarray:
-        """(K, n): with `conflict`, of different lengths, and every other row is drawn against the rest."""
+        """(K, n) random rows; with `conflict`, of different lengths, odd rows opposed to even ones."""
         random = np.random.default_rng([seed, self.losses, self.parameters])
         rows = random.standard_normal((self.losses, self.parameters), np.float32)
         if conflict:

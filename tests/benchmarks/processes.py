@@ -26,5 +26,5 @@ def start_worker(name: str, torch_python: str, torch_packages: Sequence[str] = (
 
 
 def tensorflow_worker(devices: int, environment: Mapping[str, str] | None = None) -> Worker:
-    """A new process that measures on so many logical devices."""
+    """Starts a process that measures on this number of logical devices."""
     return Worker([sys.executable, "-m", "tests.benchmarks.tensorflow_worker", str(devices)], ROOT, environment)

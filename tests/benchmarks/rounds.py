@@ -15,7 +15,7 @@ ROUNDS = 9
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What a worker builds and steps.
+    """A contender: a problem and the way in which a worker builds and steps it.
 
     Attributes:
       worker: which process; a key of `Workers`.
@@ -33,7 +33,7 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """What a worker knows it by: sections that want the same share it."""
+        """The name under which its worker keeps it; sections with equal contenders share it."""
         return json.dumps([self.kind, self.problem.plain, self.options], sort_keys=True)
 
 
@@ -42,7 +42,7 @@ class Workers:
 
     Args:
       start: starts the process of a name; raises NotInstalledError where it needs a package that is not there.
-      say: told of progress.
+      say: called with lines about the progress.
       round_seconds: how long a contender's turn takes at least.
     """
 

@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks share: their flags, the Markdown table, the check."""
+"""The common part of the benchmarks' command lines: their flags, the Markdown table, the check."""
 
 import shutil
 import sys

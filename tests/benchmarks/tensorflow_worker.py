@@ -25,7 +25,7 @@ _OF_PRESET = {
 
 
 def main(devices: int) -> None:
-    """Serves on so many logical CPU devices."""
+    """Serves on this number of logical CPU devices."""
     mirrored = strategy.build("mirrored", virtual_devices=devices)
     contenders: dict[str, Callable[[int], float]] = {}
 

@@ -82,7 +82,7 @@ def pareto_set() -> np.ndarray:
 
 
 def reaches(point: Sequence[float]) -> bool:
-    """Whether a point is within 0.1 of the Pareto set."""
+    """True where a point is within 0.1 of the Pareto set."""
     return bool(np.linalg.norm(pareto_set() - np.asarray(point), axis=1).min() <= _NEAR)
 
 

@@ -14,7 +14,7 @@ _LONGEST = 120  # seconds; a process that takes longer over an answer hangs
 
 
 class WorkerError(Exception):
-    """What a worker could not do, in one line."""
+    """A failure of a worker, in one line."""
 
 
 class Worker:
@@ -56,7 +56,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     def close(self) -> None:

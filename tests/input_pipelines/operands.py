@@ -1,4 +1,4 @@
-"""What operations are applied to in tests, and how."""
+"""Application of operations to arrays in tests."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def apply(
     present: np.ndarray | None = None,
     chunks: int = 1,
 ) -> np.ndarray:
-    """What an operation makes of `values` having seen `training`, of which `present` counts."""
+    """Returns an operation's result for `values`; it has learned from the `present` ones of `training` (None: all)."""
     checked = schema.sequence(schema.call("name"))([spec], "prepare")
     operation = operations.build(checked, "prepare")[0]
     training = values if training is None else training

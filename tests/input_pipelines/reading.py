@@ -1,4 +1,4 @@
-"""What tests of sources share: data from a configuration, and all that a split gives, in order and by epochs."""
+"""Helpers for tests of sources: data from a configuration, and all that a split gives, in order and by epochs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -126,7 +126,7 @@ def test_what_goes_together_is_changed_together():
 
 @pytest.mark.parametrize(("workers", "replicas", "first_step"), [(1, 1, 3), (1, 4, 0), (2, 2, 0), (1, 3, 5)])
 def test_replicas_workers_and_starts_do_not_matter(workers, replicas, first_step):
-    """Over several epochs, in which a picture is changed anew each time."""
+    """Over several epochs, each of which changes a picture in another way."""
     examples = Examples(PICTURES, {"t": np.arange(40)})
     split = InMemory(
         examples, augmentation.build([{"name": "noise", "deviation": 0.1}], "a", _spec(t=tf.TensorSpec((), tf.int64)))

@@ -118,7 +118,7 @@ def test_a_prepared_dataset_by_its_name(tmp_path, feed):
 
 
 def test_structure_without_data(tmp_path):
-    """What is not here: TFDS makes up examples of the right structure; pictures of varying size, too."""
+    """Datasets that are not here: TFDS makes up examples of the right structure, also pictures of varying size."""
     resize = {"name": "resize", "height": 8, "width": 8}
     with tfds.testing.mock_data(num_examples=20):
         faces = reading.build(

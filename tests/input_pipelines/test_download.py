@@ -10,7 +10,7 @@ import pytest
 
 from tests import forked
 
-# A dataset that needs no network and can be told to fail; importing it registers it.
+# A dataset that needs no network and can be made to fail; importing it registers it.
 CONFIG = """
 import os
 
@@ -81,7 +81,7 @@ def _start(home: pathlib.Path, root: pathlib.Path, number: int) -> subprocess.Po
 
 
 def _left(home: pathlib.Path) -> set[str]:
-    """What lies where data are kept, but for the file by which processes wait for one another."""
+    """All below the data's folder, except the file by which processes wait for one another."""
     return {str(path.relative_to(home / "data")) for path in (home / "data").rglob("*") if path.name != ".preparing"}
 
 

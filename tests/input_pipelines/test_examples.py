@@ -1,4 +1,4 @@
-"""What a dataset may give, and what is wrong with what it gives."""
+"""Arrays that a dataset may give, and errors for those that it may not."""
 
 import sys
 

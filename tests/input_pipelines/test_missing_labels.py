@@ -50,7 +50,7 @@ def _tree(path, target: dict, loss: dict, **changes) -> dict:
 
 
 def _moves(path, arrays: dict, target: dict, loss: dict, replicas: int = 1) -> dict[str, np.ndarray]:
-    """How far one SGD step of rate 1 over the whole split moves every variable: the gradients."""
+    """Returns the gradients over the whole split: the change of every variable in one SGD step of rate 1, negated."""
     path.mkdir()
     np.savez(path / "a.npz", **arrays)
     config = loading.resolve(_tree(path, dict(target), dict(loss), batch_size=len(arrays["x"])))

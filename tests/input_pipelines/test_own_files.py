@@ -1,4 +1,4 @@
-"""Each kind of a user's own files, trained on: interrupted runs go on exactly, changed data and bad files are named."""
+"""Each kind of a user's own files, trained on: runs resume exactly, changed data and bad files are named."""
 
 import io
 import json

@@ -22,7 +22,7 @@ COUNT = 50
 
 
 def _examples() -> Examples:
-    """Classes of which a third miss, pictures with masked pixels, a number with weights, and zeros and ones."""
+    """Classes with a third of them missing, pictures with masked pixels, a number with weights, and zeros and ones."""
     random = np.random.RandomState(0)
     return Examples(
         {"image": random.uniform(size=(COUNT, 5, 4, 1)).astype(np.float32), "row": random.normal(size=(COUNT, 3))},

@@ -141,7 +141,7 @@ class _Counted:
 
 
 def test_a_start_reads_one_window_before_its_first_batch(folder):
-    """And at most two more ahead of time, while training goes on."""
+    """Later windows are read ahead only as far as the pipeline's buffers reach."""
     split = _split(folder, window=2)  # blocks of one record, windows of two
     assert (len(split.source.records.sizes), split.source.records.mixed_blocks) == (COUNT, 2)
     counted = _Counted(split.source)

@@ -182,6 +182,6 @@ def test_a_window_is_about_as_long_as_asked_for(numbered):
 
 @pytest.mark.parametrize("window", [16, 10_000])
 def test_fewer_records_than_promised(numbered, window):
-    """Whether it is found at once or while reading, no other example takes their place."""
+    """No other example takes their place, whether their lack is found at once or while reading."""
     with pytest.raises((ConfigError, tf.errors.FailedPreconditionError), match=r"40 records|only 40"):
         _numbers(record_files.blocks([Part(numbered[0], 0, 45)], window, "field"))

@@ -1,4 +1,4 @@
-"""What is wrong with files of records, or with what is said of them, is named."""
+"""Mistakes in files of records and in their descriptions are named."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What launch/kubernetes/Dockerfile says, and its COPY instructions carried out without Docker."""
+"""The instructions of launch/kubernetes/Dockerfile; those of COPY are carried out without Docker."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ def instructions(root: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def every(root: pathlib.Path, name: str) -> list[str]:
-    """What follows each instruction of this name."""
+    """The arguments of each instruction of this name."""
     return [rest for each, rest in instructions(root) if each == name]
 
 

@@ -16,7 +16,7 @@ def by_name(documents) -> dict[str, dict]:
 
 
 def at(data: object, path: str) -> object:
-    """What a path of keys and indices leads to."""
+    """The value at the end of a path of keys and indices."""
     for key in path.split():
         data = data[int(key)] if isinstance(data, list) else data[key]
     return data

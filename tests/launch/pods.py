@@ -76,10 +76,10 @@ class Pods:
     def wait(self, timeout: float) -> list[tuple[int, str]]:
         """Exit codes and all output, by index.
 
-        Where a pod fails, the others are told to end, as the job's controller does.
+        Where a pod fails, the others get a SIGTERM, as the job's controller sends it.
 
         Raises:
-          TimeoutError: one of them goes on for longer.
+          TimeoutError: one of them runs for longer.
         """
         end, told = time.monotonic() + timeout, False
         while None in (codes := [process.poll() for process in self.processes]):

@@ -1,4 +1,4 @@
-"""What workers run in tests of the launcher, and what is seen of them from outside."""
+"""Programs for workers in tests of the launcher, and a look at these processes from outside."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import time
 
 RANK = "import json, os, signal, sys, time; rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
 MARK = "LAUNCHER_TEST"
-# Saves when it is told to, as the trainer does.
+# Saves when a signal comes, as the trainer does.
 SAVES = (
     "def stop(number, frame): print('saved', signal.Signals(number).name); sys.exit(130 if number == 2 else 42)\n"
     "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1): signal.signal(number, stop)\n"
@@ -27,7 +27,7 @@ def python(code: str) -> list[str]:
 
 
 def left_after(seconds: float, mark: str) -> list[str]:
-    """Processes with the mark that still run after so many seconds."""
+    """Processes with the mark that still run after `seconds`; they are killed."""
     deadline = time.monotonic() + seconds
     while left := [command for _, command in marked(mark)]:
         if time.monotonic() > deadline:

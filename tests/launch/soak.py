@@ -30,7 +30,7 @@ CHANGES = {
     "keep_checkpoints": 3,
     "steps_per_loop": 1,
 }
-_MOST_SECONDS = 15  # until a fault is told of
+_MOST_SECONDS = 15  # until a fault is reported
 _KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 _TOLD = {
     signal.SIGKILL: "worker {} was killed by SIGKILL",

@@ -73,7 +73,7 @@ def test_a_worker_that_hangs_in_python(tmp_path, root):
     ],
 )
 def test_workers_that_differ(tmp_path, root, line, words):
-    """Both of them are told, before anything is written."""
+    """The difference is reported before anything is written."""
     text = f"""
 import json, os
 import ml_collections

@@ -71,7 +71,7 @@ VALUES = {
 
 
 def _render(folder: pathlib.Path) -> dict[str, dict]:
-    """What is sent to the cluster."""
+    """Returns the objects that are sent to the cluster, by kind."""
     if shutil.which("kustomize"):
         command = ["kustomize", "build", str(folder)]
     elif shutil.which("kubectl"):
@@ -129,7 +129,7 @@ def test_rendered_as_written(folder, written):
 
 
 def _changed(folder: pathlib.Path, names: list[str], copied: pathlib.Path) -> dict[str, dict]:
-    """What is sent to the cluster after these values were changed."""
+    """Returns the objects that are sent to the cluster after these values were changed, by kind."""
     shutil.copytree(folder, copied)
     values = yaml.safe_load((copied / "values.yaml").read_text())
     for name in names:

@@ -1,4 +1,4 @@
-"""What launch/kubernetes's pods find and may do: cluster, network, restarts, permissions, volumes, image."""
+"""The pods of launch/kubernetes: cluster, network, restarts, permissions, volumes, image."""
 
 import fnmatch
 import json
@@ -71,7 +71,7 @@ def test_only_the_own_pods_reach_the_workers(written, pod):
     ],
 )
 def test_restarts(written, code, disrupted, action):
-    """What the controllers do where a pod ends like this, by the rules that their documentation and sources tell."""
+    """The controllers' reaction to a pod's end, by the rules in their documentation and sources."""
     assert set(signals.EXIT_CODES.values()) == {42, 130}
     job_set = written["JobSet"]["spec"]
     (job,) = job_set["replicatedJobs"]
@@ -103,7 +103,7 @@ def test_restarts(written, code, disrupted, action):
 
 
 def test_pods_meet_the_restricted_standard(pod, container):
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards, and a read-only root besides."""
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards, and a read-only root too."""
     spec = pod["spec"]
     assert spec["securityContext"]["runAsNonRoot"]
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -155,7 +155,7 @@ def test_image(root, pod, container):
 
 
 def test_image_holds_the_trainer(root, tmp_path):
-    """What COPY takes passes .dockerignore, and the trainer starts from it alone."""
+    """The files that COPY takes pass .dockerignore, and the trainer starts from them alone."""
     copied = image.copy(root, tmp_path)
     first, *rest = (root / ".dockerignore").read_text().split()
     assert first == "*"

@@ -23,7 +23,7 @@ def job_set(root) -> dict:
 
 @pytest.fixture
 def volume(tmp_path) -> pathlib.Path:
-    """What stands for the workdir's volume."""
+    """A folder that stands for the workdir's volume."""
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def _steps(volume: pathlib.Path) -> list[int]:
 
 
 def test_preempted_and_restarted(job_set, root, volume):
-    """The signal of an eviction, to the worker that does not write: all end with 42, all again go on and finish."""
+    """The signal of an eviction, to the worker that does not write: all end with 42; started again, they finish."""
     with pods.start(job_set, root, volume, FLAGS) as running:
         end = time.monotonic() + 240
         while not _steps(volume) and time.monotonic() < end:

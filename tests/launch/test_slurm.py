@@ -273,7 +273,7 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
 
 
 def test_the_readmes_commands(cluster, project):
-    """As they are written, but for the number of steps."""
+    """As they are written, except for the number of steps."""
     alone, write, sweep = SLURM
     subprocess.run(["bash", "-c", write], cwd=project, check=True)
     lines = (project / "sweep.txt").read_text().splitlines()

@@ -160,7 +160,7 @@ def test_without_a_reader_the_workers_are_told_to_end(launch, tmp_path):
     ],
 )
 def test_restarts(launch, flags, codes, code, said):
-    """All together, so many times, on other ports; preemptions are free but not without a pause."""
+    """All together, as often as allowed, on other ports; preemptions are free but not without a pause."""
     program = f"{COUNTED}if rank == 1: sys.exit({codes}[past])\ntime.sleep(0.2); sys.exit(bool({codes}[past]))"
     result = finish(launch("--workers=2", *flags, "--", *python(program)))
     assert result[0] == code

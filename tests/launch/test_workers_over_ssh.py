@@ -136,7 +136,7 @@ def test_commands_that_hosts_do_not_have(launch, ssh):
 @pytest.mark.ci_only
 @pytest.mark.parametrize("command", LAUNCHES)
 def test_the_readmes_commands(root, tmp_path, request, command):
-    """As they are written, but for the number of steps and the hosts."""
+    """As they are written, except for the number of steps and the hosts."""
     project = tmp_path / "project"
     shutil.copytree(root, project, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
     (project / ".venv" / "bin").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Runs that are interrupted and go on: how they are trained, and what of them must not depend on it."""
+"""Training of runs that are interrupted and resume, and the results that must not depend on it."""
 
 import io
 import pathlib
@@ -34,7 +34,7 @@ def train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
 
 
 def results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:
-    """What must not depend on an interruption: every report, and every bit of the variables saved at a step."""
+    """Returns all that must not depend on an interruption: reports, and every bit of the variables saved at a step."""
     return {"reports": (path / "metrics.jsonl").read_text(), **variables(path, step)}
 
 

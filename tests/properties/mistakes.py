@@ -214,7 +214,7 @@ def _another_argument(random: Random, tree: dict[str, Any]) -> str:
 
 
 def _named(tree: dict[str, Any]) -> list[tuple[Path, ModuleType]]:
-    """Where the name of something of Keras stands, and the module that has it."""
+    """Paths to names of Keras' objects, each with the module that has the object."""
     return [
         (path, next(module for key, module in _MODULES.items() if key in path))
         for path in places(tree)

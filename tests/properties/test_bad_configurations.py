@@ -1,4 +1,4 @@
-"""Bad configurations, in bulk: valid ones with one to three mistakes train a step or are answered with one line."""
+"""Bad configurations, in bulk: valid ones with one to three mistakes train a step or give an error of one line."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""What people write by hand, to 1e-9: `weighted` is Keras' `compile` and `fit`, the others are loops with tapes."""
+"""Equality to 1e-9 with code by hand: `weighted` is Keras' `compile` and `fit`, the others are loops with tapes."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What every combination method makes of a step, on a model: by hand."""
+"""The step of every combination method on a model, compared with a step by hand."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def test_two_halves_with_missing_labels():
 
 @pytest.mark.parametrize(("name", "keeps"), [("moco", 0.5), ("db_mtl", 0.9)])
 def test_moving_averages_over_steps(name, keeps):
-    """What is mixed are averages of the rows: of the losses' own gradients, or of those of their logarithms."""
+    """Averages of the rows are mixed: of the losses' own gradients, or of those of their logarithms."""
     built = build(1, name, **PLAIN)
     train, iterator, batches = built.step.build(), iter(built.batches(0)), iter(built.batches(0))
     state, paths, rows = built.step.initial_state(), _shared(built), 0.0
@@ -154,7 +154,7 @@ STILL = {"name": "sgd", "learning_rate": 0.0}
 
 @pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 2])
 def test_famo_looks_again_at_the_same_batch_with_the_same_masks(replicas):
-    """Where nothing is learned the losses after the update are those before, so FAMO's own weights do not move."""
+    """The losses after an update that changes nothing are those before, so that FAMO's own weights do not move."""
     frozen = {f"losses__{name}__optimizer": STILL for name in problems.LOSSES} | {"shared_optimizer": STILL}
     built = build(replicas, "famo", **frozen, model__trunk=NOISY)
     state, _ = first_step(built)
@@ -162,7 +162,7 @@ def test_famo_looks_again_at_the_same_batch_with_the_same_masks(replicas):
     plain = build(replicas, "log_sum", **frozen, model__trunk=NOISY)
     first_step(plain)
     for own, other in zip(built.model.non_trainable_variables, plain.model.non_trainable_variables, strict=True):
-        if not own.path.endswith("seed_generator_state"):  # set anew in every step
+        if not own.path.endswith("seed_generator_state"):  # every step sets it
             np.testing.assert_array_equal(own.numpy(), other.numpy(), err_msg=own.path)
     learning = build(replicas, "famo", model__trunk=NOISY)
     state, _ = first_step(learning)

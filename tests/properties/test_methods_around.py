@@ -1,4 +1,4 @@
-"""What is put around every kind of combination method, and steps that a method cannot take."""
+"""Settings around every kind of combination method, and steps that a method cannot take."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, in this process, go on exactly."""
+"""Runs that are interrupted, in this process, resume exactly."""
 
 import json
 
@@ -147,7 +147,7 @@ def test_cadences_may_change(tmp_path):
 
 @pytest.mark.ci_only
 def test_ways_to_compute_the_same_may_change(tmp_path):
-    """A run per loss goes on fused, recomputed and in several collectives, with the same masks and statistics."""
+    """A run per loss resumes fused, recomputed and in several collectives, with the same masks and statistics."""
     trunk = {"model__trunk": _RANDOM}
     interrupted.train(tmp_path / "plain", 2, **trunk)
     interrupted.train(tmp_path / "run", 2, **trunk, steps=5)

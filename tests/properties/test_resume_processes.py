@@ -1,4 +1,4 @@
-"""Real processes that are killed, signalled or run out of disk, and go on exactly."""
+"""Real processes that are killed, signalled or run out of disk, and resume exactly."""
 
 import os
 import pathlib
@@ -59,7 +59,7 @@ def test_killed_at_five_random_moments(tmp_path, start):
 
 
 def test_signals_save_and_the_lock_holds(tmp_path, start):
-    """Each saves and ends with its code, and the next run goes on from there; meanwhile the workdir is taken."""
+    """Each saves and ends with its code, and the next run resumes there; meanwhile the workdir is taken."""
     step = None
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 42), (signal.SIGUSR1, 42)):
         process = start("run", "--config.steps=100000")
@@ -117,7 +117,7 @@ def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
 
 @pytest.mark.ci_only
 def test_a_disk_that_fills_during_a_save(small_disk, start, root):
-    """One line and exit code 1; with room again the run goes on from its last checkpoint to the same end."""
+    """One line and exit code 1; with room again the run resumes from its last checkpoint to the same end."""
     finish(start("whole"))
     lines = _on_disk(
         small_disk,

@@ -1,4 +1,4 @@
-"""Checkpoints and logs are written while training goes on."""
+"""Checkpoints and logs are written while training continues."""
 
 import io
 import os
@@ -63,7 +63,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
 
 
 def test_a_signal_waits_for_the_checkpoint(tmp_path, monkeypatch):
-    """That a step is saved is said only when it is."""
+    """The message that a step is saved comes only when it is."""
     written = _slow_saves(monkeypatch, lambda: time.sleep(0.3))
     said = []
     stop = {" 4/12  train": lambda: os.kill(os.getpid(), signal.SIGTERM), "is saved": lambda: said.extend(written)}

@@ -1,4 +1,4 @@
-"""Real processes: the result does not depend on the number of workers, also where a run goes on with another one."""
+"""Real processes: the result does not depend on the number of workers, also where a run resumes with another one."""
 
 import functools
 import io
@@ -75,7 +75,10 @@ def _until(step: int, run: pathlib.Path, place: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, root):
-    """Where so many workers have trained runs, all in one launch; in CI two also go on with what three began."""
+    """A function from a number of workers to the folder of runs that they trained in one launch.
+
+    In CI two workers also resume what three began.
+    """
 
     @functools.cache
     def by(workers: int) -> pathlib.Path:

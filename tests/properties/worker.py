@@ -29,7 +29,7 @@ def main(directory: str, runs: str) -> None:
 
 
 def _talk(workers: Workers) -> None:
-    """What the chief says arrives bit for bit, and a signal that one has got is everyone's."""
+    """Checks that the chief's values arrive bit for bit, and that a signal to one worker is everyone's."""
     values = [
         np.array([-0.0, 0.0, 1e-310, np.inf, -np.inf, np.nan]),
         np.array([-0.0, 1e-45, 3.0], np.float32),

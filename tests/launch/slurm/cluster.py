@@ -39,7 +39,7 @@ class Cluster:
         self.environment = inherited | {"SLURM_CONF": str(configuration)}
 
     def call(self, *command: str, cwd: pathlib.Path | None = None) -> str:
-        """What one of Slurm's programs prints."""
+        """Runs one of Slurm's programs and returns what it prints."""
         result = subprocess.run(command, cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, f"{' '.join(command)}: {result.stdout}{result.stderr}"
         return result.stdout
@@ -49,7 +49,7 @@ class Cluster:
         return self.call("sbatch", "--parsable", *arguments, cwd=folder).strip()
 
     def job(self, number: str) -> dict[str, str]:
-        """What Slurm knows of a job, or of `<array>_<task>`."""
+        """Returns Slurm's record of a job, or of `<array>_<task>`: field → value."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", number)))
 
     def wait_for_end(self, number: str, timeout: float) -> dict[str, str]:

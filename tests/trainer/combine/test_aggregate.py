@@ -61,7 +61,7 @@ DEGREES = dict.fromkeys(METHODS, 1.0) | {
 
 
 def _aggregate(name: str, jacobian: np.ndarray, **arguments) -> np.ndarray:
-    """With losses, of which every method can make something, and enough rows for all."""
+    """Aggregates with losses that every method accepts, and with a third row where a method needs one."""
     jacobian = np.asarray(jacobian)
     if name == "trimmed_mean" and len(jacobian) == 2:
         jacobian = np.vstack([jacobian, jacobian.mean(axis=0, keepdims=True).astype(jacobian.dtype)])
@@ -174,7 +174,7 @@ _PROBLEMS = st.tuples(
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_inactive_rows_do_not_exist(name, options):
-    """Four losses of which the second is inactive give what the other three alone give."""
+    """Four losses, the second of them inactive, give what the other three alone give."""
     jacobian = np.random.RandomState(3).normal(size=(4, 8))
     kept = [0, 2, 3]
     if name in ORDERED:  # of three rows the order plays a part

@@ -15,7 +15,7 @@ STATEFUL = [name for name, method in METHODS.items() if method.initial is not No
 
 
 def _weights(name: str, **options) -> Iterator[np.ndarray]:
-    """What the method answers in step after step; FAMO is told that losses fell by a tenth of the next step's."""
+    """Yields the method's weights step after step; for FAMO, losses fall by a tenth of the next step's."""
     combination = combination_lib.build(name, options, K)
     state = combination.initial_state()
     cross = METHODS[name].looks_at is LooksAt.CROSS_GRAMIAN

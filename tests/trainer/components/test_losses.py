@@ -245,7 +245,7 @@ def test_every_crossentropy_is_looked_at(loss, warned):
 
 
 def test_the_command_line_shows_the_warning(tmp_path, root):
-    """One line on stderr, and the run goes on."""
+    """One line on stderr, and the run continues."""
     flags = ["--config.losses.classification.loss=sparse_categorical_crossentropy", "--config.steps=1"]
     command = [sys.executable, "-m", "trainer.main", "--config=configs/weighted_slices.py", *flags]
     result = subprocess.run(

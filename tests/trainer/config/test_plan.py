@@ -1,4 +1,4 @@
-"""Which setting needs what: the plan of a configuration, or the line that says why there is none."""
+"""The needs of each setting: the plan of a configuration, or the line that says why there is none."""
 
 import pathlib
 

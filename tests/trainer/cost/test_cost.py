@@ -127,7 +127,7 @@ def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], 
 
 
 class _Work(NamedTuple):
-    """What a graph does in one step, on all replicas: operations, bytes given to collectives, number of those."""
+    """The work of a graph in one step, on all replicas: operations, bytes given to collectives, number of those."""
 
     operations: float
     reduced: int
@@ -167,7 +167,7 @@ def _least(branches: Iterable[_Work]) -> _Work:
 
 
 def _that_run(graph: tf.Graph) -> list[tf.Operation]:
-    """What the outputs and the side effects of a function need: gradients that nobody uses are pruned."""
+    """The operations that a function's outputs and side effects need: gradients that nobody uses are pruned."""
     waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
     found: dict[str, tf.Operation] = {}
     while waiting:
@@ -243,7 +243,7 @@ def test_comparison_in_markdown(root):
     operations = {(row[0], row[1]): float(row[2]) for row in rows[2:]}
     for k in (2, 3):
         assert operations["plain sum (`fused`)", str(k)] == 1
-        passes = (1 + 2 * k) / 3  # but for the first layer, of which no gradient of the input is taken
+        passes = (1 + 2 * k) / 3  # about: the first layer takes no gradient of its input
         assert operations["Gramian (`per_loss`)", str(k)] == pytest.approx(passes, rel=0.05)
     assert all(cell.endswith(" ms") for row in rows[2:] if row[0].startswith("plain") for cell in row[5:])
     assert "Assumed: 4096 examples per replica; 312 TFLOP/s" in result.stdout

@@ -138,8 +138,8 @@ def test_resnet_50():
     specs = {"inputs": tf.TensorSpec([2, 224, 224, 3]), "targets": targets}
     workload = counting.workload(model, named, reach, specs, tf.distribute.get_strategy())
     assert workload.forward / 2 == pytest.approx(2 * 3.8e9, rel=0.05)
-    # No gradient of the images; else every convolution has both, and the rest of the operations hardly count.
+    # Images have no gradient; every other convolution has both, and the remaining operations hardly count.
     first = 2 * 112 * 112 * 7 * 7 * 3 * 64
     assert sum(each.backward([0]) for each in workload.trunk) / 2 == pytest.approx(2 * 7.8e9 - first, rel=0.02)
-    assert sum(variable.size for variable in workload.shared) == 25_583_592 - 2049 * 1000  # but for the last layer
+    assert sum(variable.size for variable in workload.shared) == 25_583_592 - 2049 * 1000  # without the last layer
     assert workload.features == 2 * 2048

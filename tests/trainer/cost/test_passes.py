@@ -1,4 +1,4 @@
-"""What the prediction takes from a configuration, against what the step asks its combination."""
+"""The passes that the prediction takes from a configuration, against what the step asks its combination."""
 
 import pytest
 

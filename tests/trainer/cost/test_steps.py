@@ -118,7 +118,7 @@ def test_numbers_of_another_width_travel_apart():
     ],
 )
 def test_packs(limit, packs):
-    """A pack takes tensors in the order in which they travel until it holds more than so many bytes."""
+    """A pack takes tensors in the order in which they travel until it holds more than `limit` bytes."""
     assert _only(Passes(bytes_per_pack=limit)).packs == packs
 
 
@@ -171,7 +171,7 @@ def test_held(passes, held):
 
 
 def test_weights_found_now_and_then():
-    """One full step of ten; the others are those of the plain sum, but for what precedes them."""
+    """One full step of ten; the others are those of the plain sum, with whatever must precede them."""
     full, plain = _only(Passes(gramian=True, missing=True)), _only(Passes(Way.FUSED, missing=True))
     kinds = steps(WORKLOAD, Passes(gramian=True, missing=True, full_every=10))
     assert kinds == ((0.1, full), (0.9, plain))
@@ -186,7 +186,7 @@ def test_what_a_method_does_in_every_step(kept):
 
 
 def test_the_first_losses():
-    """What only the others need goes; what two of three shared may become one's own."""
+    """Operations that only the others need go; variables that two of three shared may become one's own."""
     one, two = WORKLOAD.first(1), WORKLOAD.first(2)
     assert two.forward == 1000 + 2000 + 5 + 10 + 20
     assert sum(variable.size for variable in two.shared) == 800

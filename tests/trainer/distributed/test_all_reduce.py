@@ -1,4 +1,4 @@
-"""What a step sends between replicas: how often, how many numbers, in which dtype."""
+"""The traffic of a step between replicas: number of collectives, size and dtype of each."""
 
 import numpy as np
 import pytest

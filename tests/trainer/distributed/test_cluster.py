@@ -1,4 +1,4 @@
-"""Who the workers are, from what launchers set. What only a real Slurm can tell is in tests/launch/test_slurm.py."""
+"""The workers by the variables that launchers set; tests/launch/test_slurm.py has the tests with a real Slurm."""
 
 import json
 
@@ -80,7 +80,7 @@ def test_a_bad_tf_config_is_one_line(text, reason):
 
 
 def test_kubernetes():
-    """A pod's name is its JobSet's, its job's and its index's, each of which may have dashes."""
+    """A pod's name is made of its JobSet's, its job's and its index, and the names may have dashes."""
     expected = tuple(f"run-workers-0-{index}.run:2222" for index in range(12))
     assert cluster.from_environment(KUBERNETES) == cluster.Cluster(expected, 2, "Kubernetes")
 
@@ -118,7 +118,7 @@ def test_a_bad_kubernetes_job_is_one_line(changes, field, reason):
     ],
 )
 def test_a_bad_slurm_step_is_one_line(changes, field, reason, tmp_path, monkeypatch):
-    """Where Slurm's programs are not on the PATH."""
+    """Slurm's programs are not on the PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     environment = {name: value for name, value in (SLURM | changes).items() if value is not None}
     _assert_refused(environment, field, reason)

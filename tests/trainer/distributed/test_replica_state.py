@@ -12,7 +12,7 @@ DROPOUT = [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}, {"
 
 
 def _masks(seed: int, step: int) -> list[np.ndarray]:
-    """Which of 64 inputs pass the dropout layer, on each of three replicas."""
+    """Returns for each of three replicas the (1, 64) output of a dropout layer for ones, 0 where one is dropped."""
     strategy = problems.strategy(3)
     with strategy.scope():
         layer = tf.keras.layers.Dropout(0.5)

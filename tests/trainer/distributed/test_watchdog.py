@@ -44,7 +44,7 @@ def test_a_process_that_hangs(tmp_path, root):
 
 @pytest.mark.ci_only
 def test_one_that_lets_no_python_run(tmp_path, root):
-    """As TensorFlow does in places: it holds Python's lock. There is no time for a line then, but for the stacks."""
+    """As TensorFlow does in places: it holds Python's lock. No line can be printed then, only the stacks."""
     code, output, seconds = _run(root, tmp_path / "log.txt", "ctypes.PyDLL(None).sleep(60)")
     assert code == 1
     assert seconds < 30

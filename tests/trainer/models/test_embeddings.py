@@ -157,7 +157,7 @@ def test_replicas_change_nothing(folder, changes):
     problems.assert_same(three, one)
 
 
-UNITS = 2**16  # ten rows of so many numbers of 8 bytes: 5 MiB
+UNITS = 2**16  # ten rows of these, in 8 bytes each: 5 MiB
 
 
 @pytest.mark.parametrize(

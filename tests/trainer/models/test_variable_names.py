@@ -1,6 +1,6 @@
 """Names of variables: the same in every build, whatever was built before.
 
-`python -m tests.trainer.models.test_variable_names` writes the golden file anew.
+`python -m tests.trainer.models.test_variable_names` rewrites the golden file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which evaluation is the best, and when there is no more to hope for."""
+"""The best evaluation, and the end of patience."""
 
 import pytest
 

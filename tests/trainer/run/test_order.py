@@ -194,7 +194,7 @@ def _train(path: pathlib.Path, happened: list[str], **changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
-    """What a run does, and what the same run does that goes on from its first step."""
+    """The acts of a run, and those of the same run when it resumes after its first step."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with _recording() as first:
         _train(path, first)

@@ -17,7 +17,7 @@ _PATIENCE = 4  # seconds, instead of those of the program itself
 
 
 def main(*ways: str) -> None:
-    """Runs a check that is fine before and after each that is not, and last one that needs no other worker."""
+    """Runs a check that passes before and after each that does not, and last one that needs no other worker."""
     here = cluster.from_environment(os.environ)
     workers = strategy.build("multi_worker", cluster=here)
 

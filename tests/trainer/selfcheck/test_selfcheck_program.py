@@ -1,4 +1,4 @@
-"""The self-check as a program: on some devices, on two workers of which one fails, and mistakes of its flags."""
+"""The self-check as a program: on some devices, on two workers with one that fails, and mistakes of its flags."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_two_devices(tmp_path):
 
 
 def _readmes(root: pathlib.Path, command: str) -> subprocess.CompletedProcess:
-    """What comes of a command as the README has it."""
+    """Runs a command as the README has it."""
     python, *arguments = [sys.executable if word == "python" else word for word in shlex.split(command)]
     assert (python, arguments.pop(0)) == (sys.executable, "-m")
     return _run(root, *arguments)

@@ -1,4 +1,4 @@
-"""What a step carries, in the order in which TensorFlow flattens it, and the names under which checkpoints hold it."""
+"""State and totals of a step: the order in which TensorFlow flattens them, and their names in checkpoints."""
 
 import tensorflow as tf
 

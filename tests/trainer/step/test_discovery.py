@@ -1,4 +1,4 @@
-"""Which loss reaches which variable, and losses and models that cannot be used."""
+"""The losses' reach, variable by variable, and losses and models that cannot be used."""
 
 import keras
 import numpy as np
