@@ -90,7 +90,7 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
 
 
 def changes(saved: Saved, now: Saved, what: str = "has changed since the run began") -> list[str]:
-    """A line for every split whose data are not those of `saved`; `what` says so."""
+    """Returns a line, which ends in `what`, for every split whose fingerprint is not that in `saved`."""
     return [
         f"{field}: the {split} split {what}"
         for field, before in saved.fingerprints.items()

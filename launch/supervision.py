@@ -232,7 +232,7 @@ def _end(ended: _Ended) -> str:
 
 
 def _cause(failures: Sequence[_Ended]) -> _Ended:
-    """The first of those that a signal killed, which a lost peer is no reason for; where there is none, the first."""
+    """Returns the first that a signal killed, which a lost peer cannot cause; else the first of all."""
     return next((ended for ended in failures if _killed_by(ended.code) not in (None, signal.SIGABRT)), failures[0])
 
 
@@ -253,7 +253,7 @@ def how(code: int) -> str:
 
 
 def say(text: str) -> None:
-    """A line of the launcher's own among the workers' errors."""
+    """Prints a line of the launcher's own among the workers' errors."""
     _print(2, f"workers: {text}\n".encode())
 
 

@@ -91,7 +91,7 @@ def _parsed(package: str) -> dict[str, ast.Module]:
 
 @functools.cache
 def imports() -> dict[str, set[str]]:
-    """For every module, the modules of the packages that it imports, anywhere within it."""
+    """Returns module → the modules of the packages that it imports, anywhere within it."""
     found: dict[str, set[str]] = {}
     for name, tree in modules().items():
         own = found[name] = set()

@@ -38,7 +38,7 @@ def test_signals_that_the_shell_has_ignored(root, workers):
 
 
 def test_run_looks_at_the_projects_own_files(root, tmp_path):
-    """Not at what a user keeps beside them, and without git."""
+    """Files that a user keeps beside them are left out, and git is not needed."""
     copy = tmp_path / "project"
     for name in (*FOLDERS, "pyproject.toml"):
         path = root / name

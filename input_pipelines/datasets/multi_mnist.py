@@ -17,7 +17,7 @@ _PAIRING_SEED = 0
 
 
 def load(data_dir: str | None = None) -> dict[str, Examples]:
-    """As many pictures as `mnist` has digits: 60,000 to train on, 10,000 to validate on.
+    """The pictures, as many as `mnist` has digits: 60,000 to train on, 10,000 to validate on.
 
     Inputs: the picture, 36 x 36 x 1, 0 to 1. Targets: `left` and `right`, the class of the digit above left and of the
     one below right.

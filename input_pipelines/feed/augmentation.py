@@ -33,7 +33,7 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """Move pictures by up to the share `by` of height and width; what comes in is black."""
+    """Move pictures by up to the share `by` of height and width; uncovered pixels are black."""
 
     by: float = setting(schema.fraction)
 

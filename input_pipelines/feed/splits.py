@@ -56,7 +56,7 @@ class Split(Protocol):
         """Arrays of the first examples."""
 
     def check_classes(self, target: str, classes: int) -> "Split":
-        """This split, which gives class indices from 0 to `classes` - 1 as a target.
+        """Returns this split, checked to hold class indices from 0 to `classes` - 1 in a target.
 
         Raises:
           WrongClassError: there is another one; streaming splits raise where it is read.
@@ -67,7 +67,7 @@ class Split(Protocol):
 
 
 class WrongClassError(ConfigError):
-    """A target holds a class that there is not."""
+    """A target holds a class index beyond the head's classes."""
 
 
 def local_replicas(context: tf.distribute.InputContext) -> range:

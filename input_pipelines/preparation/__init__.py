@@ -1,1 +1,1 @@
-"""From what a source holds to inputs and targets."""
+"""From a source's features to inputs and targets."""

@@ -1,4 +1,4 @@
-"""From a source's configuration to chains: which features, which operations, which value means that a label misses."""
+"""From a source's configuration to chains: their features, their operations, the value for a missing label."""
 
 import dataclasses
 import fnmatch

@@ -51,7 +51,7 @@ class Bins:
         return tf.where(tf.math.is_nan(tf.cast(values, tf.float64)), -tf.ones_like(bins), bins)
 
     def categories(self, learned: Learned, columns: int) -> tuple[int, ...]:
-        """As many of each column as there are bins."""
+        """Returns the number of bins, for each column."""
         return (len(learned["edges"]) + 1,) * columns
 
 
@@ -97,7 +97,7 @@ class Groups:
         return tf.where(tf.logical_and(values >= 0, values < len(self.of)), groups, -tf.ones_like(groups))
 
     def categories(self, learned: Learned, columns: int) -> tuple[int, ...]:
-        """As many of each column as there are new classes."""
+        """Returns the number of new classes, for each column."""
         return (max(self.of) + 1,) * columns
 
 

@@ -1,4 +1,4 @@
-"""From a source's features to inputs, targets and weights: which features, what is made of them, which labels miss."""
+"""From a source's features to inputs, targets and weights, with a mask for missing labels."""
 
 import dataclasses
 import functools

@@ -78,7 +78,7 @@ class Classes:
 
 
 def _text(value: Any) -> str:
-    """As `tf.strings.as_string` has it."""
+    """Returns a value as text, as `tf.strings.as_string` writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -225,7 +225,7 @@ def prepare(config: DatasetConfig) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: pathlib.Path, name: str) -> Iterator[None]:
-    """Only one process of this machine is in here for a folder; the others wait and say so."""
+    """Admits one process of this machine at a time to this context for a folder; the others say that they wait."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".preparing", "a") as file:
         try:

@@ -82,7 +82,7 @@ class Records:
         return tf.data.Dataset.range(len(self.sizes)).flat_map(self.read)
 
     def keeping(self, kept: np.ndarray) -> "Records":
-        """Only the examples for which `kept`, (examples,) bool, is true."""
+        """Returns these records without the examples for which `kept`, (examples,) bool, is False."""
         sizes = np.add.reduceat(kept.astype(np.int64), self.starts)
         blocks = np.flatnonzero(sizes)  # a window of nothing could not be read
         starts, keep, chosen = tf.constant(self.starts), tf.constant(kept), tf.constant(blocks)

@@ -126,7 +126,7 @@ def _memory(count: int, parameters: int) -> Section:
     gradients, copy = Gradients(count, parameters), 4e-6 * parameters
 
     def peak(method: str | None) -> float | Exception:
-        """Of a fresh process that mixes three times."""
+        """Returns the peak memory, in MB, of a fresh process that mixes three times, or the process's error."""
         try:
             with processes.tensorflow_worker(1, processes.RETURN_MEMORY) as worker:
                 worker.call("build", name="", kind="mixed", problem=gradients.plain, method=method)

@@ -19,9 +19,9 @@ _VARIABLES = 8
 def weights(
     gradients: Gradients, *, method: str, per_call: int, options: Mapping[str, float]
 ) -> Callable[[int], float]:
-    """From a Gramian, float64, to the weights: `per_call` of them in a loop of the graph, as the trainer's steps are.
+    """Times the way from a float64 Gramian to the weights: `per_call` of them in a loop of the graph, as steps are.
 
-    What a method remembers goes from one to the next.
+    The method's state is carried from one to the next.
     """
     count = gradients.losses
     combination = combination_lib.build(method, dict(options), count)
@@ -53,7 +53,7 @@ def weights(
 
 
 def aggregated(gradients: Gradients, *, method: str, options: Mapping[str, float]) -> Callable[[int], float]:
-    """From the rows of all gradients to the combined one."""
+    """Times the way from the rows of all gradients to the combined one."""
     return _timed(lambda rows: combine.aggregate(method, rows, **options), gradients)
 
 

@@ -23,7 +23,10 @@ def memory() -> Section:
     }
 
     def peak(changes: Mapping[str, Any]) -> float | Exception:
-        """Of a fresh process that builds the problem and takes three steps."""
+        """Returns the peak memory, in MB, of a fresh process that builds the problem and takes three steps.
+
+        A worker's error is returned, not raised.
+        """
         try:
             with tensorflow_worker(1, RETURN_MEMORY) as worker:
                 options = {"per_call": 1, "combine": {"name": "pcgrad" if "reduction" not in changes else "mean"}}

@@ -110,7 +110,7 @@ def payload(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) 
 
 
 def _reduced_bytes(graph: tf.Graph) -> int:
-    """Of all collectives of a graph, loops once, conditions by the branch that reduces less."""
+    """Sums the bytes of all collectives of a graph: loops once, conditions by the branch that reduces less."""
 
     def within(op: tf.Operation, attribute: str) -> int:
         return _reduced_bytes(graph._get_function(op.get_attr(attribute).name).graph)

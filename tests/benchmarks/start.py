@@ -53,7 +53,7 @@ def _seconds_of_help() -> float:
 
 
 def _seconds_to_first_step() -> float | Exception:
-    """Until the report of the first step is there; the default configuration."""
+    """Returns the seconds until the report of the first step is there, with the default configuration."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = pathlib.Path(folder) / "run"
         command = [sys.executable, "-m", "trainer.main", f"--workdir={workdir}", "--config.steps=1"]

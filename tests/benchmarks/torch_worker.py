@@ -101,7 +101,7 @@ def _batches(problem: Problem) -> Iterator[tuple[torch.Tensor, list[torch.Tensor
 
 
 def weights(gradients: Gradients, method: str, options: Mapping[str, Any]) -> Callable[[int], float]:
-    """From a Gramian, float32 as PyTorch's gradients are, to the weights, with an aggregator's own weighting."""
+    """Times the way from a Gramian, float32 as PyTorch's gradients are, to an aggregator's own weights."""
     weighting = getattr(aggregation, method)(**options).gramian_weighting
     gramians = [torch.from_numpy(found) for found in gradients.gramians()]
     taken = 0
@@ -118,7 +118,7 @@ def weights(gradients: Gradients, method: str, options: Mapping[str, Any]) -> Ca
 
 
 def aggregated(gradients: Gradients, method: str, options: Mapping[str, Any]) -> Callable[[int], float]:
-    """From the rows of all gradients to the combined one."""
+    """Times the way from the rows of all gradients to the combined one."""
     aggregate, rows = getattr(aggregation, method)(**options), _rows(gradients)
 
     def steps(count: int) -> float:

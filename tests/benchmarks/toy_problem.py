@@ -1,4 +1,4 @@
-"""From which starts the toy problem (`configs/toy_problem.py`) reaches its Pareto set, by combination.
+"""Final points of the toy problem (`configs/toy_problem.py`) from each start, by combination, against its Pareto set.
 
 python -m tests.benchmarks.toy_problem
 python -m tests.benchmarks.toy_problem --steps=100000 --combine=sum,mgda,famo --write

@@ -97,7 +97,7 @@ def test_a_step_and_an_evaluation(name, fakes, tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["celeb_a", "dsprites", "shapes3d"])
 def test_what_would_not_fit_in_memory_streams(name):
-    """By the configuration, or by its size at float32."""
+    """The configuration says so, or the size at float32 does."""
     config = _config(name).dataset
     published = {"celeb_a": 202_599, "dsprites": 737_280, "shapes3d": 480_000}[name]
     size = 4 * published * math.prod(STRUCTURES[name][0])

@@ -67,7 +67,7 @@ def _evaluate(path: pathlib.Path):
 
 
 def _forget_after(path: pathlib.Path, step: int) -> None:
-    """As a kill would leave the run that had just saved a step."""
+    """Leaves a run as a kill would that had just saved a step."""
     for folder in (path / "checkpoints").iterdir():
         if int(folder.name.removeprefix("step_")) > step:
             shutil.rmtree(folder)

@@ -84,7 +84,7 @@ def test_absent_features_are_missing_labels(tmp_path, feed):
 
 @pytest.mark.parametrize("feed", reading.FEEDS)
 def test_an_absent_input(tmp_path, feed):
-    """Of whole numbers it is a category of its own; a number it cannot be."""
+    """An absent whole number is a category of its own; as a number it is refused."""
     records = [{"index": index} | ({"x": 5 + index % 2} if index % 3 else {}) for index in range(20)]
     features = {"x": {"dtype": "int64", "optional": True}, "index": "int64"}
     numbers = np.arange(20)

@@ -46,7 +46,7 @@ wait $!
 
 
 def missing() -> str | None:
-    """Why pods cannot be had here; None where they can."""
+    """Returns the reason why there can be no pods here; None where there can."""
     if os.geteuid() != 0:
         return "needs root, for namespaces"
     check = "mount --make-rprivate / && mount -t overlay overlay -o lowerdir=/var:/usr /mnt && command -v ip setpriv"

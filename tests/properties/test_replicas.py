@@ -59,7 +59,7 @@ def test_uneven_batches_with_missing_labels(tmp_path, name, apply, changes):
 
 
 def _assert_a_checkpoint_holds_everything(path: pathlib.Path, built: Experiment, loop: Callable[..., Any]) -> None:
-    """Without state of its own a method's steps depend on model, optimizers and the number of the step alone."""
+    """Checks that steps without state of the method depend on model, optimizers and the number of the step alone."""
     variables = checkpoint.state_of(built.model, built.updates)
     folder = checkpoint.save(path, STEPS, checkpoint.snapshot(variables))
     first = problems.train(built, 5, first_step=STEPS, loop=loop)

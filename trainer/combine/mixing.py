@@ -1,4 +1,4 @@
-"""From a step's weights to what is applied: how each variable's gradients are mixed, and the mixing itself."""
+"""From a step's weights to the gradients that are applied: each variable's coefficients, and the mixing itself."""
 
 from collections.abc import Sequence
 

@@ -31,7 +31,7 @@ _PRODUCTS = {
     "Einsum",
     "MatMul",
 }
-# Through these no gradient passes.
+# Operations that no gradient passes.
 _STOPS = {"PreventGradient", "StopGradient"}
 _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "While"}
 
@@ -148,7 +148,7 @@ def _einsum(op: tf.Operation) -> float:
 
 
 def _depends(graph: tf.Graph, reached_from: Mapping[int, frozenset[int]]) -> dict[str, frozenset[int]]:
-    """By tensors' names: the losses that reach one of the variables it is made of."""
+    """Returns tensor name → the losses that reach one of the variables it is computed from."""
     depends = {inside.name: reached_from[id(handle)] for handle, inside in graph.captures if id(handle) in reached_from}
     for op in graph.get_operations():
         if op.type in _STOPS or op.type == "Placeholder":
@@ -161,7 +161,7 @@ def _depends(graph: tf.Graph, reached_from: Mapping[int, frozenset[int]]) -> dic
 
 
 def _feeds(graph: tf.Graph, totals: Sequence[tf.Tensor], stops: frozenset[str] | set[str]) -> dict[str, frozenset[int]]:
-    """By tensors' names: the losses whose value depends on it other than through `stops`."""
+    """Returns tensor name → the losses whose value depends on it other than through `stops`."""
     feeds: dict[str, frozenset[int]] = {}
     for k, total in enumerate(totals):
         feeds[total.name] = feeds.get(total.name, frozenset()) | {k}

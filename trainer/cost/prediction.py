@@ -1,4 +1,4 @@
-"""From a configuration to what a step costs: the model is built and counted, and nothing is trained."""
+"""From a configuration to the cost of a step: the model is built and counted, and nothing is trained."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
-"""From a workload and its passes to what one replica does in a step: operations, bytes reduced. Needs no TensorFlow.
+"""From a workload and its passes to the work of one replica in a step: operations, bytes reduced. No TensorFlow.
 
 A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
 where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
 losses' sum, or two through the heads where task-specific variables have weights of their own; feature-level weights K
 passes through the heads and one through the trunk. Every replica then combines and applies the same reduced gradients.
-A method that wants to know the losses after the update takes one more forward pass.
+A method that needs the losses after the update takes one more forward pass.
 """
 
 import dataclasses

@@ -24,10 +24,10 @@ class StopRequest:
 
 
 def hold() -> None:
-    """From now on signals wait for `ending_at_once` or `listening`; call it before anything starts a thread.
+    """Holds signals back until `ending_at_once` or `listening`; call it before anything starts a thread.
 
-    Every thread inherits it. While TensorFlow lets workers meet, Python's handlers do not run, and TensorFlow puts one
-    of its own, which does nothing, in the place of SIGTERM's.
+    Every thread inherits this. While TensorFlow lets workers meet, Python's handlers do not run, and TensorFlow
+    replaces that of SIGTERM by one that does nothing.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
 

@@ -66,7 +66,7 @@ def feed(
 
 
 def workers(strategy: tf.distribute.Strategy) -> tuple[int, tuple[str, ...]]:
-    """This process's rank and the addresses of all workers; of a strategy for one process 0 and one empty address."""
+    """Returns this process's rank and all workers' addresses; 0 and one empty address where there is one process."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, ("",)
     resolver = strategy.cluster_resolver

@@ -10,7 +10,7 @@ from trainer.gradients.reach import Jacobian, Reach
 
 # Elements that are copied to float64 together: few enough that the copies stay in a processor's cache.
 _PIECE = 2**19
-_IN_FLIGHT = 2  # pieces; what one leaves of the processor's cores, the next one uses
+_IN_FLIGHT = 2  # pieces at a time; one uses the processor's cores that the other leaves idle
 _ALIGNED = 64  # a piece of a vector is no copy where its first element is at a multiple of this
 _MANY = 32  # rows, from which on leaving out products that symmetry gives is worth a second call
 
@@ -30,7 +30,7 @@ def block(gradients: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
         count, size = len(gradients), gradients[0].shape[0]
 
     def products(first: tf.Tensor | int, length: int) -> tf.Tensor:
-        """Of the columns from `first` on; -1: all that are left."""
+        """Inner products over `length` columns from `first` on; -1: over all that are left."""
         if isinstance(gradients, tf.Tensor):
             rows = tf.slice(gradients, [0, first], [count, length])
         else:

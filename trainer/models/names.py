@@ -167,7 +167,7 @@ def _automatic(named: Any, parent: keras.layers.Layer | None = None) -> str | No
 
 
 def _numbered(path: tuple[str, ...], counts: Counter[tuple[str, ...]]) -> str:
-    """The last part of a path: for the first one that comes by it as it is, then with 1, 2, ... behind it."""
+    """Returns the last part of a path: as it is when the path first comes, then with 1, 2, ... behind it."""
     counts[path] += 1
     return path[-1] if counts[path] == 1 else f"{path[-1]}_{counts[path] - 1}"
 

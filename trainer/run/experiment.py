@@ -1,4 +1,4 @@
-"""From a configuration to everything a run is made of; whatever cannot work is found here, before the first step."""
+"""From a configuration to the parts of a run; whatever cannot work is found here, before the first step."""
 
 import dataclasses
 import functools

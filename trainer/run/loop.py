@@ -37,8 +37,8 @@ class Loop:
     Attributes:
       built: the experiment.
       workers: who takes part.
-      watchdog: hears what is being done.
-      recorder: hears of everything a run leaves.
+      watchdog: is notified of what the process does.
+      recorder: gets all of the run's output.
       request: whether this process has been asked to stop.
       history: the reports so far; grows.
       train_steps: the in-graph loop.

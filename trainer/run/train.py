@@ -43,7 +43,7 @@ def train(
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
-      watchdog: hears what is being done.
+      watchdog: is notified of what the process does.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.

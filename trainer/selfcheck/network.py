@@ -1,4 +1,4 @@
-"""On which addresses this worker's port can be reached, from Linux's /proc. Needs no TensorFlow.
+"""Check of the addresses on which this worker's port can be reached, from Linux's /proc. Needs no TensorFlow.
 
 TensorFlow's gRPC server asks nobody for a password and listens on every interface, whatever address it is given.
 """
@@ -70,7 +70,7 @@ def ipv6_addresses(if_inet6: str) -> list[Address]:
 
 
 def reachable_addresses(bound: Iterable[Address], own: Iterable[Address]) -> list[Address]:
-    """On which of a machine's own addresses a server is reached that is bound to those in `bound`."""
+    """Returns those of a machine's own addresses on which a server that is bound to `bound` can be reached."""
     bound, own = list(bound), list(own)
     # A wildcard of IPv6 takes IPv4, too.
     versions = {4, 6} if ipaddress.IPv6Address("::") in bound else {a.version for a in bound if a.is_unspecified}

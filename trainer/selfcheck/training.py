@@ -189,7 +189,10 @@ class Trainings:
 
 
 def largest_difference(result: Result, expected: Result) -> float:
-    """Of any replica's variable or loss, relative to the largest number in it; infinite where one is not finite."""
+    """Returns the largest difference in a loss or any replica's variable, relative to the largest number in that array.
+
+    Infinite where a difference is not finite or NaNs stand in other places.
+    """
     pairs = [(result.losses, expected.losses)]
     pairs += [(value, expected.variables[path][0]) for path, values in result.variables.items() for value in values]
     return max(_relative(value, reference) for value, reference in pairs)

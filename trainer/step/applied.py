@@ -1,4 +1,4 @@
-"""From mixed gradients to what each optimizer applies: regularizers' own added once, then clipped."""
+"""From mixed gradients to those that each optimizer applies: regularizers' own added once, then clipped."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Joint:
     clip_norm: float | None
 
     def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
-        """For every optimizer the gradients it applies."""
+        """Returns for every optimizer the gradients it applies."""
         return self.of_sums(
             [
                 mixing_lib.joint(own, mixing)
@@ -57,7 +57,7 @@ class Joint:
         )
 
     def of_sums(self, gradients: Sequence[tf.Tensor]) -> Gradients:
-        """For every optimizer the gradients it applies, from one gradient per variable of the reach."""
+        """Returns for every optimizer the gradients it applies, from one gradient per variable of the reach."""
         own = regularizer_gradients(self.reach)
         applied = tuple(
             tuple(gradients[v] + own[v] if v in own else gradients[v] for v in update.positions)
@@ -77,7 +77,7 @@ class OfEachLoss:
     clip_norm: float | None
 
     def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
-        """For every optimizer the gradients it applies."""
+        """Returns for every optimizer the gradients it applies."""
         del problem
         regularizers = regularizer_gradients(self.reach)
         result = []

@@ -1,4 +1,4 @@
-"""The losses of a step's batch after its update, for a combination that wants to know them."""
+"""The losses of a step's batch after its update, for a combination that needs them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Observation:
     Attributes:
       strategy: where.
       objectives: the losses.
-      solver: its combination wants to know them.
+      solver: its combination needs them.
       reduction: how values travel between replicas.
     """
 

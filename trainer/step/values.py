@@ -65,7 +65,7 @@ class Measurement(NamedTuple):
     """The norms, cosines and weights that a step measured of its gradients.
 
     Attributes:
-      measured: scalar bool, whether it did; what follows is of no meaning otherwise.
+      measured: scalar bool, whether it did; the other fields have no meaning otherwise.
       active: (K,) bool, the losses that took part.
       grad_norms: (K,) float64, length of each loss's whole gradient.
       cosines: (K, K) float64, between the losses' gradients over the shared variables.

@@ -47,10 +47,10 @@ class View(Protocol):
     sizes: tuple[int, ...]
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
-        """For each part, 1 for the examples of this replica's micro-batch that it holds and 0 for others; None: all."""
+        """Returns a mask per part: 1 for the examples of this replica's micro-batch in it, 0 for others; None: all."""
 
     def folded(self, jacobian: Jacobian) -> Jacobian:
-        """Of the gradients of all parts, those that travel between replicas."""
+        """Returns the gradients that travel between replicas, from those of all parts."""
 
     def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
         """The gradients to mix.
@@ -144,7 +144,7 @@ class TwoHalves:
 
     @property
     def reach(self) -> Reach:
-        """Of 2 K losses."""
+        """The reach of 2 K losses, K over each half."""
         return half_batches.doubled(self.of_losses, self.count)
 
     @property

@@ -21,7 +21,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 
 def missing() -> str | None:
-    """Why there can be no Slurm here; None where there can."""
+    """Returns the reason why there can be no Slurm here; None where there can."""
     if absent := [program for program in PROGRAMS if shutil.which(program) is None]:
         return f"needs {', '.join(absent)}; bash tests/launch/install.sh installs them (Debian, as root)"
     return None if os.getuid() == 0 else "slurmd starts other users' jobs, so it needs root"

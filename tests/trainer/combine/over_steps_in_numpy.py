@@ -105,7 +105,7 @@ def _smooth_tchebycheff(mu: float, warmup_steps: int, preference: list[float]) -
 
 
 def _gradient(function: Callable[[np.ndarray], float], at: np.ndarray) -> np.ndarray:
-    """By central differences."""
+    """The gradient by central differences."""
     steps = 1e-5 * np.diag(at)
     return np.array([(function(at + h) - function(at - h)) / (2 * h.sum()) for h in steps])
 
@@ -131,7 +131,7 @@ def _gradnorm(alpha: float, learning_rate: float) -> Iterator[np.ndarray]:
 
 
 def gradvac(beta: float) -> Iterator[np.ndarray]:
-    """Of the first two losses only, so that the order plays no part."""
+    """Weights for the first two losses only, so that the order plays no part."""
     targets = np.zeros((2, 2))
     for step in range(STEPS):
         rows = rows_of(step)[:2]

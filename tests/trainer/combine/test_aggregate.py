@@ -195,7 +195,7 @@ ALONE = {"log_sum": 1 / LOSSES[0], "smooth_tchebycheff": 1 / LOSSES[0]}
 
 @pytest.mark.parametrize(("name", "options"), [variant for variant in VARIANTS if variant[0] != "trimmed_mean"])
 def test_one_loss_shares_nothing_and_keeps_its_gradient(name, options):
-    """But for methods whose weight does not depend on other losses."""
+    """The methods whose weight does not depend on other losses scale it."""
     row = np.array([[3.0, -4.0]])
     factor = 0.2 if options.get("per_variable") else ALONE.get(name, 1.0)
     np.testing.assert_allclose(_aggregate(name, row, **options), row[0] * factor, rtol=1e-7)

@@ -142,7 +142,7 @@ def _traced(built: Experiment) -> tf.Graph:
 
 
 def _work(graph: tf.Graph, pick: Callable[[Iterable[_Work]], _Work]) -> _Work:
-    """Of what runs of a graph: a loop's body once, and of a condition the branch that `pick` chooses."""
+    """Sums the work of a graph: a loop's body counts once, a condition by the branch that `pick` chooses."""
     parts = []
     for op in _that_run(graph):
         collective = op.type == "CollectiveReduceV2"

@@ -61,7 +61,7 @@ def test_trunk_and_heads():
 
 
 def test_what_leads_to_shared_and_to_task_specific_variables():
-    """Of a head's products the gradients between its layers."""
+    """The gradients between a head's layers lead to both."""
     layers = [{**DENSE, "units": 300}, {**DENSE, "units": 200}, {**DENSE, "units": 4}]
     workload = _workload(model__trunk=[{**DENSE, "units": 10}], model__heads__label=layers)
     twice = sum(operations.count * operations.twice for operations in workload.operations)

@@ -235,7 +235,7 @@ def test_two_variables_of_one_name_are_refused_in_one_line():
 
 
 def test_names_that_keras_chooses_are_known():
-    """For every layer of Keras: its class in the words that Keras' own counter uses, alone or with a count."""
+    """Every layer of Keras is known by its class in the words of Keras' own counter, alone or with a count."""
     from keras.src.utils.naming import to_snake_case
 
     for kind in [kind for kind in vars(layers).values() if isinstance(kind, type)]:

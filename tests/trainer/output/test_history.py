@@ -59,7 +59,7 @@ def test_rewind(run, step):
 
 
 def test_torn_ends_are_left_out(run):
-    """As a kill in the middle of writing leaves them."""
+    """A kill in the middle of writing leaves such ends."""
     for path in (run / "metrics.jsonl", *(run / "tensorboard").rglob("events*")):
         path.write_bytes(path.read_bytes()[:-7])
     assert history.read(run / "metrics.jsonl") == REPORTS[:-1]

@@ -234,7 +234,7 @@ def test_profiling_steps_that_do_not_come(tmp_path, profile):
 
 
 def test_learning_rates_are_reported(tmp_path):
-    """Of the next update, for every optimizer; a schedule's own value."""
+    """Every optimizer's rate is that of the next update, by its schedule where it has one."""
     cosine = {"name": "cosine_decay", "initial_learning_rate": 0.01, "decay_steps": 10}
     history = _train(
         tmp_path / "run", steps=5, report_every=5, losses__number__optimizer={"name": "sgd", "learning_rate": cosine}

@@ -118,7 +118,7 @@ def test_the_readmes_command_for_two_workers(root):
     ],
 )
 def test_one_worker_of_two_fails(root, ways, expected, words):
-    """In a way after which the workers are still in step, all others of their checks are made."""
+    """All other checks are made after a failure that leaves the workers in step."""
     command = [sys.executable, "-m", "tests.trainer.selfcheck.selfcheck_worker", *ways]
     result = _run(root, "launch.workers", "--workers=2", "--", *command)
     assert result.returncode == 1

@@ -47,7 +47,7 @@ def test_flatten_order():
 
 
 def test_names_in_checkpoints():
-    """Of a run with every kind of state that there is."""
+    """The names in a run with every kind of state that there is."""
     changes = {"combine__name": "moco", "combine__smoothing": 0.5, "precision": "mixed_float16", "ema": 0.5}
     built = experiment.build(problems.config(**changes), problems.strategy(1))
     parts = resume.everything(built, built.step.initial_state(), built.step.initial_totals())

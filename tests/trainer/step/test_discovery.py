@@ -31,7 +31,7 @@ def test_any_architecture():
 
 
 def test_patterns_match_names_by_place():
-    """Of models within the model and of layers that Keras names, however many it has named before."""
+    """Layers of nested models and layers that Keras names, however many it has named before, go by their place."""
     model = {"name": "tests.properties.test_resume:unnamed_layers"}
     everything = _reach(model=model)
     assert everything["encoder/dense_1/kernel"] == problems.LOSSES
