@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # From the roof down. Units of one floor do not import each other.
 FLOORS = (
-    ("trainer.main",),
+    ("trainer.__main__", "trainer.main"),
     ("trainer.describe", "trainer.cost", "trainer.selfcheck"),
     ("trainer.run",),
     ("trainer.evaluation", "trainer.output"),
@@ -42,6 +42,7 @@ ONLY = {
 }
 WITHOUT_TENSORFLOW = (
     "trainer",
+    "trainer.__main__",
     "trainer.common",
     "trainer.command_line",
     "trainer.config",
@@ -129,6 +130,11 @@ def test_imports_go_down():
         and (module, other) not in EXEMPT
     ]
     assert not wrong
+
+
+def test_no_module_imports_the_public_names():
+    """They are for users: a module imports from where a name is defined. The command alone reads the version."""
+    assert {module for module, others in imports().items() if "trainer" in others} == {"trainer.__main__"}
 
 
 def test_no_circle():

@@ -1,1 +1,27 @@
-"""Trains Keras models with several heads and losses: reduce every loss's gradients, then combine, then apply."""
+"""Trains Keras models with several heads and losses: reduce every loss's gradients, then combine, then apply.
+
+The public names are those of `__all__`. They are loaded when they are first used, so that importing this package does
+not load TensorFlow. They are for users: modules inside import a name from where it is defined.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"  # pyproject.toml reads it from here
+
+_MODULES = {
+    "ConfigError": "trainer.common.errors",
+    "aggregate": "trainer.combine.aggregation",
+}
+__all__ = ["ConfigError", "__version__", "aggregate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

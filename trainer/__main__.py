@@ -1,0 +1,65 @@
+"""Runs a command by its name: `multi-head-trainer train --combine=pcgrad`, or `python -m trainer train ...`."""
+
+import contextlib
+import os
+import pathlib
+import runpy
+import sys
+
+from trainer import __version__, command_line
+from trainer.common.errors import unknown
+
+# Word → the module that is run as `python -m MODULE`, and what it does.
+COMMANDS = {
+    "train": ("trainer.main", "Trains a model, resumes its run, or evaluates it (--mode=eval)."),
+    "cost": ("trainer.cost", "Predicts what a step costs on many devices."),
+    "selfcheck": ("trainer.selfcheck", "Checks that devices, replicas and workers work here."),
+    "workers": ("launch.workers", "Starts a command as several workers that train together."),
+}
+_NAME = "multi-head-trainer"
+
+
+def main() -> None:
+    """Runs the command that the first argument names with the remaining ones; exits 2 with one line for another."""
+    word, *arguments = sys.argv[1:] or ["--help"]
+    if word in ("--help", "-h"):
+        print(_help())
+    elif word == "--version":
+        print(_NAME, __version__)
+    elif word not in COMMANDS:
+        command_line.fail(unknown("command", word, "command", COMMANDS), 2)
+    else:
+        _see_this_folder()
+        sys.argv[1:] = arguments
+        runpy.run_module(COMMANDS[word][0], run_name="__main__", alter_sys=True)
+
+
+def _see_this_folder() -> None:
+    """Makes modules of the current folder importable, as `python -m` does.
+
+    A console script has its own folder in that place.
+    """
+    if not sys.flags.safe_path:
+        with contextlib.suppress(OSError):  # the folder is gone
+            sys.path[0] = os.getcwd()
+
+
+def _help() -> str:
+    lines = (f"  {word:<12}{description}" for word, (_, description) in COMMANDS.items())
+    return "\n".join(
+        [
+            "Trains Keras models with several heads and losses.",
+            "",
+            f"  {_NAME} COMMAND [flags]",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            f"{_NAME} COMMAND --help lists the flags of a command, {_NAME} --version prints the version.",
+            f"Configurations to start from: {pathlib.Path(command_line.DEFAULT_CONFIG).parent}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
