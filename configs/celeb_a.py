@@ -6,10 +6,10 @@ read while training: held in memory, they would take 9 GB. Losses, heads and tar
 for `Five_o_Clock_Shadow` (a name begins with a letter).
 
 A step takes one backward pass of the sum of all losses. A method that looks at gradients needs other ones: with
-`gradients=features` those at the trunk's output, which cost about as little.
+`reduction=features` those at the trunk's output, which cost about as little.
 
 python -m trainer.main --config=configs/celeb_a.py --download
-python -m trainer.main --config=configs/celeb_a.py --combine=mgda --reduction=per_loss --config.gradients=features
+python -m trainer.main --config=configs/celeb_a.py --combine=mgda --reduction=features
 """
 
 import ml_collections

@@ -195,7 +195,7 @@ def _judgements(tree: ast.Module) -> list[str]:
             owner = ast.unparse(node.value).rpartition(".")[2]
             if (
                 node.attr in ("looks_at", "LooksAt", "ONE_PASS")
-                or node.attr in ("reduction", "gradients")
+                or node.attr == "reduction"
                 and owner.lower().endswith(("config", "configuration"))
             ):
                 found.append(ast.unparse(node))
@@ -203,13 +203,13 @@ def _judgements(tree: ast.Module) -> list[str]:
             inside = list(ast.walk(node))
             values = {each.value for each in inside if isinstance(each, ast.Constant)}
             names = {each.attr for each in inside if isinstance(each, ast.Attribute)}
-            if values & {"fused", "features", "parameters"} or names & {"reduction", "gradients"}:
+            if values & {"fused", "features"} or "reduction" in names:
                 found.append(ast.unparse(node))
     return found
 
 
 def test_the_plan_alone_judges():
-    """`reduction`, `gradients` and what a method looks at are compared where the plan is made, and nowhere else."""
+    """`reduction` and what a method looks at are compared where the plan is made, and nowhere else."""
     assert _judgements(modules()[JUDGE])
     for name, tree in modules().items():
         if _within(name, ("trainer",)) and name != JUDGE and not _within(name, ("trainer.combine",)):
@@ -221,7 +221,7 @@ def test_the_plan_alone_judges():
     "text",
     [
         "fused = config.reduction == 'fused'",
-        "if self.config.gradients != parts: pass",
+        "if self.config.reduction != parts: pass",
         "way = built.config.reduction",
         "passes = {'per_loss': k, 'fused': 1}[config.reduction]",
         "if reduction in ('fused', other): pass",

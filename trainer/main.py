@@ -31,7 +31,8 @@ _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
     settings.REDUCTIONS,
-    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
+    "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one down to "
+    "the trunk's output, and one through the trunk (replaces reduction).",
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")

@@ -110,7 +110,7 @@ def _passes(workers: Workers, heads: int) -> Section:
         "fused": _ours(problem, _CONV_STEPS, **_FUSED),
         "per loss": _ours(problem, _UPDATE_EVERY, combine=pcgrad),
         "update_every": _ours(problem, _CONV_STEPS, combine=pcgrad | {"update_every": _UPDATE_EVERY}),
-        "features": _ours(problem, _CONV_STEPS, combine=pcgrad, gradients="features"),
+        "features": _ours(problem, _CONV_STEPS, combine=pcgrad, reduction="features"),
     }
     # A backward pass is twice a forward's work; a fused step has one of each.
     passes = (1 + 2 * heads) / 3

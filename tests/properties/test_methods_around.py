@@ -22,7 +22,7 @@ AROUND = {
     "smoothed, a mixing matrix, per loss": ("pcgrad", {"combine__smoothing": 0.7, "combine__apply": "per_loss"}),
     "log losses": ("cagrad", {"combine__log_losses": True}),
     "log losses, weights that last": ("upgrad", {"combine__log_losses": True, "combine__update_every": 3}),
-    "log losses, features": ("mgda", {"combine__log_losses": True, "gradients": "features"}),
+    "log losses, features": ("mgda", {"combine__log_losses": True, "reduction": "features"}),
     "log losses, per variable": (
         "normalized",
         {"combine__log_losses": True, "combine__normalized": {"per_variable": True}},
@@ -32,7 +32,7 @@ AROUND = {
     "scaled losses": ("famo", {"combine__use_weights": True}),
     "scaled losses, elements": ("trimmed_mean", {"combine__use_weights": True}),
     "moving averages of scaled log losses": ("moco", {"combine__use_weights": True, "combine__log_losses": True}),
-    "features with state": ("gradnorm", {"gradients": "features"}),
+    "features with state": ("gradnorm", {"reduction": "features"}),
     "fused": ("famo", {"reduction": "fused", "probe_every": 3}),
 }
 
@@ -141,7 +141,7 @@ SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted
     [
         {"combine__name": "log_sum"},
         {"combine__name": "geometric", "reduction": "fused"},
-        {"combine__name": "mgda", "combine__log_losses": True, "gradients": "features"},
+        {"combine__name": "mgda", "combine__log_losses": True, "reduction": "features"},
         {"combine__name": "db_mtl"},
         {"combine__name": "famo"},
     ],
@@ -188,7 +188,7 @@ def test_missing_losses_need_no_logarithm():
         ({"combine__name": "mgda", "combine__smoothing": 1.0}, "combine.smoothing=1.0.*below 1"),
         ({"combine__name": "moco", "combine__update_every": 2}, "combine.update_every=2.*moving averages"),
         ({"combine__name": "famo", "combine__update_every": 2, "reduction": "fused"}, "update_every=2.*fused"),
-        ({"combine__name": "modo", "gradients": "features"}, "gradients='features'.*half of the batch"),
+        ({"combine__name": "modo", "reduction": "features"}, "reduction='features'.*half of the batch"),
         ({"combine__name": "moco", "reduction": "fused"}, "reduction='fused'.*moving averages"),
         (
             {"combine__name": "log_sum", "reduction": "fused", "micro_batches": 2, "batch_size": 12},

@@ -103,7 +103,7 @@ WAYS = [
     {"clip_norm": 0.01},
     {"combine__name": "normalized", "combine__normalized": {"per_variable": True}},
     {"combine__name": "mean", "reduction": "fused", "probe_every": 4},
-    {"combine__name": "pcgrad", "gradients": "features", "combine__update_every": 3},
+    {"combine__name": "pcgrad", "reduction": "features", "combine__update_every": 3},
 ]
 
 

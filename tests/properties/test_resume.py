@@ -45,7 +45,7 @@ KINDS = {
     "weights that last, from the features": {
         "combine__name": "pcgrad",
         "combine__update_every": 3,
-        "gradients": "features",
+        "reduction": "features",
         "precision": "float32",
     },
     "smoothed weights, per loss": {

@@ -124,15 +124,15 @@ def _by_hand(built: experiment.Experiment, batch, at: str):
     return variables, gradients, shared, np.array(rows)
 
 
-@pytest.mark.parametrize("gradients", ["parameters", "features"])
-def test_weights_by_hand(gradients):
+@pytest.mark.parametrize("reduction", ["per_loss", "features"])
+def test_weights_by_hand(reduction):
     """`normalized` weighs each loss by 1 / (K ‖row‖), of the first step in both steps; one device, plain SGD."""
-    changes = {"combine__name": "normalized", "combine__update_every": 2, "gradients": gradients} | PLAIN
+    changes = {"combine__name": "normalized", "combine__update_every": 2, "reduction": reduction} | PLAIN
     built = experiment.build(problems.config(**changes), problems.strategy(1))
     batches, loop = iter(built.batches(0)), built.step.build()
     state, training, weights = built.step.initial_state(), iter(built.batches(0)), None
     for step in range(2):
-        variables, by_loss, shared, rows = _by_hand(built, next(batches), gradients)
+        variables, by_loss, shared, rows = _by_hand(built, next(batches), reduction)
         if weights is None:
             weights = 1 / (len(rows) * np.linalg.norm(rows, axis=1))
         expected = []
@@ -148,7 +148,7 @@ def test_weights_by_hand(gradients):
 
 
 @pytest.mark.ci_only
-@pytest.mark.parametrize("changes", [{"gradients": "features"}, {"combine__update_every": 3}])
+@pytest.mark.parametrize("changes", [{"reduction": "features"}, {"combine__update_every": 3}])
 def test_weights_do_not_depend_on_the_number_of_replicas(changes):
     changes = {"combine__name": "pcgrad"} | changes | MISSING
     problems.assert_same(problems.run(3, STEPS, **changes), problems.run(1, STEPS, **changes))
@@ -176,12 +176,12 @@ def test_fused_reports_norms_and_cosines_of_its_probes():
         ({"micro_batches": 4}, "micro_batches=4: must divide batch_size, which is 11"),
         ({"micro_batches": 11}, "micro_batches=11: leaves 1 examples in a part, fewer than the 2 replicas"),
         ({"reduce_dtype": "float8"}, "reduce_dtype='float8'.*bfloat16"),
-        ({"gradients": "features"}, "gradients='features'.*weighted"),
+        ({"reduction": "features"}, "reduction='features'.*weighted"),
         (
-            {"gradients": "features", "combine__name": "pcgrad", "model__trunk": []},
-            "gradients='features': is for losses that share|gradients='features': needs a trunk",
+            {"reduction": "features", "combine__name": "pcgrad", "model__trunk": []},
+            "reduction='features': is for losses that share|reduction='features': needs a trunk",
         ),
-        ({"gradients": "features", "combine__name": "pcgrad", "combine__apply": "per_loss"}, "gradients.*per loss"),
+        ({"reduction": "features", "combine__name": "pcgrad", "combine__apply": "per_loss"}, "reduction.*per loss"),
         ({"combine__update_every": 2}, "combine.update_every=2.*weighted.*fused"),
         ({"model__recompute": True, "model__name": "tests.problems:two_towers"}, "model.recompute"),
     ],

@@ -57,7 +57,7 @@ _LOOKS_AT = {
 _PASSES = {
     LooksAt.NOTHING: ("1", "one pass with `reduction=fused`, else K"),
     LooksAt.LOSSES: ("1", "one pass with `reduction=fused`, else K"),
-    LooksAt.GRAMIAN: ("K", "K passes, fewer with `gradients=features` or `combine.update_every`"),
+    LooksAt.GRAMIAN: ("K", "K passes, fewer with `reduction=features` or `combine.update_every`"),
     LooksAt.CROSS_GRAMIAN: ("2 K", "2 K passes, K over each half of the batch, fewer with `combine.update_every`"),
     LooksAt.MOVING_GRAMIAN: ("K", "K passes, and averages as large as K gradients of the shared variables"),
     LooksAt.ELEMENTS: ("K", "K passes"),

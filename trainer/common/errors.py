@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from trainer.common import synonyms
+
 # Lines that Keras puts before the reason.
 _WRAPPERS = ("Exception encountered when calling", "in user code:")
 _LONGEST_LIST, _LISTED = 300, 12  # all names where they take at most 300 characters, else the nearest 12
@@ -99,8 +101,8 @@ class LogarithmError(RunError):
 def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, name: str | None = None) -> ConfigError:
     """A ConfigError for a name (`value`, or `name` where given) that is not among `allowed`, suggesting the nearest."""
     names, given = list(allowed), str(value if name is None else name)[:80]
-    near = difflib.get_close_matches(given, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = synonyms.meant(given, names)
+    hint = "" if near is None else f"did you mean {near!r}? "
     return ConfigError(field, value, f"unknown {kind}; {hint}allowed: {listed(names, given)}")
 
 

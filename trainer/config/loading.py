@@ -21,8 +21,11 @@ from trainer.config import rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
-_FORMAT = 2
-_EARLIER = {1: "made before variables were named by their place in the model"}
+_FORMAT = 3
+_EARLIER = {
+    1: "made before variables were named by their place in the model",
+    2: "made when `gradients` was a key beside `reduction`",
+}
 
 
 def load(

@@ -1,7 +1,7 @@
 """The plan by which a configuration's steps are computed: the one place that knows which setting needs what.
 
-Rules, the step and the prediction of its cost ask the plan. Only here are `reduction`, `gradients` and what a method
-looks at compared. Needs no TensorFlow.
+Rules, the step and the prediction of its cost ask the plan. Only here are `reduction` and what a method looks at
+compared. Needs no TensorFlow.
 """
 
 import dataclasses
@@ -92,14 +92,14 @@ def of(config: Config) -> Plan:
         _check_fused(config)
     if config.combine.update_every > 1:
         _check_update_every(config, method)
-    if config.gradients == "features":
+    if config.reduction == "features":
         _check_features(config, method)
     every = UPDATE_EVERY if config.combine.update_every > 1 else None
     if config.reduction == "fused":
         every = PROBE_EVERY
     views = {LooksAt.CROSS_GRAMIAN: View.TWO_HALVES, LooksAt.MOVING_GRAMIAN: View.MOVING_AVERAGES}
     return Plan(
-        way=Way.FEATURES if config.gradients == "features" else Way.PER_LOSS,
+        way=Way.FEATURES if config.reduction == "features" else Way.PER_LOSS,
         between=None if every is None else Way.FUSED,
         every=every,
         view=views.get(method.looks_at, View.WHOLE_BATCH),
@@ -110,6 +110,11 @@ def of(config: Config) -> Plan:
         losses_first=config.combine.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),
         observes=method.observe is not None,
     )
+
+
+def same_but_for_roundings(there: Config, here: Config) -> bool:
+    """True if two ways to reduce compute the same updates but for roundings: both or neither from the features."""
+    return (there.reduction == "features") == (here.reduction == "features")
 
 
 def check_labels(config: Config, *, labels_can_be_missing: bool) -> None:
@@ -188,7 +193,7 @@ def _check_fused(config: Config) -> None:
             "reduction",
             "fused",
             f"has one backward pass for all losses, but {config.combine.name!r} {_looks_at(config)}; use 'per_loss', "
-            "or combine.update_every or gradients='features' for fewer passes",
+            "or for fewer passes 'features' or combine.update_every",
         )
     _check_one_sum(config, "reduction", "fused")
 
@@ -212,9 +217,9 @@ def _check_features(config: Config, method: Method) -> None:
     elif config.jit_compile:
         allowed = "sums across replicas within the backward pass; leave jit_compile False"
     else:
-        _check_one_sum(config, "gradients", "features")
+        _check_one_sum(config, "reduction", "features")
         return
-    raise ConfigError("gradients", "features", allowed)
+    raise ConfigError("reduction", "features", allowed)
 
 
 def _check_one_sum(config: Config, field: str, value: Any) -> None:

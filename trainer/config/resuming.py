@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.common import schema
+from trainer.config import plan
 from trainer.config.settings import Config
 
 # These may change when a run is resumed: they decide when things happen, what is kept and how the same numbers are
@@ -39,7 +40,11 @@ def differences(saved: Config, now: Config) -> list[str]:
       A description of every field that differs and must not. Intervals may, and `steps` may unless a schedule depends
       on their number.
     """
-    free = _FREE if _schedules_over_the_run(now) else (*_FREE, "steps")
+    free = {*_FREE, "steps"}
+    if _schedules_over_the_run(now):
+        free.remove("steps")
+    if not plan.same_but_for_roundings(saved, now):
+        free.remove("reduction")
     return [
         f"{found} (a schedule depends on it)" if field == "steps" else found
         for field, found in _different(saved, now).items()
@@ -64,7 +69,7 @@ def _different(there: Config, here: Config) -> dict[str, str]:
     return found
 
 
-def _is_within(field: str, names: Sequence[str]) -> bool:
+def _is_within(field: str, names: Iterable[str]) -> bool:
     return any(field == name or field.startswith(f"{name}.") for name in names)
 
 

@@ -9,7 +9,7 @@ from trainer.common import durations, schema
 from trainer.common.schema import setting
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
-REDUCTIONS = ("per_loss", "fused")
+REDUCTIONS = ("per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 _ADAM = {"name": "adam", "learning_rate": 1e-3}
 
@@ -114,10 +114,10 @@ class Config:
 
     How a step computes: `reduction` "per_loss" takes one backward pass per loss and reduces every loss's gradients,
     "fused" one pass of the weighted sum, with a step per loss every `probe_every` (None: `report_every`) to measure
-    gradient norms and cosines. `gradients` "features" lets a method see the gradients at the trunk's output instead of
-    those of the shared variables. A step takes its batch in `micro_batches` parts, one after another. Gradients travel
-    as `reduce_dtype` (None: as they are) in packs of about `bytes_per_pack` (0: all in one). `jit_compile` compiles the
-    forward and backward passes with XLA.
+    gradient norms and cosines, "features" one pass per loss down to the trunk's output and one through the trunk: a
+    method sees the gradients there instead of those of the shared variables. A step takes its batch in `micro_batches`
+    parts, one after another. Gradients travel as `reduce_dtype` (None: as they are) in packs of about `bytes_per_pack`
+    (0: all in one). `jit_compile` compiles the forward and backward passes with XLA.
     """
 
     losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED))
@@ -132,7 +132,6 @@ class Config:
     precision: str = setting(schema.choice("precision", PRECISIONS), "float32")
     reduction: str = setting(schema.choice("reduction", REDUCTIONS), "per_loss")
     probe_every: int | str | None = setting(schema.optional(durations.check), None)
-    gradients: str = setting(schema.choice("kind of gradients", ("parameters", "features")), "parameters")
     micro_batches: int = setting(schema.integer(1), 1)
     reduce_dtype: str | None = setting(schema.optional(schema.choice("dtype to reduce in", ("bfloat16",))), None)
     bytes_per_pack: int = setting(schema.integer(0), 0)

@@ -24,7 +24,8 @@ _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,
     settings.REDUCTIONS,
-    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
+    "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one down to "
+    "the trunk's output, and one through the trunk (replaces reduction).",
 )
 _REPLICAS = flags.DEFINE_list("replicas", ["8"], "Numbers of replicas, one on each device, for example 8,64,512.")
 _BATCH = flags.DEFINE_integer(

@@ -116,7 +116,7 @@ def classes(passes: Passes) -> Mapping[str, Passes]:
         "weights from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
         "Gramian (`per_loss`)": gramian,
         "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
-        "Gramian, `gradients=features`": dataclasses.replace(gramian, way=Way.FEATURES),
+        "Gramian (`features`)": dataclasses.replace(gramian, way=Way.FEATURES),
         "Gramian of two half batches (`per_loss`)": dataclasses.replace(gramian, halves=True),
         "Gramian of moving averages (`per_loss`)": dataclasses.replace(gramian, moving=True),
         "element by element (`per_loss`)": dataclasses.replace(per_loss, elementwise=True),

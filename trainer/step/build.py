@@ -136,7 +136,7 @@ def _computation(
 def _parts(objectives: Objectives, reach: Reach) -> cut.Split:
     """The model, cut at its features; raises ConfigError where nothing is shared or there are none."""
     if not reach.shared:
-        raise ConfigError("gradients", "features", "is for losses that share variables; these share none")
+        raise ConfigError("reduction", "features", "is for losses that share variables; these share none")
     return cut.split(objectives.model)
 
 

@@ -25,7 +25,7 @@ def split(model: keras.Model) -> Split:
         inputs, outputs = model.input, model.output
     except AttributeError as error:
         raise ConfigError(
-            "gradients", "features", f"needs a functional Keras model, which {model.name!r} is not"
+            "reduction", "features", f"needs a functional Keras model, which {model.name!r} is not"
         ) from error
     finals = {id(output) for output in tf.nest.flatten(outputs)}
     for layer in reversed(model.layers):
@@ -38,5 +38,5 @@ def split(model: keras.Model) -> Split:
         except (AttributeError, ValueError):  # a layer used more than once; outputs that need more than these features
             continue
     raise ConfigError(
-        "gradients", "features", f"needs a trunk: the heads of {model.name!r} share nothing but the input"
+        "reduction", "features", f"needs a trunk: the heads of {model.name!r} share nothing but the input"
     )

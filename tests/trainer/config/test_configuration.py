@@ -58,6 +58,7 @@ def test_overrides(override, read, value):
         ("batch_size=1.5", "batch_size", "whole number"),
         ("batch_size=true", "batch_size", "whole number"),
         ("batch_sze=3", "batch_sze", "did you mean 'batch_size'"),
+        ("gradients=features", "gradients", "did you mean 'reduction'"),
         ("steps=0", "steps", "at least 1 step"),
         ("steps=-5", "steps", "at least 1 step"),
         ("steps='3 weeks'", "steps", "epochs"),
@@ -177,7 +178,8 @@ def test_saved_configurations_resolve_to_themselves(tmp_path):
     [
         (None, "holds a run of format 1, made before variables were named by their place in the model; start a new"),
         (1, "holds a run of format 1, made before variables"),
-        (3, "holds a run of format 3, made by another version than this one; start a new run"),
+        (2, "holds a run of format 2, made when `gradients` was a key"),
+        (4, "holds a run of format 4, made by another version than this one; start a new run"),
         ([], r"holds a run of format \[\], made by another version"),
     ],
 )
@@ -185,7 +187,7 @@ def test_runs_of_another_format_are_refused_and_left_alone(tmp_path, given, word
     config, run = _digits(), tmp_path / "run"
     run.mkdir()
     tree = json.loads(loading.to_json(config))
-    assert tree.pop("format") == 2
+    assert tree.pop("format") == 3
     (run / "config.json").write_text(json.dumps(tree if given is None else {"format": given, **tree}))
     for refused in (lambda: loading.load_saved(run / "config.json"), lambda: workdir.claim(str(run), config)):
         with pytest.raises(ConfigError, match=words) as caught:

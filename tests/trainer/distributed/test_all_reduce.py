@@ -58,7 +58,7 @@ def test_gradients_are_reduced_exactly_once(replicas, apply):
         ({"micro_batches": 5, "batch_size": 20}, [PER_LOSS]),
         ({"reduction": "fused"}, [ONCE + 2 * LOSSES, PER_LOSS]),  # PER_LOSS in a probe
         ({"reduction": "fused"} | MISSING, [2 * LOSSES, ONCE, PER_LOSS]),
-        ({"gradients": "features", "combine__name": "pcgrad"} | MISSING, [LOSSES**2 + 2 * LOSSES, ONCE]),
+        ({"reduction": "features", "combine__name": "pcgrad"} | MISSING, [LOSSES**2 + 2 * LOSSES, ONCE]),
         ({"combine__update_every": 5, "combine__name": "pcgrad"}, [ONCE + 2 * LOSSES, PER_LOSS]),
     ],
 )

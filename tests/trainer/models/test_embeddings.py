@@ -143,7 +143,7 @@ def test_numbers_come_beside_embedded_categories(folder):
     [
         pytest.param({"combine__name": "pcgrad", "clip_norm": 0.1}, marks=pytest.mark.ci_only),
         pytest.param({"reduction": "fused", "combine__name": "mean"}, marks=pytest.mark.ci_only),
-        pytest.param({"gradients": "features", "combine__name": "mgda"}, marks=pytest.mark.ci_only),
+        pytest.param({"reduction": "features", "combine__name": "mgda"}, marks=pytest.mark.ci_only),
     ],
     ids=str,
 )
@@ -167,7 +167,7 @@ UNITS = 2**16  # ten rows of these, in 8 bytes each: 5 MiB
         ({"precision": "float32"}, 5, 2),
         ({"losses__price__variables": ["head_price*"]}, 5, 1),
         ({"reduction": "fused", "combine__name": "mean"}, None, 2),
-        ({"gradients": "features", "combine__name": "mgda"}, None, 2),
+        ({"reduction": "features", "combine__name": "mgda"}, None, 2),
     ],
     ids=str,
 )

@@ -32,7 +32,7 @@ def test_the_scale_after_a_step(scale, good, finite, expected):
     [
         {"combine__name": "pcgrad"},
         pytest.param({"reduction": "fused", "probe_every": 3}, marks=pytest.mark.ci_only),
-        pytest.param({"gradients": "features", "combine__name": "pcgrad"}, marks=pytest.mark.ci_only),
+        pytest.param({"reduction": "features", "combine__name": "pcgrad"}, marks=pytest.mark.ci_only),
         {"combine__name": "pcgrad", "combine__update_every": 4},
     ],
     ids=["per loss", "fused", "features", "lasting weights"],
