@@ -30,7 +30,7 @@ _HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Saved:
+class SavedData:
     """The part of its data that a run keeps in its workdir.
 
     Attributes:
@@ -56,12 +56,12 @@ class Data:
     """
 
     splits: Mapping[str, Split]
-    saved: Saved
+    saved: SavedData
     notes: tuple[str, ...] = ()
     names: Names = Names()
 
 
-def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
+def build(config: DatasetConfig, saved: SavedData | None = None) -> Data:
     """The configured data, floating-point numbers in Keras' `floatx`.
 
     Args:
@@ -74,7 +74,7 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
     if config.sources is None:
         return _build_source(config, "dataset", saved)
     built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}
-    together = Saved(
+    together = SavedData(
         {field: one.saved.fingerprints[field] for field, one in built.items()},
         {field: one.saved.statistics[field] for field, one in built.items()},
         {field: one.saved.feeds[field] for field, one in built.items()},
@@ -89,7 +89,7 @@ def build(config: DatasetConfig, saved: Saved | None = None) -> Data:
     return Data(mixed, together, notes, names.merged(one.names for one in built.values()))
 
 
-def changes(saved: Saved, now: Saved, what: str = "has changed since the run began") -> list[str]:
+def changes(saved: SavedData, now: SavedData, what: str = "has changed since the run began") -> list[str]:
     """Returns a line, which ends in `what`, for every split whose fingerprint is not that in `saved`."""
     return [
         f"{field}: the {split} split {what}"
@@ -99,22 +99,22 @@ def changes(saved: Saved, now: Saved, what: str = "has changed since the run beg
     ]
 
 
-def to_json(saved: Saved) -> str:
+def to_json(saved: SavedData) -> str:
     """Returns what a run keeps of its data as JSON."""
     return json.dumps(dataclasses.asdict(saved), indent=1) + "\n"
 
 
-def of_json(text: str) -> Saved:
+def of_json(text: str) -> SavedData:
     """Reads the text that `to_json` wrote; raises ValueError or TypeError for anything else."""
-    return Saved(**json.loads(text))
+    return SavedData(**json.loads(text))
 
 
-def save(saved: Saved, path: pathlib.Path) -> None:
+def save(saved: SavedData, path: pathlib.Path) -> None:
     """Writes what a run keeps of its data as JSON."""
     atomic_files.write_whole(path, to_json(saved))
 
 
-def load_saved(path: pathlib.Path) -> Saved | None:
+def load_saved(path: pathlib.Path) -> SavedData | None:
     """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
     try:
         return of_json(path.read_text())
@@ -124,7 +124,7 @@ def load_saved(path: pathlib.Path) -> Saved | None:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
-def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data:
+def _build_source(config: SourceConfig, field: str, saved: SavedData | None) -> Data:
     if configuration.is_function(config.name):
         return _of_function(config, field)
     open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
@@ -151,7 +151,7 @@ def _build_source(config: SourceConfig, field: str, saved: Saved | None) -> Data
     _augment(built, config, field)
     return Data(
         built,
-        Saved(
+        SavedData(
             {field: {name: source.fingerprint() for name, source in sources.items()}},
             {field: prepare.statistics},
             {field: feed},
@@ -170,7 +170,7 @@ def _of_function(config: SourceConfig, field: str) -> Data:
     built = {name: InMemory(split) for name, split in loaded.items()}
     _augment(built, config, field)
     fingerprints = {name: of_arrays(_flat(split)) for name, split in loaded.items()}
-    return Data(built, Saved({field: fingerprints}, {field: {}}, {field: "memory"}))
+    return Data(built, SavedData({field: fingerprints}, {field: {}}, {field: "memory"}))
 
 
 def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field: str) -> None:

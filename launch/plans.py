@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from launch import guardian
-from launch.supervision import Plan
+from launch.supervision import WorkerStart
 from trainer.common.errors import ConfigError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])")
@@ -22,7 +22,7 @@ _LOCAL_PORTS = range(10000, 32768)
 _REMOTE = "exec python3 -c 'import json; exec(json.loads(open(0, \"rb\", 0, closefd=False).readline()))'"
 
 
-def local(command: Sequence[str], directory: str, devices: Sequence[str | None]) -> list[Plan]:
+def local(command: Sequence[str], directory: str, devices: Sequence[str | None]) -> list[WorkerStart]:
     """A worker on this machine for each of the devices, on free ports of its own.
 
     Args:
@@ -33,7 +33,7 @@ def local(command: Sequence[str], directory: str, devices: Sequence[str | None])
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(devices))]
     start = [sys.executable, "-I", "-S", guardian.__file__]
     return [
-        Plan(
+        WorkerStart(
             f"worker {rank}",
             start,
             _request(command, directory, _variables(addresses, rank, own), None),
@@ -52,7 +52,7 @@ def remote(
     gpus_per_worker: int | None,
     ssh: Sequence[str],
     silence: float,
-) -> list[Plan]:
+) -> list[WorkerStart]:
     """A worker on each host.
 
     Args:
@@ -80,7 +80,7 @@ def remote(
             own = ",".join(str(gpu) for gpu in range(turn * gpus_per_worker, (turn + 1) * gpus_per_worker))
         request = _request(command, directory, {**environment, **_variables(addresses, rank, own)}, silence)
         start = [*connect, "--", host.replace("[", "").replace("]", ""), _REMOTE]
-        plans.append(Plan(f"worker {rank} ({host})", start, source + request, remote=True))
+        plans.append(WorkerStart(f"worker {rank} ({host})", start, source + request, remote=True))
     return plans
 
 

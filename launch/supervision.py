@@ -29,7 +29,7 @@ _printing = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class WorkerStart:
     """The command and the input that start a worker.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class RoundOutcome:
     """The end of a round of workers.
 
     Attributes:
@@ -89,7 +89,7 @@ class Supervisor:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def run(self, plans: Sequence[Plan], grace: float) -> Outcome:
+    def run(self, plans: Sequence[WorkerStart], grace: float) -> RoundOutcome:
         """Starts a worker for each plan, rank by rank, and returns when no process of theirs is left.
 
         Args:
@@ -110,7 +110,7 @@ class Supervisor:
             guardian.end_children()  # whom a guardian left that was killed itself
             for worker in workers:
                 worker.drain()
-        return Outcome(code, time.monotonic() - start, any(worker.lost for worker in workers))
+        return RoundOutcome(code, time.monotonic() - start, any(worker.lost for worker in workers))
 
     def pause(self, seconds: float) -> bool:
         """Waits; returns at once, and true, where a signal asks for the end."""
@@ -170,7 +170,7 @@ class _Worker:
       name: what messages call it.
     """
 
-    def __init__(self, rank: int, plan: Plan, events: queue.SimpleQueue) -> None:
+    def __init__(self, rank: int, plan: WorkerStart, events: queue.SimpleQueue) -> None:
         self.name, self._remote = plan.name, plan.remote
         self._process = subprocess.Popen(
             plan.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

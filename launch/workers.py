@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from launch import gpus, plans
-from launch.supervision import PREEMPTED, Plan, Supervisor, say
+from launch.supervision import PREEMPTED, Supervisor, WorkerStart, say
 from trainer import command_line
 from trainer.common.errors import ConfigError
 
@@ -84,10 +84,10 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         command_line.fail(error, 2)
 
-    def here() -> list[Plan]:
+    def here() -> list[WorkerStart]:
         return plans.local(_command, directory, devices)
 
-    def elsewhere() -> list[Plan]:
+    def elsewhere() -> list[WorkerStart]:
         return plans.remote(
             _command,
             directory,
@@ -116,7 +116,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return command_line.parse(argv[:end], _overrides, description=_HELP, combinations=False)
 
 
-def _rounds(supervisor: Supervisor, planned: Callable[[], list[Plan]]) -> int:
+def _rounds(supervisor: Supervisor, planned: Callable[[], list[WorkerStart]]) -> int:
     """Starts all workers together, and again while restarts are left; returns the last exit code."""
     failures = short = 0
     while True:

@@ -182,7 +182,7 @@ def train(
         variables={variable.path: variable.numpy() for variable in built.model.trainable_variables},
         optimizers={
             f"{update.name}/{variable.path.partition('/')[2]}": np.array(variable)
-            for update in built.updates
+            for update in built.optimizer_groups
             for variable in update.optimizer.variables
         },
         validation=built.evaluator.build()() if evaluate else {},

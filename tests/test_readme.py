@@ -23,7 +23,7 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 FILES = ("my_table.py", "my_pictures.py", "my_data.py", "my_experiment.py")  # the README's files, in its order
 SUITE = "bash tests/run.sh"
 BENCHMARK = "python -m tests.benchmarks.methods"
-EXAMPLES = "python -m tests.benchmarks.seed_systems"
+EXAMPLES = "python -m tests.benchmarks.worked_examples"
 COST = "python -m trainer.cost"
 STEPS = "python -m tests.benchmarks.step"
 SELFCHECKS = (

@@ -31,7 +31,7 @@ def weights(
     def solve(step: tf.Tensor, before: Mapping[str, tf.Tensor], total: tf.Tensor) -> tuple:
         problem = _problem(combination, step, gramians[step % gramians.shape[0]])
         answer = combination.solve(problem, before)
-        return step + 1, dict(answer.state), total + mixing.joint_weights(answer.weights)
+        return step + 1, dict(answer.state), total + mixing.joint_coefficients(answer.coefficients)
 
     @tf.function(autograph=False)
     def loop(first: tf.Tensor, before: Mapping[str, tf.Tensor]) -> tuple:
@@ -92,7 +92,7 @@ def mixed(gradients: Gradients, *, method: str | None) -> Callable[[int], float]
             combination = combination_lib.build(method, {}, count)
             total = gramian.total(blocks, [tuple(range(count))] * _VARIABLES, count)
             answer = combination.solve(_problem(combination, tf.constant(0, tf.int64), total), {})
-            found = mixing.joint_weights(answer.weights)
+            found = mixing.joint_coefficients(answer.coefficients)
         return [mixing.joint(rows, found[tf.newaxis]) for rows in kept]
 
     def steps(wanted: int) -> float:
@@ -128,7 +128,7 @@ def _problem(combination: combination_lib.Combination, step: tf.Tensor, found: t
     count = combination.count
     return Problem(
         active=tf.ones([count], tf.bool),
-        weights=tf.ones([count], tf.float64),
+        loss_weights=tf.ones([count], tf.float64),
         losses=None,
         gramian=found,
         seed=combination_lib.step_seed(0, step),

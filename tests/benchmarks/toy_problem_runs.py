@@ -43,9 +43,12 @@ class Run:
         self._step, self._batches = built.step, built.batches
         self._loop = built.step.build()
         (self._x,) = built.model.trainable_variables
-        variables = [*built.model.variables, *(v for update in built.updates for v in update.optimizer.variables)]
-        if built.step.updates.moving_rows is not None:
-            variables += built.step.updates.moving_rows.by_name.values()
+        variables = [
+            *built.model.variables,
+            *(v for update in built.optimizer_groups for v in update.optimizer.variables),
+        ]
+        if built.step.updates.gradient_averages is not None:
+            variables += built.step.updates.gradient_averages.by_name.values()
         self._initial = [(variable, variable.numpy()) for variable in variables]
 
     def path(self, start: Sequence[float], steps: int, points: int = 1) -> np.ndarray:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from input_pipelines import configuration, data
 from input_pipelines.configuration import DatasetConfig
-from input_pipelines.data import Data, Saved
+from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
 from trainer.common import schema
@@ -19,7 +19,7 @@ BATCH_SIZE = 7
 TINY_WINDOW = 8  # so that even a few dozen examples are many windows
 
 
-def build(tree: Mapping[str, Any], saved: Saved | None = None, **changes: Any) -> Data:
+def build(tree: Mapping[str, Any], saved: SavedData | None = None, **changes: Any) -> Data:
     """The data of a configuration's `dataset`, in float64, so that what was written as float32 is compared exactly."""
     keras.config.set_floatx("float64")
     config = schema.record(DatasetConfig)({"window": TINY_WINDOW, **tree, **changes}, "dataset")

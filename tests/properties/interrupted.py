@@ -13,7 +13,7 @@ from tests.trainer.output import test_history
 from trainer.output import checkpoint
 from trainer.run import train as train_lib
 
-CADENCES = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
+INTERVALS = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
 STEPS = 600
 CONFIG = f"""
 import ml_collections
@@ -30,7 +30,7 @@ def get_config():
 def train(path: pathlib.Path, replicas: int = 1, **changes) -> None:
     """Trains the small problem in this process."""
     console = Console(file=io.StringIO())
-    train_lib.train(problems.config(**CADENCES | changes), str(path), problems.strategy(replicas), console)
+    train_lib.train(problems.config(**INTERVALS | changes), str(path), problems.strategy(replicas), console)
 
 
 def results(path: pathlib.Path, step: int) -> dict[str, bytes | str]:

@@ -24,7 +24,8 @@ def _gradients(built: Experiment, batch, examples=slice(None)) -> tuple[list[dic
         outputs = built.model(part["inputs"], training=True)
         sums = [losses.sums(loss, outputs, part) for loss in built.losses]
         means = [
-            own.weighted / (own.weights if loss.normalizer == "weights" else own.per_example * len(part["inputs"]))
+            own.loss_sum
+            / (own.weight_sum if loss.normalizer == "weights" else own.values_per_example * len(part["inputs"]))
             for own, loss in zip(sums, built.losses, strict=True)
         ]
     found = []
@@ -76,7 +77,7 @@ def test_a_step_is_what_aggregate_gives(name):
             expected[path] = np.mean([whole[k][path] for k in by], axis=0)
         if name != "graddrop":  # whose numbers are each variable's own
             np.testing.assert_allclose((before[path] - after[path]) / 0.1, expected[path], atol=1e-9, err_msg=path)
-    joint = totals.measured.weights.numpy()
+    joint = totals.measured.coefficients.numpy()
     for k in range(len(built.losses)):
         for v in built.step.reach.task_specific(k):
             path = built.step.reach.variables[v].path
@@ -105,7 +106,7 @@ def test_two_halves_with_missing_labels():
         remembered = state.combination["weights"].numpy()
         state, totals = one_step(built, train, iterator, step, state)
         np.testing.assert_array_equal(totals.counts.numpy() > 0, known)
-        weights, after = totals.measured.weights.numpy(), _values(built)
+        weights, after = totals.measured.coefficients.numpy(), _values(built)
         assert np.all(weights[~known] == 0)
         np.testing.assert_array_equal(state.combination["weights"].numpy()[~known], remembered[~known])
         for variable in built.model.trainable_variables:
@@ -132,13 +133,13 @@ def test_moving_averages_over_steps(name, keeps):
         own = _rows(gradients, paths) / (values[:, np.newaxis] if name == "db_mtl" else 1.0)
         rows = keeps * rows + (1 - keeps) * own
         state, totals = one_step(built, train, iterator, step, state)
-        expected, after = _in_pieces(totals.measured.weights.numpy() @ rows, before, paths), _values(built)
+        expected, after = _in_pieces(totals.measured.coefficients.numpy() @ rows, before, paths), _values(built)
         for path in paths:
             np.testing.assert_allclose((before[path] - after[path]) / 0.1, expected[path], atol=1e-9, err_msg=path)
     if name == "db_mtl":
         norms = np.linalg.norm(rows, axis=1)
-        np.testing.assert_allclose(totals.measured.weights, norms.max() / norms, rtol=1e-9)
-    assert len(built.step.updates.moving_rows.by_name) == sum(
+        np.testing.assert_allclose(totals.measured.coefficients, norms.max() / norms, rtol=1e-9)
+    assert len(built.step.updates.gradient_averages.by_name) == sum(
         len(built.step.reach.losses[v]) for v in built.step.reach.shared
     )
 

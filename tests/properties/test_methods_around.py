@@ -75,7 +75,7 @@ def test_lasting_weights_are_those_of_the_last_full_step():
     weights = []
     for step in range(6):
         state, _ = one_step(built, train, iterator, step, state)
-        weights.append(state.weights.numpy())
+        weights.append(state.coefficients.numpy())
     for step in (1, 2, 4, 5):
         np.testing.assert_array_equal(weights[step], weights[step // 3 * 3])
     assert not np.array_equal(weights[0], weights[3])
@@ -123,8 +123,8 @@ def test_reports_hold_weights_and_fallbacks(tmp_path):
     assert [values["fallbacks"] for values in reports] == [3, 3]
     # Means of the rows (1, 2) and (-2, -4) at unit length.
     for values in reports:
-        assert values["weight/a"] == pytest.approx(0.5 / 5**0.5)
-        assert values["weight/b"] == pytest.approx(0.25 / 5**0.5)
+        assert values["coefficient/a"] == pytest.approx(0.5 / 5**0.5)
+        assert values["coefficient/b"] == pytest.approx(0.25 / 5**0.5)
     assert "In 6 steps the gradients left nash_mtl without a solution" in (tmp_path / "run" / "report.md").read_text()
 
 

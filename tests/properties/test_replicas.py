@@ -60,7 +60,7 @@ def test_uneven_batches_with_missing_labels(tmp_path, name, apply, changes):
 
 def _assert_a_checkpoint_holds_everything(path: pathlib.Path, built: Experiment, loop: Callable[..., Any]) -> None:
     """Checks that steps without state of the method depend on model, optimizers and the number of the step alone."""
-    variables = checkpoint.state_of(built.model, built.updates)
+    variables = checkpoint.state_of(built.model, built.optimizer_groups)
     folder = checkpoint.save(path, STEPS, checkpoint.snapshot(variables))
     first = problems.train(built, 5, first_step=STEPS, loop=loop)
     checkpoint.restore(folder, variables)
@@ -73,7 +73,10 @@ def _assert_a_checkpoint_holds_everything(path: pathlib.Path, built: Experiment,
 
 def _assert_replicas_agree(built: Experiment) -> None:
     """Bit for bit, though the graph optimizer sees that only the first replica's report is read."""
-    for variable in (*built.model.trainable_variables, *(v for u in built.updates for v in u.optimizer.variables)):
+    for variable in (
+        *built.model.trainable_variables,
+        *(v for u in built.optimizer_groups for v in u.optimizer.variables),
+    ):
         first, *others = (component.numpy() for component in variable.value.values)
         for other in others:
             np.testing.assert_array_equal(first, other, err_msg=variable.path)
@@ -88,7 +91,7 @@ def test_even_batches(apply, replicas):
 
 def test_steps_per_loop_changes_nothing():
     built = experiment.build(problems.config(combine__name="pcgrad", **MISSING), problems.strategy(2))
-    loop, variables = built.step.build(), checkpoint.state_of(built.model, built.updates)
+    loop, variables = built.step.build(), checkpoint.state_of(built.model, built.optimizer_groups)
     start = tf.nest.map_structure(lambda variable: variable.numpy(), variables)
     one = problems.train(built, STEPS, loop=loop)
     tf.nest.map_structure(lambda variable, value: variable.assign(value), variables, start)

@@ -91,7 +91,7 @@ def test_layers_that_keras_names_come_back(tmp_path):
     )
     names = {name.partition("/.")[0] for name in interrupted.variables(tmp_path / "run", 12)}
     first, second = "encoder.Sdense.Skernel", "encoder.Sdense_1.Skernel"
-    assert {f"model/{first}", f"average/{second}", f"moving_rows/label.S{first}"} <= names
+    assert {f"model/{first}", f"average/{second}", f"gradient_averages/label.S{first}"} <= names
     assert {f"optimizers/shared/{first}.S{slot}" for slot in "rcv"} <= names
     assert {"optimizers/number/dense_1.Skernel.Smomentums", "optimizers/number/iterations"} <= names
 
@@ -124,7 +124,9 @@ def test_more_steps(tmp_path):
     with pytest.raises(ConfigError, match="steps=15: the run in .* has taken 20 steps already"):
         interrupted.train(tmp_path / "run", steps=15)
     cosine = {"name": "adam", "learning_rate": {"name": "cosine_decay", "initial_learning_rate": 0.01}}
-    workdir.create(str(tmp_path / "cosine"), problems.config(**interrupted.CADENCES, shared_optimizer=cosine)).release()
+    workdir.create(
+        str(tmp_path / "cosine"), problems.config(**interrupted.INTERVALS, shared_optimizer=cosine)
+    ).release()
     with pytest.raises(ConfigError, match=r"steps is 12 there and 13 here \(a schedule depends on it\)"):
         interrupted.train(tmp_path / "cosine", shared_optimizer=cosine, steps=13)
 

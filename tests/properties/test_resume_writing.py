@@ -51,7 +51,7 @@ def _slow_saves(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     """The checkpoint of step 6 is not written before step 10 is shown, and holds the values of step 6 all the same."""
-    config = problems.config(**interrupted.CADENCES | {"report_every": 2, "eval_every": 12, "checkpoint_every": 6})
+    config = problems.config(**interrupted.INTERVALS | {"report_every": 2, "eval_every": 12, "checkpoint_every": 6})
     train.train(config, str(tmp_path / "whole"), problems.strategy(1), Console(file=io.StringIO()))
     shown = threading.Event()
     written = _slow_saves(monkeypatch, lambda: shown.wait(60) or pytest.fail("step 10 waits for the checkpoint"))
@@ -67,7 +67,7 @@ def test_a_signal_waits_for_the_checkpoint(tmp_path, monkeypatch):
     written = _slow_saves(monkeypatch, lambda: time.sleep(0.3))
     said = []
     stop = {" 4/12  train": lambda: os.kill(os.getpid(), signal.SIGTERM), "is saved": lambda: said.extend(written)}
-    config = problems.config(**interrupted.CADENCES | {"checkpoint_every": 12, "eval_every": 12})
+    config = problems.config(**interrupted.INTERVALS | {"checkpoint_every": 12, "eval_every": 12})
     with pytest.raises(StoppedError) as stopped:
         train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=_Screen(stop), width=200))
     assert stopped.value.code == 42

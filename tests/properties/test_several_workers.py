@@ -17,14 +17,14 @@ from tests.launch.launched import train
 from trainer.run import train as train_lib
 
 STEPS = 20
-CADENCES = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}
+INTERVALS = {"steps": STEPS, "report_every": 4, "eval_every": 10, "checkpoint_every": 7, "keep_checkpoints": 9}
 CI = os.environ.get("CI") == "true"
 # 11 examples do not divide by 2 or 3; numbers are so rare that some steps have none at all.
 RUNS = {
-    name: CADENCES | {"combine__name": name, "dataset__options": {"missing": True}}
+    name: INTERVALS | {"combine__name": name, "dataset__options": {"missing": True}}
     for name in ("weighted", "pcgrad", "independent", "famo", "moco")
 }
-RUNS["batch statistics"] = CADENCES | {
+RUNS["batch statistics"] = INTERVALS | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],
 }

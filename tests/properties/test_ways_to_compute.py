@@ -144,7 +144,7 @@ def test_weights_by_hand(reduction):
         state, totals = loop(training, *numbers, tf.constant(True), state, built.step.initial_totals())
         for variable, value in zip(variables, expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=1e-12, err_msg=f"{step} {variable.path}")
-        np.testing.assert_allclose(state.weights.numpy(), weights, rtol=1e-9)
+        np.testing.assert_allclose(state.coefficients.numpy(), weights, rtol=1e-9)
 
 
 @pytest.mark.ci_only

@@ -38,10 +38,10 @@ def _talk(workers: Workers) -> None:
         np.array([True, False]),
     ]
     own = values if workers.is_chief else [np.full_like(value, 1) for value in values]
-    for value, got in zip(values, workers.of_chief([tf.constant(value) for value in own]), strict=True):
+    for value, got in zip(values, workers.broadcast([tf.constant(value) for value in own]), strict=True):
         assert got.numpy().tobytes() == value.tobytes(), (value, got)
     text = "größer, 更大\n" * 1000
-    assert workers.word_of_chief(text if workers.is_chief else "") == text
+    assert workers.broadcast_text(text if workers.is_chief else "") == text
     last = workers.rank == workers.count - 1
     assert workers.agreed_signal(signal.SIGUSR1 if last else None) == signal.SIGUSR1
     assert workers.agreed_signal(None) is None

@@ -60,7 +60,7 @@ def aggregate(
     weights = tf.ones([count], tf.float64) if weights is None else _weights(weights, count)
     problem = Problem(
         active=active,
-        weights=weights,
+        loss_weights=weights,
         losses=_losses(losses, name, combination, active, weights),
         gramian=None,
         seed=combination_lib.step_seed(seed, step),
@@ -77,7 +77,7 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
     """(n,): the (K, n) rows combined, after those of a second batch have entered where the method looks at two."""
     count = combination.count
     if combination.keeps is not None and count > 1:
-        factors = (1 - combination.keeps) * combination.row_scales(problem.weights, problem.losses)
+        factors = (1 - combination.keeps) * combination.row_scales(problem.loss_weights, problem.losses)
         rows *= tf.cast(factors, rows.dtype)[:, tf.newaxis]
     if combination.of_two_batches:
         both = tf.concat([rows, rows if second is None else second], axis=0)
@@ -85,14 +85,20 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
     elif combination.needs_gramian:
         problem = problem._replace(gramian=gramian_lib.block(rows))
     solved = combination.solve(problem, combination.initial_state()) if combination.method.yields_weights else None
-    by, means = tuple(range(count)), tf.ones([count], tf.float64)
-    (coefficients,) = mixing.coefficients(
-        combination, [rows], [by], means=means, row_means=means, problem=problem, weights=solved and solved.weights
+    by, normalizers = tuple(range(count)), tf.ones([count], tf.float64)
+    (matrix,) = mixing.mixing_matrices(
+        combination,
+        [rows],
+        [by],
+        normalizers=normalizers,
+        shared_normalizers=normalizers,
+        problem=problem,
+        coefficients=solved and solved.coefficients,
     )
-    if coefficients is None:
-        return mixing.elements(combination, tf.unstack(rows), by, means, problem, 0)
+    if matrix is None:
+        return mixing.elements(combination, tf.unstack(rows), by, normalizers, problem, 0)
     # One matrix has no replicas whose order of additions must be the same, so that this need not be `joint`.
-    mixture = tf.cast(tf.reduce_sum(coefficients, axis=0), rows.dtype)
+    mixture = tf.cast(tf.reduce_sum(matrix, axis=0), rows.dtype)
     return tf.linalg.matvec(rows, mixture, transpose_a=True)
 
 

@@ -130,7 +130,7 @@ class Combination:
 
     def scales_of_mixed(self, problem: Problem) -> tf.Tensor:
         """(K,) `scales` of the gradients of shared variables; they have entered moving averages already."""
-        scales = self.scales(problem.weights, problem.losses)
+        scales = self.scales(problem.loss_weights, problem.losses)
         return scales if self.keeps is None else tf.ones_like(scales)
 
     def solve(self, problem: Problem, state: State) -> Answer:
@@ -141,20 +141,20 @@ class Combination:
           state: as `initial_state` or the step before gave it.
 
         Returns:
-          Weights of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; the new state, unchanged
+          Coefficients of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; the new state, unchanged
           where it belongs to inactive losses; and whether there was no solution.
         """
         if not self.method.yields_weights:
             raise ValueError(f"{self.method.function.__name__!r} has weights of its own for every variable")
         answer = self.answer(self._scaled(problem), state)
-        weights, new = answer.weights, dict(answer.state)
+        coefficients, new = answer.coefficients, dict(answer.state)
         if self.smoothing:
             before = state[_SMOOTHED]
-            smoothed = self.smoothing * before + (1 - self.smoothing) * weights
-            weights = new[_SMOOTHED] = tf.where(tf.math.is_nan(before), weights, smoothed)
+            smoothed = self.smoothing * before + (1 - self.smoothing) * coefficients
+            coefficients = new[_SMOOTHED] = tf.where(tf.math.is_nan(before), coefficients, smoothed)
         new = {name: where_active(problem.active, new[name], old) for name, old in state.items()}
-        weights = where_active(problem.active, weights, tf.zeros_like(weights))
-        return Answer(weights, new, tf.convert_to_tensor(answer.fell_back))
+        coefficients = where_active(problem.active, coefficients, tf.zeros_like(coefficients))
+        return Answer(coefficients, new, tf.convert_to_tensor(answer.fell_back))
 
     def answer(self, problem: Problem, state: State) -> Answer:
         """Returns the method's own answer to a problem of scaled losses and gradients, without smoothing."""
@@ -165,7 +165,7 @@ class Combination:
     def observe(self, problem: Problem, after: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
         """Returns the state once the (K,) float64 losses of the same batch `after` the update are known."""
         new = dict(state) | self.method.observe(
-            self._scaled(problem), self._seen(after, problem.weights), state, **self.options
+            self._scaled(problem), self._seen(after, problem.loss_weights), state, **self.options
         )
         return {name: where_active(problem.active, new[name], old) for name, old in state.items()}
 
@@ -178,7 +178,7 @@ class Combination:
         scales = self.scales_of_mixed(problem)
         losses, gramian = problem.losses, problem.gramian
         if losses is not None:
-            losses = tf.where(problem.active, self._seen(losses, problem.weights), 0.0)
+            losses = tf.where(problem.active, self._seen(losses, problem.loss_weights), 0.0)
         if gramian is not None:
             gramian = gramian_lib.scaled(gramian, scales)
             # Decompositions raise on what is not finite, before the step can say which loss it comes from.

@@ -1,4 +1,4 @@
-"""From a step's weights to the gradients that are applied: each variable's coefficients, and the mixing itself."""
+"""Mixing matrices: a step's coefficients, for each variable, and the gradients that are mixed with them."""
 
 from collections.abc import Sequence
 
@@ -12,46 +12,46 @@ from trainer.gradients import ordered_sums
 from trainer.gradients.reach import Jacobian
 
 
-def coefficients(
+def mixing_matrices(
     combination: Combination,
     jacobian: Jacobian,
     by: Sequence[Losses],
     *,
-    means: tf.Tensor,
-    row_means: tf.Tensor,
+    normalizers: tf.Tensor,
+    shared_normalizers: tf.Tensor,
     problem: Problem,
-    weights: tf.Tensor | None,
+    coefficients: tf.Tensor | None,
 ) -> tuple[tf.Tensor | None, ...]:
-    """Returns, for each variable, the coefficients with which its gradients are mixed.
+    """Returns, for each variable, the matrix with which its gradients are mixed.
 
     Args:
-      combination: the combination that found the weights.
+      combination: the combination that found the coefficients.
       jacobian: for each variable, the reduced sums of gradients of the losses that reach it.
       by: for each variable, the indices of those k losses.
-      means: (K,) float64, the factors that make means of the sums of task-specific gradients.
-      row_means: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
+      normalizers: (K,) float64, the factors that make means of the sums of task-specific gradients.
+      shared_normalizers: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
       problem: the problem.
-      weights: as `Combination.solve` gave them; only looked at for methods that yield weights.
+      coefficients: as `Combination.solve` gave them; only looked at for methods that yield some.
 
     Returns:
-      For each variable a (receivers, k) float64 matrix: row r holds the coefficients of the variable's k sums in the
+      For each variable a (receivers, k) float64 matrix: row r holds the factors of the variable's k sums in the
       mixed gradient of the r-th receiver. None where they are combined element by element.
     """
     method = combination.method
-    scales = combination.scales(problem.weights, problem.losses)
+    scales = combination.scales(problem.loss_weights, problem.losses)
     whole, own_factors = None, scales
     if method.yields_weights:
-        factors = combination.scales_of_mixed(problem) * row_means
-        own_factors = weights * scales if method.weighs_task_specific else scales
-        whole = (tf.linalg.diag(weights) if method.diagonal else weights) * factors
+        factors = combination.scales_of_mixed(problem) * shared_normalizers
+        own_factors = coefficients * scales if method.weighs_task_specific else scales
+        whole = (tf.linalg.diag(coefficients) if method.diagonal else coefficients) * factors
     result: list[tf.Tensor | None] = []
     for gradients, losses in zip(jacobian, by, strict=True):
         if len(losses) == 1 and not method.mixes_task_specific:
-            result.append(tf.reshape(own_factors[losses[0]] * means[losses[0]], [1, 1]))
+            result.append(tf.reshape(own_factors[losses[0]] * normalizers[losses[0]], [1, 1]))
         elif method.looks_at is LooksAt.ELEMENTS:
             result.append(None)
         elif whole is None:
-            result.append(_of_block(combination, gradients, losses, row_means, problem, scales))
+            result.append(_of_block(combination, gradients, losses, shared_normalizers, problem, scales))
         else:
             result.append(tf.gather(tf.gather(whole, combination.receivers(losses)), losses, axis=1))
     return tuple(result)
@@ -75,8 +75,8 @@ def factors(combination: Combination, by: Sequence[Losses], problem: Problem) ->
         if len(losses) == 1:
             found[losses] = None
             continue
-        # Nothing tells the active losses of a variable apart, so they have one weight.
-        found[losses] = tf.reduce_max(combination.answer(_part(problem, losses), {}).weights)
+        # Nothing tells the active losses of a variable apart, so they have one coefficient.
+        found[losses] = tf.reduce_max(combination.answer(_part(problem, losses), {}).coefficients)
     return tuple(found[losses] for losses in by)
 
 
@@ -84,7 +84,7 @@ def elements(
     combination: Combination,
     gradients: Sequence[tf.Tensor],
     losses: Losses,
-    row_means: tf.Tensor,
+    shared_normalizers: tf.Tensor,
     problem: Problem,
     variable: int,
 ) -> tf.Tensor:
@@ -94,11 +94,11 @@ def elements(
       combination: the method and its options.
       gradients: the reduced sums of gradients of the losses that reach it.
       losses: the indices of those k losses.
-      row_means: (K,) float64, what makes means of the sums.
+      shared_normalizers: (K,) float64, what makes means of the sums.
       problem: the problem.
       variable: a number that tells this variable from all others.
     """
-    scales = combination.scales(problem.weights, problem.losses) * row_means
+    scales = combination.scales(problem.loss_weights, problem.losses) * shared_normalizers
     scales = tf.unstack(tf.gather(tf.where(problem.active, scales, 0.0), losses))
     scaled = [row * tf.cast(factor, row.dtype) for row, factor in zip(gradients, scales, strict=True)]
     seed = tf.random.experimental.stateless_fold_in(problem.seed, variable)
@@ -106,44 +106,45 @@ def elements(
     return combination.method.function(tf.stack(scaled), part, **combination.options)
 
 
-def joint_weights(weights: tf.Tensor) -> tf.Tensor:
-    """(K,): how much of each loss's gradient is in what is applied jointly, from (K,) or (K, K) weights."""
-    return weights if weights.shape.rank == 1 else tf.reduce_sum(weights, axis=0)
+def joint_coefficients(coefficients: tf.Tensor) -> tf.Tensor:
+    """(K,): how much of each loss's gradient is in what is applied jointly, from (K,) or (K, K) coefficients."""
+    return coefficients if coefficients.shape.rank == 1 else tf.reduce_sum(coefficients, axis=0)
 
 
-def joint(gradients: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
+def joint(gradients: Sequence[tf.Tensor], matrix: tf.Tensor) -> tf.Tensor:
     """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
-    return ordered_sums.weighted(gradients, tf.reduce_sum(coefficients, axis=0))
+    return ordered_sums.weighted(gradients, tf.reduce_sum(matrix, axis=0))
 
 
-def own(
-    gradients: Sequence[tf.Tensor], coefficients: tf.Tensor, receiver: int, *, only: int | None = None
-) -> tf.Tensor:
-    """The mixed gradient of one receiver (a row of `coefficients`); made of gradient `only` alone where known."""
+def own(gradients: Sequence[tf.Tensor], matrix: tf.Tensor, receiver: int, *, only: int | None = None) -> tf.Tensor:
+    """The mixed gradient of one receiver (a row of `matrix`); made of gradient `only` alone where known."""
     if only is not None:
-        return ordered_sums.weighted(gradients[only : only + 1], coefficients[receiver, only : only + 1])
-    return ordered_sums.weighted(gradients, coefficients[receiver])
+        return ordered_sums.weighted(gradients[only : only + 1], matrix[receiver, only : only + 1])
+    return ordered_sums.weighted(gradients, matrix[receiver])
 
 
 def _of_block(
     combination: Combination,
     gradients: Sequence[tf.Tensor],
     losses: Losses,
-    means: tf.Tensor,
+    normalizers: tf.Tensor,
     problem: Problem,
     scales: tf.Tensor,
 ) -> tf.Tensor:
     """The mixing matrix of one variable on its own."""
-    scales = tf.gather(scales * means, losses)
+    scales = tf.gather(scales * normalizers, losses)
     part = _part(problem, losses)
     if combination.method.looks_at is LooksAt.BLOCK_GRAMIANS:
         part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients), scales))
-    weights = combination.answer(part, {}).weights
-    return tf.linalg.diag(where_active(part.active, weights, tf.zeros_like(weights)) * scales)
+    coefficients = combination.answer(part, {}).coefficients
+    return tf.linalg.diag(where_active(part.active, coefficients, tf.zeros_like(coefficients)) * scales)
 
 
 def _part(problem: Problem, losses: Losses) -> Problem:
     """The problem of some of the losses, without a Gramian."""
     return problem._replace(
-        active=tf.gather(problem.active, losses), weights=tf.gather(problem.weights, losses), losses=None, gramian=None
+        active=tf.gather(problem.active, losses),
+        loss_weights=tf.gather(problem.loss_weights, losses),
+        losses=None,
+        gramian=None,
     )

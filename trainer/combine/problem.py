@@ -15,7 +15,7 @@ class Problem(NamedTuple):
 
     Attributes:
       active: (K,) bool; a loss without a labelled example in the global batch is inactive: it must get weight 0.
-      weights: (K,) float64, the configuration's weights.
+      loss_weights: (K,) float64, the configuration's weights.
       losses: (K,) float64, the losses of the global batch; 0 where inactive; None for methods that do not look at them.
       gramian: (K, K) float64, inner products of the losses' gradients, zeros where inactive (of a method that looks
         at two batches: of the gradients over the first with those over the second); None where not looked at.
@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     """
 
     active: tf.Tensor
-    weights: tf.Tensor
+    loss_weights: tf.Tensor
     losses: tf.Tensor | None
     gramian: tf.Tensor | None
     seed: tf.Tensor
@@ -34,16 +34,16 @@ class Problem(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The output of a method that remembers something or may have no solution; others return the weights alone.
+    """The output of a method that remembers something or may have no solution; others return the coefficients alone.
 
     Attributes:
-      weights: (K,) float64, the factors with which the gradients are applied; or (K, K), in row i the coefficients of
+      coefficients: (K,) float64, the factors with which the gradients are applied; or (K, K), in row i the factors of
         all gradients in the mixed gradient of loss i. Entries of inactive losses do not matter.
       state: what the method remembers afterwards, with the keys, shapes and dtypes of its initial state.
       fell_back: scalar bool, whether the problem had no solution.
     """
 
-    weights: tf.Tensor
+    coefficients: tf.Tensor
     state: State = {}  # noqa: RUF012 (read only)
     fell_back: tf.Tensor | bool = False
 

@@ -75,14 +75,14 @@ class LossSums(NamedTuple):
     """One replica's sums of one loss; each a scalar of the loss's dtype.
 
     Attributes:
-      weighted: Σ w·ℓ.
-      weights: Σ w (the number of values where there are no weights).
-      per_example: number of values per example.
+      loss_sum: Σ w·ℓ.
+      weight_sum: Σ w (the number of values where there are no weights).
+      values_per_example: number of values per example.
     """
 
-    weighted: tf.Tensor
-    weights: tf.Tensor
-    per_example: tf.Tensor
+    loss_sum: tf.Tensor
+    weight_sum: tf.Tensor
+    values_per_example: tf.Tensor
 
 
 def build(name: str, config: LossConfig) -> NamedLoss:
@@ -136,13 +136,13 @@ def sums(
     if loss.pointwise and weights is not None and weighs_every_number(weights, target, prediction):
         prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     values = _values(loss, prediction, target)
-    per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
+    values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     if weights is None and part is None:
-        return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), per_example)
+        return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
     weights = tf.ones_like(values) if weights is None else _broadcast(tf.cast(weights, values.dtype), values, loss)
     if part is not None:
         weights *= _broadcast(tf.cast(part, values.dtype), values, loss)
-    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), per_example)
+    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), values_per_example)
 
 
 def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:

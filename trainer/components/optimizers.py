@@ -24,7 +24,7 @@ _REFUSED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Update:
+class OptimizerGroup:
     """One optimizer and what it updates.
 
     Attributes:
@@ -42,7 +42,7 @@ class Update:
     losses: tuple[int, ...]
 
 
-def build_updates(
+def build_groups(
     shared: Mapping[str, Any],
     own: Mapping[str, Mapping[str, Any]],
     reach: Reach,
@@ -50,7 +50,7 @@ def build_updates(
     timeline: Timeline,
     *,
     per_loss: bool,
-) -> tuple[Update, ...]:
+) -> tuple[OptimizerGroup, ...]:
     """Builds every optimizer; call it in the strategy's scope.
 
     Applied jointly, the shared optimizer updates the shared variables and each loss's own optimizer that loss's
@@ -68,7 +68,7 @@ def build_updates(
     Raises:
       ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
     """
-    updates = []
+    groups = []
 
     def add(
         name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]
@@ -77,27 +77,27 @@ def build_updates(
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
             optimizer.build(list(variables))
-            updates.append(Update(name, optimizer, positions, variables, losses))
+            groups.append(OptimizerGroup(name, optimizer, positions, variables, losses))
 
     if not per_loss:
         add(SHARED, "shared_optimizer", shared, reach.shared, _losses_of(reach, reach.shared))
         for k, (name, spec) in enumerate(own.items()):
             add(name, f"losses.{name}.optimizer", spec, reach.task_specific(k), (k,))
-        return tuple(updates)
+        return tuple(groups)
 
     add(SHARED, "shared_optimizer", shared, (), ())  # updates nothing; a mistake in it is still one
     for k, (name, spec) in enumerate(own.items()):
         positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
         add(name, f"losses.{name}.optimizer", spec, positions, (k,))
-    for update in updates:
-        decay = update.optimizer.weight_decay
-        if decay and set(update.positions) & set(reach.shared):
+    for group in groups:
+        decay = group.optimizer.weight_decay
+        if decay and set(group.positions) & set(reach.shared):
             raise ConfigError(
-                f"losses.{update.name}.optimizer.weight_decay",
+                f"losses.{group.name}.optimizer.weight_decay",
                 decay,
                 "must be None or 0 when applied per loss: each optimizer would decay the shared variables",
             )
-    return tuple(updates)
+    return tuple(groups)
 
 
 def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.optimizers.Optimizer:
@@ -130,9 +130,9 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.opti
     return optimizer
 
 
-def learning_rates(updates: Sequence[Update]) -> dict[str, float]:
-    """Each optimizer's learning rate, of its next update, by the name of its `Update`."""
-    return {update.name: float(keras.ops.convert_to_numpy(update.optimizer.learning_rate)) for update in updates}
+def learning_rates(groups: Sequence[OptimizerGroup]) -> dict[str, float]:
+    """Each optimizer's learning rate, of its next update, by the name of its `OptimizerGroup`."""
+    return {group.name: float(keras.ops.convert_to_numpy(group.optimizer.learning_rate)) for group in groups}
 
 
 def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:

@@ -35,7 +35,7 @@ class View(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The plan by which the steps of a configuration are computed.
 
     Attributes:
@@ -69,7 +69,7 @@ class Plan:
         return self.every == PROBE_EVERY
 
     @property
-    def keeps_weights(self) -> bool:
+    def keeps_coefficients(self) -> bool:
         """True where the method's weights hold for several steps, so that later ones read them."""
         return self.every == UPDATE_EVERY
 
@@ -83,7 +83,7 @@ class Plan:
         return labels_can_be_missing or self.losses_first
 
 
-def of(config: Config) -> Plan:
+def of(config: Config) -> StepPlan:
     """The plan of a configuration that says how its combination is applied; raises ConfigError where there is none."""
     method, _ = registry.resolve(config.combine.name, method_options(config.combine))
     _check_method(config, method)
@@ -98,7 +98,7 @@ def of(config: Config) -> Plan:
     if config.reduction == "fused":
         every = PROBE_EVERY
     views = {LooksAt.CROSS_GRAMIAN: View.TWO_HALVES, LooksAt.MOVING_GRAMIAN: View.MOVING_AVERAGES}
-    return Plan(
+    return StepPlan(
         way=Way.FEATURES if config.reduction == "features" else Way.PER_LOSS,
         between=None if every is None else Way.FUSED,
         every=every,

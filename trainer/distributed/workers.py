@@ -57,31 +57,31 @@ class Workers:
         """A signal that any worker has got, the same one on all of them; None where none has."""
         if self.count == 1:
             return own
-        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], of_chief=False)
+        (counts,) = self._sum([tf.constant([float(own == each) for each in _SIGNALS])], only_chief=False)
         return next((each for each, count in zip(_SIGNALS, counts.numpy(), strict=True) if count), None)
 
-    def of_chief(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def broadcast(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The chief's tensors, bit for bit; every worker gives tensors of these shapes and dtypes."""
         if self.count == 1 or not values:
             return list(values)
         # As integers: sums of floating-point numbers would flush the smallest ones to zero, and -0 with them.
-        shared = self._sum([_as_integers(value) for value in values], of_chief=True)
+        shared = self._sum([_as_integers(value) for value in values], only_chief=True)
         return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
-    def number_of_chief(self, number: int) -> int:
+    def broadcast_number(self, number: int) -> int:
         """The chief's number."""
-        return int(self.of_chief([tf.constant(number, tf.int64)])[0])
+        return int(self.broadcast([tf.constant(number, tf.int64)])[0])
 
-    def word_of_chief(self, text: str) -> str:
+    def broadcast_text(self, text: str) -> str:
         """The chief's text, of any length."""
         if self.count == 1:
             return text
         letters = text.encode()
-        length = self.number_of_chief(len(letters))
-        (heard,) = self.of_chief([tf.constant(list(letters) if self.is_chief else [0] * length, tf.uint8)])
+        length = self.broadcast_number(len(letters))
+        (heard,) = self.broadcast([tf.constant(list(letters) if self.is_chief else [0] * length, tf.uint8)])
         return bytes(heard.numpy()).decode()
 
-    def copy_from_chief(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
+    def broadcast_variables(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
         """Gives the variables the values that they have on the chief."""
         if self.count == 1:
             return
@@ -94,7 +94,7 @@ class Workers:
             size += variable.dtype.size * variable.shape.num_elements()
         self._copy(group)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Returns once all workers are here."""
         self.agreed_signal(None)
 
@@ -129,15 +129,15 @@ class Workers:
         return f"worker {self.rank}: lost {who}: {how}; all workers must be started again"
 
     def _copy(self, variables: Sequence[tf.Variable]) -> None:
-        values = self.of_chief([tf.convert_to_tensor(variable) for variable in variables])
+        values = self.broadcast([tf.convert_to_tensor(variable) for variable in variables])
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
-    def _sum(self, values: Sequence[tf.Tensor], *, of_chief: bool) -> list[tf.Tensor]:
+    def _sum(self, values: Sequence[tf.Tensor], *, only_chief: bool) -> list[tf.Tensor]:
         """The sums over all replicas, or the values of the chief's first one."""
 
         def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
-            if of_chief:
+            if only_chief:
                 first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
                 values = [tf.where(first, value, 0) for value in values]
             return Reduction().sum((), list(values))[1]
@@ -146,7 +146,7 @@ class Workers:
             summed = self._strategy.run(on_replica, args=values)
             return [self._strategy.experimental_local_results(value)[0] for value in summed]
 
-        key = (of_chief, *((value.dtype, tuple(value.shape)) for value in values))
+        key = (only_chief, *((value.dtype, tuple(value.shape)) for value in values))
         if key not in self._traced:
             self._traced[key] = tf.function(run, autograph=False).get_concrete_function(*values)
         return self._traced[key](*values)

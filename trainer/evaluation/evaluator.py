@@ -18,7 +18,7 @@ Metrics = Mapping[str, Mapping[str, keras.metrics.Metric]]
 class _Sums(NamedTuple):
     """(K,) each: Σ w·ℓ, Σ w and the number of values."""
 
-    weighted: tf.Tensor
+    loss_sums: tf.Tensor
     weights: tf.Tensor
     sizes: tf.Tensor
 
@@ -56,8 +56,8 @@ class Evaluator:
                 for metric in self.metrics[loss.name].values():
                     metrics_lib.update(metric, batch["targets"][loss.target], loss.prediction(outputs), weights)
             examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
-            weighted, weights, per_example = (tf.stack(column) for column in zip(*sums, strict=True))
-            return _Sums(weighted, weights, per_example * tf.cast(examples, per_example.dtype))
+            loss_sums, weights, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
+            return _Sums(loss_sums, weights, values_per_example * tf.cast(examples, values_per_example.dtype))
 
         @tf.function(autograph=False)
         def one_pass(iterator: Any) -> _Sums:
@@ -85,7 +85,7 @@ class Evaluator:
         results: dict[str, float | None] = {}
         for k, loss in enumerate(self.losses):
             denominator = totals.weights[k] if loss.normalizer == "weights" else totals.sizes[k]
-            results[f"loss/{loss.name}"] = float(totals.weighted[k] / denominator) if totals.weights[k] > 0 else None
+            results[f"loss/{loss.name}"] = float(totals.loss_sums[k] / denominator) if totals.weights[k] > 0 else None
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if totals.weights[k] > 0 else None

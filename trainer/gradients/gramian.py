@@ -85,13 +85,13 @@ def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int
     return ordered_sums.ordered(parts)
 
 
-def of_shared(jacobian: Jacobian, reach: Reach, means: tf.Tensor) -> tf.Tensor:
+def of_shared(jacobian: Jacobian, reach: Reach, normalizers: tf.Tensor) -> tf.Tensor:
     """The Gramian over the variables that two losses or more reach.
 
     Args:
       jacobian: per variable of `reach`, sums of gradients of the losses that reach it.
       reach: which losses reach which variable.
-      means: (K,) float64, what makes means of the sums.
+      normalizers: (K,) float64, what makes means of the sums.
 
     Returns:
       (K, K) float64, of the means.
@@ -100,8 +100,8 @@ def of_shared(jacobian: Jacobian, reach: Reach, means: tf.Tensor) -> tf.Tensor:
     for v in reach.shared:
         with tf.control_dependencies(blocks[-1:]):
             blocks.append(block([tf.identity(gradient) for gradient in jacobian[v]]))
-    sums_ = total(blocks, [reach.losses[v] for v in reach.shared], means.shape[0])
-    return scaled(sums_, means)
+    sums_ = total(blocks, [reach.losses[v] for v in reach.shared], normalizers.shape[0])
+    return scaled(sums_, normalizers)
 
 
 def scaled(gramian: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:

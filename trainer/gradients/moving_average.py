@@ -7,7 +7,7 @@ import tensorflow as tf
 from trainer.gradients.reach import Jacobian, Reach
 
 
-class MovingRows:
+class GradientAverages:
     """One average per shared variable and loss that reaches it, on every replica; make it in the strategy's scope.
 
     After a step an average is m · average + (1 - m) · gradient; it starts at zero, and stays what it is while its loss

@@ -72,7 +72,7 @@ def of_gramian(gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def norms_and_cosines(
     jacobian: Jacobian,
     reach: Reach,
-    means: tf.Tensor,
+    normalizers: tf.Tensor,
     gramian: tf.Tensor | None,
     active: tf.Tensor,
     *,
@@ -83,7 +83,7 @@ def norms_and_cosines(
     Args:
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       reach: which losses reach which variable.
-      means: (K,) float64, what makes means of the jacobian's sums.
+      normalizers: (K,) float64, what makes means of the jacobian's sums.
       gramian: (K, K) float64 over the shared variables, where the step has it already.
       active: (K,) bool.
       wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.
@@ -95,11 +95,11 @@ def norms_and_cosines(
     count = active.shape[0]
 
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
-        shared = gramian_lib.of_shared(jacobian, reach, means) if gramian is None else gramian
+        shared = gramian_lib.of_shared(jacobian, reach, normalizers) if gramian is None else gramian
         squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
-                squares[by[0]].append(ordered_sums.square(gradient) * tf.square(means[by[0]]))
+                squares[by[0]].append(ordered_sums.square(gradient) * tf.square(normalizers[by[0]]))
         _, cosines = of_gramian(shared)
         norms = tf.sqrt(tf.stack([ordered_sums.ordered(own) for own in squares]))
         return tf.where(active, norms, 0), cosines

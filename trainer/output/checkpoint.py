@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
-from trainer.components.optimizers import Update
+from trainer.components.optimizers import OptimizerGroup
 from trainer.models.names import slots_by_name, variables_by_name
 
 _FIELD = "--workdir"
@@ -29,7 +29,7 @@ _HOST = "CPU:0"
 State = Mapping[str, Mapping[str, tf.Variable]]
 
 
-class Saved(NamedTuple):
+class SavedVariable(NamedTuple):
     """A variable as it was at one moment.
 
     Attributes:
@@ -41,10 +41,10 @@ class Saved(NamedTuple):
     value: tf.Tensor
 
 
-Snapshot = Mapping[str, Mapping[str, Saved]]  # of a State, with its names
+Snapshot = Mapping[str, Mapping[str, SavedVariable]]  # of a State, with its names
 
 
-def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[str, tf.Variable]]:
+def state_of(model: keras.Model, groups: Iterable[OptimizerGroup]) -> dict[str, dict[str, tf.Variable]]:
     """The variables of a model and of its optimizers, for `save` and `restore`.
 
     States of random layers are left out: every step sets them.
@@ -52,9 +52,9 @@ def state_of(model: keras.Model, updates: Iterable[Update]) -> dict[str, dict[st
     named = variables_by_name(model)
     names = {id(variable): name for name, variable in named.items()}
     parts = {"model": {name: variable.value for name, variable in named.items()}}
-    for update in updates:
-        slots = slots_by_name(update.optimizer, {names[id(variable)]: variable for variable in update.variables})
-        parts[f"optimizers/{update.name}"] = {name: slot.value for name, slot in slots.items()}
+    for group in groups:
+        slots = slots_by_name(group.optimizer, {names[id(variable)]: variable for variable in group.variables})
+        parts[f"optimizers/{group.name}"] = {name: slot.value for name, slot in slots.items()}
     return parts
 
 
@@ -71,7 +71,7 @@ def snapshot(state: State) -> Snapshot:
     """Copies the variables' present values (of mirrored ones: the first replica's), for `save` to write later."""
     with tf.device(_HOST):
         return {
-            part: {name: Saved(own.name.partition(":")[0], tf.identity(own)) for name, own in variables.items()}
+            part: {name: SavedVariable(own.name.partition(":")[0], tf.identity(own)) for name, own in variables.items()}
             for part, variables in state.items()
         }
 

@@ -27,7 +27,7 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
     panels = [
         ("gradient norms", "grad_norm/", TRAIN, "log"),
         ("cosines between gradients", "cosine/", TRAIN, "linear"),
-        ("weights of the gradients", "weight/", TRAIN, "linear"),
+        ("coefficients of the gradients", "coefficient/", TRAIN, "linear"),
     ]
     names = {prefix: _names(reports, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
     bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: none

@@ -10,7 +10,7 @@ import tensorflow as tf
 from trainer.common.errors import ConfigError
 
 
-def marks(steps: tuple[int, int] | None, *, first: int, last: int) -> tuple[int, ...]:
+def boundaries(steps: tuple[int, int] | None, *, first: int, last: int) -> tuple[int, ...]:
     """Returns the boundaries of the profiled steps, at which the loop must stop, in numbers of steps taken.
 
     The profiler starts at the first and stops at the last; each between them begins another step of the trace.
@@ -36,17 +36,17 @@ class Profiler:
 
     Args:
       directory: the run's event files.
-      marks: the boundaries, as the function `marks` returns them.
+      boundaries: the boundaries, as the function `boundaries` returns them.
     """
 
-    def __init__(self, directory: pathlib.Path, marks: Sequence[int]):
-        self._directory, self._marks, self._running = directory, marks, False
+    def __init__(self, directory: pathlib.Path, boundaries: Sequence[int]):
+        self._directory, self._boundaries, self._running = directory, boundaries, False
 
     def at(self, step: int) -> None:
         """Starts the profiler if `step`, the number of steps taken, is the first boundary; stops it at the last."""
-        if self._running and step == self._marks[-1]:
+        if self._running and step == self._boundaries[-1]:
             self.close()
-        elif self._marks and step == self._marks[0]:
+        elif self._boundaries and step == self._boundaries[0]:
             tf.profiler.experimental.start(str(self._directory))
             self._running = True
 

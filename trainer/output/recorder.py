@@ -60,7 +60,7 @@ class Files(Recorder):
       steps: length of the run.
       heads: loss name → head name.
       keep: how many of the last checkpoints stay.
-      marks: the boundaries of the profiled steps.
+      boundaries: the boundaries of the profiled steps.
       console: where to show progress; default standard output.
     """
 
@@ -72,7 +72,7 @@ class Files(Recorder):
         steps: int,
         heads: dict[str, str],
         keep: int,
-        marks: Sequence[int],
+        boundaries: Sequence[int],
         console: Console | None,
     ):
         self._run = run
@@ -80,7 +80,7 @@ class Files(Recorder):
         self._writer = writer.Writer()
         self._terminal = terminal.Terminal(run.log, first, steps, heads, self._writer.submit, console)
         self._files = (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
-        self._profiler = Profiler(run.tensorboard, marks)
+        self._profiler = Profiler(run.tensorboard, boundaries)
         self._saving: Future[None] | None = None
         self._stack = contextlib.ExitStack()
 

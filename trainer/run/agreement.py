@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from input_pipelines import data as data_lib
-from input_pipelines.data import Saved
+from input_pipelines.data import SavedData
 from trainer.common.errors import ConfigError
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
@@ -15,7 +15,9 @@ from trainer.distributed.workers import Workers
 _ROUNDING = 1e-9
 
 
-def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | None, workers: Workers) -> Saved | None:
+def on_start(
+    config: Config, profile: tuple[int, int] | None, saved: SavedData | None, workers: Workers
+) -> SavedData | None:
     """Tells the other workers what the chief is about to do.
 
     Args:
@@ -33,7 +35,7 @@ def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | Non
     if workers.count == 1:
         return saved
     own = {"config": dataclasses.asdict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
-    heard = json.loads(workers.word_of_chief(json.dumps(own)))
+    heard = json.loads(workers.broadcast_text(json.dumps(own)))
     different = resuming.differences_from_chief(loading.resolve(heard["config"]), config)
     if different:
         raise _unlike_chief("configuration", workers, "; ".join(different))
@@ -42,7 +44,7 @@ def on_start(config: Config, profile: tuple[int, int] | None, saved: Saved | Non
     return heard["saved"] and data_lib.of_json(heard["saved"])
 
 
-def on_data(saved: Saved, workers: Workers) -> None:
+def on_data(saved: SavedData, workers: Workers) -> None:
     """Makes sure that every worker reads the same data, and feeds them in the same order.
 
     Raises:
@@ -51,7 +53,7 @@ def on_data(saved: Saved, workers: Workers) -> None:
     if workers.count == 1:
         return
     own = data_lib.to_json(saved)
-    chief, saved = data_lib.of_json(workers.word_of_chief(own)), data_lib.of_json(own)
+    chief, saved = data_lib.of_json(workers.broadcast_text(own)), data_lib.of_json(own)
     different = data_lib.changes(chief, saved, "is not the same")
     different += [
         f"{field}: what was learned from the training split is not the same"

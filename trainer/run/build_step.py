@@ -8,7 +8,7 @@ from input_pipelines.configuration import TRAIN
 from trainer.common.durations import Timeline
 from trainer.components import schedules
 from trainer.config import plan as plan_lib
-from trainer.config.plan import Plan
+from trainer.config.plan import StepPlan
 from trainer.config.settings import Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
@@ -23,7 +23,7 @@ from trainer.step.step import Step
 
 def build(
     config: Config,
-    plan: Plan,
+    plan: StepPlan,
     network: Network,
     reach: Reach,
     optimization: Optimization,
@@ -48,15 +48,15 @@ def build(
         objectives=Objectives(
             model=network.model,
             losses=network.losses,
-            weights=_weights(config.losses, timeline),
+            loss_weights=_weights(config.losses, timeline),
             timeline=timeline,
             seed=config.seed,
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),
-        optimizers=optimization.updates,
+        optimizers=optimization.groups,
         average=optimization.average,
-        moving_rows=optimization.moving_rows,
+        gradient_averages=optimization.gradient_averages,
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
     )
     plan_lib.check_labels(config, labels_can_be_missing=any(can_lack_labels))

@@ -9,12 +9,12 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION
-from input_pipelines.data import Data, Saved
+from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
 from trainer.common.durations import Timeline
 from trainer.components.losses import NamedLoss
-from trainer.components.optimizers import Update
+from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
 from trainer.distributed import strategy as strategy_lib
@@ -48,7 +48,7 @@ class Experiment:
       model: the model.
       losses: the losses, in the configuration's order.
       reach: which of them reach which variable.
-      updates: the optimizers and what each of them updates.
+      optimizer_groups: the optimizers and what each of them updates.
       step: the training step.
       evaluator: evaluates the validation split.
       timeline: how the run's steps lie among examples and epochs.
@@ -64,7 +64,7 @@ class Experiment:
     model: keras.Model
     losses: tuple[NamedLoss, ...]
     reach: Reach
-    updates: tuple[Update, ...]
+    optimizer_groups: tuple[OptimizerGroup, ...]
     step: Step
     evaluator: Evaluator
     timeline: Timeline
@@ -107,7 +107,7 @@ class Experiment:
         )
 
 
-def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None = None) -> Experiment:
+def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | None = None) -> Experiment:
     """Builds data, model, losses, optimizers and the step, each from its part of the configuration.
 
     The order is also that of what is refused first.
@@ -150,7 +150,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: Saved | None 
         model=network.model,
         losses=network.losses,
         reach=reach,
-        updates=optimization.updates,
+        optimizer_groups=optimization.groups,
         step=step,
         evaluator=evaluator,
         timeline=timeline,

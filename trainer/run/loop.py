@@ -142,7 +142,7 @@ class Loop:
         self.recorder.wait()
         self.recorder.say(f"stopped by {signal.name}; step {step} is saved, the same command with this workdir goes on")
         self.recorder.wait()  # for the log
-        self.workers.wait()
+        self.workers.barrier()
         raise StoppedError(signals.EXIT_CODES[signal])
 
     def _is_exhausted(self) -> bool:
@@ -155,7 +155,7 @@ class Loop:
 
     def _chief_finds(self, own: bool) -> bool:
         """Returns the chief's `own` on every worker: the chief alone knows the reports of earlier processes."""
-        return bool(self.workers.number_of_chief(int(own)))
+        return bool(self.workers.broadcast_number(int(own)))
 
     def _running(self, what: str, reading_from: int | None = None) -> contextlib.AbstractContextManager[None]:
         return failures.running(self.built, self.workers, what, reading_from)

@@ -10,7 +10,7 @@ from absl import logging
 
 from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, DatasetConfig
-from input_pipelines.data import Data, Saved
+from input_pipelines.data import Data, SavedData
 from input_pipelines.feed.splits import Split
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
@@ -35,7 +35,7 @@ def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
 
 def read_data(
     config: DatasetConfig,
-    saved: Saved | None,
+    saved: SavedData | None,
     losses: Mapping[str, LossConfig],
     *,
     batch_size: int,

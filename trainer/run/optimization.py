@@ -12,9 +12,9 @@ from trainer.combine import combination as combination_lib
 from trainer.combine.combination import Combination
 from trainer.common.durations import Timeline
 from trainer.components import optimizers
-from trainer.components.optimizers import Update
+from trainer.components.optimizers import OptimizerGroup
 from trainer.config.settings import CombineConfig, LossConfig, method_options
-from trainer.gradients.moving_average import MovingRows
+from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
 from trainer.run import checks
 from trainer.run.network import Network
@@ -28,14 +28,14 @@ class Optimization:
 
     Attributes:
       combination: how the gradients are combined.
-      updates: the optimizers and what each of them updates.
-      moving_rows: moving averages of the gradients, where the combination mixes those.
+      groups: the optimizers and what each of them updates.
+      gradient_averages: moving averages of the gradients, where the combination mixes those.
       average: moving averages of the weights, where the run keeps them.
     """
 
     combination: Combination
-    updates: tuple[Update, ...]
-    moving_rows: MovingRows | None
+    groups: tuple[OptimizerGroup, ...]
+    gradient_averages: GradientAverages | None
     average: WeightAverage | None
 
 
@@ -69,9 +69,11 @@ def build(
     )
     own = {name: loss.optimizer for name, loss in losses.items()}
     with strategy.scope():
-        moving_rows = None if combination.keeps is None else MovingRows(reach, list(losses), combination.keeps)
-        updates = optimizers.build_updates(
+        gradient_averages = (
+            None if combination.keeps is None else GradientAverages(reach, list(losses), combination.keeps)
+        )
+        groups = optimizers.build_groups(
             shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
         average = None if ema is None else WeightAverage(strategy, reach.by_name, ema)
-    return Optimization(combination, updates, moving_rows, average)
+    return Optimization(combination, groups, gradient_averages, average)

@@ -19,14 +19,14 @@ class Start:
     """The point at which a run starts or resumes.
 
     Attributes:
-      goes_on: whether a run resumes, if only from its beginning.
+      resumes: whether a run resumes, if only from its beginning.
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
       warnings: lines about checkpoints that could not be used.
     """
 
-    goes_on: bool
+    resumes: bool
     step: int
     state: State
     totals: Totals
@@ -46,7 +46,7 @@ def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) 
     """
     warnings: list[str] = []
     folder = checkpoint.newest_good(run.checkpoints, warnings.append) if run else None
-    step = workers.number_of_chief(-1 if folder is None else checkpoint.step_of(folder))
+    step = workers.broadcast_number(-1 if folder is None else checkpoint.step_of(folder))
     state, totals = built.step.initial_state(), built.step.initial_totals()
     if step < 0:
         return Start(run is not None, 0, state, totals, tuple(warnings))
@@ -56,14 +56,14 @@ def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) 
     parts = everything(built, state, totals)
     if folder is not None:
         checkpoint.restore(folder, parts)
-    workers.copy_from_chief(parts)
+    workers.broadcast_variables(parts)
     state, totals = built.step.restored(parts)
     return Start(True, step, state, totals, tuple(warnings))
 
 
 def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.State:
     """Everything that a checkpoint must hold for a run to resume as if it had not been interrupted."""
-    parts = checkpoint.state_of(built.model, built.updates)
+    parts = checkpoint.state_of(built.model, built.optimizer_groups)
     return parts | built.step.checkpointed(state, totals)
 
 

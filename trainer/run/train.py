@@ -7,7 +7,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from input_pipelines.data import Saved
+from input_pipelines.data import SavedData
 from trainer.common.errors import ConfigError
 from trainer.config.settings import Config
 from trainer.distributed import signals
@@ -67,7 +67,7 @@ def train(
         saved, built = _built(config, strategy, workers, run, workdir, profile)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, built, workers)
-        boundaries = profiling.marks(profile, first=start.step, last=built.timeline.steps)
+        boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
@@ -77,7 +77,7 @@ def train(
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())
-        history = resume.rewind(run, config, start.step) if run and start.goes_on else []  # before files are opened
+        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
@@ -94,7 +94,7 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
-) -> tuple[Saved | None, Experiment]:
+) -> tuple[SavedData | None, Experiment]:
     """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
 
     The first is None for a new run.
@@ -129,7 +129,7 @@ def _recorder(
     if run is None:
         return Recorder()
     keep, steps = built.config.keep_checkpoints, built.timeline.steps
-    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, marks=boundaries, console=console)
+    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, boundaries=boundaries, console=console)
 
 
 def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterator, console: Console | None) -> None:
@@ -138,7 +138,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
     for warning in (*built.notes, *start.warnings):
         recorder.say(f"warning: {warning}")
     if run:
-        first = f"from step {start.step} of " if start.goes_on else ""
+        first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
         recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
     end = steps.run(start, iterator)
@@ -150,7 +150,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
         results.write(run, steps.history, built.config, built.heads, built.notes, console)
         recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
-    workers.wait()  # a worker that left early would look like one that is lost
+    workers.barrier()  # a worker that left early would look like one that is lost
 
 
 def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:

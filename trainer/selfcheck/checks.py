@@ -4,7 +4,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from trainer.selfcheck import network
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 from trainer.selfcheck.running import Check
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def by_name(strategy: "tf.distribute.Strategy", cluster: "Cluster | None") -> di
     }
 
 
-def _network(cluster: "Cluster | None") -> Outcome:
+def _network(cluster: "Cluster | None") -> CheckOutcome:
     if cluster is None:
-        return Outcome(Status.SKIPPED, "no server: this is one process")
+        return CheckOutcome(Status.SKIPPED, "no server: this is one process")
     return network.check(int(cluster.addresses[cluster.rank].rpartition(":")[2]))

@@ -14,7 +14,7 @@ from trainer.config import loading, settings
 from trainer.distributed.all_reduce import Reduction
 from trainer.run import experiment
 from trainer.selfcheck import training
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 
 _FEATURES, _RATE = 5, 0.5
 _WEIGHTS = {"a": 1.0, "b": 0.5}
@@ -59,7 +59,7 @@ def known_update(split: Examples) -> np.ndarray:
     return 2 * _RATE * np.mean(split.inputs * target, axis=0)
 
 
-def summed_once(strategy: tf.distribute.Strategy) -> Outcome:
+def summed_once(strategy: tf.distribute.Strategy) -> CheckOutcome:
     """Checks that a step makes a known update, not N times it, and sums in a single collective."""
     replicas = strategy.num_replicas_in_sync
     built = experiment.build(_linear_config(examples=3 * replicas + 1), strategy)
@@ -74,12 +74,14 @@ def summed_once(strategy: tf.distribute.Strategy) -> Outcome:
     wrong = max(np.max(np.abs(update[:, 0] - expected)) for update in updates) > _TOLERANCE
     if wrong:
         by = ", ".join(f"{factor:.6g}" for factor in times)
-        return Outcome(Status.FAILED, f"a known update was made {by} times instead of once, on {replicas} replicas")
+        return CheckOutcome(
+            Status.FAILED, f"a known update was made {by} times instead of once, on {replicas} replicas"
+        )
     text = f"a known update on {replicas} replica{'s' * (replicas > 1)} is {times[0]:.9f} times what it must be"
     return _counted(found, replicas, len(updates), text)
 
 
-def _counted(found: list[Collective], replicas: int, local: int, text: str) -> Outcome:
+def _counted(found: list[Collective], replicas: int, local: int, text: str) -> CheckOutcome:
     """Checks that the collectives of all replicas on this worker are what `trainer/step/__init__.py` promises."""
     expected = [] if replicas == 1 else [(2 * _FEATURES + 2 * len(_WEIGHTS), "float64")] * local
     counted = [(each.size, each.dtype) for each in found]
@@ -87,9 +89,9 @@ def _counted(found: list[Collective], replicas: int, local: int, text: str) -> O
     sizes = f" of {', '.join(str(size) for size, _ in counted[::local])} numbers" if found else ""
     text = f"{text}, with {each}{sizes} in a step"
     if counted == expected:
-        return Outcome(Status.PASS, text)
+        return CheckOutcome(Status.PASS, text)
     sized = f"1 of {expected[0][0]} numbers" if expected else "none"
-    return Outcome(Status.FAILED, f"{text}, where {sized} would do")
+    return CheckOutcome(Status.FAILED, f"{text}, where {sized} would do")
 
 
 def collectives(graph: Any) -> list[Collective]:
@@ -139,14 +141,14 @@ def bus_bandwidth(size: int, seconds: float, replicas: int) -> float:
     return 2 * (replicas - 1) / replicas * size / seconds
 
 
-def bandwidth(strategy: tf.distribute.Strategy) -> Outcome:
+def bandwidth(strategy: tf.distribute.Strategy) -> CheckOutcome:
     """Finds the implementation that sums and times it: the median of several all-reduces of a large and a small tensor.
 
     Fails where a sum is wrong; warns where GPUs do not use NCCL.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return Outcome(Status.SKIPPED, "there is one replica: nothing to sum")
+        return CheckOutcome(Status.SKIPPED, "there is one replica: nothing to sum")
     large, found, right = _seconds(strategy, _LARGE, _LARGE_CALLS, chain=1)
     small, _, right_too = _seconds(strategy, _SMALL, _SMALL_CALLS, chain=_CHAIN)
     device_type = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).device_type
@@ -157,10 +159,10 @@ def bandwidth(strategy: tf.distribute.Strategy) -> Outcome:
         f"{_SMALL // 2**10} KiB in {1e6 * small:.3g} µs"
     )
     if not (right and right_too):
-        return Outcome(Status.FAILED, f"{text}; the sums are wrong")
+        return CheckOutcome(Status.FAILED, f"{text}; the sums are wrong")
     if device_type == "GPU" and kind != "NCCL":
-        return Outcome(Status.WARNING, f"{text}; GPUs are much faster with NCCL")
-    return Outcome(Status.PASS, text)
+        return CheckOutcome(Status.WARNING, f"{text}; GPUs are much faster with NCCL")
+    return CheckOutcome(Status.PASS, text)
 
 
 def _seconds(

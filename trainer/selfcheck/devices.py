@@ -12,19 +12,21 @@ from importlib import metadata
 import keras
 import tensorflow as tf
 
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
 
-def check(strategy: tf.distribute.Strategy) -> Outcome:
+def check(strategy: tf.distribute.Strategy) -> CheckOutcome:
     """Reports devices, versions, numbers of replicas and workers; `strategy.build` has compared the devices."""
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     replicas, local = strategy.num_replicas_in_sync, len(strategy.extended.worker_devices)
     workers = replicas // local
     what = _gpus() if first.device_type == "GPU" else _cpu()
     numbers = f"{_number(replicas, 'replica')} on {_number(workers, 'worker')}"
-    return Outcome(Status.PASS, f"{numbers}; {what}; {versions()}", same=f"{local} {first.device_type}, {versions()}")
+    return CheckOutcome(
+        Status.PASS, f"{numbers}; {what}; {versions()}", same=f"{local} {first.device_type}, {versions()}"
+    )
 
 
 def versions() -> str:

@@ -29,7 +29,7 @@ class Exchange:
         """The ranks of the others."""
         return tuple(rank for rank in range(self.workers) if rank != self.rank)
 
-    def swap(self, key: str, text: str, seconds: float) -> dict[int, str]:
+    def all_gather(self, key: str, text: str, seconds: float) -> dict[int, str]:
         """Gives `text` to all workers and waits for theirs.
 
         Args:

@@ -7,7 +7,7 @@ import ipaddress
 import pathlib
 from collections.abc import Iterable
 
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -15,7 +15,7 @@ _LISTEN = "0A"
 _NET = pathlib.Path("/proc/net")
 
 
-def check(port: int, net: pathlib.Path = _NET) -> Outcome:
+def check(port: int, net: pathlib.Path = _NET) -> CheckOutcome:
     """Warns where this worker's port listens on a public address.
 
     Args:
@@ -26,19 +26,21 @@ def check(port: int, net: pathlib.Path = _NET) -> Outcome:
         bound = {address for name in ("tcp", "tcp6") for address in listening(_text(net / name), port)}
         own = [*ipv4_addresses(_text(net / "fib_trie")), *ipv6_addresses(_text(net / "if_inet6"))]
     except OSError as error:
-        return Outcome(Status.SKIPPED, f"needs Linux's {net}: {error.strerror}")
+        return CheckOutcome(Status.SKIPPED, f"needs Linux's {net}: {error.strerror}")
     if not bound:
-        return Outcome(Status.SKIPPED, f"{net} shows no socket that listens on port {port}")
+        return CheckOutcome(Status.SKIPPED, f"{net} shows no socket that listens on port {port}")
     reachable = reachable_addresses(bound, own)
     where = f"port {port} listens on {', '.join(map(str, _sorted(bound)))}"
     if public := [address for address in reachable if address.is_global]:
-        return Outcome(
+        return CheckOutcome(
             Status.WARNING,
             f"{where}, so whoever reaches {', '.join(map(str, public))}, which is public, can run anything in this "
             "process: its server asks for no password; let a firewall pass the workers only (README, several machines)",
         )
     inside = ", ".join(str(address) for address in reachable if not address.is_loopback) or "this machine only"
-    return Outcome(Status.PASS, f"{where}: reachable on {inside}; this machine has no public address of its own there")
+    return CheckOutcome(
+        Status.PASS, f"{where}: reachable on {inside}; this machine has no public address of its own there"
+    )
 
 
 def listening(table: str, port: int) -> list[Address]:

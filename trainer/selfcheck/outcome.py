@@ -19,7 +19,7 @@ _WORST_FIRST = (Status.FAILED, Status.WARNING, Status.PASS, Status.SKIPPED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """The outcome of a check.
 
     Attributes:
@@ -37,22 +37,22 @@ class Outcome:
         return json.dumps(dataclasses.asdict(self))
 
 
-def of_json(text: str) -> Outcome:
+def of_json(text: str) -> CheckOutcome:
     """Reads the outcome that `to_json` wrote."""
     fields = json.loads(text)
-    return Outcome(**fields | {"status": Status(fields["status"])})
+    return CheckOutcome(**fields | {"status": Status(fields["status"])})
 
 
-def merged(by_rank: Mapping[int, Outcome]) -> Outcome:
+def merged(by_rank: Mapping[int, CheckOutcome]) -> CheckOutcome:
     """Returns one outcome for all workers: the worst of theirs, and whose it is where there are several workers."""
     worst = min((outcome.status for outcome in by_rank.values()), key=_WORST_FIRST.index)
     if worst is not Status.FAILED and len({outcome.same for outcome in by_rank.values()}) > 1:
         differ = {rank: outcome.same or "nothing" for rank, outcome in by_rank.items()}
-        return Outcome(Status.FAILED, f"the workers differ; {_by_worker(differ)}")
+        return CheckOutcome(Status.FAILED, f"the workers differ; {_by_worker(differ)}")
     texts = {rank: outcome.text for rank, outcome in by_rank.items() if outcome.status is worst}
     if worst in (Status.PASS, Status.SKIPPED) or len(by_rank) == 1:
-        return Outcome(worst, texts[min(texts)])
-    return Outcome(worst, _by_worker(texts))
+        return CheckOutcome(worst, texts[min(texts)])
+    return CheckOutcome(worst, _by_worker(texts))
 
 
 def _by_worker(texts: Mapping[int, str]) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from trainer import command_line
 from trainer.common.errors import reason_of
-from trainer.selfcheck.outcome import Outcome, Status, merged, of_json
+from trainer.selfcheck.outcome import CheckOutcome, Status, merged, of_json
 
 if TYPE_CHECKING:
     from trainer.selfcheck.exchange import Exchange
 
-Check = Callable[[], Outcome]
+Check = Callable[[], CheckOutcome]
 
 _PATIENCE = 15  # seconds that workers wait for each other once one of them has failed
 _OUT_OF_STEP = "the workers are no longer in step"
@@ -41,7 +41,7 @@ def run(checks: dict[str, Check], exchange: "Exchange", *, start: float, seconds
         if in_step:
             outcome, in_step = _in_step(name, check, f"check{index}", exchange, seconds)
         else:
-            outcome = Outcome(Status.SKIPPED, _OUT_OF_STEP)
+            outcome = CheckOutcome(Status.SKIPPED, _OUT_OF_STEP)
         counts[outcome.status] += 1
         if exchange.rank == 0:
             print(_line(outcome.status, name, outcome.text), flush=True)
@@ -54,20 +54,20 @@ def run(checks: dict[str, Check], exchange: "Exchange", *, start: float, seconds
     return code
 
 
-def _in_step(name: str, check: Check, key: str, exchange: "Exchange", seconds: float) -> tuple[Outcome, bool]:
+def _in_step(name: str, check: Check, key: str, exchange: "Exchange", seconds: float) -> tuple[CheckOutcome, bool]:
     """Runs a check; returns the outcome of all workers, and whether all of them are through with the check."""
     with _Watch(name, seconds, exchange, key):
         try:
             own, patience = check(), seconds
         except Exception as error:
-            own, patience = Outcome(Status.FAILED, f"{type(error).__name__}: {reason_of(error)}"), _PATIENCE
+            own, patience = CheckOutcome(Status.FAILED, f"{type(error).__name__}: {reason_of(error)}"), _PATIENCE
             exchange.alarm(key, own.text)
             if exchange.rank:
                 print(f"error: {name}: {own.text}", file=sys.stderr, flush=True)
-        found = exchange.swap(key, own.to_json(), patience)
+        found = exchange.all_gather(key, own.to_json(), patience)
     outcome = merged({rank: of_json(text) for rank, text in found.items()})
     if silent := [rank for rank in exchange.others if rank not in found]:
-        outcome = Outcome(Status.FAILED, f"{outcome.text}; {_workers(silent)} did not answer")
+        outcome = CheckOutcome(Status.FAILED, f"{outcome.text}; {_workers(silent)} did not answer")
     return outcome, not silent
 
 

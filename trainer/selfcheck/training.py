@@ -16,7 +16,7 @@ from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 
 # The same numbers are added in another order on several replicas. float64 rounds each sum by 1e-16, float32 by 6e-8 of
 # it; plain gradient descent over a few steps lets that grow tenfold or so, while a gradient that is summed twice or not
@@ -126,10 +126,10 @@ class Trainings:
     def _device_type(self) -> str:
         return tf.DeviceSpec.from_string(self.strategy.extended.worker_devices[0]).device_type
 
-    def same_as_one_device(self, precision: str, method: str) -> Outcome:
+    def same_as_one_device(self, precision: str, method: str) -> CheckOutcome:
         """Compares the replicas' training with that of one device on the whole batch, missing labels and all."""
         if self.reference is None:
-            return Outcome(Status.SKIPPED, "there is one replica, on a CPU: nothing to compare")
+            return CheckOutcome(Status.SKIPPED, "there is one replica, on a CPU: nothing to compare")
         alone = tf.distribute.OneDeviceStrategy(self.reference)
         with _full_float32():
             expected, result = (self._run(strategy, precision, method) for strategy in (alone, self.strategy))
@@ -139,16 +139,16 @@ class Trainings:
         device = self.reference.rpartition("device:")[2]
         what = f"{replicas} replica{'s' * (replicas > 1)} against {device} alone after {_STEPS} steps"
         status = Status.PASS if difference <= tolerance else Status.FAILED
-        return Outcome(status, f"{what}: largest relative difference {difference:.1e} (allowed {tolerance:g})")
+        return CheckOutcome(status, f"{what}: largest relative difference {difference:.1e} (allowed {tolerance:g})")
 
-    def same_bits_again(self) -> Outcome:
+    def same_bits_again(self) -> CheckOutcome:
         """Checks that the same steps give the same bits a second time, on every replica of every worker."""
         precision, method = "float32", "pcgrad"
         with _full_float32():
             first = self.done.get((precision, method)) or self._run(self.strategy, precision, method)
             again = self._run(self.strategy, precision, method)
         if any(not np.array_equal(values[0], other) for values in first.variables.values() for other in values[1:]):
-            return Outcome(Status.FAILED, "the replicas of this worker do not hold the same variables")
+            return CheckOutcome(Status.FAILED, "the replicas of this worker do not hold the same variables")
         wrong = [
             path
             for path, values in first.variables.items()
@@ -162,26 +162,26 @@ class Trainings:
             )
             rounding = self._device_type == "GPU" and difference <= TOLERANCES["float32"]
             advice = "; some of this GPU's kernels add in no fixed order, so a resumed run agrees to rounding only"
-            return Outcome(Status.WARNING, text + advice) if rounding else Outcome(Status.FAILED, text)
+            return CheckOutcome(Status.WARNING, text + advice) if rounding else CheckOutcome(Status.FAILED, text)
         digest = hashlib.sha256(b"".join(first.variables[path][0].tobytes() for path in sorted(first.variables)))
         name = digest.hexdigest()[:12]
-        return Outcome(Status.PASS, f"{_STEPS} steps twice, bit for bit the same variables ({name})", same=name)
+        return CheckOutcome(Status.PASS, f"{_STEPS} steps twice, bit for bit the same variables ({name})", same=name)
 
-    def falls(self, precision: str, *, jit_compile: bool = False) -> Outcome:
+    def falls(self, precision: str, *, jit_compile: bool = False) -> CheckOutcome:
         """Checks that training works in a precision, compiled or not: losses must be finite and fall."""
         replicas = self.strategy.num_replicas_in_sync
         settings = config(replicas, precision, "weighted", batches=1, jit_compile=jit_compile)
         try:
             result = train(experiment.build(settings, self.strategy), _STEPS_TO_FALL)
         except tf.errors.UnimplementedError as error:
-            return Outcome(Status.SKIPPED, f"not for these devices: {reason_of(error)}")
+            return CheckOutcome(Status.SKIPPED, f"not for these devices: {reason_of(error)}")
         totals = np.nansum(result.losses * _WEIGHTS, axis=1)
         text = f"the losses' weighted sum goes from {totals[0]:.3g} to {totals[-1]:.3g} in {_STEPS_TO_FALL} steps"
         warning = strategy_lib.half_precision_warning(self.strategy, precision)
         if warning:
             text += f"; works, but {warning.partition(': ')[2].rstrip('.')}"
         fine = np.isfinite(totals).all() and totals[-1] < totals[0]
-        return Outcome(Status.PASS if fine else Status.FAILED, text)
+        return CheckOutcome(Status.PASS if fine else Status.FAILED, text)
 
     def _run(self, strategy: tf.distribute.Strategy, precision: str, method: str) -> Result:
         settings = config(self.strategy.num_replicas_in_sync, precision, method, batches=3)

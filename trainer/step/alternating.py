@@ -42,4 +42,4 @@ def at_the_end_of_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
 
 def without_weights_or_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
     """Due in the first of every `count` steps, and where the state holds no weights."""
-    return lambda step, state: tf.equal(step % count, 0) | tf.reduce_any(tf.math.is_nan(state.weights))
+    return lambda step, state: tf.equal(step % count, 0) | tf.reduce_any(tf.math.is_nan(state.coefficients))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.combine import mixing as mixing_lib
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
-from trainer.components.optimizers import Update
+from trainer.components.optimizers import OptimizerGroup
 from trainer.gradients import ordered_sums
 from trainer.gradients.reach import Reach
 from trainer.step.values import Gradients
@@ -19,12 +19,12 @@ from trainer.step.views import Rows
 class Mixing(Protocol):
     """A way to mix the gradients for the optimizers."""
 
-    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+    def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """For every optimizer the gradients it applies.
 
         Args:
           rows: the gradients to mix.
-          coefficients: for each variable, as `trainer.combine.mixing.coefficients` gives them.
+          matrices: for each variable, as `trainer.combine.mixing.mixing_matrices` gives them.
           problem: the problem.
         """
 
@@ -36,23 +36,23 @@ class Joint:
     Attributes:
       reach: which losses reach which variable.
       combination: how their gradients are combined.
-      updates: the optimizers and what each of them updates.
+      groups: the optimizers and what each of them updates.
       clip_norm: largest norm of all gradients together; None: no limit.
     """
 
     reach: Reach
     combination: Combination
-    updates: Sequence[Update]
+    groups: Sequence[OptimizerGroup]
     clip_norm: float | None
 
-    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+    def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """Returns for every optimizer the gradients it applies."""
         return self.of_sums(
             [
-                mixing_lib.joint(own, mixing)
-                if mixing is not None
-                else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.means, problem, v)
-                for v, (own, mixing) in enumerate(zip(rows.mixed, coefficients, strict=True))
+                mixing_lib.joint(own, matrix)
+                if matrix is not None
+                else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.normalizers, problem, v)
+                for v, (own, matrix) in enumerate(zip(rows.mixed, matrices, strict=True))
             ]
         )
 
@@ -60,8 +60,7 @@ class Joint:
         """Returns for every optimizer the gradients it applies, from one gradient per variable of the reach."""
         own = regularizer_gradients(self.reach)
         applied = tuple(
-            tuple(gradients[v] + own[v] if v in own else gradients[v] for v in update.positions)
-            for update in self.updates
+            tuple(gradients[v] + own[v] if v in own else gradients[v] for v in group.positions) for group in self.groups
         )
         clipped = clip_by_norm(tf.nest.flatten(applied), self.clip_norm)
         return tuple(tf.nest.pack_sequence_as(applied, clipped))
@@ -73,22 +72,22 @@ class OfEachLoss:
 
     reach: Reach
     combination: Combination
-    updates: Sequence[Update]
+    groups: Sequence[OptimizerGroup]
     clip_norm: float | None
 
-    def mixed(self, rows: Rows, coefficients: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
+    def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """Returns for every optimizer the gradients it applies."""
         del problem
         regularizers = regularizer_gradients(self.reach)
         result = []
-        for update in self.updates:
-            (k,) = update.losses
+        for group in self.groups:
+            (k,) = group.losses
             own = []
-            for v in update.positions:
+            for v in group.positions:
                 by = self.reach.losses[v]
                 row = self.combination.receivers(by).index(k)
                 only = row if self.combination.method.diagonal or len(by) == 1 else None
-                gradient = mixing_lib.own(rows.mixed[v], coefficients[v], row, only=only)
+                gradient = mixing_lib.own(rows.mixed[v], matrices[v], row, only=only)
                 # A variable's regularizer counts once, for the first loss that reaches it.
                 own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
             result.append(tuple(own))

@@ -43,9 +43,9 @@ def per_loss_gradients(
     for k, loss_sums in enumerate(sums):
         positions = reach.reached_by(k)
         with tf.control_dependencies(gradients):  # one pass after another, each with the memory of one
-            upstream = tf.ones_like(loss_sums.weighted) if scale is None else tf.identity(scale)
+            upstream = tf.ones_like(loss_sums.loss_sum) if scale is None else tf.identity(scale)
         gradients = tape.gradient(
-            loss_sums.weighted,
+            loss_sums.loss_sum,
             [reach.variables[v].value for v in positions],
             output_gradients=upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
@@ -80,7 +80,7 @@ def weighted_gradients(
         found = forward(model, losses, batch)
         with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
             shared, own, extra = weigh(found)
-        values = tf.stack([loss.weighted for loss in found])
+        values = tf.stack([loss.loss_sum for loss in found])
         total = tf.reduce_sum(tf.cast(shared, values.dtype) * values)
         total_of_own = total if own is shared else tf.reduce_sum(tf.cast(own, values.dtype) * values)
     everything = tuple(range(len(reach.variables)))

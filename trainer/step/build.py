@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from trainer.combine.combination import Combination
 from trainer.common.errors import ConfigError
-from trainer.components.optimizers import Update
-from trainer.config.plan import Plan, Way
+from trainer.components.optimizers import OptimizerGroup
+from trainer.config.plan import StepPlan, Way
 from trainer.config.plan import View as ViewOf
 from trainer.distributed.all_reduce import Reduction
-from trainer.gradients.moving_average import MovingRows
+from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
 from trainer.step import alternating, applied, backward, cut, views
 from trainer.step.alternating import Alternating
@@ -54,16 +54,16 @@ class Settings:
 
 
 def build(
-    plan: Plan,
+    plan: StepPlan,
     settings: Settings,
     *,
     strategy: tf.distribute.Strategy,
     objectives: Objectives,
     reach: Reach,
     solver: Solver,
-    optimizers: Sequence[Update],
+    optimizers: Sequence[OptimizerGroup],
     average: WeightAverage | None,
-    moving_rows: MovingRows | None,
+    gradient_averages: GradientAverages | None,
     reduction: Reduction,
 ) -> Step:
     """The step of a plan.
@@ -77,7 +77,7 @@ def build(
       solver: solves the combination's problem.
       optimizers: what each of them updates.
       average: moving averages of the weights, where the run keeps them.
-      moving_rows: moving averages of the gradients, where the plan's view is of those.
+      gradient_averages: moving averages of the gradients, where the plan's view is of those.
       reduction: how values travel between replicas.
 
     Raises:
@@ -93,23 +93,23 @@ def build(
         "scaling": scaling,
     }
     can_be_absent = zip(objectives.losses, settings.can_lack_labels, strict=True)
-    can_rest = tuple(lacks or loss.every > 1 for loss, lacks in can_be_absent)
+    can_be_skipped = tuple(lacks or loss.every > 1 for loss, lacks in can_be_absent)
     return Step(
         objectives=objectives,
         reach=reach,
-        computation=_computation(plan, settings, common, optimizers, moving_rows),
-        updates=Updates(strategy, optimizers, can_rest, average, moving_rows),
+        computation=_computation(plan, settings, common, optimizers, gradient_averages),
+        updates=Updates(strategy, optimizers, can_be_skipped, average, gradient_averages),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
-        carried=Carried(solver.combination, scaling, plan.keeps_weights),
+        carried=Carried(solver.combination, scaling, plan.keeps_coefficients),
     )
 
 
 def _computation(
-    plan: Plan,
+    plan: StepPlan,
     settings: Settings,
     common: Mapping[str, Any],
-    optimizers: Sequence[Update],
-    moving_rows: MovingRows | None,
+    optimizers: Sequence[OptimizerGroup],
+    gradient_averages: GradientAverages | None,
 ) -> Computation:
     """The way in which gradients are computed, or two in turn; `common` is what every way is made of, by name."""
     objectives, reach, combination = common["objectives"], common["reach"], common["solver"].combination
@@ -120,12 +120,14 @@ def _computation(
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
-            view = _view(plan, objectives, reach, combination, settings, moving_rows)
+            view = _view(plan, objectives, reach, combination, settings, gradient_averages)
             return PerLoss(**common, **in_parts, mixing=mixing, view=view)
         if kind is Way.FEATURES:
             return Features(**common, mixing=mixing, parts=_parts(objectives, reach))
         sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
-        return Fused(**common, **in_parts, mixing=mixing, keeps_weights=plan.keeps_weights, sums_first=sums_first)
+        return Fused(
+            **common, **in_parts, mixing=mixing, keeps_coefficients=plan.keeps_coefficients, sums_first=sums_first
+        )
 
     if plan.between is None:
         return way(plan.way)
@@ -133,7 +135,7 @@ def _computation(
     return Alternating(way(plan.way), way(plan.between), due(settings.every))
 
 
-def _parts(objectives: Objectives, reach: Reach) -> cut.Split:
+def _parts(objectives: Objectives, reach: Reach) -> cut.CutModel:
     """The model, cut at its features; raises ConfigError where nothing is shared or there are none."""
     if not reach.shared:
         raise ConfigError("reduction", "features", "is for losses that share variables; these share none")
@@ -141,16 +143,16 @@ def _parts(objectives: Objectives, reach: Reach) -> cut.Split:
 
 
 def _view(
-    plan: Plan,
+    plan: StepPlan,
     objectives: Objectives,
     reach: Reach,
     combination: Combination,
     settings: Settings,
-    moving_rows: MovingRows | None,
+    gradient_averages: GradientAverages | None,
 ) -> View:
     """Builds the view of the gradients that the combination looks at and mixes."""
     if plan.view is ViewOf.TWO_HALVES:
         return views.TwoHalves(reach, objectives.count, objectives.batch_size, settings.micro_batches)
     if plan.view is ViewOf.MOVING_AVERAGES:
-        return views.MovingAverages(reach, objectives.batch_size, combination, moving_rows)
+        return views.MovingAverages(reach, objectives.batch_size, combination, gradient_averages)
     return views.WholeBatch(reach, objectives.batch_size, combination)

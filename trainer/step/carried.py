@@ -12,7 +12,7 @@ from trainer.combine.combination import Combination
 from trainer.gradients import statistics
 from trainer.step import loss_scale as loss_scale_lib
 from trainer.step.loss_scale import LossScale, Scaling
-from trainer.step.values import Measurement, Outcome, State, StepSummary, Totals
+from trainer.step.values import Measurement, State, StepOutcome, StepSummary, Totals
 
 Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
 _SINCE_REPORT, _REMEMBERED = "since_report", "step"
@@ -26,17 +26,17 @@ class Carried:
     Attributes:
       combination: remembers something, or does not.
       scaling: of the losses; the same.
-      keeps_weights: whether later steps read the weights that this one found.
+      keeps_coefficients: whether later steps read the coefficients that this one found.
     """
 
     combination: Combination
     scaling: Scaling
-    keeps_weights: bool
+    keeps_coefficients: bool
 
     def initial_state(self) -> State:
         """The state at the start of a run."""
-        weights = tf.fill([self.combination.count], tf.constant(math.nan, tf.float64))
-        return State(loss_scale_lib.initial(), weights, self.combination.initial_state())
+        coefficients = tf.fill([self.combination.count], tf.constant(math.nan, tf.float64))
+        return State(loss_scale_lib.initial(), coefficients, self.combination.initial_state())
 
     def next(
         self,
@@ -46,23 +46,23 @@ class Carried:
         summary: StepSummary,
         finite: tf.Tensor,
         accepted: tf.Tensor,
-        outcome: Outcome,
+        outcome: StepOutcome,
     ) -> tuple[State, Totals]:
         """Returns what the next step reads; a step that was not accepted leaves state and sums as they are."""
         loss_scale, failed = self.scaling.after(
             state.loss_scale, losses=summary.losses, finite=finite, in_domain=summary.in_domain, failed=outcome.failed
         )
-        weights = tf.where(accepted, summary.answer.weights, math.nan)
+        coefficients = tf.where(accepted, summary.answer.coefficients, math.nan)
         combination = _where(accepted, outcome.combination, state.combination)
         totals = _added(totals, summary, outcome._replace(failed=failed), step, accepted)
-        return State(loss_scale, weights, combination), totals
+        return State(loss_scale, coefficients, combination), totals
 
     def checkpointed(self, state: State, totals: Totals) -> Parts:
         """The parts of a checkpoint that later steps of this run, and its next report, read."""
         parts: Parts = {_SINCE_REPORT: _variables({name: getattr(totals, name) for name in _OF_TOTALS})}
         remembered = dict(self.scaling.remembered(state.loss_scale))
-        if self.keeps_weights:
-            remembered["weights"] = state.weights
+        if self.keeps_coefficients:
+            remembered["coefficients"] = state.coefficients
         remembered |= {f"combination/{name}": value for name, value in state.combination.items()}
         return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
 
@@ -72,7 +72,7 @@ class Carried:
         values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
         scale = {name: values[name] for name in LossScale._fields if name in values}
         combination = {name: values[f"combination/{name}"] for name in state.combination}
-        state = State(state.loss_scale._replace(**scale), values.get("weights", state.weights), combination)
+        state = State(state.loss_scale._replace(**scale), values.get("coefficients", state.coefficients), combination)
         since_report = {name: tf.convert_to_tensor(parts[_SINCE_REPORT][name]) for name in _OF_TOTALS}
         return state, initial_totals(self.combination.count)._replace(**since_report)
 
@@ -91,7 +91,7 @@ def initial_totals(count: int) -> Totals:
     return Totals(zeros, zeros, zero, no_step, none, zeros, measured)
 
 
-def _added(totals: Totals, summary: StepSummary, outcome: Outcome, step: tf.Tensor, accepted: tf.Tensor) -> Totals:
+def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.Tensor, accepted: tf.Tensor) -> Totals:
     """The totals with one step more."""
     active = tf.cast(summary.active & accepted, totals.counts.dtype)
     return Totals(

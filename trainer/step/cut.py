@@ -8,14 +8,14 @@ import tensorflow as tf
 from trainer.common.errors import ConfigError
 
 
-class Split(NamedTuple):
+class CutModel(NamedTuple):
     """A model in two parts: inputs → features, and features → outputs by head."""
 
     trunk: keras.Model
     heads: keras.Model
 
 
-def split(model: keras.Model) -> Split:
+def split(model: keras.Model) -> CutModel:
     """Cuts a functional model at the last tensor that every output depends on through it alone.
 
     Raises:
@@ -34,7 +34,7 @@ def split(model: keras.Model) -> Split:
         try:
             features = layer.output
             if isinstance(features, keras.KerasTensor) and id(features) not in finals:
-                return Split(keras.Model(inputs, features), keras.Model(features, outputs))
+                return CutModel(keras.Model(inputs, features), keras.Model(features, outputs))
         except (AttributeError, ValueError):  # a layer used more than once; outputs that need more than these features
             continue
     raise ConfigError(

@@ -49,7 +49,7 @@ def discover_reach(
                 outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
             except import_paths.USER_ERRORS as error:
                 raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
-            totals = [losses_lib.sums(loss, outputs, batch).weighted for loss in losses]
+            totals = [losses_lib.sums(loss, outputs, batch).loss_sum for loss in losses]
         _refuse_added_losses(model)
         for total in totals:
             gradients = tape.gradient(total, [variable.value for variable in variables])

@@ -22,7 +22,7 @@ from trainer.gradients import ordered_sums, statistics
 from trainer.gradients.reach import Reach
 from trainer.step import replicas
 from trainer.step.applied import Joint
-from trainer.step.cut import Split
+from trainer.step.cut import CutModel
 from trainer.step.loss_scale import Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
@@ -48,7 +48,7 @@ class Features:
 
     strategy: tf.distribute.Strategy
     objectives: Objectives
-    parts: Split
+    parts: CutModel
     reach: Reach
     solver: Solver
     mixing: Joint
@@ -69,21 +69,21 @@ class Features:
         factor = self.scaling.of_sums(scale)
 
         def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-            weighted, weights, sizes = objectives.numbers(losses)
-            in_one = [tf.cast(values, tf.float64) for values in (weighted, weights)]  # a collective has one dtype
+            loss_sums, weight_sums, counts = objectives.numbers(losses)
+            in_one = [tf.cast(values, tf.float64) for values in (loss_sums, weight_sums)]  # a collective has one dtype
             _, (gramian, *in_one) = self.reduction.sum((), (gramian, *in_one))
-            weighted, weights = (tf.cast(values, sizes.dtype) for values in in_one)
-            active, means = objectives.active_and_means(weights, sizes, step)
-            losses_now = weighted * means
-            means = tf.cast(means, tf.float64)
-            (of_gramian,) = self.scaling.divided((means,), factor)
+            loss_sums, weight_sums = (tf.cast(values, counts.dtype) for values in in_one)
+            active, normalizers = objectives.active_and_normalizers(weight_sums, counts, step)
+            losses_now = loss_sums * normalizers
+            normalizers = tf.cast(normalizers, tf.float64)
+            (of_gramian,) = self.scaling.divided((normalizers,), factor)
             problem = objectives.problem(step, active, losses_now)
             problem = problem._replace(gramian=gramian_lib.scaled(gramian, of_gramian))
             answer = self.solver.solve(problem, state.combination)
-            answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
-            means = self.scaling.times_rest(means, scale, factor)  # from here on gradients of means
-            scales = combination.scales(problem.weights, problem.losses) * means
-            return answer.weights * scales, scales, (losses_now, problem, answer)
+            answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
+            normalizers = self.scaling.times_rest(normalizers, scale, factor)  # from here on gradients of means
+            scales = combination.scales(problem.loss_weights, problem.losses) * normalizers
+            return answer.coefficients * scales, scales, (losses_now, problem, answer)
 
         gradients, (losses, problem, answer) = weighted_gradients(
             self.parts, objectives.losses, self.reach, batch, weigh, factor
@@ -93,14 +93,14 @@ class Features:
         gradients = self.scaling.unscaled([row for (row,) in rows], (None,) * len(rows), scale)
         finite = statistics.finite_together(gradients, losses, self.reach, rows=tf.linalg.diag_part(gramian))
         norms, cosines = statistics.of_gramian(gramian)
-        measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.weights)
-        in_domain = combination.in_domain(losses, problem.weights, active)
+        measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.coefficients)
+        in_domain = combination.in_domain(losses, problem.loss_weights, active)
         summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
         return Applied(self.mixing.of_sums(gradients)), summary
 
 
 def weighted_gradients(
-    parts: Split,
+    parts: CutModel,
     losses: Sequence[NamedLoss],
     reach: Reach,
     batch: Mapping[str, Any],
@@ -134,7 +134,7 @@ def weighted_gradients(
     for k, loss_sums in enumerate(found):
         positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]
         row, *gradients = heads_tape.gradient(
-            loss_sums.weighted,
+            loss_sums.loss_sum,
             [features, *(reach.variables[v].value for v in positions)],
             output_gradients=scale,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,

@@ -17,7 +17,7 @@ from trainer.step.applied import Joint
 from trainer.step.loss_scale import Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
-from trainer.step.values import Applied, Measurement, State, StepSummary, Weighted
+from trainer.step.values import Applied, FusedSums, Measurement, State, StepSummary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Fused:
       strategy: where.
       objectives: the losses.
       reach: which of them reach which variable.
-      solver: finds the weights before the backward pass.
+      solver: finds the coefficients before the backward pass.
       mixing: from one gradient per variable to what each optimizer applies.
       reduction: how values travel between replicas.
       scaling: of the losses.
       micro_batches: parts of a global batch that are computed one after another.
       compiled: compiles a function, where the run asks for it.
-      keeps_weights: the weights are those that the state holds, of an earlier step.
+      keeps_coefficients: the coefficients are those that the state holds, of an earlier step.
       sums_first: the weighted sum needs the losses' sums over all replicas before its backward pass.
     """
 
@@ -47,7 +47,7 @@ class Fused:
     scaling: Scaling
     micro_batches: int
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
-    keeps_weights: bool
+    keeps_coefficients: bool
     sums_first: bool
 
     def compute(
@@ -56,7 +56,7 @@ class Fused:
         """Returns what a step changes, on every replica, and its summary, without norms and cosines."""
         del measure  # there is no gradient of each loss
 
-        def accumulate(batch: Mapping[str, Any], micro_step: tf.Tensor, state: State) -> Weighted:
+        def accumulate(batch: Mapping[str, Any], micro_step: tf.Tensor, state: State) -> FusedSums:
             return self._accumulate(batch, step, micro_step, state)
 
         local = replicas.over_micro_batches(
@@ -64,51 +64,52 @@ class Fused:
         )
         return replicas.run(self.strategy, self._reduce, (local, step, state))
 
-    def _accumulate(self, batch: Mapping[str, Any], step: tf.Tensor, micro_step: tf.Tensor, state: State) -> Weighted:
+    def _accumulate(self, batch: Mapping[str, Any], step: tf.Tensor, micro_step: tf.Tensor, state: State) -> FusedSums:
         """Forward and backward pass over this replica's part of a micro-batch."""
         objectives, combination = self.objectives, self.solver.combination
         objectives.seed_random_layers(micro_step)
 
         def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-            weighted, weights, sizes = objectives.numbers(losses)
+            loss_sums, weight_sums, counts = objectives.numbers(losses)
             if self.sums_first:
-                _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
-            active, means = objectives.active_and_means(weights if self.sums_first else sizes, sizes, step)
-            problem = objectives.problem(step, active, weighted * means)
+                _, (loss_sums, weight_sums) = self.reduction.sum((), (loss_sums, weight_sums))
+            denominators = (weight_sums if self.sums_first else counts, counts)
+            active, normalizers = objectives.active_and_normalizers(*denominators, step)
+            problem = objectives.problem(step, active, loss_sums * normalizers)
             answer = self._answer(problem, state)
-            scales = combination.scales(problem.weights, problem.losses)
-            own = self.scaling.times_scale(scales * tf.cast(means, tf.float64), state.loss_scale)
+            scales = combination.scales(problem.loss_weights, problem.losses)
+            own = self.scaling.times_scale(scales * tf.cast(normalizers, tf.float64), state.loss_scale)
             method = combination.method
-            shared = own * answer.weights if method.yields_weights else own
-            return shared, shared if method.weighs_task_specific else own, (weighted, weights, sizes, answer)
+            shared = own * answer.coefficients if method.yields_weights else own
+            return shared, shared if method.weighs_task_specific else own, (loss_sums, weight_sums, counts, answer)
 
         passes = self.compiled(backward.weighted_gradients)
         gradients, numbers = passes(objectives.model, objectives.losses, self.reach, batch, weigh)
-        return Weighted(gradients, *numbers)
+        return FusedSums(gradients, *numbers)
 
     def _answer(self, problem: Problem, state: State) -> Answer:
-        if self.keeps_weights:
-            return Answer(state.weights, state.combination)
+        if self.keeps_coefficients:
+            return Answer(state.coefficients, state.combination)
         return self.solver.solve(problem, state.combination)
 
-    def _reduce(self, local: Weighted, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
+    def _reduce(self, local: FusedSums, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum of one gradient per variable."""
         combination = self.solver.combination
-        numbers = (local.weighted, local.weights)
+        numbers = (local.loss_sums, local.weight_sums)
         rows = [(gradient,) for gradient in local.gradients]
         if self.sums_first:
             rows, _ = self.reduction.sum(rows, ())
         else:
             rows, numbers = self.reduction.sum(rows, numbers)
-        weighted, weights = numbers
-        active, means = self.objectives.active_and_means(weights, local.sizes, step)
-        losses = weighted * means
+        loss_sums, weight_sums = numbers
+        active, normalizers = self.objectives.active_and_normalizers(weight_sums, local.counts, step)
+        losses = loss_sums * normalizers
         problem = self.objectives.problem(step, active, losses)
         factors = mixing_lib.factors(combination, self.reach.losses, problem)
         gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = statistics.finite_together(gradients, losses, self.reach)
-        in_domain = combination.in_domain(losses, problem.weights, active)
+        in_domain = combination.in_domain(losses, problem.loss_weights, active)
         norms, cosines = statistics.not_measured(self.objectives.count)
-        measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.weights)
+        measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.coefficients)
         summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement)
         return Applied(self.mixing.of_sums(gradients)), summary

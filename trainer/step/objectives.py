@@ -23,14 +23,14 @@ class Objectives:
     Attributes:
       model: the model.
       losses: its K losses.
-      weights: their K weights, each a number or a schedule.
+      loss_weights: their K weights, each a number or a schedule.
       timeline: how steps lie among examples and epochs.
       seed: of everything random in the step.
     """
 
     model: keras.Model
     losses: Sequence[NamedLoss]
-    weights: Sequence[float | schedules.LearningRateSchedule]
+    loss_weights: Sequence[float | schedules.LearningRateSchedule]
     timeline: Timeline
     seed: int
 
@@ -61,20 +61,22 @@ class Objectives:
 
     def numbers(self, sums: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(K,) each: Σ w·ℓ and Σ w of this replica's part, and the number of values in the global batch."""
-        weighted, weights, per_example = (tf.stack(column) for column in zip(*sums, strict=True))
-        return weighted, weights, per_example * self.batch_size
+        loss_sums, weight_sums, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
+        return loss_sums, weight_sums, values_per_example * self.batch_size
 
-    def active_and_means(self, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def active_and_normalizers(
+        self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """(..., K) bool, which losses take part; (..., K), what makes means of their sums, 0 where they do not."""
-        active = (weights > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
-        denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weights, sizes)
+        active = (weight_sums > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
+        denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weight_sums, counts)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
 
     def problem(self, step: tf.Tensor, active: tf.Tensor, losses: tf.Tensor) -> Problem:
         """Returns the combination's problem, without a Gramian; (K,) `losses` are 0 where inactive."""
         return Problem(
             active=active,
-            weights=schedules.at(step, self.weights),
+            loss_weights=schedules.at(step, self.loss_weights),
             losses=tf.cast(losses, tf.float64),
             gramian=None,
             seed=step_seed(self.seed, step),

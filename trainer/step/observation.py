@@ -11,20 +11,20 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.step import replicas
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
-from trainer.step.values import Outcome, StepSummary
+from trainer.step.values import StepOutcome, StepSummary
 
 
 class AfterUpdate(Protocol):
     """A look at the losses once the variables are updated."""
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> StepOutcome:
         """Returns the outcome of a step; `accepted` (scalar bool): whether the update was made."""
 
 
 class NoObservation:
     """Nothing is looked at."""
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> StepOutcome:
         """Returns the outcome as known before the update."""
         del batch, step
         return without_update(summary, accepted)
@@ -46,20 +46,20 @@ class Observation:
     solver: Solver
     reduction: Reduction
 
-    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+    def observed(self, batch: Any, step: tf.Tensor, summary: StepSummary, accepted: tf.Tensor) -> StepOutcome:
         """Returns the outcome with what the combination remembers now, and the losses that it cannot take."""
         outcome = without_update(summary, accepted)
 
         def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             results = self.strategy.run(self._observe, args=(batch, step, summary))
             remembered, after = replicas.first(self.strategy, results)
-            weights = schedules.at(step, self.objectives.weights)
+            weights = schedules.at(step, self.objectives.loss_weights)
             in_domain = self.solver.combination.in_domain(after, weights, summary.active)
             return remembered, ~in_domain | (summary.active & ~tf.math.is_finite(after)), after
 
         nothing = (summary.answer.state, tf.zeros_like(summary.active), summary.losses)
         remembered, wrong, after = tf.cond(accepted, run, lambda: tf.nest.map_structure(tf.identity, nothing))
-        return Outcome(
+        return StepOutcome(
             remembered,
             outcome.wrong | wrong,
             tf.where(wrong, after, outcome.losses),
@@ -71,16 +71,16 @@ class Observation:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Returns what the combination remembers then, and (K,) the losses."""
         objectives = self.objectives
-        weighted, weights, sizes = objectives.numbers(objectives.forward_again(batch, step))
-        _, (weighted, weights) = self.reduction.sum((), (weighted, weights))
-        _, means = objectives.active_and_means(weights, sizes, step)
-        after = weighted * means
+        loss_sums, weight_sums, counts = objectives.numbers(objectives.forward_again(batch, step))
+        _, (loss_sums, weight_sums) = self.reduction.sum((), (loss_sums, weight_sums))
+        _, normalizers = objectives.active_and_normalizers(weight_sums, counts, step)
+        after = loss_sums * normalizers
         with self.solver.on_device():
             problem = objectives.problem(step, summary.active, summary.losses)
             seen = tf.cast(after, tf.float64)
             return self.solver.combination.observe(problem, seen, summary.answer.state), after
 
 
-def without_update(summary: StepSummary, accepted: tf.Tensor) -> Outcome:
+def without_update(summary: StepSummary, accepted: tf.Tensor) -> StepOutcome:
     """The outcome of a step as far as its summary tells."""
-    return Outcome(summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses, ~accepted)
+    return StepOutcome(summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses, ~accepted)

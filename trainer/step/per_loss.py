@@ -64,55 +64,57 @@ class PerLoss:
         parts = view.parts(batch, micro_step)
         passes = self.compiled(backward.per_loss_gradients)
         jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts)
-        weighted, weights, per_example = (
+        loss_sums, weight_sums, values_per_example = (
             tf.reshape(tf.stack(column), [len(parts), -1]) for column in zip(*losses, strict=True)
         )
-        sizes = per_example * tf.constant(view.sizes, weights.dtype)[:, tf.newaxis]
-        return LocalSums(view.folded(jacobian), weighted, weights, sizes)
+        counts = values_per_example * tf.constant(view.sizes, weight_sums.dtype)[:, tf.newaxis]
+        return LocalSums(view.folded(jacobian), loss_sums, weight_sums, counts)
 
     def _reduce_and_combine(
         self, local: LocalSums, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
-        jacobian, (weighted, weights) = self.reduction.sum(local.jacobian, (local.weighted, local.weights))
-        active, losses, means, mean = self._means(weighted, weights, local.sizes, step, state)
+        jacobian, (loss_sums, weight_sums) = self.reduction.sum(local.jacobian, (local.loss_sums, local.weight_sums))
+        sums = (loss_sums, weight_sums, local.counts)
+        active, losses, part_normalizers, normalizers = self._normalizers(*sums, step, state)
         finite = statistics.finite(jacobian, losses, self.view.owners)
 
         combination = self.solver.combination
         problem = self.objectives.problem(step, active, losses)
-        rows = self.view.rows(jacobian, means, mean, problem)
+        rows = self.view.rows(jacobian, part_normalizers, normalizers, problem)
         answer = self.solver.solve(problem._replace(gramian=rows.gramian), state.combination)
-        coefficients = mixing_lib.coefficients(
+        matrices = mixing_lib.mixing_matrices(
             combination,
             rows.mixed,
             self.reach.losses,
-            means=mean,
-            row_means=rows.means,
+            normalizers=normalizers,
+            shared_normalizers=rows.normalizers,
             problem=problem,
-            weights=answer.weights,
+            coefficients=answer.coefficients,
         )
-        gradients = self.mixing.mixed(rows, coefficients, problem)
+        gradients = self.mixing.mixed(rows, matrices, problem)
 
         norms, cosines = statistics.norms_and_cosines(
-            jacobian, self.reach, mean, rows.plain_gramian, active, wanted=measure
+            jacobian, self.reach, normalizers, rows.plain_gramian, active, wanted=measure
         )
-        answer = answer._replace(weights=mixing_lib.joint_weights(answer.weights))
-        measurement = Measurement(measure, active, norms, cosines, answer.weights)
-        in_domain = combination.in_domain(losses, problem.weights, active)
+        answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
+        measurement = Measurement(measure, active, norms, cosines, answer.coefficients)
+        in_domain = combination.in_domain(losses, problem.loss_weights, active)
         return Applied(gradients, rows.moved), StepSummary(losses, active, finite, in_domain, answer, measurement)
 
-    def _means(
-        self, weighted: tf.Tensor, weights: tf.Tensor, sizes: tf.Tensor, step: tf.Tensor, state: State
+    def _normalizers(
+        self, loss_sums: tf.Tensor, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the active losses, their means, (K,) each, and what makes means of gradients of parts and of all.
+        """Returns the active losses, their means, (K,) each, and the normalizers of the sums over parts and over all.
 
-        The gradients stay sums. What makes means of them goes into the coefficients, one factor per gradient: of two
+        The gradients stay sums. Their normalizers go into the mixing matrices, one factor per gradient: of two
         the graph optimizer may choose the order, on every replica another one.
         """
-        active, means = self.objectives.active_and_means(weights, sizes, step)
+        active, of_parts = self.objectives.active_and_normalizers(weight_sums, counts, step)
         active = tf.reduce_all(active, axis=0)  # of two halves: in both
-        _, mean = self.objectives.active_and_means(tf.reduce_sum(weights, 0), tf.reduce_sum(sizes, 0), step)
-        losses = tf.where(active, tf.reduce_sum(weighted, axis=0) * mean, 0)
-        factors = [tf.where(active, tf.cast(each, tf.float64), 0) for each in (means, mean)]
-        means, mean = self.scaling.divided(factors, self.scaling.of_sums(state.loss_scale))
-        return active, losses, means, mean
+        whole = (tf.reduce_sum(weight_sums, axis=0), tf.reduce_sum(counts, axis=0))
+        _, of_all = self.objectives.active_and_normalizers(*whole, step)
+        losses = tf.where(active, tf.reduce_sum(loss_sums, axis=0) * of_all, 0)
+        factors = [tf.where(active, tf.cast(each, tf.float64), 0) for each in (of_parts, of_all)]
+        of_parts, of_all = self.scaling.divided(factors, self.scaling.of_sums(state.loss_scale))
+        return active, losses, of_parts, of_all

@@ -28,13 +28,13 @@ def values(totals: Totals, names: Sequence[str], *, sharing: bool, method: Metho
     Args:
       totals: the totals.
       names: of the K losses.
-      sharing: whether any variable is shared; there are no cosines and weights where none is.
+      sharing: whether any variable is shared; there are no cosines and coefficients where none is.
       method: the combination method.
 
     Returns:
       `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
-      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `weight/<loss>` of that step,
-      for methods that find weights; `fallbacks`, the number of steps since the last report in which the method's
+      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `coefficient/<loss>` of that
+      step, for methods that find some; `fallbacks`, the number of steps since the last report in which the method's
       problem had no solution, for methods that can meet such problems.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
@@ -42,7 +42,7 @@ def values(totals: Totals, names: Sequence[str], *, sharing: bool, method: Metho
     if bool(totals.measured.measured):
         found |= _norms_and_cosines(totals.measured, names, sharing=sharing)
         if sharing and method.finds_weights:
-            found |= _weights(totals.measured, names)
+            found |= _coefficients(totals.measured, names)
     if method.may_fall_back:
         found["fallbacks"] = int(totals.fallbacks)
     return found
@@ -62,9 +62,9 @@ def failure(totals: Totals, names: Sequence[str], combination: Combination) -> F
     )
 
 
-def _weights(step: Measurement, names: Sequence[str]) -> dict[str, float | None]:
-    active, weights = step.active.numpy(), step.weights.numpy()
-    return {f"weight/{name}": float(weights[k]) if active[k] else None for k, name in enumerate(names)}
+def _coefficients(step: Measurement, names: Sequence[str]) -> dict[str, float | None]:
+    active, coefficients = step.active.numpy(), step.coefficients.numpy()
+    return {f"coefficient/{name}": float(coefficients[k]) if active[k] else None for k, name in enumerate(names)}
 
 
 def _norms_and_cosines(step: Measurement, names: Sequence[str], *, sharing: bool) -> dict[str, float | None]:

@@ -25,8 +25,8 @@ class Solver:
     def solve(self, problem: Problem, state: Mapping[str, tf.Tensor]) -> Answer:
         """Returns the combination's answer; zeros for one that has weights for every variable."""
         if not self.combination.method.yields_weights:
-            weights = tf.zeros([self.combination.count], tf.float64)
-            return Answer(weights, dict(state), tf.constant(False))
+            coefficients = tf.zeros([self.combination.count], tf.float64)
+            return Answer(coefficients, dict(state), tf.constant(False))
         with self.on_device():
             return self.combination.solve(problem, state)
 

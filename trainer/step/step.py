@@ -95,10 +95,10 @@ class Step:
                 last = measure & (index + 1 == count)
                 return index + 1, *self.one_step(iterator, first_step + index, last, state, totals)
 
-            def going_on(index: tf.Tensor, state: State, totals: Totals) -> tf.Tensor:
+            def continues(index: tf.Tensor, state: State, totals: Totals) -> tf.Tensor:
                 return (index < count) & (totals.failed_step < 0)
 
-            return tf.while_loop(going_on, body, (tf.zeros_like(count), state, totals))[1:]
+            return tf.while_loop(continues, body, (tf.zeros_like(count), state, totals))[1:]
 
         return train
 
@@ -130,7 +130,7 @@ class Step:
         """The values of the steps since the last report, by name: `report.values`, learning rates, loss scale."""
         method, names = self.carried.combination.method, self.objectives.names
         values = report.values(totals, names, sharing=bool(self.reach.shared), method=method)
-        rates = optimizers.learning_rates(self.updates.optimizers)
+        rates = optimizers.learning_rates(self.updates.groups)
         values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         return values | self.carried.scaling.reported(state.loss_scale)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.components.optimizers import Update
-from trainer.gradients.moving_average import MovingRows
+from trainer.components.optimizers import OptimizerGroup
+from trainer.gradients.moving_average import GradientAverages
 from trainer.step import replicas
 from trainer.step.values import Applied
 from trainer.step.weight_average import WeightAverage
 
-_AVERAGE, _MOVING_ROWS = "average", "moving_rows"  # parts of a checkpoint
+_AVERAGE, _GRADIENT_AVERAGES = "average", "gradient_averages"  # parts of a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Updates:
 
     Attributes:
       strategy: where.
-      optimizers: what each of them updates, in the order in which they apply.
-      can_rest: for each loss, whether there can be steps in which it takes no part.
+      groups: each optimizer with its variables, in the order in which they apply.
+      can_be_skipped: for each loss, whether there can be steps in which it takes no part.
       average: moving averages of the weights, where the run keeps them.
-      moving_rows: moving averages of the gradients, where the combination mixes those.
+      gradient_averages: moving averages of the gradients, where the combination mixes those.
     """
 
     strategy: tf.distribute.Strategy
-    optimizers: Sequence[Update]
-    can_rest: Sequence[bool]
+    groups: Sequence[OptimizerGroup]
+    can_be_skipped: Sequence[bool]
     average: WeightAverage | None
-    moving_rows: MovingRows | None
+    gradient_averages: GradientAverages | None
 
     def apply(self, applied: Applied, step: tf.Tensor, active: tf.Tensor, accepted: tf.Tensor) -> None:
         """Updates variables and averages on every replica alike; nothing is reduced a second time.
@@ -44,18 +44,20 @@ class Updates:
           active: (K,) bool, the losses that take part.
           accepted: scalar bool, whether anything is changed at all.
         """
-        for group in self._groups():
-            arguments = ([applied.gradients[i] for i in group], [self.optimizers[i] for i in group])
-            replicas.run_if(accepted & self._takes_part(group, active), self.strategy, _apply, arguments)
+        for together in self._applied_together():
+            arguments = ([applied.gradients[i] for i in together], [self.groups[i] for i in together])
+            replicas.run_if(
+                accepted & self._takes_part(self.groups[together[0]], active), self.strategy, _apply, arguments
+            )
         if self.average is not None:
             replicas.run_if(accepted, self.strategy, self.average.update, (step,))
-        if self.moving_rows is not None:
-            replicas.run_if(accepted, self.strategy, self.moving_rows.assign, (applied.moving_rows,))
+        if self.gradient_averages is not None:
+            replicas.run_if(accepted, self.strategy, self.gradient_averages.assign, (applied.gradient_averages,))
 
     def checkpointed(self) -> dict[str, dict[str, tf.Variable]]:
         """The parts of a checkpoint that hold the averages, of weights and of gradients, where there are any."""
         parts = self.averages_of_weights()
-        return parts | ({} if self.moving_rows is None else {_MOVING_ROWS: self.moving_rows.by_name})
+        return parts | ({} if self.gradient_averages is None else {_GRADIENT_AVERAGES: self.gradient_averages.by_name})
 
     def averages_of_weights(self) -> dict[str, dict[str, tf.Variable]]:
         """The part of a checkpoint that an evaluation needs beside the model, where there is one."""
@@ -65,26 +67,25 @@ class Updates:
         """The model holds the moving averages of its weights within this context, where the run keeps them."""
         return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
-    def _groups(self) -> list[list[int]]:
-        """Indices of `optimizers`, in order: those that always take part together, each that can be skipped apart."""
-        groups: list[list[int]] = []
-        for index, update in enumerate(self.optimizers):
-            if groups and not self._can_rest(update) and not self._can_rest(self.optimizers[groups[-1][0]]):
-                groups[-1].append(index)
+    def _applied_together(self) -> list[list[int]]:
+        """Indices of `groups`, in order: those that always take part together, each that can be skipped apart."""
+        found: list[list[int]] = []
+        for index, group in enumerate(self.groups):
+            if found and not self._can_be_skipped(group) and not self._can_be_skipped(self.groups[found[-1][0]]):
+                found[-1].append(index)
             else:
-                groups.append([index])
-        return groups
+                found.append([index])
+        return found
 
-    def _can_rest(self, update: Update) -> bool:
-        return all(self.can_rest[k] for k in update.losses)
+    def _can_be_skipped(self, group: OptimizerGroup) -> bool:
+        return all(self.can_be_skipped[k] for k in group.losses)
 
-    def _takes_part(self, group: Sequence[int], active: tf.Tensor) -> tf.Tensor | bool:
+    def _takes_part(self, group: OptimizerGroup, active: tf.Tensor) -> tf.Tensor | bool:
         """True (or scalar bool) where a group is applied: an optimizer is skipped where its losses are all inactive."""
-        update = self.optimizers[group[0]]
-        return tf.reduce_any(tf.gather(active, update.losses)) if self._can_rest(update) else True
+        return tf.reduce_any(tf.gather(active, group.losses)) if self._can_be_skipped(group) else True
 
 
-def _apply(gradients: Sequence[tuple[tf.Tensor, ...]], updates: Sequence[Update]) -> None:
+def _apply(gradients: Sequence[tuple[tf.Tensor, ...]], groups: Sequence[OptimizerGroup]) -> None:
     """Optimizers' updates of their variables, one after another."""
-    for own, update in zip(gradients, updates, strict=True):
-        update.optimizer.apply(list(own), list(update.variables))
+    for own, group in zip(gradients, groups, strict=True):
+        group.optimizer.apply(list(own), list(group.variables))

@@ -8,7 +8,7 @@ from trainer.combine.problem import Answer
 from trainer.gradients.reach import Jacobian
 from trainer.step.loss_scale import LossScale
 
-Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `Update`, one gradient for each of its variables
+Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `OptimizerGroup`, one gradient for each of its variables
 
 
 class LocalSums(NamedTuple):
@@ -16,67 +16,67 @@ class LocalSums(NamedTuple):
 
     Attributes:
       jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it, times the loss scale.
-      weighted: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
-      weights: the same of Σ w.
-      sizes: the same of the number of values in the *global* batch; the same on every replica.
+      loss_sums: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
+      weight_sums: the same of Σ w.
+      counts: the same of the number of values in the *global* batch; the same on every replica.
     """
 
     jacobian: Jacobian
-    weighted: tf.Tensor
-    weights: tf.Tensor
-    sizes: tf.Tensor
+    loss_sums: tf.Tensor
+    weight_sums: tf.Tensor
+    counts: tf.Tensor
 
-    SUMMED = ("jacobian", "weighted", "weights")  # over micro-batches
+    SUMMED = ("jacobian", "loss_sums", "weight_sums")  # over micro-batches
 
 
-class Weighted(NamedTuple):
+class FusedSums(NamedTuple):
     """One replica's part of a step with one weighted sum of the losses.
 
     Attributes:
       gradients: per variable, of this replica's part of the weighted sum of the global means, times the loss scale.
-      weighted: (K,) Σ w·ℓ.
-      weights: (K,) Σ w; as `weighted` of the global batch already, where these are needed first.
-      sizes: (K,) number of values in the *global* batch.
-      answer: what the combination found; of this step's weights the last ones where it keeps them.
+      loss_sums: (K,) Σ w·ℓ.
+      weight_sums: (K,) Σ w; as `loss_sums` of the global batch already, where these are needed first.
+      counts: (K,) number of values in the *global* batch.
+      answer: what the combination found; of this step's coefficients the last ones where it keeps them.
     """
 
     gradients: tuple[tf.Tensor, ...]
-    weighted: tf.Tensor
-    weights: tf.Tensor
-    sizes: tf.Tensor
+    loss_sums: tf.Tensor
+    weight_sums: tf.Tensor
+    counts: tf.Tensor
     answer: Answer
 
-    SUMMED = ("gradients", "weighted", "weights")  # over micro-batches
+    SUMMED = ("gradients", "loss_sums", "weight_sums")  # over micro-batches
 
 
 class Applied(NamedTuple):
     """The changes that a replica makes where the step is accepted.
 
     Attributes:
-      gradients: for every `Update`, one gradient for each of its variables.
-      moving_rows: the new moving averages of the gradients of shared variables, where the combination mixes those.
+      gradients: for every `OptimizerGroup`, one gradient for each of its variables.
+      gradient_averages: the new moving averages of shared variables' gradients, where the combination mixes those.
     """
 
     gradients: Gradients
-    moving_rows: Jacobian = ()
+    gradient_averages: Jacobian = ()
 
 
 class Measurement(NamedTuple):
-    """The norms, cosines and weights that a step measured of its gradients.
+    """The norms, cosines and coefficients that a step measured of its gradients.
 
     Attributes:
       measured: scalar bool, whether it did; the other fields have no meaning otherwise.
       active: (K,) bool, the losses that took part.
       grad_norms: (K,) float64, length of each loss's whole gradient.
       cosines: (K, K) float64, between the losses' gradients over the shared variables.
-      weights: (K,) float64, how much of each loss's gradient is in the sum of the mixed ones of shared variables.
+      coefficients: (K,) float64, how much of each loss's gradient is in the sum of the mixed ones of shared variables.
     """
 
     measured: tf.Tensor
     active: tf.Tensor
     grad_norms: tf.Tensor
     cosines: tf.Tensor
-    weights: tf.Tensor
+    coefficients: tf.Tensor
 
 
 class StepSummary(NamedTuple):
@@ -87,7 +87,7 @@ class StepSummary(NamedTuple):
       active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
       in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
-      answer: what the combination found, of joint weights (K,).
+      answer: what the combination found, of joint coefficients (K,).
       measurement: of the gradients.
     """
 
@@ -104,7 +104,7 @@ class StepSummary(NamedTuple):
         return finite, finite & tf.reduce_all(self.in_domain)
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """The outcome of a step.
 
     Attributes:
@@ -147,11 +147,11 @@ class State(NamedTuple):
 
     Attributes:
       loss_scale: of `precision: mixed_float16`.
-      weights: (K,) float64, the joint weights that the combination last found (`combine.update_every`); NaN where the
-        next step must find some.
+      coefficients: (K,) float64, the joint coefficients that the combination last found (`combine.update_every`); NaN
+        where the next step must find some.
       combination: what the combination itself remembers.
     """
 
     loss_scale: LossScale
-    weights: tf.Tensor
+    coefficients: tf.Tensor
     combination: dict[str, tf.Tensor]

@@ -11,7 +11,7 @@ from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import half_batches
-from trainer.gradients.moving_average import MovingRows
+from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Jacobian, Reach
 
 
@@ -20,14 +20,14 @@ class Rows(NamedTuple):
 
     Attributes:
       mixed: per variable, one for every loss that reaches it.
-      means: (K,) float64, the factors that make means of those of shared variables.
+      normalizers: (K,) float64, the factors that make means of those of shared variables.
       gramian: (K, K) float64, what the combination looks at, where it looks at a Gramian.
       plain_gramian: (K, K) float64, of the losses' whole gradients, where it is known.
       moved: the new moving averages of the gradients, where those are mixed.
     """
 
     mixed: Jacobian
-    means: tf.Tensor
+    normalizers: tf.Tensor
     gramian: tf.Tensor | None
     plain_gramian: tf.Tensor | None
     moved: Jacobian = ()
@@ -52,13 +52,13 @@ class View(Protocol):
     def folded(self, jacobian: Jacobian) -> Jacobian:
         """Returns the gradients that travel between replicas, from those of all parts."""
 
-    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+    def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The gradients to mix.
 
         Args:
           jacobian: reduced sums of gradients, as `folded` gave them.
-          means: (parts, K) float64, the factors that make means of the sums over each part.
-          mean: (K,) float64, the factors that make means of those over the batch.
+          part_normalizers: (parts, K) float64, the factors that make means of the sums over each part.
+          normalizers: (K,) float64, the factors that make means of those over the batch.
           problem: the problem, without a Gramian.
         """
 
@@ -93,11 +93,11 @@ class WholeBatch(_OnePart):
         super().__init__(reach, batch_size)
         self._needs_gramian = combination.needs_gramian
 
-    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+    def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The gradients themselves."""
-        del means, problem
-        gramian = gramian_lib.of_shared(jacobian, self.reach, mean) if self._needs_gramian else None
-        return Rows(jacobian, mean, gramian, gramian)
+        del part_normalizers, problem
+        gramian = gramian_lib.of_shared(jacobian, self.reach, normalizers) if self._needs_gramian else None
+        return Rows(jacobian, normalizers, gramian, gramian)
 
 
 class MovingAverages(_OnePart):
@@ -110,19 +110,19 @@ class MovingAverages(_OnePart):
       averages: the averages.
     """
 
-    def __init__(self, reach: Reach, batch_size: int, combination: Combination, averages: MovingRows):
+    def __init__(self, reach: Reach, batch_size: int, combination: Combination, averages: GradientAverages):
         super().__init__(reach, batch_size)
         self._combination, self._averages = combination, averages
 
-    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+    def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The new averages, in place of the shared variables' gradients."""
-        del means
-        factors = mean * self._combination.row_scales(problem.weights, problem.losses)
+        del part_normalizers
+        factors = normalizers * self._combination.row_scales(problem.loss_weights, problem.losses)
         moved = self._averages.moved(jacobian, factors, problem.active)
         mixed = list(jacobian)
         for v, rows in zip(self.reach.shared, moved, strict=True):
             mixed[v] = rows
-        ones = tf.ones_like(mean)
+        ones = tf.ones_like(normalizers)
         return Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), self.reach, ones), None, moved)
 
 
@@ -170,12 +170,12 @@ class TwoHalves:
         """The gradients, with the two halves' task-specific ones added up."""
         return half_batches.folded(jacobian, self.of_losses)
 
-    def rows(self, jacobian: Jacobian, means: tf.Tensor, mean: tf.Tensor, problem: Problem) -> Rows:
+    def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The gradients over the first half; their inner products with those over the second."""
         del problem
         count, folded = self.count, half_batches.of_folded(self.of_losses, self.count)
         both = gramian_lib.of_shared(jacobian, folded, tf.ones([2 * count], tf.float64))
-        cross = both[:count, count:] * means[0][:, tf.newaxis] * means[1]
+        cross = both[:count, count:] * part_normalizers[0][:, tf.newaxis] * part_normalizers[1]
         plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
         first = half_batches.first(jacobian, self.of_losses)
-        return Rows(first, means[0], cross, gramian_lib.scaled(plain, mean))
+        return Rows(first, part_normalizers[0], cross, gramian_lib.scaled(plain, normalizers))

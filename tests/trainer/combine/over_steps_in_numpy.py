@@ -29,7 +29,7 @@ def problem_of(step: int, *, active: np.ndarray | None = None, cross: bool = Fal
     rows, second = rows_of(step), second_rows_of(step) if cross else rows_of(step)
     return Problem(
         active=tf.constant(active),
-        weights=tf.ones([K], tf.float64),
+        loss_weights=tf.ones([K], tf.float64),
         losses=tf.constant(np.where(active, losses_of(step), 0.0)),
         gramian=tf.constant(np.where(active & active[:, np.newaxis], rows @ second.T, 0.0)),
         seed=combination_lib.step_seed(0, step),

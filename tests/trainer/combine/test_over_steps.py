@@ -25,7 +25,7 @@ def _weights(name: str, **options) -> Iterator[np.ndarray]:
         state = answer.state
         if combination.observes:
             state = combination.observe(problem, problem.losses - 0.1 * losses_of(step + 1), state)
-        yield answer.weights.numpy()
+        yield answer.coefficients.numpy()
 
 
 @pytest.mark.parametrize("name", IN_NUMPY)
@@ -44,14 +44,14 @@ def test_gradvac_is_the_papers_algorithm():
     for step, expected in enumerate(gradvac(0.3)):
         answer = combination.solve(problem_of(step, active=two), state)
         state = answer.state
-        np.testing.assert_allclose(answer.weights[:2, :2], expected, rtol=1e-9, err_msg=f"step {step}")
+        np.testing.assert_allclose(answer.coefficients[:2, :2], expected, rtol=1e-9, err_msg=f"step {step}")
 
 
 def test_random_weights_are_a_softmax_of_normal_numbers():
     combination = combination_lib.build("random", {}, K)
     logits = []
     for step in range(300):
-        weights = combination.solve(problem_of(step), {}).weights.numpy()
+        weights = combination.solve(problem_of(step), {}).coefficients.numpy()
         assert weights.sum() == pytest.approx(1)
         logits.append(np.log(weights) - np.log(weights).mean())
     assert np.mean(logits) == pytest.approx(0, abs=1e-9)
@@ -80,7 +80,7 @@ def test_what_belongs_to_inactive_losses_does_not_move(name):
                 np.testing.assert_array_equal(value[1], before[key][1], err_msg=f"{key} of step {step}")
                 if value.shape.rank == 2:
                     np.testing.assert_array_equal(value[:, 1], before[key][:, 1], err_msg=f"{key} of step {step}")
-        weights = mixing.joint_weights(answer.weights).numpy()
+        weights = mixing.joint_coefficients(answer.coefficients).numpy()
         assert np.all(np.isfinite(weights))
         assert active[1] or weights[1] == 0
     moved = [key for key, value in combination.initial_state().items() if not np.array_equal(value, state[key])]
@@ -115,11 +115,11 @@ def test_smoothing(name):
     plain, smooth = (combination_lib.build(name, _defaults(name), K, smoothing=s) for s in (0.0, 0.75))
     state, expected = smooth.initial_state(), None
     for step in range(4):
-        found = plain.solve(problem_of(step), {}).weights.numpy()
+        found = plain.solve(problem_of(step), {}).coefficients.numpy()
         expected = found if expected is None else 0.75 * expected + 0.25 * found
         answer = smooth.solve(problem_of(step), state)
         state = answer.state
-        np.testing.assert_allclose(answer.weights, expected, rtol=1e-12)
+        np.testing.assert_allclose(answer.coefficients, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mgda", "pcgrad", "cagrad"])
@@ -128,6 +128,6 @@ def test_log_losses(name):
     plain, logarithmic = (combination_lib.build(name, _defaults(name), K, log_losses=on) for on in (False, True))
     problem = problem_of(1)
     rows = rows_of(1) / losses_of(1)[:, np.newaxis]
-    expected = plain.solve(problem._replace(gramian=tf.constant(rows @ rows.T)), {}).weights
-    np.testing.assert_allclose(logarithmic.solve(problem, {}).weights, expected, rtol=1e-9)
-    np.testing.assert_allclose(logarithmic.scales(problem.weights, problem.losses), 1 / losses_of(1), rtol=1e-12)
+    expected = plain.solve(problem._replace(gramian=tf.constant(rows @ rows.T)), {}).coefficients
+    np.testing.assert_allclose(logarithmic.solve(problem, {}).coefficients, expected, rtol=1e-9)
+    np.testing.assert_allclose(logarithmic.scales(problem.loss_weights, problem.losses), 1 / losses_of(1), rtol=1e-12)

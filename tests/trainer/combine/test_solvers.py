@@ -52,7 +52,7 @@ def answer(
     count = gramian.shape[0]
     problem = Problem(
         active=tf.constant([True] * count if active is None else active),
-        weights=tf.ones(count, tf.float64),
+        loss_weights=tf.ones(count, tf.float64),
         losses=tf.constant(losses[:count]),
         gramian=tf.convert_to_tensor(gramian),
         seed=tf.constant([0, 0]),
@@ -60,7 +60,7 @@ def answer(
         epoch=tf.constant(0, tf.int64),
     )
     found = SOLVERS[name](problem)
-    return (found.weights, found.fell_back) if isinstance(found, Answer) else (found, tf.constant(False))
+    return (found.coefficients, found.fell_back) if isinstance(found, Answer) else (found, tf.constant(False))
 
 
 def run(name: str, rows: np.ndarray, active: np.ndarray | None = None, **given) -> tuple[np.ndarray, bool]:

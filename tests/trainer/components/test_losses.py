@@ -39,7 +39,7 @@ SQUARES = np.mean((PREDICTION - TARGET) ** 2, axis=1)
 
 @pytest.mark.parametrize("name", ["mse", "MeanSquaredError", "mean_squared_error"])
 def test_keras_spellings(name):
-    assert _sums(name, PREDICTION, TARGET).weighted == pytest.approx(SQUARES.sum())
+    assert _sums(name, PREDICTION, TARGET).loss_sum == pytest.approx(SQUARES.sum())
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1)])
@@ -72,7 +72,7 @@ def test_weights_of_every_number_of_a_mean_over_the_last_axis(name):
     weights = np.random.RandomState(3).uniform(size=PREDICTION.shape)
     single = np.array(
         [
-            [_sums(name, p.reshape(1, 1), t.reshape(1, 1)).weighted for p, t in zip(*rows, strict=True)]
+            [_sums(name, p.reshape(1, 1), t.reshape(1, 1)).loss_sum for p, t in zip(*rows, strict=True)]
             for rows in zip(PREDICTION, TARGET, strict=True)
         ]
     )
@@ -88,11 +88,11 @@ def test_weights_that_do_not_broadcast_are_named(name, shape):
 
 
 def test_arguments_and_user_functions():
-    assert _sums({"name": "huber", "delta": 0.1}, PREDICTION, TARGET).weighted == pytest.approx(
+    assert _sums({"name": "huber", "delta": 0.1}, PREDICTION, TARGET).loss_sum == pytest.approx(
         float(np.sum(keras.losses.Huber(delta=0.1, reduction="none")(TARGET, PREDICTION)))
     )
     user = {"name": "tests.trainer.components.test_losses:scaled", "factor": 3.0}
-    assert _sums(user, PREDICTION, TARGET).weighted == pytest.approx(3 * SQUARES.sum())
+    assert _sums(user, PREDICTION, TARGET).loss_sum == pytest.approx(3 * SQUARES.sum())
 
 
 def scaled(target, prediction, factor=1.0):

@@ -103,8 +103,8 @@ def test_what_cannot_be_used_is_named(spec, field, words):
 
 def test_who_updates_what():
     def owners(**changes):
-        updates = experiment.build(problems.config(**changes), problems.strategy(1)).updates
-        return {update.name: {variable.path.partition("/")[0] for variable in update.variables} for update in updates}
+        groups = experiment.build(problems.config(**changes), problems.strategy(1)).optimizer_groups
+        return {group.name: {variable.path.partition("/")[0] for variable in group.variables} for group in groups}
 
     trunk = {"trunk_0_dense"}
     vector = {"head_vector_0_dense", "head_vector_1_dense"}

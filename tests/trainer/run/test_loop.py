@@ -185,11 +185,11 @@ def test_checkpoints_hold_every_optimizer(tmp_path):
     changes = {"precision": "float32", "combine__apply": "per_loss", "losses__number__optimizer__weight_decay": 0.0}
     _train(tmp_path / "run", steps=1, **optimizers, **changes)
     saved = tf.train.list_variables(str(tmp_path / "run" / "checkpoints" / "step_00000001" / "variables"))
-    updates = experiment.build(problems.config(**optimizers, **changes), problems.strategy(1)).updates
-    assert [update.name for update in updates] == list(names)
-    for update in updates:
-        found = sum(name.startswith(f"optimizers/{update.name}/") for name, _ in saved)
-        assert found == len(update.optimizer.variables), names[update.name]
+    groups = experiment.build(problems.config(**optimizers, **changes), problems.strategy(1)).optimizer_groups
+    assert [group.name for group in groups] == list(names)
+    for group in groups:
+        found = sum(name.startswith(f"optimizers/{group.name}/") for name, _ in saved)
+        assert found == len(group.optimizer.variables), names[group.name]
 
 
 def test_bad_configurations_leave_nothing(tmp_path):

@@ -11,7 +11,7 @@ from trainer import command_line
 from trainer.distributed import cluster, strategy
 from trainer.selfcheck import running
 from trainer.selfcheck.exchange import Exchange
-from trainer.selfcheck.outcome import Outcome, Status
+from trainer.selfcheck.outcome import CheckOutcome, Status
 
 _PATIENCE = 4  # seconds, instead of those of the program itself
 
@@ -25,10 +25,10 @@ def main(*ways: str) -> None:
     def total() -> tf.Tensor:
         return workers.run(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones([])))
 
-    def together() -> Outcome:
-        return Outcome(Status.PASS, f"sum {total().numpy():g}")
+    def together() -> CheckOutcome:
+        return CheckOutcome(Status.PASS, f"sum {total().numpy():g}")
 
-    def wrong(way: str) -> Outcome:
+    def wrong(way: str) -> CheckOutcome:
         if here.rank == 0:
             return together()
         if way == "late":
@@ -36,13 +36,13 @@ def main(*ways: str) -> None:
         if way == "hang":
             time.sleep(300)
         if way == "value":
-            return Outcome(Status.FAILED, f"not {total().numpy():g}")
+            return CheckOutcome(Status.FAILED, f"not {total().numpy():g}")
         raise ValueError("the reason")
 
     checks = {"first": together}
     for way in ways:
         checks |= {way: functools.partial(wrong, way), f"after {way}": together}
-    checks["last"] = lambda: Outcome(Status.PASS, "alone")
+    checks["last"] = lambda: CheckOutcome(Status.PASS, "alone")
     exchange = Exchange(here.rank, len(here.addresses))
     seconds = 10 if "hang" in ways else 120
     running._PATIENCE = _PATIENCE

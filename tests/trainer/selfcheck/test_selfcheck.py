@@ -13,7 +13,7 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.selfcheck import collectives, devices, network, running, training
 from trainer.selfcheck.collectives import Collective
 from trainer.selfcheck.exchange import Exchange
-from trainer.selfcheck.outcome import Outcome, Status, merged, of_json
+from trainer.selfcheck.outcome import CheckOutcome, Status, merged, of_json
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:08AE 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1679 1
@@ -117,7 +117,7 @@ def test_a_socket_of_this_process():
     assert outcome.text.startswith(f"port {port} listens on 127.0.0.1: reachable on this machine only")
 
 
-PASS, FAILED, WARNING = (Outcome(status, status.value) for status in (Status.PASS, Status.FAILED, Status.WARNING))
+PASS, FAILED, WARNING = (CheckOutcome(status, status.value) for status in (Status.PASS, Status.FAILED, Status.WARNING))
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ PASS, FAILED, WARNING = (Outcome(status, status.value) for status in (Status.PAS
     [
         ({0: FAILED}, FAILED),
         ({0: PASS, 1: PASS}, PASS),
-        ({0: PASS, 1: FAILED}, Outcome(Status.FAILED, "worker 1: failed")),
-        ({0: FAILED, 1: PASS, 2: FAILED}, Outcome(Status.FAILED, "workers 0, 2: failed")),
-        ({0: WARNING, 1: PASS}, Outcome(Status.WARNING, "worker 0: warning")),
+        ({0: PASS, 1: FAILED}, CheckOutcome(Status.FAILED, "worker 1: failed")),
+        ({0: FAILED, 1: PASS, 2: FAILED}, CheckOutcome(Status.FAILED, "workers 0, 2: failed")),
+        ({0: WARNING, 1: PASS}, CheckOutcome(Status.WARNING, "worker 0: warning")),
         (
-            {0: Outcome(Status.PASS, "", same="a"), 1: Outcome(Status.PASS, "", same="b")},
-            Outcome(Status.FAILED, "the workers differ; worker 0: a; worker 1: b"),
+            {0: CheckOutcome(Status.PASS, "", same="a"), 1: CheckOutcome(Status.PASS, "", same="b")},
+            CheckOutcome(Status.FAILED, "the workers differ; worker 0: a; worker 1: b"),
         ),
     ],
 )
@@ -244,10 +244,10 @@ def test_devices():
 
 
 def test_a_check_that_raises_fails_and_the_others_go_on(capsys):
-    def raises() -> Outcome:
+    def raises() -> CheckOutcome:
         raise ValueError("the reason\nand more of it")
 
-    checks = {"broken": raises, "fine": lambda: Outcome(Status.PASS, "as it should be")}
+    checks = {"broken": raises, "fine": lambda: CheckOutcome(Status.PASS, "as it should be")}
     assert running.run(checks, Exchange(), start=time.monotonic(), seconds=60) == 1
     broken, fine, summary = capsys.readouterr().out.splitlines()
     assert broken.startswith("failed  broken: ValueError: ")

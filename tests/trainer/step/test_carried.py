@@ -6,7 +6,7 @@ from tests import problems
 from trainer.run import experiment, resume
 from trainer.step.values import State, Totals
 
-STATE = ["loss_scale.scale", "loss_scale.good_steps", "weights", "combination.high", "combination.low"]
+STATE = ["loss_scale.scale", "loss_scale.good_steps", "coefficients", "combination.high", "combination.low"]
 TOTALS = [
     "losses",
     "counts",
@@ -18,7 +18,7 @@ TOTALS = [
     "measured.active",
     "measured.grad_norms",
     "measured.cosines",
-    "measured.weights",
+    "measured.coefficients",
 ]
 
 
@@ -41,7 +41,7 @@ def test_flatten_order():
     assert [int(leaf) for leaf in tf.nest.flatten(state)[3:]] == [2, 1]
     totals = built.step.initial_totals()
     assert _paths(totals) == TOTALS
-    assert State._fields == ("loss_scale", "weights", "combination")
+    assert State._fields == ("loss_scale", "coefficients", "combination")
     assert len(tf.nest.flatten(totals)) == len(TOTALS)
     assert Totals._fields[-1] == "measured"
 
@@ -52,11 +52,19 @@ def test_names_in_checkpoints():
     built = experiment.build(problems.config(**changes), problems.strategy(1))
     parts = resume.everything(built, built.step.initial_state(), built.step.initial_totals())
     losses = [f"optimizers/{name}" for name in ("label", "number")]
-    assert list(parts) == ["model", "optimizers/shared", *losses, "since_report", "step", "average", "moving_rows"]
+    assert list(parts) == [
+        "model",
+        "optimizers/shared",
+        *losses,
+        "since_report",
+        "step",
+        "average",
+        "gradient_averages",
+    ]
     assert list(parts["since_report"]) == ["losses", "counts", "fallbacks"]
     assert list(parts["step"]) == ["scale", "good_steps", "combination/weights", "combination/smoothed"]
     assert list(parts["average"]) == list(built.reach.names)
-    assert list(parts["moving_rows"])[:4] == [f"{name}/trunk_0_dense/kernel" for name in problems.LOSSES]
+    assert list(parts["gradient_averages"])[:4] == [f"{name}/trunk_0_dense/kernel" for name in problems.LOSSES]
     lasting = experiment.build(problems.config(combine__name="pcgrad", combine__update_every=2), problems.strategy(1))
     carried = lasting.step.checkpointed(lasting.step.initial_state(), lasting.step.initial_totals())
-    assert list(carried["step"]) == ["weights"]
+    assert list(carried["step"]) == ["coefficients"]

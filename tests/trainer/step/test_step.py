@@ -70,7 +70,7 @@ def one_to_four():
 
 
 def _state(built: Experiment) -> list[keras.Variable]:
-    return [*built.model.trainable_variables, *(v for u in built.updates for v in u.optimizer.variables)]
+    return [*built.model.trainable_variables, *(v for u in built.optimizer_groups for v in u.optimizer.variables)]
 
 
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
@@ -136,7 +136,7 @@ def test_independent_applies_each_loss_by_its_own_optimizer():
     rates = dict(zip(problems.LOSSES, (0.1, 0.2, 0.3, 0.4), strict=True))
     optimizers = {f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": rate} for name, rate in rates.items()}
     built = _build(2, **optimizers, combine__name="independent")
-    weights = built.step.objectives.weights
+    weights = built.step.objectives.loss_weights
     variables = built.model.trainable_variables
     start = [variable.numpy() for variable in variables]
 

@@ -26,8 +26,8 @@ def nash_mtl(problem: Problem, *, max_norm: float = 1.0) -> Answer:
     answer = _answer(problem, norms, coefficients, solved)
     if not max_norm:
         return answer
-    found = cosines.length(unit, answer.weights * norms)
-    return answer._replace(weights=answer.weights * max_norm / tf.maximum(found, max_norm))
+    found = cosines.length(unit, answer.coefficients * norms)
+    return answer._replace(coefficients=answer.coefficients * max_norm / tf.maximum(found, max_norm))
 
 
 def fair_grad(problem: Problem, *, alpha: float = 2.0, preference: tuple[float, ...] | None = None) -> Answer:

@@ -11,12 +11,12 @@ from trainer.combine.problem import Problem, masked_softmax, uniform
 
 def total(problem: Problem) -> tf.Tensor:
     """`sum`: Σ gₖ."""
-    return tf.ones_like(problem.weights)
+    return tf.ones_like(problem.loss_weights)
 
 
 def weighted(problem: Problem) -> tf.Tensor:
     """`weighted` and `independent`: wₖ gₖ with the configuration's weights."""
-    return problem.weights
+    return problem.loss_weights
 
 
 def mean(problem: Problem) -> tf.Tensor:

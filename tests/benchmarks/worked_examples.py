@@ -1,7 +1,7 @@
-"""The README's table of systems: every question's examples, each configuration run once as a process of its own.
+"""The table of worked examples: every question's, each configuration run once as a process of its own.
 
-python -m tests.benchmarks.seed_systems
-python -m tests.benchmarks.seed_systems --config=linear_heads,weighted_slices
+python -m tests.benchmarks.worked_examples
+python -m tests.benchmarks.worked_examples --config=linear_heads,weighted_slices
 """
 
 import ast
@@ -16,7 +16,7 @@ from absl import app, flags
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent.parent / "configs"
 # Question → the configurations that answer its examples, in order.
-SYSTEMS = {
+EXAMPLES = {
     "How can I optimize multiple outputs with varying linear transformations using TF Adam?": (
         "linear_heads",
         "weighted_linear_heads",
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     """Prints the table in Markdown, a row as soon as it is known."""
     del argv
     print("| `<name>` | what it shows | held-out result | seconds |\n| --- | --- | --- | ---: |")
-    for question, names in SYSTEMS.items():
+    for question, names in EXAMPLES.items():
         chosen = [name for name in names if _CONFIG.value is None or name in _CONFIG.value]
         if chosen:
             print(f"| **{question}** | | | |")

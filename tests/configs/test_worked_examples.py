@@ -1,4 +1,4 @@
-"""Every configuration trains; those of the README's table of systems show what they say."""
+"""Every configuration trains; those of the table of worked examples show what they say."""
 
 import ast
 import functools
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests import problems
-from tests.benchmarks import seed_systems
+from tests.benchmarks import worked_examples
 from trainer.config import loading
 from trainer.config import settings as settings_lib
 from trainer.run import experiment, train
@@ -18,7 +18,7 @@ from trainer.run.experiment import Experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
-SYSTEMS = [name for names in seed_systems.SYSTEMS.values() for name in names]
+EXAMPLES = [name for names in worked_examples.EXAMPLES.values() for name in names]
 # Their data do not come with the trainer; tests of their own train them.
 PRESETS = ("celeb_a", "census_income", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
 LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
@@ -61,10 +61,10 @@ def test_every_configuration_trains(name, tmp_path, caplog):
 def test_every_configuration_says_how_to_run_it_and_is_in_the_readme(name):
     command = f"--config=configs/{name}.py"
     doc = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
-    if name in SYSTEMS:
+    if name in EXAMPLES:
         assert f"bash launch/local.sh {command}" in doc
         (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if f"| `{name}` |" in line]
-        assert seed_systems.summary(name) in row
+        assert worked_examples.summary(name) in row
     else:
         assert command in doc or name == "digits"  # the default needs no flag
 
@@ -81,7 +81,7 @@ def test_linear_heads_share_nothing(name):
 
 
 def test_weights_of_the_examples():
-    weights = {name: [loss.weight for loss in _config(name).losses.values()] for name in SYSTEMS}
+    weights = {name: [loss.weight for loss in _config(name).losses.values()] for name in EXAMPLES}
     assert weights["weighted_linear_heads"] == [1.0, 0.5, 0.2]
     assert weights["regression_and_classification"] == [0.5, 0.5]
     assert weights["weighted_separate_optimizers"] == [0.8, 0.2]
@@ -117,11 +117,11 @@ def test_each_slices_example_combines_in_its_own_way():
 )
 def test_every_loss_has_an_optimizer_of_its_own_over_all_that_it_reaches(name, optimizers):
     built = _build(name)
-    updates = built.updates
-    used = [(type(update.optimizer).__name__, float(update.optimizer.learning_rate.numpy())) for update in updates]
+    groups = built.optimizer_groups
+    used = [(type(group.optimizer).__name__, float(group.optimizer.learning_rate.numpy())) for group in groups]
     assert used == [(kind, pytest.approx(rate)) for kind, rate in optimizers]
-    for k, update in enumerate(updates):
-        assert update.positions == built.step.reach.reached_by(k)
+    for k, group in enumerate(groups):
+        assert group.positions == built.step.reach.reached_by(k)
     assert built.step.reach.shared
 
 
