@@ -36,59 +36,100 @@ def _path(value: Any, field: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
-    """One input of the model: a feature (nested ones as `a/b`), or several side by side, and how it is prepared.
+    """One input of the model: a feature, or several side by side, and how it is prepared."""
 
-    Names of features may be patterns (`wage_*`), and several names or a pattern give a vector; None is the feature of
-    the input's own name.
-    """
-
-    feature: str | list[str] | None = setting(schema.optional(schema.one_or_each(schema.string)), None)
-    prepare: list[dict[str, Any]] = setting(_OPERATIONS, [])
+    feature: str | list[str] | None = setting(
+        schema.optional(schema.one_or_each(schema.string)),
+        None,
+        "The feature, a nested one as `a/b`; several names or a pattern (`wage_*`) give a vector. None: the feature of "
+        "its own name.",
+    )
+    prepare: list[dict[str, Any]] = setting(
+        _OPERATIONS, [], "Operations that turn the feature into numbers for the model, in their order."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TargetConfig(InputConfig):
-    """One target; where its feature is NaN or `missing`, it has no label. `weight` names a feature of weights."""
+    """One target, from a feature as an input is; where the feature is NaN, an example has no label."""
 
-    missing: Any = setting(schema.optional(schema.scalar), None)
-    weight: str | None = setting(schema.optional(schema.string), None)
+    missing: Any = setting(
+        schema.optional(schema.scalar),
+        None,
+        "The value of the feature that means no label, besides NaN. None: only NaN.",
+    )
+    weight: str | None = setting(
+        schema.optional(schema.string),
+        None,
+        "The feature that holds a weight for every label. None: all weigh the same.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Where examples come from and what is made of them.
+    """Where examples come from and what is made of them."""
 
-    `path` is the file or folder of a source; `data_dir` is where TFDS keeps prepared data. `splits` says what of the
-    source is to train on and what to validate on; with `held_out` a share of the training examples, drawn once for all,
-    is kept to validate on. `augment` changes training inputs at random. `feed` "memory" holds the prepared examples,
-    "streaming" reads them in windows of about `window` examples; "auto" streams what is larger than `memory_limit`
-    bytes. Images that do not decode end the run, or with `undecodable` "skip" are left out and counted.
-    """
-
-    name: str | None = setting(schema.optional(schema.string), None)
-    path: str | None = setting(schema.optional(_path), None)
-    data_dir: str | None = setting(schema.optional(schema.string), None)
-    options: dict[str, Any] = setting(schema.keyword_arguments, {})
-    splits: dict[str, list[str]] = setting(schema.mapping(schema.sequence(schema.string), "split", empty=True), {})
-    held_out: float | None = setting(schema.optional(schema.fraction), None)
+    name: str | None = setting(
+        schema.optional(schema.string),
+        None,
+        "A registered dataset (`digits`), a kind of source (`csv`, `npz`, `tfrecord`, `image_folder`, `tfds`), "
+        "`tfds/<name>`, or a function of your own, `package.module:function`; must be given unless `sources` is.",
+    )
+    path: str | None = setting(
+        schema.optional(_path), None, "The file or folder of a source, where it needs one; `~` is your home."
+    )
+    data_dir: str | None = setting(
+        schema.optional(schema.string), None, "The folder in which TFDS keeps prepared data. None: TFDS's own."
+    )
+    options: dict[str, Any] = setting(
+        schema.keyword_arguments, {}, "Arguments of the dataset's function, or options of the kind of source."
+    )
+    splits: dict[str, list[str]] = setting(
+        schema.mapping(schema.sequence(schema.string), "split", empty=True),
+        {},
+        "What is `train` and what is `validation`: files, folders or TFDS's splits. Empty: by their names.",
+    )
+    held_out: float | None = setting(
+        schema.optional(schema.fraction),
+        None,
+        "The share of the training examples, drawn once for all, on which to validate instead. None: the source's own "
+        "validation split.",
+    )
     inputs: dict[str, InputConfig] | None = setting(
-        schema.optional(schema.mapping(schema.record(InputConfig), "input")), None
+        schema.optional(schema.mapping(schema.record(InputConfig), "input")),
+        None,
+        "The model's inputs by their names. None: of a CSV all columns that are no target; of a function its own.",
     )
     targets: dict[str, TargetConfig] | None = setting(
-        schema.optional(schema.mapping(schema.record(TargetConfig), "target")), None
+        schema.optional(schema.mapping(schema.record(TargetConfig), "target")),
+        None,
+        "The targets by their names; must be given for a source. None: of a function its own.",
     )
-    augment: list[dict[str, Any]] = setting(_OPERATIONS, [])
-    feed: str = setting(schema.choice("way to feed", FEEDS), "auto")
-    memory_limit: int = setting(schema.integer(1), 2**31)
-    window: int = setting(schema.integer(1), 8192)
-    undecodable: str = setting(schema.choice("policy", ("stop", "skip")), "stop")
+    augment: list[dict[str, Any]] = setting(_OPERATIONS, [], "Random changes of the training inputs, in their order.")
+    feed: str = setting(
+        schema.choice("way to feed", FEEDS),
+        "auto",
+        "`memory` holds the prepared examples, `streaming` reads them while training, `auto` streams what is larger "
+        "than `memory_limit`.",
+    )
+    memory_limit: int = setting(schema.integer(1), 2**31, "Bytes of prepared examples up to which `auto` holds them.")
+    window: int = setting(
+        schema.integer(1), 8192, "About how many examples are read and shuffled together while streaming."
+    )
+    undecodable: str = setting(
+        schema.choice("policy", ("stop", "skip")),
+        "stop",
+        "Whether images that do not decode end the run, or are left out and counted.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class QuotaConfig(SourceConfig):
-    """One of several sources: of every `quota + the others' quotas` examples of a batch, `quota` are its own."""
+    """One of several sources, with its share of every batch."""
 
-    quota: int = setting(schema.integer(1), 1)
+    quota: int = setting(
+        schema.integer(1), 1, "Its share: of so many examples as all quotas add up to, this many are its own."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +137,9 @@ class DatasetConfig(SourceConfig):
     """A single source, or several in `sources`, each with its quota of every batch."""
 
     sources: dict[str, QuotaConfig] | None = setting(
-        schema.optional(schema.mapping(schema.record(QuotaConfig), "source")), None
+        schema.optional(schema.mapping(schema.record(QuotaConfig), "source")),
+        None,
+        "Several sources by their names, instead of a single one. None: a single one.",
     )
 
 

@@ -113,7 +113,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in flags and, after `--`, the command; exits 2 with one line where it cannot, 0 after --help."""
     end = argv.index("--") if "--" in argv else len(argv)
     _command[:] = argv[end + 1 :]
-    return command_line.parse(argv[:end], _overrides, description=_HELP, combinations=False)
+    return command_line.parse(argv[:end], _overrides, description=_HELP, takes_config=False)
 
 
 def _rounds(supervisor: Supervisor, planned: Callable[[], list[WorkerStart]]) -> int:

@@ -1,24 +1,31 @@
 """What the entry points share: overrides of the configuration, help, errors in one line. Needs no TensorFlow."""
 
 import contextlib
+import difflib
 import os
 import pathlib
 import shlex
 import sys
 import tempfile
-import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from absl import flags, logging
 
-from trainer.combine.registry import METHODS
+from trainer.combine import listing
 from trainer.common.errors import ConfigError, NotPreparedError, RunError, with_notes
+from trainer.config import reference
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
 _HELP = ("--help", "-help", "-h")
+# What `--help=<topic>` prints.
+_TOPICS = {"config": reference.for_terminal, "methods": listing.text}
+_TOPICS_IN_HELP = """
+--help=config prints every key of a configuration with its default and its meaning,
+--help=methods the combination methods with their options."""
+_NEAR = 0.75  # how alike two names of flags must be, 1 being the same
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
@@ -39,7 +46,7 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]
 
 
 def parse(
-    argv: Sequence[str], overrides: list[tuple[str, str]], *, description: str, combinations: bool = True
+    argv: Sequence[str], overrides: list[tuple[str, str]], *, description: str, takes_config: bool = True
 ) -> list[str]:
     """absl's parser with overrides taken aside and errors for people: one line and exit code 2; 0 for --help.
 
@@ -47,30 +54,51 @@ def parse(
       argv: the program's arguments.
       overrides: gets (dotted key, text) for each `--config.<key>=<value>` and `--config.<key> <value>`.
       description: what --help says before the flags.
-      combinations: whether it lists the combination methods after them.
+      takes_config: whether the program has a configuration, so that --help=config and --help=methods explain it, and
+        flags that do not exist are answered with its keys.
 
     Returns:
       What is no flag, the program's name first.
     """
+    topics = _TOPICS if takes_config else {}
     rest = _take_overrides(argv, overrides)
     if any(argument in _HELP for argument in rest):
         listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
-        print(f"{description}{listed}" + (f"\n\n{_methods()}" if combinations else ""))
+        print(f"{description}{listed}" + (f"\n{_TOPICS_IN_HELP}" if topics else ""))
         sys.exit(0)
+    for argument in rest[1:]:
+        help_, given, topic = argument.partition("=")
+        if given and help_ in _HELP:
+            _print_topic(topic, topics)
     try:
         return flags.FLAGS(rest)
+    except flags.UnrecognizedFlagError as error:
+        fail(_unknown_flag(error, takes_config=takes_config), 2)
     except flags.Error as error:
         fail(error, 2)
 
 
-def _methods() -> str:
-    """The methods' names under a heading, a paragraph for everything that methods look at."""
-    names: dict[str, list[str]] = {}
-    for name, method in METHODS.items():
-        names.setdefault(method.looks_at.value, []).append(name)
-    paragraphs = (f"{looks_at}: {', '.join(own)}" for looks_at, own in names.items())
-    filled = (textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    ") for text in paragraphs)
-    return "\n".join(["Combinations, by what they look at:", *filled])
+def _print_topic(topic: str, topics: Mapping[str, Callable[[], str]]) -> NoReturn:
+    """Prints what `--help=<topic>` asks for and exits with code 0; with 2 and one line where there is no such topic."""
+    if topic not in topics:
+        allowed = f"must be one of {', '.join(topics)}, or --help alone" if topics else "is not known; use --help alone"
+        fail(ConfigError("--help", topic, allowed), 2)
+    print(topics[topic]())
+    sys.exit(0)
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError, *, takes_config: bool) -> ConfigError:
+    """The error for a flag that does not exist, with the key of a configuration or the flag that it probably means."""
+    name, (_, given, value) = error.flagname, error.flagvalue.partition("=")
+    near = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=_NEAR)
+    key = reference.meant(name, value if given else None, exactly=bool(near)) if takes_config else None
+    if key is not None:
+        hint = f"the key for it is {key}"
+    elif near:
+        hint = f"did you mean --{near[0]}?"
+    else:
+        hint = "--help lists the flags" + (", --help=config the keys of a configuration" if takes_config else "")
+    return ConfigError(f"--{name}", ConfigError.ABSENT, f"is no flag; {hint}")
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

@@ -26,7 +26,9 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, which goes on if it is there; by default a new one."
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
-_COMBINE = flags.DEFINE_string("combine", None, "How gradients are combined (replaces combine.name); see below.")
+_COMBINE = flags.DEFINE_string(
+    "combine", None, "How gradients are combined (replaces combine.name); see --help=methods."
+)
 _REDUCTION = flags.DEFINE_enum(
     "reduction",
     None,

@@ -25,7 +25,7 @@ from trainer.common.errors import ConfigError
         (["--workers=2", "--hosts=a", "--", "true"], "--workers, --hosts: both given"),
         (["--workers=0", "--", "true"], "--workers=0: must be at least 1"),
         (["--workers=many", "--", "true"], "flag --workers=many: "),
-        (["--worker=2", "--", "true"], "Unknown command line flag 'worker'"),
+        (["--worker=2", "--", "true"], "--worker: is no flag; did you mean --workers?"),
         (["--workers=2", "--", "no-such-program"], "command='no-such-program': is not found"),
         (["--workers=2", "--", "./no-such-program"], "command='./no-such-program': is not found"),
         (["--workers=2", "--", ""], "command='': is not found"),

@@ -6,8 +6,7 @@ from typing import Any
 
 from trainer.combine.entry import LooksAt, Method
 from trainer.combine.registry import METHODS
-from trainer.common.errors import ConfigError
-from trainer.common.schema import Check
+from trainer.common import schema
 
 _HEAD = """\
 # Combination methods
@@ -121,17 +120,8 @@ def _defaults(method: Method) -> dict[str, Any]:
 
 
 def _option(field: dataclasses.Field) -> str:
-    accepted = _accepted(field.metadata["check"])
+    accepted = schema.accepted(field.metadata["check"])
     return f"\n  - `{field.name}={field.metadata['default']}`: {field.metadata['meaning']} ({accepted})"
-
-
-def _accepted(check: Check) -> str:
-    """Returns what a check accepts, in the words of the error that it raises for anything else."""
-    try:
-        check(object(), "")
-    except ConfigError as error:
-        return error.allowed.rpartition("allowed: ")[2].removeprefix("must be ")
-    raise ValueError("a check that accepts anything")
 
 
 if __name__ == "__main__":

@@ -106,9 +106,27 @@ def optional(check: Check) -> Check:
     return lambda value, field: None if value is None else check(value, field)
 
 
-def either(number_: Check, dictionary: Check) -> Check:
-    """What `dictionary` accepts where it is given a dictionary, else what `number_` does."""
-    return lambda value, field: dictionary(value, field) if isinstance(value, dict) else number_(value, field)
+def number_or_call(number_: Check, key: str) -> Check:
+    """What `number_` accepts, or a dictionary of something built by name, as `call` has it."""
+
+    def check(value: Any, field: str) -> Any:
+        if isinstance(value, dict):
+            return call(key)(value, field)
+        try:
+            return number_(value, field)
+        except ConfigError as error:
+            raise ConfigError(field, value, f"{error.allowed}, or a dictionary with {key!r} and arguments") from error
+
+    return check
+
+
+def accepted(check: Check) -> str:
+    """The words in which a check says what it accepts, besides None; raises ValueError for one that accepts all."""
+    try:
+        check(object(), "")
+    except ConfigError as error:
+        return error.allowed.rpartition("allowed: ")[2].removeprefix("must be ")
+    raise ValueError("a check that accepts anything")
 
 
 def boolean(value: Any, field: str) -> bool:

@@ -1,18 +1,43 @@
-"""Words that people bring for a setting, where the setting's own name is spelled otherwise."""
+"""Words that people bring for a setting whose own name is another one."""
 
 import difflib
 from collections.abc import Collection, Mapping
 
-# Word → names of settings, the likeliest first; those that do not exist where the word stands are passed over.
+_RATE = ("optimizer.learning_rate", "shared_optimizer.learning_rate")
+_DECAY = ("optimizer.weight_decay", "shared_optimizer.weight_decay")
+# Word → dotted names of what it may mean; the one counts whose first part is a setting where the word stands.
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "lr": _RATE,
+    "learning_rate": _RATE,
+    "wd": _DECAY,
+    "weight_decay": _DECAY,
+    "momentum": ("optimizer.momentum", "shared_optimizer.momentum"),
+    "optimizer": ("shared_optimizer",),
+    "optim": ("optimizer", "shared_optimizer"),
+    "loss_weight": ("losses.<name>.weight",),
+    "loss_weights": ("losses.<name>.weight",),
+    **dict.fromkeys(("bs", "batch", "global_batch_size"), ("batch_size",)),
+    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "max_steps", "num_steps", "iterations"), ("steps",)),
+    **dict.fromkeys(("random_seed", "rng"), ("seed",)),
+    **dict.fromkeys(("dtype", "amp", "fp16", "bf16", "mixed_precision"), ("precision",)),
+    **dict.fromkeys(("clip", "clipnorm", "grad_clip", "max_grad_norm", "gradient_clipping"), ("clip_norm",)),
+    **dict.fromkeys(("accumulation_steps", "gradient_accumulation_steps", "grad_accum"), ("micro_batches",)),
+    **dict.fromkeys(("xla", "compile", "jit"), ("jit_compile",)),
+    **dict.fromkeys(("validation_split", "val_split"), ("held_out", "dataset.held_out")),
+    **dict.fromkeys(("log_every", "log_interval"), ("report_every",)),
+    **dict.fromkeys(("save_every", "save_steps"), ("checkpoint_every",)),
+    "patience": ("early_stopping.patience",),
+    "data": ("dataset",),
+    "method": ("combine.name",),
     "gradients": ("reduction",),
 }
 
 
+def of(word: str, names: Collection[str]) -> str | None:
+    """The dotted name that `word` is a synonym of where the settings `names` are; None where it is none."""
+    return next((name for name in SYNONYMS.get(word.lower(), ()) if name.partition(".")[0] in names), None)
+
+
 def meant(word: str, names: Collection[str]) -> str | None:
-    """The one of `names` that `word` probably means: by a synonym, else the nearest spelling; None where none is."""
-    for name in SYNONYMS.get(word.lower(), ()):
-        if name in names:
-            return name
-    near = difflib.get_close_matches(word, names, n=1)
-    return near[0] if near else None
+    """What `word` probably means where `names` are: by a synonym, else the nearest spelling; None where it is none."""
+    return of(word, names) or next(iter(difflib.get_close_matches(word, names, n=1)), None)

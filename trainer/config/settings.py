@@ -22,128 +22,228 @@ _LAYERS = schema.sequence(schema.call("layer"))
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """One named loss: the head (or a slice of its last axis) and the target it compares, how, and its own optimizer.
+    """One named loss: the head and the target it compares, how, and its own optimizer."""
 
-    Head and target are by default those of the loss's own name. It takes part in every `every`-th step from step
-    `offset` (counted from 0) on; its weight may be a schedule over steps; `variables` are patterns of the only
-    variables it updates (`trunk_*`).
-    """
-
-    head: str | None = setting(schema.optional(schema.string), None)
-    target: str | None = setting(schema.optional(schema.string), None)
-    loss: dict[str, Any] = setting(schema.call("name"))
-    slice: tuple[int, int] | None = setting(schema.optional(schema.interval), None)
-    weight: float | dict[str, Any] = setting(schema.either(schema.number(), schema.call("name")), 1.0)
-    every: int = setting(schema.integer(1), 1)
-    offset: int = setting(schema.integer(0), 0)
-    variables: list[str] | None = setting(schema.optional(schema.sequence(schema.string)), None)
-    normalizer: str = setting(schema.choice("normalizer", ("weights", "examples")), "weights")
-    metrics: list[dict[str, Any]] = setting(schema.sequence(schema.call("name")), [])
-    optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
+    head: str | None = setting(
+        schema.optional(schema.string), None, "The head whose output it reads. None: the head of the loss's own name."
+    )
+    target: str | None = setting(
+        schema.optional(schema.string), None, "The target it compares with. None: the target of the loss's own name."
+    )
+    loss: dict[str, Any] = setting(
+        schema.call("name"),
+        meaning="A loss of Keras' or, by import path, a function `f(target, prediction)` with a value per example.",
+    )
+    slice: tuple[int, int] | None = setting(
+        schema.optional(schema.interval), None, "The part of the head's last axis that it reads. None: all of it."
+    )
+    weight: float | dict[str, Any] = setting(
+        schema.number_or_call(schema.number(), "name"),
+        1.0,
+        "Its weight in the sum of the losses, which `weighted` and `independent` use; a dictionary is a Keras schedule "
+        "over steps.",
+    )
+    every: int = setting(schema.integer(1), 1, "It takes part in every n-th step only.")
+    offset: int = setting(
+        schema.integer(0), 0, "The first step in which it takes part, counted from 0 and below `every`."
+    )
+    variables: list[str] | None = setting(
+        schema.optional(schema.sequence(schema.string)),
+        None,
+        "Patterns of the names of the only variables it updates, for example `trunk_*`. None: all that it reaches.",
+    )
+    normalizer: str = setting(
+        schema.choice("normalizer", ("weights", "examples")),
+        "weights",
+        "What the batch's weighted sum is divided by: the sum of the labels' weights, or as Keras does the number of "
+        "values.",
+    )
+    metrics: list[dict[str, Any]] = setting(
+        schema.sequence(schema.call("name")), [], "Keras metrics of its head and target, for the validation split."
+    )
+    optimizer: dict[str, Any] = setting(
+        _OPTIMIZER, _ADAM, "The Keras optimizer of the variables that this loss alone reaches, with its arguments."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path.
+    """A trunk and named heads, each a list of Keras layers; or a model of the user's own by import path."""
 
-    Several inputs are put side by side; categories become vectors of `embedding_units` numbers first. With `recompute`
-    the trunk's layers keep only their inputs and compute the rest again in the backward pass.
-    """
-
-    name: str = setting(schema.string, DEFAULT_MODEL)
-    trunk: list[dict[str, Any]] = setting(_LAYERS, [])
-    heads: dict[str, list[dict[str, Any]]] | None = setting(schema.optional(schema.mapping(_LAYERS, "head")), None)
-    options: dict[str, Any] = setting(schema.keyword_arguments, {})
-    recompute: bool = setting(schema.boolean, False)
-    embedding_units: int = setting(schema.integer(1), 8)
+    name: str = setting(
+        schema.string,
+        DEFAULT_MODEL,
+        "`trunk_and_heads`, or the import path of a function of your own, `package.module:function`, that returns a "
+        "`keras.Model` with a dictionary of heads.",
+    )
+    trunk: list[dict[str, Any]] = setting(
+        _LAYERS,
+        [],
+        "The layers that all heads share, from the input on; several inputs are put side by side first. Empty: heads "
+        "stand on the input.",
+    )
+    heads: dict[str, list[dict[str, Any]]] | None = setting(
+        schema.optional(schema.mapping(_LAYERS, "head")),
+        None,
+        "The layers of each head, on top of the trunk; must be given for `trunk_and_heads`. None: the own model's.",
+    )
+    options: dict[str, Any] = setting(schema.keyword_arguments, {}, "Arguments of the function of a model of your own.")
+    recompute: bool = setting(
+        schema.boolean,
+        False,
+        "Keep only some of the activations of the trunk's layers and compute the rest again in the backward pass, to "
+        "save memory.",
+    )
+    embedding_units: int = setting(
+        schema.integer(1), 8, "Length of the vector that each category of a categorical input becomes."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Combination:
-    name: str = setting(schema.choice("combination", tuple(METHODS)), "weighted")
-    apply: str | None = setting(schema.optional(schema.choice("way to apply", ("joint", "per_loss"))), None)
-    use_weights: bool = setting(schema.boolean, False)
-    log_losses: bool = setting(schema.boolean, False)
-    smoothing: float = setting(schema.fraction, 0.0)
-    update_every: int = setting(schema.integer(1), 1)
+    name: str = setting(
+        schema.choice("combination", tuple(METHODS)),
+        "weighted",
+        "The method by which the losses' gradients become one update; `--combine` replaces it.",
+    )
+    apply: str | None = setting(
+        schema.optional(schema.choice("way to apply", ("joint", "per_loss"))),
+        None,
+        "Whether one optimizer applies the sum of the mixed gradients to a shared variable, or each loss's own "
+        "optimizer applies that loss's. None: `per_loss` for `independent`, else `joint`.",
+    )
+    use_weights: bool = setting(
+        schema.boolean,
+        False,
+        "Scale the losses by their `weight` before the method sees them; most methods ignore the weights otherwise.",
+    )
+    log_losses: bool = setting(schema.boolean, False, "Let the method see the logarithms of the losses.")
+    # https://papers.nips.cc/paper_files/paper/2022/hash/f91bd64a3620aad8e70a27ad9cb3ca57-Abstract-Conference.html
+    smoothing: float = setting(
+        schema.fraction,
+        0.0,
+        "The part of the last step's coefficients that stays in a step's, as in CR-MOGM (Zhou 2022).",
+    )
+    update_every: int = setting(
+        schema.integer(1), 1, "For how many steps the coefficients hold that the method finds; the others are fused."
+    )
 
 
 CombineConfig = dataclasses.make_dataclass(
     "CombineConfig",
     [
-        (name, method.options, setting(schema.record(method.options), {}))
+        (name, method.options, setting(schema.record(method.options), {}, f"Options of the method `{name}`."))
         for name, method in METHODS.items()
         if method.options
     ],
     bases=(_Combination,),
     frozen=True,
 )
-CombineConfig.__doc__ = """The combination, how it is applied, and every method's options under the method's name.
-
-With `log_losses` the method sees the losses' logarithms. With `smoothing` s a step's weights are s times those of the
-step before and 1 - s times what the method finds (CR-MOGM, https://papers.nips.cc/paper_files/paper/2022/hash/f91bd64a3620aad8e70a27ad9cb3ca57-Abstract-Conference.html).
-The weights that a method finds hold for `update_every` steps.
-"""
+CombineConfig.__doc__ = """The combination, how it is applied, and every method's options under the method's name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MonitorConfig:
-    """A validation metric to watch: `loss/<loss>` or `<loss>/<metric>`, and whether less or more of it is better.
+    """A validation metric to watch, and whether less or more of it is better."""
 
-    With `mode` "auto" a loss is to be small, and a metric is as Keras has it.
-    """
-
-    metric: str = setting(schema.string)
-    mode: str = setting(schema.choice("mode", ("auto", "min", "max")), "auto")
+    metric: str = setting(schema.string, meaning="What is watched: `loss/<loss>` or `<loss>/<metric>`.")
+    mode: str = setting(
+        schema.choice("mode", ("auto", "min", "max")),
+        "auto",
+        "Whether less (`min`) or more (`max`) of it is better; `auto` takes less of a loss, and of a metric what Keras "
+        "takes.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStoppingConfig(MonitorConfig):
-    """End the run when `patience` evaluations in a row have not brought an improvement of more than `min_delta`."""
+    """A validation metric whose lack of improvement ends the run."""
 
-    patience: int = setting(schema.integer(1))
-    min_delta: float = setting(schema.number(), 0.0)
+    patience: int = setting(
+        schema.integer(1), meaning="How many evaluations in a row without an improvement end the run."
+    )
+    min_delta: float = setting(schema.number(), 0.0, "By how much a value must be better to be an improvement.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole experiment. Durations (`steps` and what ends in `_every`) are in steps, epochs or examples.
+    """A whole experiment: losses, data and model, how a step is computed, and what the run does besides."""
 
-    Checkpoints are written every `checkpoint_every` (None: at every evaluation); the last `keep_checkpoints` stay, and
-    the one that is `best`. `ema` is the momentum of a moving average of the weights, on which the run evaluates.
-
-    How a step computes: `reduction` "per_loss" takes one backward pass per loss and reduces every loss's gradients,
-    "fused" one pass of the weighted sum, with a step per loss every `probe_every` (None: `report_every`) to measure
-    gradient norms and cosines, "features" one pass per loss down to the trunk's output and one through the trunk: a
-    method sees the gradients there instead of those of the shared variables. A step takes its batch in `micro_batches`
-    parts, one after another. Gradients travel as `reduce_dtype` (None: as they are) in packs of about `bytes_per_pack`
-    (0: all in one). `jit_compile` compiles the forward and backward passes with XLA.
-    """
-
-    losses: dict[str, LossConfig] = setting(schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED))
-    dataset: DatasetConfig = setting(schema.record(DatasetConfig))
-    model: ModelConfig = setting(schema.record(ModelConfig))
-    shared_optimizer: dict[str, Any] = setting(_OPTIMIZER, _ADAM)
-    combine: CombineConfig = setting(schema.record(CombineConfig), {})
-    clip_norm: float | None = setting(schema.optional(schema.number(positive=True)), None)
-    steps: int | str = setting(durations.check, "10 epochs")
-    batch_size: int = setting(schema.integer(1), 64)
-    seed: int = setting(schema.integer(0), 0)
-    precision: str = setting(schema.choice("precision", PRECISIONS), "float32")
-    reduction: str = setting(schema.choice("reduction", REDUCTIONS), "per_loss")
-    probe_every: int | str | None = setting(schema.optional(durations.check), None)
-    micro_batches: int = setting(schema.integer(1), 1)
-    reduce_dtype: str | None = setting(schema.optional(schema.choice("dtype to reduce in", ("bfloat16",))), None)
-    bytes_per_pack: int = setting(schema.integer(0), 0)
-    jit_compile: bool = setting(schema.boolean, False)
-    steps_per_loop: int = setting(schema.integer(1), 20)
-    report_every: int | str = setting(durations.check, 100)
-    eval_every: int | str = setting(durations.check, "1 epoch")
-    checkpoint_every: int | str | None = setting(schema.optional(durations.check), None)
-    keep_checkpoints: int = setting(schema.integer(1), 3)
-    best: MonitorConfig | None = setting(schema.optional(schema.record(MonitorConfig)), None)
-    early_stopping: EarlyStoppingConfig | None = setting(schema.optional(schema.record(EarlyStoppingConfig)), None)
-    ema: float | None = setting(schema.optional(schema.fraction), None)
+    losses: dict[str, LossConfig] = setting(
+        schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED), meaning="The losses by their names."
+    )
+    dataset: DatasetConfig = setting(schema.record(DatasetConfig), meaning="Where the examples come from.")
+    model: ModelConfig = setting(schema.record(ModelConfig), meaning="The model: trunk and heads, or one of your own.")
+    shared_optimizer: dict[str, Any] = setting(
+        _OPTIMIZER, _ADAM, "The Keras optimizer of the variables that several losses reach, with its arguments."
+    )
+    combine: CombineConfig = setting(schema.record(CombineConfig), {}, "How the losses' gradients become one update.")
+    clip_norm: float | None = setting(
+        schema.optional(schema.number(positive=True)),
+        None,
+        "The largest norm of all gradients together that are applied, after they are combined (of each loss's own "
+        "where they are applied per loss). None: no limit.",
+    )
+    steps: int | str = setting(durations.check, "10 epochs", "The length of the run.")
+    batch_size: int = setting(schema.integer(1), 64, "Examples in a step, over all replicas together.")
+    seed: int = setting(
+        schema.integer(0), 0, "Decides initial values, the order of the examples and everything else that is random."
+    )
+    precision: str = setting(
+        schema.choice("precision", PRECISIONS),
+        "float32",
+        "The type of variables and computation; with `mixed_` variables are float32.",
+    )
+    reduction: str = setting(
+        schema.choice("reduction", REDUCTIONS),
+        "per_loss",
+        "The backward passes of a step: `per_loss` takes one for every loss and reduces all their gradients; `fused` "
+        "one of the weighted sum, for methods that look at no gradients; `features` one for every loss down to the "
+        "trunk's output, whose gradients the method sees, and one through the trunk. `--reduction` replaces it.",
+    )
+    probe_every: int | str | None = setting(
+        schema.optional(durations.check),
+        None,
+        "How often a run with reduction `fused` takes a step per loss, to measure gradient norms and cosines. None: at "
+        "every report.",
+    )
+    micro_batches: int = setting(
+        schema.integer(1), 1, "Parts of a batch that a step takes one after another, to save memory."
+    )
+    reduce_dtype: str | None = setting(
+        schema.optional(schema.choice("dtype to reduce in", ("bfloat16",))),
+        None,
+        "The type as which gradients travel between replicas. None: the one they have.",
+    )
+    bytes_per_pack: int = setting(
+        schema.integer(0), 0, "About how many bytes of gradients one collective reduces. 0: all of them."
+    )
+    jit_compile: bool = setting(schema.boolean, False, "Compile the forward and backward passes with XLA.")
+    steps_per_loop: int = setting(
+        schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."
+    )
+    report_every: int | str = setting(durations.check, 100, "How often losses, norms and coefficients are reported.")
+    eval_every: int | str = setting(durations.check, "1 epoch", "How often the run evaluates on the validation split.")
+    checkpoint_every: int | str | None = setting(
+        schema.optional(durations.check), None, "How often a checkpoint is written. None: at every evaluation."
+    )
+    keep_checkpoints: int = setting(schema.integer(1), 3, "How many of the last checkpoints stay.")
+    best: MonitorConfig | None = setting(
+        schema.optional(schema.record(MonitorConfig)),
+        None,
+        "The metric whose best checkpoint stays besides the last ones. None: only the last ones stay.",
+    )
+    early_stopping: EarlyStoppingConfig | None = setting(
+        schema.optional(schema.record(EarlyStoppingConfig)),
+        None,
+        "The metric that ends the run when it no longer improves. None: the run has its full length.",
+    )
+    ema: float | None = setting(
+        schema.optional(schema.fraction),
+        None,
+        "The momentum, for example 0.999, of a moving average of the variables on which the run evaluates. None: no "
+        "average.",
+    )
 
 
 def method_options(combine: CombineConfig) -> dict[str, Any]:

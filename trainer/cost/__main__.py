@@ -18,7 +18,7 @@ _CONFIG = flags.DEFINE_string(
     "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
 )
 _COMBINE = flags.DEFINE_string(
-    "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
+    "combine", None, "How the losses' gradients are combined (replaces combine.name); see --help=methods."
 )
 _REDUCTION = flags.DEFINE_enum(
     "reduction",

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in the flags; exits 2 with one line where it cannot, 0 after --help."""
-    return command_line.parse(argv, _overrides, description=_HELP, combinations=False)
+    return command_line.parse(argv, _overrides, description=_HELP, takes_config=False)
 
 
 def _main() -> int:

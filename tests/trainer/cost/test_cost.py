@@ -207,7 +207,7 @@ def _run(*arguments: str, root) -> subprocess.CompletedProcess:
         (["--link_gbytes=nan"], ["--link_gbytes=nan", "above 0"]),
         (["--latency_us=-1"], ["--latency_us=-1.0"]),
         (["--node_size=0"], ["--node_size=0"]),
-        (["--replica=8"], ["'replica'", "Did you mean: replicas"]),
+        (["--replica=8"], ["--replica: is no flag; did you mean --replicas?"]),
         (["--combine=pcgrd"], ["--combine='pcgrd'", "did you mean 'pcgrad'"]),
         (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
         (["--config.batch_sze=3"], ["batch_sze=3", "did you mean 'batch_size'"]),

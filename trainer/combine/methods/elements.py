@@ -87,7 +87,7 @@ TRIMMED_MEAN = Method(
     paper=("Yin 2018", "https://arxiv.org/abs/1803.01498"),
     options=options(
         "trimmed_mean",
-        trim=setting(schema.integer(1), 1, "how many are left out at either end"),
+        trim=setting(schema.integer(1), 1, "how many gradients are left out at either end"),
     ),
     least_losses=lambda options: 2 * options["trim"] + 1,
     card=Card(

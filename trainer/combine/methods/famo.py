@@ -79,8 +79,8 @@ FAMO = Method(
     paper=("FAMO, Liu 2023", "https://arxiv.org/abs/2306.03792"),
     options=options(
         "famo",
-        learning_rate=setting(POSITIVE, 0.025, "of the Adam that learns ξ"),
-        decay=setting(schema.number(), 1e-3, "its L2 decay, added to the gradient"),
+        learning_rate=setting(POSITIVE, 0.025, "learning rate of the Adam that learns ξ"),
+        decay=setting(schema.number(), 1e-3, "L2 decay of ξ, added to its gradient"),
         lower_bounds=setting(schema.one_or_each(schema.real), 0.0, "b, a number or one for each loss"),
     ),
     initial=initial,

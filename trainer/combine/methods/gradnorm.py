@@ -57,7 +57,7 @@ GRADNORM = Method(
     options=options(
         "gradnorm",
         alpha=setting(schema.number(), 1.5, "α, how strongly slow losses are pulled; 0: all gradients equally long"),
-        learning_rate=setting(POSITIVE, 0.025, "of the Adam that learns w"),
+        learning_rate=setting(POSITIVE, 0.025, "learning rate of the Adam that learns w"),
     ),
     initial=initial,
     with_losses=lambda options: True,

@@ -45,7 +45,7 @@ MOCO = Method(
         "moco",
         beta=setting(schema.between(0, 1), 0.5, "β, how much of a step's gradients enters"),
         gamma=setting(POSITIVE, 0.1, "γ, the step of the weights"),
-        rho=setting(schema.number(), 0.0, "ρ, an L2 regularisation of them"),
+        rho=setting(schema.number(), 0.0, "ρ, an L2 regularisation of the weights"),
     ),
     initial=two_batches.initial,
     keeps=lambda options: 1.0 - options["beta"],

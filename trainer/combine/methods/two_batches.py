@@ -91,8 +91,8 @@ SDMGRAD = Method(
         "sdmgrad",
         lambda_=setting(schema.number(), 0.3, "λ, how much the direction is drawn towards the mean gradient"),
         learning_rate=setting(POSITIVE, 10.0, "η, the step of w"),
-        momentum=setting(schema.fraction, 0.5, "of these steps"),
-        iterations=setting(schema.integer(1), 20, "how many of these steps"),
+        momentum=setting(schema.fraction, 0.5, "momentum of the steps of w"),
+        iterations=setting(schema.integer(1), 20, "number of steps of w"),
     ),
     initial=initial,
     card=Card(
@@ -121,7 +121,7 @@ MODO = Method(
     options=options(
         "modo",
         gamma=setting(POSITIVE, 0.1, "γ, the step of the weights"),
-        rho=setting(schema.number(), 0.1, "ρ, an L2 regularisation of them"),
+        rho=setting(schema.number(), 0.1, "ρ, an L2 regularisation of the weights"),
     ),
     initial=initial,
     card=Card(

@@ -35,7 +35,7 @@ UNCERTAINTY = Method(
     paper=("Kendall 2018", "https://arxiv.org/abs/1705.07115"),
     options=options(
         "uncertainty",
-        learning_rate=setting(POSITIVE, 1e-3, "of the Adam that learns s"),
+        learning_rate=setting(POSITIVE, 1e-3, "learning rate of the Adam that learns s"),
     ),
     initial=initial,
     weighs_task_specific=True,
