@@ -14,18 +14,12 @@ def get_config() -> ml_collections.ConfigDict:
     """Ten columns in, one number and one yes or no out."""
     config = ml_collections.ConfigDict({"steps": "60 epochs", "eval_every": "10 epochs"})
     config.dataset = {"name": "csv", "path": "configs/diabetes.csv", "held_out": 0.2}
-    config.dataset.targets = {
-        "progression": {"prepare": "standardise"},
-        "high_pressure": {"feature": "bp", "prepare": {"name": "threshold", "above": 100}},
-    }
+    high = {"feature": "bp", "prepare": {"name": "threshold", "above": 100}}
+    config.dataset.targets = {"progression": {"prepare": "standardise"}, "high_pressure": high}
     config.model = {"trunk": [{"layer": "Dense", "units": 32, "activation": "relu"}]}
-    config.model.heads = {
-        "progression": [{"layer": "Dense", "units": 1}],
-        "high_pressure": [{"layer": "Dense", "units": 1, "activation": "sigmoid"}],
-    }
-    config.losses = {
-        "progression": {"loss": "mse", "metrics": "r2_score"},
-        "high_pressure": {"loss": "binary_crossentropy", "weight": 0.5, "metrics": "auc"},
-    }
+    config.model.heads = {"progression": [{"layer": "Dense", "units": 1}]}
+    config.model.heads.high_pressure = [{"layer": "Dense", "units": 1, "activation": "sigmoid"}]
+    config.losses = {"progression": {"loss": "mse", "metrics": "r2_score"}}
+    config.losses.high_pressure = {"loss": "binary_crossentropy", "weight": 0.5, "metrics": "auc"}
     config.combine = {"name": "weighted"}
     return config
