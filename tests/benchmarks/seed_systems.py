@@ -1,4 +1,4 @@
-"""The README's table of systems: every question's examples, each configuration run once as a process of its own.
+"""The table of worked examples in README.md: every question's, each configuration run once as a process of its own.
 
 python -m tests.benchmarks.seed_systems
 python -m tests.benchmarks.seed_systems --config=linear_heads,weighted_slices
