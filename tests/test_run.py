@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.test_readmes import SUITE
+from tests.readmes import SUITE
 
 FOLDERS = ("trainer", "input_pipelines", "configs", "launch", "tests")
 SELECTED = ("tests/launch/test_workers.py", "-k", "test_signals_are_passed_on")

@@ -21,7 +21,7 @@ from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
 from input_pipelines.feed.in_memory import InMemory
 from tests import machine, problems
-from tests.test_readmes import FASHION_MNIST
+from tests.readmes import FASHION_MNIST
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import train

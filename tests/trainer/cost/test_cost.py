@@ -14,7 +14,7 @@ from input_pipelines.datasets import digits
 from input_pipelines.examples import Examples
 from tests import problems
 from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
-from tests.test_readmes import COMPARISON
+from tests.readmes import COMPARISON
 from trainer.config import loading
 from trainer.cost import counting, steps
 from trainer.cost import passes as passes_lib
