@@ -1,7 +1,7 @@
 """A table of your own, and two losses of it: copy this file, and put your own file and columns in.
 
 The table is the diabetes data of Efron et al. (2004): ten measurements of 442 patients, and how far the disease had
-progressed a year later. Every column of which no target is made is an input. On the 88 patients held out, R² of the
+progressed a year later. A column of which no target is made is an input. On the 88 patients held out, R² of the
 progression comes to 0.61, and the area under the curve of high blood pressure to 0.81.
 
 bash launch/local.sh --config=configs/own_table.py
@@ -11,7 +11,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Ten columns in, one number and one yes or no out."""
+    """Nine columns in; one number, and one yes or no, out."""
     config = ml_collections.ConfigDict({"steps": "60 epochs", "eval_every": "10 epochs"})
     config.dataset = {"name": "csv", "path": "configs/diabetes.csv", "held_out": 0.2}
     high = {"feature": "bp", "prepare": {"name": "threshold", "above": 100}}
