@@ -4,12 +4,12 @@ A command stands in a block of bash. tests/test_readmes.py runs it, or the file 
 from here.
 """
 
-import os
 import pathlib
 import re
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDERS = ("trainer", "input_pipelines", "configs", "launch", "tests", ".github", ".ci")
 FRONT, MEASURED = "README.md", "tests/benchmarks/README.md"
 
 DIGITS = "bash launch/local.sh --strategy=mirrored --combine=weighted"
@@ -64,14 +64,14 @@ ELSEWHERE = {
 }
 
 
-def files() -> Iterator[str]:
-    """Paths of the project's files, below its root."""
-    for folder, folders, names in os.walk(ROOT):
-        folders[:] = [each for each in folders if each == ".github" or not each.startswith((".", "runs", "__pycache"))]
-        yield from (str(pathlib.Path(folder, name).relative_to(ROOT)) for name in names)
+def _files() -> Iterator[str]:
+    """Paths of the project's files, below its root; not of what somebody keeps beside them."""
+    for folder in FOLDERS:
+        yield from (str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file())
+    yield from (path.name for path in ROOT.iterdir() if path.is_file())
 
 
-FILES = frozenset(files())
+FILES = frozenset(_files())
 PAGES = {name: (ROOT / name).read_text() for name in sorted(FILES) if pathlib.Path(name).name == "README.md"}
 
 

@@ -17,6 +17,9 @@ import urllib.request
 
 import pytest
 
+from input_pipelines.feed.augmentation import AUGMENTATIONS
+from input_pipelines.preparation.operations import OPERATIONS
+from input_pipelines.registry import DATASETS, SOURCES
 from tests import forked, machine
 from tests.readmes import (
     ACTIVATE,
@@ -260,6 +263,11 @@ def _anchors(name: str) -> set[str]:
 def test_the_front_page_leads_to_every_other():
     linked = {os.path.normpath(link) for link in re.findall(r"\]\(([\w/]+README\.md)", PAGES[FRONT])}
     assert linked == PAGES.keys() - {FRONT}
+
+
+def test_the_page_of_data_names_everything_by_name():
+    names = re.findall(r"`([\w/<>]+)`", PAGES["input_pipelines/README.md"])
+    assert {*OPERATIONS, *AUGMENTATIONS, *SOURCES, *DATASETS} <= set(names)
 
 
 def test_the_front_page_names_every_method_once():
