@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.readmes import SUITE
+
 FOLDERS = ("trainer", "input_pipelines", "configs", "launch", "tests")
 SELECTED = ("tests/launch/test_workers.py", "-k", "test_signals_are_passed_on")
 
@@ -53,7 +55,7 @@ def test_run_looks_at_the_projects_own_files(root, tmp_path):
     shim.chmod(0o755)
     lock = subprocess.run(["cksum", "tests/requirements.lock"], cwd=copy, capture_output=True, text=True, check=True)
     (copy / ".venv" / "installed").write_text(lock.stdout)
-    command = ["bash", "tests/run.sh"]
+    command = SUITE.split()
     result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "minutes" in result.stdout.splitlines()[0]

@@ -1,4 +1,4 @@
-"""The README's table of methods: what each looks at, what a step costs, and its results on the digits.
+"""The first table of README.md beside this file: what a method looks at, what a step costs, results on the digits.
 
 python -m tests.benchmarks.methods
 python -m tests.benchmarks.methods --nocost --virtual_devices=2 --combine=weighted

@@ -21,6 +21,7 @@ from configs import celeb_a, dsprites, fashion_mnist, qm9, shapes3d
 from input_pipelines import data as data_lib
 from input_pipelines.feed.in_memory import InMemory
 from tests import machine, problems
+from tests.readmes import FASHION_MNIST
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import train
@@ -218,8 +219,8 @@ def test_fashion_mnist_learns_within_some_steps(feed, tmp_path):
 @real
 @pytest.mark.ci_only
 def test_fashion_mnist_reaches_91_percent_within_five_minutes(tmp_path):
-    """The whole run as a user starts it; the longest that is allowed is for two cores, and longer on slower ones."""
-    command = [sys.executable, "-m", "trainer.main", "--config=configs/fashion_mnist.py", f"--workdir={tmp_path}/run"]
+    """A README's command; the longest that is allowed is for two cores, and longer on slower ones."""
+    command = [sys.executable, *FASHION_MNIST.split()[1:], f"--workdir={tmp_path}/run"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     slower, start = machine.slower(), time.monotonic()
     subprocess.run([*command, f"--config.dataset.data_dir={REAL}"], check=True, cwd=ROOT, env=environment)

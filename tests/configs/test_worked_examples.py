@@ -1,10 +1,11 @@
-"""Every configuration trains; those of the table of worked examples show what they say."""
+"""Every configuration trains; those of the table of examples in configs/README.md show what they say."""
 
 import ast
 import functools
 import io
 import math
 import pathlib
+import re
 
 import pytest
 from rich.console import Console
@@ -58,15 +59,17 @@ def test_every_configuration_trains(name, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_configuration_says_how_to_run_it_and_is_in_the_readme(name):
+def test_every_configuration_says_how_to_run_it_and_is_in_the_readmes(name):
     command = f"--config=configs/{name}.py"
     doc = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
     if name in EXAMPLES:
         assert f"bash launch/local.sh {command}" in doc
-        (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if f"| `{name}` |" in line]
-        assert worked_examples.summary(name) in row
+        for page in ("configs/README.md", "tests/benchmarks/README.md"):
+            (row,) = [line for line in (ROOT / page).read_text().splitlines() if line.startswith(f"| `{name}` |")]
+            assert worked_examples.summary(name) in row
     else:
         assert command in doc or name == "digits"  # the default needs no flag
+        assert re.search(rf"^\|.*`{name}(\.py)?`", (ROOT / "configs" / "README.md").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", LINEAR)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.launch.slurm import cluster as slurm
 from tests.properties.test_resume import results
-from tests.test_readme import SLURM
+from tests.readmes import SLURM
 
 pytestmark = pytest.mark.ci_only
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over

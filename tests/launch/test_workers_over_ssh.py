@@ -14,7 +14,7 @@ import pytest
 
 from launch import plans
 from tests.launch.programs import COUNTED, MARK, SAVES, STUBBORN, finish, marked, python, wait_for_lines
-from tests.test_readme import LAUNCHES
+from tests.readmes import LAUNCHES
 
 
 def over_ssh(launch, ssh: str, *arguments: str, hosts: str = "127.0.0.1,127.0.0.1", **environment: str):

@@ -35,14 +35,52 @@ A method is a pure function of a small problem, at most K losses and a K x K mat
 2. Add the name to the table in `registry.py`. Its options, `--help` and what is saved follow from the entry.
 3. Say in `tests/trainer/combine/test_aggregate.py` what its results are compared with. The properties tested there hold
    for every name.
-4. Make this page anew, and add the method's row to the front page: `python -m tests.benchmarks.methods --combine=NAME`
-   prints it.
+4. Make this page anew, add the method's row to `tests/benchmarks/README.md` (`python -m tests.benchmarks.methods
+   --combine=NAME` prints it), and its name to the front page.
 
 ## Notation
 
 Loss k has the value Lₖ and, over all shared variables, the gradient gₖ, row k of J; G = J Jᵀ is the Gramian, ‖gₖ‖ the
 roots of its diagonal. K losses; sums run over the active ones, which have a labelled example in the batch. A *pass* is
-a backward pass. Options are keys below the method's name: `--config.combine.cagrad.c=0.5`.
+a backward pass. Options are keys below the method's name: `--config.combine.cagrad.c=0.5`. Where the paper has a
+preference, it is a list with a number for each loss: `combine.upgrad.preference`.
+
+## Which one?
+
+Start with `weighted` and a few short runs to choose the weights: it is the cheapest, and hard to beat. Look at the
+reported cosines: where they stay near or above zero, the losses do not conflict, and other methods have little to gain.
+Where they conflict, try `pcgrad`, `upgrad` or `cagrad`; where the losses' scales mean nothing, `nash_mtl`, `imtl_g` or
+`aligned_mtl`. The cards say when to use each method and when not, and what each gets on one problem is measured in
+[`tests/benchmarks/README.md`](../../tests/benchmarks/README.md#combination-methods).
+
+## Around any method
+
+| key | what it does |
+| --- | --- |
+| `combine.apply=per_loss` | each loss's optimizer applies this loss's mixed gradient \
+(not for methods that look at elements) |
+| `combine.use_weights=true` | the losses are scaled by `losses.<name>.weight` before the method sees them; \
+`weighted` and `independent` use these weights anyway, the others ignore them |
+| `combine.log_losses=true` | the method sees the losses' logarithms, so that their scales play no part |
+| `combine.smoothing=0.9` | a step's weights are nine parts those of the step before (CR-MOGM) |
+| `combine.update_every=10` | the weights that a method finds hold for ten steps; nine of them take one backward pass |
+
+- Learned weights, moving averages and targets are in the checkpoints. A loss without a label in a step does not exist
+  for the method in that step, and what the method remembers of this loss stays as it is.
+- Variables of one loss alone get that loss's gradient as it is; with `sum`, `weighted`, `random` and methods that look
+  at loss values it is multiplied by the loss's weight.
+- Where a problem has no solution (opposite gradients), the mean of the unit-length gradients is applied, and the step
+  is counted in the reports (`fallbacks`).
+- A loss at or below zero whose logarithm is needed ends the run with its name.
+- Weights are solved for exactly, in float64, within the step.
+
+`trainer.combine.aggregate` runs any of them on a plain matrix:
+
+```python
+from trainer.combine import aggregate
+
+aggregate("pcgrad", [[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])  # [0.5848, 3.8012, 3.8012]
+```
 """
 _LOOKS_AT = {
     LooksAt.NOTHING: "nothing",

@@ -35,7 +35,7 @@ def check(port: int, net: pathlib.Path = _NET) -> CheckOutcome:
         return CheckOutcome(
             Status.WARNING,
             f"{where}, so whoever reaches {', '.join(map(str, public))}, which is public, can run anything in this "
-            "process: its server asks for no password; let a firewall pass the workers only (README, several machines)",
+            "process: its server asks for no password; let a firewall pass the workers only (launch/README.md)",
         )
     inside = ", ".join(str(address) for address in reachable if not address.is_loopback) or "this machine only"
     return CheckOutcome(

@@ -14,6 +14,7 @@ from input_pipelines.datasets import digits
 from input_pipelines.examples import Examples
 from tests import problems
 from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
+from tests.readmes import COMPARISON
 from trainer.config import loading
 from trainer.cost import counting, steps
 from trainer.cost import passes as passes_lib
@@ -233,12 +234,13 @@ def test_help_is_quick_and_lists_the_flags(root):
 
 def test_comparison_in_markdown(root):
     """A row for each class and number of losses; the plain sum in milliseconds, more losses cost more passes."""
-    result = _run("--replicas=8,64", "--losses=2,3", "--batch_per_replica=4096", "--compare", "--markdown", root=root)
+    result = _run(*COMPARISON.split()[3:], "--losses=2,3", "--batch_per_replica=4096", root=root)
     assert (result.returncode, result.stderr) == (0, "")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", result.stdout, re.M)
     ]
-    assert rows[0] == ["method", "K", "operations", "reduced, MB", "gradients, MB", "8 replicas", "64 replicas"]
+    columns = ["method", "K", "operations", "reduced, MB", "gradients, MB"]
+    assert rows[0] == [*columns, *(f"{replicas} replicas" for replicas in (8, 64, 512))]
     assert [row[1] for row in rows[2:]] == ["2"] * 9 + ["3"] * 9
     operations = {(row[0], row[1]): float(row[2]) for row in rows[2:]}
     for k in (2, 3):

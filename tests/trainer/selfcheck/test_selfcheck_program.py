@@ -13,7 +13,7 @@ import pytest
 
 from tests import forked
 from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
-from tests.test_readme import SELFCHECKS
+from tests.readmes import SELFCHECKS
 from trainer.selfcheck.outcome import Status
 
 
