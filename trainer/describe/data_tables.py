@@ -13,7 +13,7 @@ from input_pipelines.data import Data
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.names import Names
-from trainer.describe.summary import SplitSummary, Summary
+from trainer.describe.data_numbers import SplitSummary, Summary
 
 _LISTED = 12  # classes: all of up to so many, else half as many of the most and of the least frequent
 _BAR = 24

@@ -1,11 +1,11 @@
-"""Shows what a configuration makes of its data: python -m input_pipelines.show --config=configs/digits.py."""
+"""Shows what a configuration makes of its data: python -m trainer.describe --config=configs/digits.py."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from absl import flags
+from absl import app, flags
 from rich.console import Console
 
 from input_pipelines.configuration import TRAIN
@@ -27,8 +27,8 @@ _OUTPUT = flags.DEFINE_string("output", "data.png", "PNG file to write the pictu
 
 _HELP = """Shows what a configuration makes of its data; nothing is trained.
 
-  python -m input_pipelines.show --config=configs/digits.py
-  python -m input_pipelines.show --config=my_experiment.py --config.dataset.feed=streaming --output=streamed.png
+  python -m trainer.describe --config=configs/digits.py
+  python -m trainer.describe --config=my_experiment.py --config.dataset.feed=streaming --output=streamed.png
 
 It prints splits, inputs and targets with their ranges, the balance of classes, the share of missing labels, what was
 learned from the training split, what was left out, and how fast training examples are made; and it draws a few of them
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
         try:
             _show(Console(highlight=False))
         except NotPreparedError as error:
-            raise command_line.with_download(error, "input_pipelines.show") from error
+            raise command_line.with_download(error, "trainer.describe") from error
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -73,8 +73,8 @@ def _print_and_draw(console: Console, config: Config, title: str, output: pathli
         import tensorflow as tf
 
         from input_pipelines import data as data_lib
+        from trainer.describe import data_numbers, data_tables, rate
         from trainer.describe import picture as picture_lib
-        from trainer.describe import rate, summary, tables
 
     tf.config.set_visible_devices([], "GPU")  # they may be at work
     keras.config.set_floatx("float32" if config.precision.startswith("mixed_") else config.precision)
@@ -85,22 +85,22 @@ def _print_and_draw(console: Console, config: Config, title: str, output: pathli
     summaries = {}
     for name, split in data.splits.items():
         with _explained(split, config), console.status("Counting ..."):
-            summaries[name] = summary.summarise(split, batch_size, config.seed)
+            summaries[name] = data_numbers.summarise(split, batch_size, config.seed)
     with _explained(train, config), console.status("Making training examples ..."):
         measured = rate.measure(train, batch_size, config.seed)
         drawn = picture_lib.draw(train, data.names, batch_size, config.seed, title)
     shown = [
-        tables.splits(config.dataset, data),
-        tables.inputs(train, summaries[TRAIN]),
-        tables.targets(summaries),
-        *tables.balances(summaries, data.names),
-        tables.statistics(data),
+        data_tables.splits(config.dataset, data),
+        data_tables.inputs(train, summaries[TRAIN]),
+        data_tables.targets(summaries),
+        *data_tables.balances(summaries, data.names),
+        data_tables.statistics(data),
     ]
     for table in shown:
         if table is not None:
             console.print(table)
     lines = [
-        f"Numbers are of {' and '.join(tables.counted(each, name) for name, each in summaries.items())}, "
+        f"Numbers are of {' and '.join(data_tables.counted(each, name) for name, each in summaries.items())}, "
         "before augmentation.",
         *(data.notes or ["Nothing was left out."]),
         f"Training examples are made at {measured.examples_per_second:,.0f} a second in batches of "
@@ -142,3 +142,7 @@ def _write(output: pathlib.Path, picture: bytes) -> None:
         raise ConfigError("--output", str(output), "exists already; remove it or give another name") from error
     except OSError as error:
         raise ConfigError("--output", str(output), f"cannot be written: {system_reason(error)}") from error
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,4 +1,4 @@
-"""`python -m input_pipelines.show`: what it prints and leaves, and mistakes in one line."""
+"""`python -m trainer.describe`: what it prints and leaves, and mistakes in one line."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import forked
 from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
-from tests.input_pipelines.shown import records_tree, write_records
+from tests.trainer.describe.records import records_tree, write_records
 
 _EXPERIMENT = """
 import ml_collections
@@ -31,12 +31,12 @@ def get_config():
 
 def _run(*arguments: str, cwd, root) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "input_pipelines.show", *arguments]
+    command = [sys.executable, "-m", "trainer.describe", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def _forked(*arguments: str, cwd) -> subprocess.CompletedProcess:
-    return forked.run("input_pipelines.show", *arguments, cwd=cwd, COLUMNS="120")
+    return forked.run("trainer.describe", *arguments, cwd=cwd, COLUMNS="120")
 
 
 def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
@@ -96,7 +96,7 @@ def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):
     dataset = {"name": "tfds/mnist", "data_dir": str(tmp_path), "inputs": {"image": {}}, "targets": {"label": {}}}
     (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=dataset))
     result = _forked("--config=my.py", cwd=tmp_path)
-    _assert_one_line(result, "tfds/mnist", "python -m input_pipelines.show --config=my.py --download")
+    _assert_one_line(result, "tfds/mnist", "python -m trainer.describe --config=my.py --download")
     assert not (tmp_path / "data.png").exists()
 
 
