@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,18 +12,19 @@ from input_pipelines.data import Data
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.names import Names
+from trainer.describe import tables
 from trainer.describe.data_numbers import SplitSummary, Summary
+from trainer.output import summary as words
 
 _LISTED = 12  # classes: all of up to so many, else half as many of the most and of the least frequent
 _BAR = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_NOTHING = "–"
 _ROUNDING = 1e-6  # of what standardising leaves of a mean
 
 
 def splits(config: DatasetConfig, data: Data) -> Table:
     """How many examples each split has and how they are fed, source by source."""
-    table = _table("Splits", "split", "examples >", "fed")
+    table = tables.new("Splits", "split", "examples >", "fed")
     for name in (TRAIN, VALIDATION):
         split = data.splits[name]
         if not isinstance(split, Mixture):
@@ -40,7 +40,7 @@ def splits(config: DatasetConfig, data: Data) -> Table:
 
 def inputs(split: Split, summary: SplitSummary) -> Table:
     """A row for every input."""
-    table = _table("Inputs", "input", "shape", "dtype", "min >", "max >", "mean >", "categories >")
+    table = tables.new("Inputs", "input", "shape", "dtype", "min >", "max >", "mean >", "categories >")
     for name, numbers in _of("inputs", summary).items():
         # A single input has a name there alone.
         categories = split.categories.get(name) or (() if name else next(iter(split.categories.values()), ()))
@@ -51,15 +51,21 @@ def inputs(split: Split, summary: SplitSummary) -> Table:
 
 def targets(summaries: Mapping[str, SplitSummary]) -> Table:
     """A row for every target: what it holds, and the share of missing labels, in training / held out."""
-    table = _table("Targets", "target", "shape", "dtype", "min >", "max >", "mean >", "missing >", "weights")
+    table = tables.new("Targets", "target", "shape", "dtype", "min >", "max >", "mean >", "missing >", "weights")
     for name, numbers in _of("targets", summaries[TRAIN]).items():
         missing = [_share(summary.tensors[f"targets.{name}"].missing) for summary in summaries.values()]
         weights = numbers.weights
-        shown = "" if weights is None or weights == (1, 1) else f"{_number(weights[0])} to {_number(weights[1])}"
+        shown = (
+            ""
+            if weights is None or weights == (1, 1)
+            else f"{tables.number(weights[0])} to {tables.number(weights[1])}"
+        )
         described = list(_described(numbers))
         if numbers.counts is not None:
             described[-1] = ""  # the mean of classes says nothing
-        table.add_row(escape(name), *described, _NOTHING if set(missing) == {_NOTHING} else " / ".join(missing), shown)
+        table.add_row(
+            escape(name), *described, tables.NOTHING if set(missing) == {tables.NOTHING} else " / ".join(missing), shown
+        )
     return table
 
 
@@ -74,7 +80,7 @@ def balances(summaries: Mapping[str, SplitSummary], names: Names) -> list[Table]
             continue
         others = {split: dict(of_split or {}) for split, of_split in of_splits.items() if split != TRAIN}
         title = "balance" if numbers.counts is not None or len(rows) == 2 else "share of ones"
-        table = _table(f"{name}: {title}", "class", f"{TRAIN} >", "", *(f"{split} >" for split in others))
+        table = tables.new(f"{name}: {title}", "class", f"{TRAIN} >", "", *(f"{split} >" for split in others))
         most = max((share for _, share in rows), default=0.0)
         for label, share in _shortened(rows):
             if share is None:
@@ -116,7 +122,7 @@ def balance(numbers: Summary, names: Names, tensor: str) -> list[tuple[str, floa
 
 def statistics(data: Data) -> Table | None:
     """What preparation learned from the training split; None where it learned nothing."""
-    table = _table("Learned from the training split", "of", "what", "values")
+    table = tables.new("Learned from the training split", "of", "what", "values")
     for of_source in data.saved.statistics.values():
         for field, learned in of_source.items():
             for what, values in (entry for of_operation in learned for entry in of_operation.items()):
@@ -143,11 +149,14 @@ def _of(part: str, summary: SplitSummary) -> dict[str, Summary]:
 
 
 def _described(numbers: Summary) -> tuple[str, ...]:
-    shape = " x ".join(map(str, numbers.shape)) or "scalar"
     mean = numbers.mean
     if mean is not None and abs(mean) < _ROUNDING * max(abs(numbers.low), abs(numbers.high)):
         mean = 0.0
-    return shape, numbers.dtype, *(_number(value) for value in (numbers.low, numbers.high, mean))
+    return (
+        words.shape(numbers.shape),
+        numbers.dtype,
+        *(tables.number(value) for value in (numbers.low, numbers.high, mean)),
+    )
 
 
 def _shortened(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, float | None]]:
@@ -162,42 +171,26 @@ def _shortened(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, float |
 def _values(values: Any) -> str:
     """Learned values in few words."""
     if isinstance(values, int | float):
-        return _number(values)
+        return tables.number(values)
     if values and isinstance(values[0], list):
         lengths = [len(each) for each in values]
         of_each = f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
         return f"{len(values):,} columns, {of_each} each" if len(values) > 1 else _values(values[0])
-    shown = [_number(value) if isinstance(value, int | float) else value for value in values]
+    shown = [tables.number(value) if isinstance(value, int | float) else value for value in values]
     if len(shown) <= 6:
         return ", ".join(shown)
     if isinstance(values[0], int | float):
-        return f"{len(values):,}, from {_number(min(values))} to {_number(max(values))}"
+        return f"{len(values):,}, from {tables.number(min(values))} to {tables.number(max(values))}"
     return f"{len(values):,}: {', '.join(shown[:4])}, ..."
-
-
-def _table(title: str, *headings: str) -> Table:
-    """Columns whose heading ends in `>` hold numbers."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(escape(heading.removesuffix(" >")), justify="right" if heading.endswith(" >") else "left")
-    return table
 
 
 def _share(share: float) -> str:
     percent = 100 * share
     if percent in (0, 100):
-        return _NOTHING if percent == 0 else "100 %"
+        return tables.NOTHING if percent == 0 else "100 %"
     return f"{percent:.1f} %" if 0.05 <= percent < 99.95 else f"{percent:.2g} %" if percent < 1 else f"{percent:.4g} %"
 
 
 def _bar(share: float) -> str:
     eighths = round(share * _BAR * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return _NOTHING
-    if abs(value) >= 1e9:
-        return f"{value:.4g}"
-    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from input_pipelines.feed.splits import Split
 
-_WARM_UP_SECONDS, _LEAST_BATCHES = 0.5, 3
+_WARM_UP_SECONDS, _LEAST_BATCHES = 0.2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Rate:
     examples_per_second: float
 
 
-def measure(split: Split, batch_size: int, seed: int, seconds: float = 2.0) -> Rate:
+def measure(split: Split, batch_size: int, seed: int, seconds: float = 0.5) -> Rate:
     """Takes batches for some seconds and does nothing with them."""
     size = min(batch_size, split.largest_batch)
     start = time.perf_counter()
