@@ -23,7 +23,7 @@ _ROUNDING = 1e-6  # of what standardising leaves of a mean
 
 
 def splits(config: DatasetConfig, data: Data) -> Table:
-    """How many examples each split has and how they are fed, source by source."""
+    """A row for every split and for every source of a mixture: its number of examples, and how they are fed."""
     table = tables.new("Splits", "split", "examples >", "fed")
     for name in (TRAIN, VALIDATION):
         split = data.splits[name]
@@ -70,7 +70,7 @@ def targets(summaries: Mapping[str, SplitSummary]) -> Table:
 
 
 def balances(summaries: Mapping[str, SplitSummary], names: Names) -> list[Table]:
-    """For every target of classes, or of zeros and ones, a table of how frequent each is."""
+    """A table for every target of classes, or of zeros and ones: how frequent each of them is."""
     found = []
     for name, numbers in _of("targets", summaries[TRAIN]).items():
         at = f"targets.{name}"
@@ -121,7 +121,7 @@ def balance(numbers: Summary, names: Names, tensor: str) -> list[tuple[str, floa
 
 
 def statistics(data: Data) -> Table | None:
-    """What preparation learned from the training split; None where it learned nothing."""
+    """A row for everything that preparation learned from the training split; None where it learned nothing."""
     table = tables.new("Learned from the training split", "of", "what", "values")
     for of_source in data.saved.statistics.values():
         for field, learned in of_source.items():
@@ -132,7 +132,7 @@ def statistics(data: Data) -> Table | None:
 
 
 def counted(summary: SplitSummary, split: str) -> str:
-    """Of which examples the numbers are, in words."""
+    """The examples that the numbers are of, in words."""
     return f"{'all' if summary.is_whole else 'the first'} {summary.examples:,} examples of {split}"
 
 

@@ -1,4 +1,4 @@
-"""All that is said of an experiment before it is trained: its summary, its data, its model, the cost of a step."""
+"""The description of an experiment before it is trained: summary, data, model, optimizers, the cost of a step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from trainer.run.experiment import Experiment
 
 
 class Description(NamedTuple):
-    """What is said of an experiment.
+    """Everything that is said of an experiment.
 
     Attributes:
       summary: lines that a run prints at its start too.

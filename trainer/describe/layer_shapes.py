@@ -1,4 +1,4 @@
-"""The shapes of what layers give, taken while a model is traced."""
+"""The shapes of layers' outputs, taken while a model is traced."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ Shape = tuple[int | None, ...]
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Mapping[int, list[Shape]]]:
-    """Within this context every call of a layer leaves the shapes of its outputs, each once, by the layer's id.
+    """Collects, by the layer's id, the different shapes of outputs of every layer that is called within this context.
 
     Layers are called whether a model is a graph of layers or code of the user's own, so this holds for both.
     """

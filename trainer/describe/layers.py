@@ -128,7 +128,7 @@ class _Tree:
 
 
 def _is_of_keras(layer: keras.layers.Layer) -> bool:
-    """Whether a layer and all within it come with Keras, so that it is best known as a whole."""
+    """True where a layer and all within it come with Keras, so that it is best known as a whole."""
     return all(type(each).__module__.startswith(_OF_KERAS) for each in layer._flatten_layers())
 
 

@@ -1,4 +1,4 @@
-"""How fast a training pipeline is by itself."""
+"""The rate of a training pipeline by itself."""
 
 import dataclasses
 import time
@@ -11,7 +11,7 @@ _WARM_UP_SECONDS, _LEAST_BATCHES = 0.2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What was measured.
+    """A rate as it was measured.
 
     Attributes:
       batch_size: examples of a batch.
@@ -25,7 +25,7 @@ class Rate:
 
 
 def measure(split: Split, batch_size: int, seed: int, seconds: float = 0.5) -> Rate:
-    """Takes batches for some seconds and does nothing with them."""
+    """The rate at which batches are made that nothing is done with, measured for some seconds."""
     size = min(batch_size, split.largest_batch)
     start = time.perf_counter()
     batches = iter(split.training(batch_size=size, seed=seed, first_step=0, ends=[0, size]))

@@ -28,7 +28,7 @@ class Group:
 
     @property
     def is_shared(self) -> bool:
-        """Whether two losses or more reach them."""
+        """True where two losses or more reach them."""
         return len(self.losses) > 1
 
 
@@ -158,7 +158,7 @@ def at_length(summary: ExperimentSummary) -> list[str]:
 
 
 def parameters(summary: ExperimentSummary) -> str:
-    """How many parameters are shared, task-specific, not reached and not trained, in words."""
+    """The numbers of parameters that are shared, task-specific, not reached and not trained, in words."""
     words = f"shared {summary.shared:,}, task-specific {summary.task_specific:,}"
     if summary.unreached.parameters:
         words += f", reached by no loss {summary.unreached.parameters:,}"
@@ -166,7 +166,7 @@ def parameters(summary: ExperimentSummary) -> str:
 
 
 def reached_by(losses: Sequence[str], every: Sequence[str]) -> str:
-    """Which of all losses (`every`) reach something, in words."""
+    """The losses that reach something, of all losses (`every`), in words."""
     if not losses:
         return "reached by no loss"
     if len(losses) == 1:
@@ -181,7 +181,7 @@ def method_name(method: MethodUse) -> str:
 
 
 def steps(method: MethodUse) -> str:
-    """How the steps are computed, in words."""
+    """The way in which the steps are computed, in words."""
     plan = method.plan
     if plan.between is None:
         words = plan.way.value

@@ -77,7 +77,6 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
         pytest.param(2, LOG_LOSSES | {"combine.update_every": "10"}, id="log losses, now and then"),
         pytest.param(2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}, id="heads apart"),
         pytest.param(2, SYNCHRONIZED | {"combine.name": "pcgrad"}, id="synchronized statistics"),
-        pytest.param(2, SYNCHRONIZED | {"combine.name": "famo"} | FUSED, id="fused, synchronized statistics"),
         *(
             pytest.param(2, overrides, id=name, marks=pytest.mark.ci_only)
             for name, overrides in {
@@ -96,6 +95,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
                 "moving averages of log losses": {"combine.name": "db_mtl"},
                 "moving averages, per loss": {"combine.name": "moco", "combine.apply": "per_loss"},
                 "in order element by element": {"combine.name": "trimmed_mean"},
+                "fused, synchronized statistics": SYNCHRONIZED | {"combine.name": "famo"} | FUSED,
                 "synchronized statistics of features": SYNCHRONIZED
                 | {"combine.name": "pcgrad", "gradients": "features"},
                 "synchronized statistics in micro-batches": SYNCHRONIZED | {"micro_batches": "2"},
