@@ -1,7 +1,7 @@
 """The description of an experiment before it is trained: summary, data, model, optimizers, the cost of a step."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,6 +16,8 @@ from trainer.describe import data_numbers, data_tables, layer_shapes, layers, mo
 from trainer.output import summary as summary_lib
 from trainer.run import experiment, overview
 from trainer.run.experiment import Experiment
+
+_WIDEST = 1000  # characters
 
 
 class Description(NamedTuple):
@@ -63,16 +65,19 @@ def describe(config: Config, console: Console, *, picture_title: str | None) -> 
 
 def show(description: Description, console: Console) -> None:
     """Prints a description."""
-    for line in (*description.summary, ""):
+    _print_lines([*description.summary, ""], console)
+    for table in description.data:
+        console.print(table)
+    _print_lines([*description.data_notes, ""], console)
+    for table in description.model:  # a tree whose lines are folded cannot be read
+        table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+        console.print(table, crop=False)
+    _print_lines(description.step_notes, console)
+
+
+def _print_lines(lines: Sequence[str], console: Console) -> None:
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
-    for tables, notes in (
-        (description.data, description.data_notes),
-        (description.model, description.step_notes),
-    ):
-        for table in tables:
-            console.print(table)
-        for line in (*notes, ""):
-            console.print(line, markup=False, soft_wrap=True)
 
 
 def _of_data(built: Experiment) -> tuple[list[Table], list[str]]:
@@ -116,7 +121,8 @@ def _of_model(built: Experiment, summary: summary_lib.ExperimentSummary) -> tupl
     names = [loss.name for loss in built.losses]
     tree = layers.tree(built.model, built.reach, shapes)
     tables = [model_tables.layers(tree, names, batch), model_tables.groups(summary), model_tables.optimizers(summary)]
-    return tables, [*summary_lib.at_length(summary), *step_cost.lines(workload, passes)]
+    warnings = [f"Warning: {note}." for note in built.notes if note not in built.data.notes]
+    return tables, [*summary_lib.at_length(summary), *step_cost.lines(workload, passes), *warnings]
 
 
 def _batch_size(built: Experiment) -> int:
