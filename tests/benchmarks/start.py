@@ -27,11 +27,21 @@ def start() -> Section:
             found["first step"] = _seconds_to_first_step()
         if set(keys) & set(_PHASES):
             found |= _phases()
+        if "describe" in keys:
+            found["describe"] = _describe_over_imports()
         return found
 
     bounds = (
         Bound("help", "`--help`", ("help",), operator.itemgetter("help"), "≤", 0.5, "s"),
         Bound("first_step", "command to first step", ("first step",), operator.itemgetter("first step"), "≤", 12, "s"),
+        Bound(
+            "describe",
+            "`trainer.describe`, of `import tensorflow, keras`",
+            ("describe",),
+            operator.itemgetter("describe"),
+            "≤",
+            1.8,
+        ),
         *(
             Bound(
                 f"first_step_{phase.replace(' ', '_')}",
@@ -47,8 +57,21 @@ def start() -> Section:
 
 
 def _seconds_of_help() -> float:
+    return _seconds("-m", "trainer.main", "--help")
+
+
+def _describe_over_imports() -> float:
+    """How many times as long as the imports alone a description of the default configuration takes."""
+    commands = (("-m", "trainer.describe"), ("-c", "import tensorflow, keras"))
+    describe, imports = zip(*([_seconds(*command) for command in commands] for _ in range(3)), strict=True)
+    return statistics.median(describe) / statistics.median(imports)
+
+
+def _seconds(*arguments: str) -> float:
+    """Seconds that a command of Python takes."""
     start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "trainer.main", "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, **streams)
     return time.monotonic() - start
 
 

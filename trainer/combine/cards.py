@@ -120,7 +120,6 @@ def _card(name: str, method: Method) -> str:
     card = method.card
     paper = f"[{method.paper[0]}]({method.paper[1]})" if method.paper else "none in particular"
     options = [] if method.options is None else map(_option, dataclasses.fields(method.options))
-    values_too = ", and the values of the losses" if method.with_losses(_defaults(method)) else ""
     return f"""\
 ### {name}
 
@@ -129,7 +128,7 @@ def _card(name: str, method: Method) -> str:
 - **Formula**: {card.formula}
 - **Paper**: {paper}
 - **File**: {_file(method)}
-- **Looks at**: {method.looks_at.value}{values_too}
+- **Looks at**: {method.sees(_defaults(method))}
 - **Cost**: {_passes(method)[1]}; {card.work}
 - **Options**:{"".join(options) or " none"}
 - **When to use**: {card.use}

@@ -107,6 +107,10 @@ class Method:
         """True where it yields weights that differ from step to step."""
         return self.yields_weights and (self.looks_at is not LooksAt.NOTHING or self.random)
 
+    def sees(self, options: Mapping[str, Any]) -> str:
+        """All that it looks at with these options, in words."""
+        return self.looks_at.value + (", and the values of the losses" if self.with_losses(options) else "")
+
 
 POSITIVE = schema.number(positive=True)
 PROPORTIONS = schema.optional(schema.proportions)

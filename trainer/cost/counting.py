@@ -4,6 +4,7 @@ They are counted in a scratch trace that never runs, with the statistics that Te
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,12 @@ from absl import logging
 from tensorflow.python.framework import ops  # the profiler's statistics have no public name
 
 from trainer.components.losses import NamedLoss
+from trainer.cost import passes
+from trainer.cost.passes import Passes
 from trainer.cost.workload import Operations, Variable, Workload
 from trainer.gradients.reach import Reach
+from trainer.run import experiment
+from trainer.run.experiment import Experiment
 from trainer.step import backward, discovery
 
 # Products of two tensors: the gradient of each costs as much as the product. Everything else is taken to cost its own
@@ -34,6 +39,16 @@ _PRODUCTS = {
 # Operations that no gradient passes.
 _STOPS = {"PreventGradient", "StopGradient"}
 _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "While"}
+
+
+def of_experiment(built: Experiment, batch: int) -> tuple[Workload, Passes]:
+    """The workload of a built experiment, with so many examples on a replica, and how its step is computed."""
+    tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
+    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
+    counted = workload(
+        built.model, built.losses, built.reach, experiment.batch_spec(built.train, batch), built.strategy
+    )
+    return counted, passes.of(built.config, missing=missing)
 
 
 def workload(
@@ -62,6 +77,7 @@ def workload(
     _warn_of_what_is_not_counted(graph, feeds)
 
     counts: Counter[tuple[frozenset[int], tuple[frozenset[int], ...], int]] = Counter()
+    statistics: list[Operations] = []
     features: dict[str, int] = {}
     every = frozenset(range(len(losses)))
     for op in graph.get_operations():
@@ -76,7 +92,10 @@ def workload(
         product = op.type in _PRODUCTS
         gradients = own if product else [frozenset().union(*own)]
         twice = sum(both) if product else int(any(both))
-        counts[used, tuple(losses_ for losses_ in gradients if losses_), twice] += count(op)
+        key = used, tuple(losses_ for losses_ in gradients if losses_), twice
+        counts[key] += count(op)
+        if _is_summed(op):
+            statistics.append(Operations(op.inputs[0].shape.num_elements() * op.inputs[0].dtype.size, *key))
         for tensor, by in zip(op.inputs, own, strict=True):
             if used < every and by and _feeds_all(tensor, feeds, every) and tensor.shape[:1] == [examples]:
                 features[tensor.name] = tensor.shape.num_elements()
@@ -90,6 +109,7 @@ def workload(
         ),
         features=sum(features.values()),
         width=tf.as_dtype(keras.config.floatx()).size,
+        statistics=tuple(statistics),
     )
 
 
@@ -172,6 +192,11 @@ def _feeds(graph: tf.Graph, totals: Sequence[tf.Tensor], stops: frozenset[str] |
             outputs = op.outputs[index : index + 1] if op.type == "IdentityN" else op.outputs
             feeds[tensor.name] = feeds.get(tensor.name, frozenset()) | _union(feeds, outputs)
     return feeds
+
+
+def _is_summed(op: tf.Operation) -> bool:
+    """Whether a step sums this over all replicas."""
+    return op.type == "Identity" and re.fullmatch(rf"{discovery.SUMMED}(_\d+)?", op.name.rpartition("/")[2]) is not None
 
 
 def _feeds_all(tensor: tf.Tensor, feeds: Mapping[str, frozenset[int]], every: frozenset[int]) -> bool:

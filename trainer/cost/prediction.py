@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from trainer import command_line
 from trainer.config.settings import Config
-from trainer.cost import passes as passes_lib
 from trainer.cost import tables as tables_lib
 from trainer.cost.machine import Machine
 from trainer.cost.passes import Passes
@@ -21,13 +20,7 @@ def count(config: Config, batch: int) -> tuple[Workload, Passes]:
         from trainer.run import experiment
 
     tf.config.set_visible_devices([], "GPU")  # they may be at work
-    tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    built = experiment.build(config, strategy)
-    spec = experiment.batch_spec(built.train, batch)
-    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
-    workload = counting.workload(built.model, built.losses, built.step.reach, spec, strategy)
-    return workload, passes_lib.of(config, missing=missing)
+    return counting.of_experiment(experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0")), batch)
 
 
 def tables(

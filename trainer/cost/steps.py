@@ -8,7 +8,7 @@ A method that needs the losses after the update takes one more forward pass.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from trainer.config.plan import Way
 from trainer.cost.passes import Passes
@@ -39,6 +39,8 @@ class StepCost:
       update: operations of the optimizers.
       alone: bytes of each collective of losses, which overlaps with nothing: before the backward pass, or after the
         update.
+      statistics: bytes of each collective within the model's forward and backward passes, as of synchronized batch
+        statistics; nothing goes on beside it either.
       late: bytes of each collective of gradients.
       held: bytes of all gradients and of their moving averages, which are there at once.
       traffic: bytes read and written to reduce, combine and apply gradients.
@@ -52,6 +54,7 @@ class StepCost:
     float64: float
     update: float
     alone: tuple[int, ...]
+    statistics: tuple[int, ...]
     late: tuple[int, ...]
     held: int
     traffic: float
@@ -66,7 +69,12 @@ class StepCost:
     @property
     def reduced(self) -> int:
         """Bytes that one replica gives to be summed."""
-        return sum(self.alone) + sum(self.late)
+        return sum(self.alone) + sum(self.statistics) + sum(self.late)
+
+    @property
+    def collectives(self) -> int:
+        """How many sums over all replicas there are."""
+        return len(self.alone) + len(self.statistics) + self.packs
 
 
 def steps(workload: Workload, passes: Passes) -> tuple[tuple[float, StepCost], ...]:
@@ -89,7 +97,7 @@ def _step(workload: Workload, passes: Passes) -> StepCost:
     trunk_passes = one_by_one if passes.way is Way.PER_LOSS else together
     head_passes = together if passes.way is Way.FUSED else one_by_one
     backward = _backward(workload.trunk, trunk_passes) + _backward(workload.heads, head_passes)
-    if passes.way is Way.FUSED and passes.heads_apart and workload.shared:
+    if _is_apart(workload, passes):
         backward += sum(operations.count * operations.twice for operations in workload.operations)
     if passes.recompute:
         backward += len(trunk_passes) * sum(operations.count for operations in workload.trunk)
@@ -104,12 +112,33 @@ def _step(workload: Workload, passes: Passes) -> StepCost:
         float64=sum(own.float64 for own in gradients),
         update=sum(own.update for own in gradients),
         alone=_first(workload, passes) + _after(workload, passes),
+        statistics=tuple(_statistics(workload, passes, trunk_passes, head_passes)),
         late=tuple(map(sum, late)),
         held=sum(own.held for own in gradients),
         traffic=sum(own.traffic for own in gradients),
         packs=sum(_packs(sizes, passes.bytes_per_pack) for sizes in late),
         overlap=1 / passes.micro_batches,
     )
+
+
+def _is_apart(workload: Workload, passes: Passes) -> bool:
+    """Whether a fused step goes through the heads twice, for shared variables and for task-specific ones."""
+    return passes.way is Way.FUSED and passes.heads_apart and bool(workload.shared)
+
+
+def _statistics(
+    workload: Workload, passes: Passes, trunk_passes: Sequence[Iterable[int]], head_passes: Sequence[Iterable[int]]
+) -> Iterator[int]:
+    """Bytes of each collective within the model: in the forward pass, and in the backward passes through it."""
+    for each in workload.statistics:
+        of_trunk = len(each.feeds) == workload.losses
+        times = 2 if passes.observes else 1
+        times += sum(bool(each.backward(losses)) for losses in (trunk_passes if of_trunk else head_passes))
+        if _is_apart(workload, passes):
+            times += each.twice
+        if passes.recompute and of_trunk:
+            times += len(trunk_passes)
+        yield from [int(each.count)] * (times * passes.micro_batches)
 
 
 @dataclasses.dataclass(frozen=True)

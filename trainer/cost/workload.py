@@ -55,6 +55,8 @@ class Workload:
       variables: that a loss reaches.
       features: numbers that pass from the trunk to the heads, of all examples together.
       width: bytes of a loss.
+      statistics: sums over all replicas within the forward pass, as of synchronized batch statistics, one by one;
+        `count` is bytes, and `gradients` says which backward passes sum as many once more.
     """
 
     examples: int
@@ -63,6 +65,7 @@ class Workload:
     variables: tuple[Variable, ...]
     features: int
     width: int
+    statistics: tuple[Operations, ...] = ()
 
     @property
     def forward(self) -> float:
@@ -92,13 +95,16 @@ class Workload:
     def first(self, count: int) -> "Workload":
         """The same with the first `count` losses, without what only the others need."""
         kept = frozenset(range(count))
-        operations = (
-            dataclasses.replace(
-                each, feeds=each.feeds & kept, gradients=tuple(own & kept for own in each.gradients if own & kept)
+
+        def of_kept(operations: Iterable[Operations]) -> tuple[Operations, ...]:
+            return tuple(
+                dataclasses.replace(
+                    each, feeds=each.feeds & kept, gradients=tuple(own & kept for own in each.gradients if own & kept)
+                )
+                for each in operations
+                if each.feeds & kept
             )
-            for each in self.operations
-            if each.feeds & kept
-        )
+
         variables = (
             dataclasses.replace(variable, losses=tuple(k for k in variable.losses if k < count))
             for variable in self.variables
@@ -106,6 +112,7 @@ class Workload:
         return dataclasses.replace(
             self,
             losses=count,
-            operations=tuple(operations),
+            operations=of_kept(self.operations),
+            statistics=of_kept(self.statistics),
             variables=tuple(variable for variable in variables if variable.losses),
         )

@@ -1,1 +1,1 @@
-"""What a configuration gives, before anything is trained."""
+"""Describes an experiment before it is trained: data, model, losses, method, optimizers, cost of a step."""

@@ -32,6 +32,6 @@ def draw(split: Split, names: Names, batch_size: int, seed: int, title: str) -> 
 
 
 def _fits_a_table(inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
-    """Whether all is short rows of numbers, or rows whose numbers have names."""
+    """True where all is short rows of numbers, or rows whose numbers have names."""
     flat = all(tensor.values.ndim <= 2 or tensor.size <= WORDS for tensor in (*inputs, *targets))
     return flat and all(tensor.size <= MOST_ROWS or tensor.columns for tensor in inputs)

@@ -1,4 +1,4 @@
-"""Examples as cards: pictures and vectors side by side, what is said in words above them."""
+"""Examples as cards: pictures and vectors side by side, labels in words above them."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ _GAP = 0.1  # inches
 
 
 def cards(inputs: Sequence[Tensor], targets: Sequence[Tensor], title: str) -> bytes:
-    """Pictures and vectors side by side, what is said in words above them."""
+    """Pictures and vectors side by side, labels in words above them, as a PNG."""
     panels = [tensor for tensor in (*inputs, *targets) if tensor.size > WORDS]
     lines = [tensor for tensor in (*inputs, *targets) if tensor.size <= WORDS]
     left_out = lines[_LINES:]
@@ -148,7 +148,7 @@ def _vector(
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """What is black and what is white: those of pictures of 0 to 1 or to 255, else the least and the most there is."""
+    """The values of black and of white: those of pictures of 0 to 1 or to 255, else the least and the most there is."""
     if not values.size:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())

@@ -1,4 +1,4 @@
-"""A page to draw on, in inches from its upper left corner, and what is written on it."""
+"""A page to draw and to write on, in inches from its upper left corner."""
 
 import io
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ _CELL, _ROW = 1.15, 0.2  # inches
 
 
 def table(inputs: Sequence[Tensor], targets: Sequence[Tensor], title: str) -> bytes:
-    """A column for every example and a row for every target and feature, coloured by what it holds."""
+    """A column for every example and a row for every target and feature, coloured by its values, as a PNG."""
     count = min(MOST_EXAMPLES, len(inputs[0].values))
     blocks = [("targets", list(_rows(targets, named=True)))]
     blocks += [(tensor.name if len(inputs) > 1 else "inputs", list(_rows([tensor], named=False))) for tensor in inputs]
@@ -68,6 +68,6 @@ def _shades(tensor: Tensor, column: int, count: int) -> np.ndarray:
 
 
 def _pale(colours: np.ndarray) -> np.ndarray:
-    """Light enough to write on."""
+    """The colours made light enough to write on."""
     colours[:, :3] = 0.45 * colours[:, :3] + 0.55
     return colours

@@ -1,4 +1,4 @@
-"""How fast a training pipeline is by itself."""
+"""The rate of a training pipeline by itself."""
 
 import dataclasses
 import time
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from input_pipelines.feed.splits import Split
 
-_WARM_UP_SECONDS, _LEAST_BATCHES = 0.5, 3
+_WARM_UP_SECONDS, _LEAST_BATCHES = 0.2, 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What was measured.
+    """A rate as it was measured.
 
     Attributes:
       batch_size: examples of a batch.
@@ -24,8 +24,8 @@ class Rate:
     examples_per_second: float
 
 
-def measure(split: Split, batch_size: int, seed: int, seconds: float = 2.0) -> Rate:
-    """Takes batches for some seconds and does nothing with them."""
+def measure(split: Split, batch_size: int, seed: int, seconds: float = 0.5) -> Rate:
+    """The rate at which batches are made that nothing is done with, measured for some seconds."""
     size = min(batch_size, split.largest_batch)
     start = time.perf_counter()
     batches = iter(split.training(batch_size=size, seed=seed, first_step=0, ends=[0, size]))

@@ -1,203 +1,24 @@
-"""The numbers of a dataset as tables for a terminal."""
-
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+"""Tables, numbers and shapes as they are shown."""
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from input_pipelines import configuration
-from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
-from input_pipelines.data import Data
-from input_pipelines.feed.mixture import Mixture
-from input_pipelines.feed.splits import Split
-from input_pipelines.names import Names
-from trainer.describe.summary import SplitSummary, Summary
-
-_LISTED = 12  # classes: all of up to so many, else half as many of the most and of the least frequent
-_BAR = 24
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-_NOTHING = "–"
-_ROUNDING = 1e-6  # of what standardising leaves of a mean
+NOTHING = "–"
 
 
-def splits(config: DatasetConfig, data: Data) -> Table:
-    """How many examples each split has and how they are fed, source by source."""
-    table = _table("Splits", "split", "examples >", "fed")
-    for name in (TRAIN, VALIDATION):
-        split = data.splits[name]
-        if not isinstance(split, Mixture):
-            table.add_row(name, f"{len(split):,}", _fed(config, data, "dataset"))
-            continue
-        table.add_row(name, f"{len(split):,}", "mixed")
-        total = sum(split.quotas.values())
-        for source, part in split.parts.items():
-            fed = f"{split.quotas[source]} of every {total}, {_fed(config, data, f'dataset.sources.{source}')}"
-            table.add_row(f"  {escape(source)}", f"{len(part):,}", fed)
-    return table
-
-
-def inputs(split: Split, summary: SplitSummary) -> Table:
-    """A row for every input."""
-    table = _table("Inputs", "input", "shape", "dtype", "min >", "max >", "mean >", "categories >")
-    for name, numbers in _of("inputs", summary).items():
-        # A single input has a name there alone.
-        categories = split.categories.get(name) or (() if name else next(iter(split.categories.values()), ()))
-        shown = f"{sum(categories):,}" if categories else ""
-        table.add_row(escape(name) or "input", *_described(numbers), shown)
-    return table
-
-
-def targets(summaries: Mapping[str, SplitSummary]) -> Table:
-    """A row for every target: what it holds, and the share of missing labels, in training / held out."""
-    table = _table("Targets", "target", "shape", "dtype", "min >", "max >", "mean >", "missing >", "weights")
-    for name, numbers in _of("targets", summaries[TRAIN]).items():
-        missing = [_share(summary.tensors[f"targets.{name}"].missing) for summary in summaries.values()]
-        weights = numbers.weights
-        shown = "" if weights is None or weights == (1, 1) else f"{_number(weights[0])} to {_number(weights[1])}"
-        described = list(_described(numbers))
-        if numbers.counts is not None:
-            described[-1] = ""  # the mean of classes says nothing
-        table.add_row(escape(name), *described, _NOTHING if set(missing) == {_NOTHING} else " / ".join(missing), shown)
-    return table
-
-
-def balances(summaries: Mapping[str, SplitSummary], names: Names) -> list[Table]:
-    """For every target of classes, or of zeros and ones, a table of how frequent each is."""
-    found = []
-    for name, numbers in _of("targets", summaries[TRAIN]).items():
-        at = f"targets.{name}"
-        of_splits = {split: balance(summary.tensors[at], names, at) for split, summary in summaries.items()}
-        rows = of_splits[TRAIN]
-        if rows is None:
-            continue
-        others = {split: dict(of_split or {}) for split, of_split in of_splits.items() if split != TRAIN}
-        title = "balance" if numbers.counts is not None or len(rows) == 2 else "share of ones"
-        table = _table(f"{name}: {title}", "class", f"{TRAIN} >", "", *(f"{split} >" for split in others))
-        most = max((share for _, share in rows), default=0.0)
-        for label, share in _shortened(rows):
-            if share is None:
-                table.add_row(f"[dim]{escape(label)}[/]", "", "", *("" for _ in others))
-                continue
-            shown = [_share(of_split.get(label, 0.0)) for of_split in others.values()]
-            table.add_row(escape(label), _share(share), f"[cyan]{_bar(share / (most or 1))}[/]", *shown)
-        found.append(table)
-    return found
-
-
-def balance(numbers: Summary, names: Names, tensor: str) -> list[tuple[str, float]] | None:
-    """(class, share of the labels) in order; of a vector of zeros and ones (number, share of ones).
-
-    Args:
-      numbers: of the target.
-      names: of classes and columns.
-      tensor: `targets.<name>`.
-
-    Returns:
-      None for targets of other numbers and for pictures of zeros and ones.
-    """
-    known = names.classes.get(tensor, ((),))
-    classes = known[0] if len(known) == 1 else ()
-    if numbers.counts is not None:
-        total = sum(numbers.counts.values())
-        indices = sorted({*numbers.counts, *range(len(classes))})
-        labels = (classes[index] if 0 <= index < len(classes) else str(index) for index in indices)
-        shares = (numbers.counts.get(index, 0) / max(total, 1) for index in indices)
-        return list(zip(labels, shares, strict=True))
-    if numbers.ones is None or numbers.ones.ndim > 1:
-        return None
-    if numbers.ones.size == 1:
-        share = float(numbers.ones.ravel()[0])
-        return list(zip(classes if len(classes) == 2 else ("0", "1"), (1 - share, share), strict=True))
-    columns = names.columns.get(tensor) or [str(index) for index in range(numbers.ones.size)]
-    return list(zip(columns, numbers.ones.tolist(), strict=True))
-
-
-def statistics(data: Data) -> Table | None:
-    """What preparation learned from the training split; None where it learned nothing."""
-    table = _table("Learned from the training split", "of", "what", "values")
-    for of_source in data.saved.statistics.values():
-        for field, learned in of_source.items():
-            for what, values in (entry for of_operation in learned for entry in of_operation.items()):
-                name = field.removeprefix("dataset.").removeprefix("sources.")
-                table.add_row(escape(name), what, escape(_values(values)))
-    return table if table.row_count else None
-
-
-def counted(summary: SplitSummary, split: str) -> str:
-    """Of which examples the numbers are, in words."""
-    return f"{'all' if summary.is_whole else 'the first'} {summary.examples:,} examples of {split}"
-
-
-def _fed(config: DatasetConfig, data: Data, field: str) -> str:
-    feed = data.saved.feeds[field]
-    window = configuration.parts(config)[field].window
-    return "in memory" if feed == "memory" else f"streaming, in windows of {window:,} examples"
-
-
-def _of(part: str, summary: SplitSummary) -> dict[str, Summary]:
-    """Own name → numbers, of inputs or of targets."""
-    tensors = summary.tensors.items()
-    return {name.partition(".")[2]: numbers for name, numbers in tensors if name.partition(".")[0] == part}
-
-
-def _described(numbers: Summary) -> tuple[str, ...]:
-    shape = " x ".join(map(str, numbers.shape)) or "scalar"
-    mean = numbers.mean
-    if mean is not None and abs(mean) < _ROUNDING * max(abs(numbers.low), abs(numbers.high)):
-        mean = 0.0
-    return shape, numbers.dtype, *(_number(value) for value in (numbers.low, numbers.high, mean))
-
-
-def _shortened(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, float | None]]:
-    """All rows where they are few, else the most and the least frequent with a line of what lies between."""
-    if len(rows) <= _LISTED:
-        return rows
-    by_share = sorted(rows, key=lambda row: -row[1])
-    half = _LISTED // 2
-    return [*by_share[:half], (f"... {len(rows) - 2 * half:,} between ...", None), *by_share[-half:]]
-
-
-def _values(values: Any) -> str:
-    """Learned values in few words."""
-    if isinstance(values, int | float):
-        return _number(values)
-    if values and isinstance(values[0], list):
-        lengths = [len(each) for each in values]
-        of_each = f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
-        return f"{len(values):,} columns, {of_each} each" if len(values) > 1 else _values(values[0])
-    shown = [_number(value) if isinstance(value, int | float) else value for value in values]
-    if len(shown) <= 6:
-        return ", ".join(shown)
-    if isinstance(values[0], int | float):
-        return f"{len(values):,}, from {_number(min(values))} to {_number(max(values))}"
-    return f"{len(values):,}: {', '.join(shown[:4])}, ..."
-
-
-def _table(title: str, *headings: str) -> Table:
-    """Columns whose heading ends in `>` hold numbers."""
+def new(title: str, *headings: str) -> Table:
+    """An empty table; columns whose heading ends in `>` hold numbers."""
     table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         table.add_column(escape(heading.removesuffix(" >")), justify="right" if heading.endswith(" >") else "left")
     return table
 
 
-def _share(share: float) -> str:
-    percent = 100 * share
-    if percent in (0, 100):
-        return _NOTHING if percent == 0 else "100 %"
-    return f"{percent:.1f} %" if 0.05 <= percent < 99.95 else f"{percent:.2g} %" if percent < 1 else f"{percent:.4g} %"
-
-
-def _bar(share: float) -> str:
-    eighths = round(share * _BAR * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A number in few digits; a dash where there is none."""
     if value is None:
-        return _NOTHING
+        return NOTHING
     if abs(value) >= 1e9:
         return f"{value:.4g}"
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"

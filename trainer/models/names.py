@@ -46,6 +46,25 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     return named
 
 
+def parts_of(parent: keras.layers.Layer) -> list[tuple[tuple[str, ...], keras.layers.Layer]]:
+    """The layers that a layer consists of, each once, with the paths that they have in their variables' names."""
+    parts, taken = [], set()
+    counts: Counter[tuple[str, ...]] = Counter()
+    for container, key, layer in _held_by(parent):
+        if id(layer) in taken:
+            continue
+        taken.add(id(layer))
+        automatic = _automatic(layer, parent)
+        if automatic is None:
+            own = layer.name
+        elif key is not None:
+            own = key
+        else:
+            own = _numbered((*container, automatic), counts)
+        parts.append(((*container, own), layer))
+    return parts
+
+
 def slots_by_name(
     optimizer: keras.optimizers.Optimizer, variables: Mapping[str, keras.Variable]
 ) -> dict[str, keras.Variable]:
@@ -79,7 +98,7 @@ def slots_by_name(
 def _name(layer: keras.layers.Layer, path: tuple[str, ...], names: dict[int, str], seen: set[int]) -> None:
     """Names the variables of a layer, then those of its parts, except those that have a name already."""
     seen.add(id(layer))
-    parts = _parts(layer)
+    parts = parts_of(layer)
     of_parts = {id(variable) for _, part in parts for variable in part.variables}
     counts: Counter[tuple[str, ...]] = Counter()
     for variable in layer.variables:
@@ -90,25 +109,6 @@ def _name(layer: keras.layers.Layer, path: tuple[str, ...], names: dict[int, str
     for where, part in parts:
         if id(part) not in seen:
             _name(part, (*path, *where), names, seen)
-
-
-def _parts(parent: keras.layers.Layer) -> list[tuple[tuple[str, ...], keras.layers.Layer]]:
-    """The layers that a layer consists of, each once, with their paths within it."""
-    parts, taken = [], set()
-    counts: Counter[tuple[str, ...]] = Counter()
-    for container, key, layer in _held_by(parent):
-        if id(layer) in taken:
-            continue
-        taken.add(id(layer))
-        automatic = _automatic(layer, parent)
-        if automatic is None:
-            own = layer.name
-        elif key is not None:
-            own = key
-        else:
-            own = _numbered((*container, automatic), counts)
-        parts.append(((*container, own), layer))
-    return parts
 
 
 def _held_by(parent: keras.layers.Layer) -> Iterator[_Held]:

@@ -33,11 +33,10 @@ def build(
     """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured."""
     weighted = network.data.splits[TRAIN].spec.get("weights", {})
     can_lack_labels = tuple(loss.target in weighted for loss in network.losses)
-    probe_every = timeline.to_steps(config.probe_every or config.report_every)
     step = step_build.build(
         plan,
         step_build.Settings(
-            every=probe_every if plan.probes else config.combine.update_every,
+            every=every(config, plan, timeline),
             micro_batches=config.micro_batches,
             clip_norm=config.clip_norm,
             can_lack_labels=can_lack_labels,
@@ -61,6 +60,13 @@ def build(
     )
     plan_lib.check_labels(config, labels_can_be_missing=any(can_lack_labels))
     return step
+
+
+def every(config: Config, plan: Plan, timeline: Timeline) -> int:
+    """Where two ways to compute a step alternate, steps from one that is due to the next."""
+    if plan.probes:
+        return timeline.to_steps(config.probe_every or config.report_every)
+    return config.combine.update_every
 
 
 def _weights(

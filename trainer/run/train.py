@@ -13,12 +13,12 @@ from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
-from trainer.output import profiling, results, writer
+from trainer.output import profiling, results, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
-from trainer.run import agreement, experiment, failures, loop, resume
+from trainer.run import agreement, experiment, failures, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.loop import Loop
 from trainer.run.resume import Start
@@ -141,6 +141,8 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
         recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
+        for line in summary.lines(overview.of(built)):
+            recorder.say(f"  {line}")
     end = steps.run(start, iterator)
     steps.watchdog.doing("writing the results")
     recorder.wait()  # an error of the disk ends the run before it says that it is done

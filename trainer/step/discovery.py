@@ -17,6 +17,8 @@ from trainer.gradients.reach import Reach
 from trainer.models import recomputation
 from trainer.models.names import variables_by_name
 
+SUMMED = "summed_over_replicas"  # name of an operation of a scratch trace in whose place a step has a collective
+
 
 def discover_reach(
     model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any], strategy: tf.distribute.Strategy
@@ -113,7 +115,7 @@ class _ScratchReplica(tf.distribute.ReplicaContext):
 
     def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
         del reduce_op, options
-        return value
+        return tf.nest.map_structure(lambda part: tf.identity(part, SUMMED), value, expand_composites=True)
 
 
 def _refuse_added_losses(model: keras.Model) -> None:

@@ -37,6 +37,11 @@ DEEP_HEADS = {"model.trunk": "[{'layer': 'Flatten'}, {'layer': 'Dense', 'units':
         "ink": [{"layer": "Dense", "units": 1}],
     }.items()
 }
+_NORMALISED = {"layer": "BatchNormalization", "synchronized": True}
+SYNCHRONIZED = {
+    "model.trunk": str([{"layer": "Flatten"}, _NORMALISED, {"layer": "Dense", "units": 300}, _NORMALISED]),
+    "model.heads.digit": str([{"layer": "Dense", "units": 40}, _NORMALISED, {"layer": "Dense", "units": 10}]),
+}
 HALF_LABELLED = {"dataset.name": "tests.trainer.cost.test_cost:digits_half_labelled"}
 SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
 
@@ -72,6 +77,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
         pytest.param(2, {"combine.name": "graddrop"}, id="element by element"),
         pytest.param(2, LOG_LOSSES | {"combine.update_every": "10"}, id="log losses, now and then"),
         pytest.param(2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}, id="heads apart"),
+        pytest.param(2, SYNCHRONIZED | {"combine.name": "pcgrad"}, id="synchronized statistics"),
         *(
             pytest.param(2, overrides, id=name, marks=pytest.mark.ci_only)
             for name, overrides in {
@@ -90,6 +96,10 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
                 "moving averages of log losses": {"combine.name": "db_mtl"},
                 "moving averages, per loss": {"combine.name": "moco", "combine.apply": "per_loss"},
                 "in order element by element": {"combine.name": "trimmed_mean"},
+                "fused, synchronized statistics": SYNCHRONIZED | {"combine.name": "famo"} | FUSED,
+                "synchronized statistics of features": SYNCHRONIZED
+                | {"combine.name": "pcgrad", "gradients": "features"},
+                "synchronized statistics in micro-batches": SYNCHRONIZED | {"micro_batches": "2"},
             }.items()
         ),
     ],
@@ -109,7 +119,7 @@ def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
         assert predicted.operations == pytest.approx(traced.operations / replicas, rel=WITHIN)
         if replicas > 1:
             assert predicted.reduced == traced.reduced / replicas
-            assert len(predicted.alone) + predicted.packs == traced.collectives / replicas
+            assert predicted.collectives == traced.collectives / replicas
 
 
 def digits_half_labelled() -> dict[str, Examples]:

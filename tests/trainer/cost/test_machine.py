@@ -24,6 +24,7 @@ COST = StepCost(
     float64=1e10,
     update=0.0,
     alone=(),
+    statistics=(),
     late=(10**9,),
     held=10**9,
     traffic=5e9,

@@ -75,6 +75,7 @@ BUILDING = [
     "agree on the data",
     "doing: reading the checkpoint",
 ]
+SAYING = ["say"] * (1 + 7)  # where it runs, and the lines of its summary
 # Of a run of two steps, once the second is taken.
 ENDING = [
     "publish train 2",
@@ -219,7 +220,7 @@ def test_a_new_run(run):
         "catch errors of the disk",
         "start recording",
         "listen to signals",
-        "say",
+        *SAYING,
         "profile where due",
         "broadcast a number",
         "doing: steps 1 to 1",
@@ -259,7 +260,7 @@ def test_a_run_that_goes_on(run):
         "rewind the reports",
         "start recording",
         "listen to signals",
-        "say",
+        *SAYING,
         "profile where due",
         "broadcast a number",
         "doing: steps 2 to 2",

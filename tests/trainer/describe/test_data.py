@@ -1,4 +1,4 @@
-"""`input_pipelines.show`: its numbers against NumPy, and its picture."""
+"""What `trainer.describe` says of data: its numbers against NumPy, and its picture."""
 
 import io
 import time
@@ -14,9 +14,9 @@ from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.names import Names
-from tests.input_pipelines.shown import records_tree
+from tests.trainer.describe.records import records_tree
 from trainer.common import schema
-from trainer.describe import picture, picture_tensors, rate, summary, tables
+from trainer.describe import data_numbers, data_tables, picture, picture_tensors, rate
 
 COUNT = 50
 
@@ -46,7 +46,7 @@ def _dataset(**tree) -> DatasetConfig:
 
 def test_numbers_are_those_of_the_labels_that_are_there():
     examples = _examples()
-    found = summary.summarise(InMemory(examples), batch_size=7, seed=0)
+    found = data_numbers.summarise(InMemory(examples), batch_size=7, seed=0)
     assert (found.examples, found.is_whole) == (COUNT, True)
     arrays = {f"inputs.{name}": values for name, values in examples.inputs.items()}
     arrays |= {f"targets.{name}": values for name, values in examples.targets.items()}
@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_labels_that_are_there():
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_target_without_any_label_here_has_no_numbers(value):
-    tally = summary.Tally(tf.TensorSpec((), tf.float32))
+    tally = data_numbers.Tally(tf.TensorSpec((), tf.float32))
     tally.add(np.full(4, value, np.float32), np.zeros(4))
     numbers = tally.summary()
     assert (numbers.low, numbers.mean, numbers.ones, numbers.missing, numbers.weights) == (None, None, None, 1.0, None)
@@ -81,7 +81,7 @@ def test_streaming_gives_the_numbers_of_memory_and_of_a_sample_says_so(records):
     folder, images, labels = records
     config = _dataset(**records_tree(folder, feed="streaming", augment=[{"name": "brightness", "by": 5.0}]))
     train = data.build(config).splits["train"]
-    whole = summary.summarise(train, batch_size=16, seed=0)
+    whole = data_numbers.summarise(train, batch_size=16, seed=0)
     assert whole.is_whole
     numbers = whole.tensors["targets.label"]
     assert numbers.counts == {0: 10, 1: 10, 2: 10}
@@ -90,19 +90,19 @@ def test_streaming_gives_the_numbers_of_memory_and_of_a_sample_says_so(records):
     assert (inputs.low, inputs.high, inputs.mean) == pytest.approx(
         (images.min() / 255, images.max() / 255, images.mean() / 255), rel=1e-6
     )
-    some = summary.summarise(train, batch_size=16, seed=0, sample=25)
+    some = data_numbers.summarise(train, batch_size=16, seed=0, sample=25)
     assert (some.examples, some.is_whole) == (25, False)
     shown = sum(some.tensors["targets.label"].counts.values())
     assert shown == pytest.approx(25 * (1 - some.tensors["targets.label"].missing))
     assert len(some.tensors["targets.label"].counts) == 3  # not the file's first 25, which are of three classes alone
     assert some.tensors["targets.label"].missing > 0
-    assert tables.counted(some, "train") == "the first 25 examples of train"
+    assert data_tables.counted(some, "train") == "the first 25 examples of train"
 
 
 def test_a_mixture_misses_what_the_quotas_leave():
     split = InMemory(Examples(np.zeros((COUNT, 2)), {"a": np.arange(COUNT)}))
     other = InMemory(Examples(np.zeros((COUNT, 2)), {"b": np.ones(COUNT)}))
-    found = summary.summarise(Mixture({"one": split, "two": other}, {"one": 3, "two": 1}), batch_size=8, seed=0)
+    found = data_numbers.summarise(Mixture({"one": split, "two": other}, {"one": 3, "two": 1}), batch_size=8, seed=0)
     assert not found.is_whole
     assert found.tensors["targets.a"].missing == 0.25
     assert found.tensors["targets.b"].missing == 0.75
@@ -145,34 +145,36 @@ def test_names_of_columns_and_classes(tmp_path):
     assert names.columns["targets.coarse"] == ("", "blue, red")
 
 
-def _numbers(**changes) -> summary.Summary:
-    return summary.Summary(**{"shape": (), "dtype": "int64", "low": 0, "high": 1, "mean": 0, "counts": None} | changes)
+def _numbers(**changes) -> data_numbers.Summary:
+    return data_numbers.Summary(
+        **{"shape": (), "dtype": "int64", "low": 0, "high": 1, "mean": 0, "counts": None} | changes
+    )
 
 
 def test_balance():
     base = {"missing": 0.0, "weights": None, "ones": None}
     named = Names(classes={"targets.a": (("x", "y", "z"),)}, columns={"targets.b": ("p", "q")})
-    assert tables.balance(_numbers(counts={0: 3, 2: 1}, **base), named, "targets.a") == [
+    assert data_tables.balance(_numbers(counts={0: 3, 2: 1}, **base), named, "targets.a") == [
         ("x", 0.75),
         ("y", 0.0),
         ("z", 0.25),
     ]
     ones = base | {"ones": np.array([0.25, 1.0])}
-    assert tables.balance(_numbers(**ones), named, "targets.b") == [("p", 0.25), ("q", 1.0)]
-    assert tables.balance(_numbers(**base | {"ones": np.array([0.25])}), named, "targets.c") == [
+    assert data_tables.balance(_numbers(**ones), named, "targets.b") == [("p", 0.25), ("q", 1.0)]
+    assert data_tables.balance(_numbers(**base | {"ones": np.array([0.25])}), named, "targets.c") == [
         ("0", 0.75),
         ("1", 0.25),
     ]
-    assert tables.balance(_numbers(**base | {"ones": np.zeros((2, 2))}), named, "targets.c") is None
-    assert tables.balance(_numbers(**base), named, "targets.c") is None
+    assert data_tables.balance(_numbers(**base | {"ones": np.zeros((2, 2))}), named, "targets.c") is None
+    assert data_tables.balance(_numbers(**base), named, "targets.c") is None
 
 
 def test_of_many_classes_the_most_and_the_least_frequent_are_shown():
     counts = {value: value + 1 for value in range(100)}
-    of_train = summary.SplitSummary(
+    of_train = data_numbers.SplitSummary(
         {"targets.a": _numbers(counts=counts, missing=0.0, weights=None, ones=None)}, 5050, True
     )
-    (table,) = tables.balances({"train": of_train, "validation": of_train}, Names())
+    (table,) = data_tables.balances({"train": of_train, "validation": of_train}, Names())
     labels = list(table.columns[0].cells)
     assert labels[:6] == ["99", "98", "97", "96", "95", "94"]
     assert "88 between" in labels[6]

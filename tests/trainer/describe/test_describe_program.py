@@ -1,6 +1,7 @@
-"""`python -m input_pipelines.show`: what it prints and leaves, and mistakes in one line."""
+"""`python -m trainer.describe`: what it prints and leaves, and mistakes in one line."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from PIL import Image
 
 from tests import forked
 from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
-from tests.input_pipelines.shown import records_tree, write_records
+from tests.trainer.describe.records import records_tree, write_records
+from trainer.combine.registry import METHODS
 
 _EXPERIMENT = """
 import ml_collections
@@ -21,7 +23,7 @@ def get_config():
     return ml_collections.ConfigDict(
         {{
             "dataset": {dataset!r},
-            "model": {{"heads": {{"head": [{{"layer": "Dense", "units": 1}}]}}}},
+            "model": {{"heads": {{"head": [{{"layer": "Flatten"}}, {{"layer": "Dense", "units": 1}}]}}}},
             "losses": {{"label": {{"head": "head", "target": "label", "loss": "mse"}}}},
             "batch_size": 8,
         }}
@@ -31,12 +33,12 @@ def get_config():
 
 def _run(*arguments: str, cwd, root) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "input_pipelines.show", *arguments]
+    command = [sys.executable, "-m", "trainer.describe", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def _forked(*arguments: str, cwd) -> subprocess.CompletedProcess:
-    return forked.run("input_pipelines.show", *arguments, cwd=cwd, COLUMNS="120")
+    return forked.run("trainer.describe", *arguments, cwd=cwd, COLUMNS="120")
 
 
 def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
@@ -44,12 +46,14 @@ def _assert_one_line(result: subprocess.CompletedProcess, *words: str) -> None:
     assert result.stdout == ""
 
 
-def test_shows_a_dataset_and_keeps_what_is_there(records):
+def test_describes_an_experiment_and_keeps_what_is_there(records):
     folder, _, _ = records
     (folder / "my.py").write_text(_EXPERIMENT.format(dataset=records_tree(folder, feed="streaming", window=16)))
     result = _forked("--config=my.py", "--output=shown.png", cwd=folder)
     assert result.returncode == 0, result.stderr
     for words in ("streaming, in windows of 16", "25.0 %", "label: balance", "all 40 examples of train", " a second"):
+        assert words in result.stdout
+    for words in ("shared 0, task-specific 25", "only label", "head_head_1_dense", "Reduced per step"):
         assert words in result.stdout
     assert result.stdout.splitlines()[-1] == "Picture: shown.png"
     with Image.open(folder / "shown.png") as image:
@@ -64,6 +68,7 @@ def test_shows_a_dataset_and_keeps_what_is_there(records):
     ("arguments", "words"),
     [
         (["--output=there.png"], ["--output='there.png'", "exists already"]),
+        (["--combine=pcgrd"], ["--combine='pcgrd'", "did you mean 'pcgrad'"]),
         (["--output=data.jpg"], ["--output='data.jpg'", "PNG"]),
         (["--output=nowhere/data.png"], ["--output='nowhere/data.png'", "no folder nowhere"]),
         (["--output="], ["--output=''", "PNG"]),
@@ -82,22 +87,21 @@ def test_mistakes_that_need_no_tensorflow(tmp_path, root, arguments, words):
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
 
 
-def test_help_is_quick_and_has_no_list_of_methods(tmp_path, root):
+def test_help_is_quick(tmp_path, root):
     start = time.monotonic()
     result = _run("--help", cwd=tmp_path, root=root)
     assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
     assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--config", "--output", "--[no]download"):
+    for flag in ("--config", "--output", "--combine", "--reduction", "--[no]download"):
         assert flag in result.stdout
-    assert "pcgrad" not in result.stdout
 
 
 def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):
     dataset = {"name": "tfds/mnist", "data_dir": str(tmp_path), "inputs": {"image": {}}, "targets": {"label": {}}}
     (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=dataset))
     result = _forked("--config=my.py", cwd=tmp_path)
-    _assert_one_line(result, "tfds/mnist", "python -m input_pipelines.show --config=my.py --download")
-    assert not (tmp_path / "data.png").exists()
+    _assert_one_line(result, "tfds/mnist", "python -m trainer.describe --config=my.py --download")
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_a_record_that_does_not_decode_is_named(tmp_path):
@@ -107,4 +111,37 @@ def test_a_record_that_does_not_decode_is_named(tmp_path):
     (tmp_path / "my.py").write_text(_EXPERIMENT.format(dataset=records_tree(tmp_path, feed="streaming")))
     result = _forked("--config=my.py", cwd=tmp_path)
     _assert_one_line(result, f"{tmp_path / 'train.tfrecord'}, record 13")
-    assert not (tmp_path / "data.png").exists()
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_default_experiment_without_a_picture(tmp_path):
+    """Numbers that are known by hand; a run begins with the same lines."""
+    result = _forked("--combine=pcgrad", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert not list(tmp_path.iterdir())
+    trunk = sum((9 * inputs + 1) * filters for inputs, filters in ((1, 32), (32, 64), (64, 64))) + (1024 + 1) * 128
+    heads = {"digit": 129 * 10, "redraw": 129 * 128 + 129 * 64, "ink": 129}
+    summary = result.stdout.partition("\n\n")[0].splitlines()
+    assert len(summary) <= 8
+    for line in (
+        f"parameters: shared {trunk:,}, task-specific {sum(heads.values()):,}",
+        f"reach:      {trunk:,} shared by all; " + "; ".join(f"{size:,} only {loss}" for loss, size in heads.items()),
+        f"method:     pcgrad: {METHODS['pcgrad'].summary}; looks at {METHODS['pcgrad'].sees({})}",
+        "steps:      a backward pass for every loss; applied jointly",
+    ):
+        assert line in summary
+    products = 2 * (64 * 9 * 32 + 64 * 9 * 32 * 64 + 16 * 9 * 64 * 64 + 1024 * 128)  # of the trunk, an example
+    assert 0.95 < products / (1e6 * float(re.search(r"forward ([\d.]+) M", result.stdout)[1])) < 1
+    assert re.search(r"shared +Adam +cosine_decay +8 +" + f"{trunk:,}", result.stdout)
+    flags = ["--combine=pcgrad", "--config.steps=1", "--config.eval_every=1", "--workdir=run"]
+    trained = forked.run("trainer.main", *flags, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    first, *said = trained.stdout.splitlines()
+    assert " steps on " in first
+    assert [line.removeprefix("  ") for line in said[: len(summary)]] == summary
+    assert summary[0] in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_mistake_in_the_model_is_one_line(tmp_path):
+    result = _forked("--config.model.heads.digit.0.units=5", cwd=tmp_path)
+    _assert_one_line(result, "losses.digit.target='digit'", "class 7", "5 classes")

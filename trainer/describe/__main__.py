@@ -1,0 +1,109 @@
+"""Describes an experiment before it is trained: python -m trainer.describe --config=configs/digits.py."""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app, flags
+from rich.console import Console
+
+from trainer import command_line
+from trainer.common.errors import ConfigError, NotPreparedError, system_reason
+from trainer.config import loading, settings
+
+_CONFIG = flags.DEFINE_string(
+    "config",
+    None,
+    "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
+)
+_COMBINE = flags.DEFINE_string(
+    "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
+)
+_REDUCTION = flags.DEFINE_enum(
+    "reduction",
+    None,
+    settings.REDUCTIONS,
+    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
+)
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs of the TFDS catalogue.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "PNG file to draw some training examples to; one that is there is kept. Default: no picture."
+)
+
+_HELP = """Describes an experiment before it is trained: its data, its model and what a step does.
+
+  python -m trainer.describe --config=configs/digits.py
+  python -m trainer.describe --combine=pcgrad --config.batch_size=256
+  python -m trainer.describe --config=my_experiment.py --output=examples.png
+
+It prints splits, inputs and targets with their ranges, the balance of classes, the share of missing labels, what was
+learned from the training split, what was left out, and how fast training examples are made; the model's layers with
+shapes and parameters, which losses reach each of them, and which optimizer updates what; the method and how steps are
+computed; operations per example and what is reduced across replicas. With --output it draws a few training examples as
+the model gets them, after augmentation.
+
+Nothing is trained and no GPU is used.
+
+Flags:
+"""
+
+_overrides: list[tuple[str, str]] = []
+
+
+def main(argv: Sequence[str]) -> None:
+    """Describes what the flags ask for; exits 2 with one line where they or the experiment cannot be used."""
+    command_line.refuse_arguments(argv)
+    with command_line.errors_in_one_line():
+        try:
+            _describe(Console(highlight=False))
+        except NotPreparedError as error:
+            raise command_line.with_download(error, "trainer.describe") from error
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
+    return command_line.parse(argv, _overrides, description=_HELP, takes_config=True)
+
+
+def _describe(console: Console) -> None:
+    path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
+    with command_line.quiet():  # a configuration may import TensorFlow
+        config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+    output = None if _OUTPUT.value is None else _checked_output(_OUTPUT.value)
+    with command_line.quiet():
+        from trainer.describe import description  # what comes before must not wait for TensorFlow
+    if _DOWNLOAD.value:
+        from input_pipelines.sources import catalogue
+
+        catalogue.prepare(config.dataset)
+    title = None if output is None else pathlib.Path(path).name
+    described = description.describe(config, console, picture_title=title)
+    if output is not None:
+        _write(output, described.picture)
+    description.show(described, console)
+    if output is not None:
+        console.print(f"Picture: {output}", markup=False, soft_wrap=True)
+
+
+def _checked_output(path: str) -> pathlib.Path:
+    output = pathlib.Path(path)
+    if output.suffix.lower() != ".png":
+        raise ConfigError("--output", path, "must be the name of a PNG file, for example data.png")
+    if output.exists():
+        raise ConfigError("--output", path, "exists already; remove it or give another name")
+    if not output.parent.is_dir():
+        raise ConfigError("--output", path, f"there is no folder {output.parent}")
+    return output
+
+
+def _write(output: pathlib.Path, picture: bytes) -> None:
+    try:
+        with output.open("xb") as file:
+            file.write(picture)
+    except FileExistsError as error:
+        raise ConfigError("--output", str(output), "exists already; remove it or give another name") from error
+    except OSError as error:
+        raise ConfigError("--output", str(output), f"cannot be written: {system_reason(error)}") from error
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

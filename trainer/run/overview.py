@@ -1,0 +1,101 @@
+"""The summary of an experiment: its parts as plain numbers and names."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from input_pipelines.feed import splits
+from trainer.combine import registry
+from trainer.components.optimizers import SHARED
+from trainer.config import plan as plan_lib
+from trainer.config.settings import Config, method_options
+from trainer.gradients.reach import Reach
+from trainer.output.summary import ExperimentSummary, Group, MethodUse, OptimizerUse
+from trainer.run import build_step
+from trainer.run.experiment import Experiment
+
+_AROUND = ("use_weights", "log_losses", "smoothing")  # what can be put around any method
+
+
+def of(built: Experiment) -> ExperimentSummary:
+    """The summary of a built experiment; computes nothing."""
+    names = tuple(loss.name for loss in built.losses)
+    trainable = built.model.trainable_weights
+    reached = {id(variable) for variable in built.reach.variables}
+    shapes = {name: tuple(leaf.shape) for name, leaf in splits.per_example(built.train.spec)}
+    return ExperimentSummary(
+        splits={name: len(split) for name, split in built.data.splits.items()},
+        feeds=tuple(built.data.saved.feeds.values()),
+        inputs=_of("inputs", shapes),
+        targets=_of("targets", shapes),
+        model=built.config.model.name,
+        losses=names,
+        groups=groups(built.reach, names),
+        unreached=_group((), [variable for variable in trainable if id(variable) not in reached]),
+        untrained=_parameters(built.model.non_trainable_weights),
+        method=_method(built),
+        optimizers=tuple(
+            OptimizerUse(
+                update.name,
+                type(update.optimizer).__name__,
+                _learning_rate(built.config, update.name, update.optimizer),
+                len(update.variables),
+                _parameters(update.variables),
+            )
+            for update in built.updates
+        ),
+    )
+
+
+def groups(reach: Reach, names: Sequence[str]) -> tuple[Group, ...]:
+    """The variables of a model by the losses that reach them, the most shared ones first.
+
+    Args:
+      reach: which losses reach which variable.
+      names: the names of all losses.
+    """
+    found: dict[tuple[int, ...], list[keras.Variable]] = {}
+    for variable, losses in zip(reach.variables, reach.losses, strict=True):
+        found.setdefault(losses, []).append(variable)
+    ordered = sorted(found.items(), key=lambda entry: (-len(entry[0]), entry[0]))
+    return tuple(_group(tuple(names[k] for k in losses), variables) for losses, variables in ordered)
+
+
+def _group(losses: tuple[str, ...], variables: Sequence[keras.Variable]) -> Group:
+    return Group(losses, len(variables), _parameters(variables))
+
+
+def _parameters(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
+
+
+def _of(part: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Own name → shape, of inputs or of targets."""
+    return {name.partition(".")[2]: sizes for name, sizes in shapes.items() if name.partition(".")[0] == part}
+
+
+def _method(built: Experiment) -> MethodUse:
+    config, plan = built.config, plan_lib.of(built.config)
+    combine = config.combine
+    method, options = registry.resolve(combine.name, method_options(combine))
+    around = {name: getattr(combine, name) for name in _AROUND if getattr(combine, name)}
+    return MethodUse(
+        name=combine.name,
+        options=method_options(combine) | around,
+        summary=method.summary,
+        sees=method.sees(options),
+        plan=plan,
+        every=build_step.every(config, plan, built.timeline),
+        micro_batches=config.micro_batches,
+    )
+
+
+def _learning_rate(config: Config, name: str, optimizer: keras.optimizers.Optimizer) -> str:
+    """The number, or the schedule's name, that the configuration gives; else the optimizer's own number."""
+    spec: Mapping[str, Any] = config.shared_optimizer if name == SHARED else config.losses[name].optimizer
+    rate = spec.get("learning_rate")
+    if isinstance(rate, Mapping):
+        return rate["name"]
+    return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)) if rate is None else rate:g}"
