@@ -1,4 +1,4 @@
-"""What the configuration says of data; needs no TensorFlow.
+"""The settings of data in a configuration. Needs no TensorFlow.
 
 A registered dataset (`digits`), or a function of the user's own by import path, gives finished examples:
 
@@ -67,7 +67,7 @@ class TargetConfig(InputConfig):
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Where examples come from and what is made of them."""
+    """A source of examples, and the inputs and targets that are made of them."""
 
     name: str | None = setting(
         schema.optional(schema.string),
@@ -128,7 +128,7 @@ class QuotaConfig(SourceConfig):
     """One of several sources, with its share of every batch."""
 
     quota: int = setting(
-        schema.integer(1), 1, "Its share: of so many examples as all quotas add up to, this many are its own."
+        schema.integer(1), 1, "Its share of a batch: its quota out of the sum of all quotas."
     )
 
 
@@ -144,7 +144,7 @@ class DatasetConfig(SourceConfig):
 
 
 def is_function(name: str) -> bool:
-    """Whether a dataset of this name is a function that gives finished examples."""
+    """Returns True for the name of a dataset that is a function and gives finished examples."""
     return name in DATASETS or import_paths.is_path(name)
 
 

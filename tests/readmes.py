@@ -83,5 +83,5 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands in a page below a heading of the second level, of which this is the beginning."""
+    """The text of a page below the heading of the second level that begins like this."""
     return re.search(rf"^## {heading}.*?\n(.*?)(?=^## |\Z)", PAGES[page], re.MULTILINE | re.DOTALL)[1]

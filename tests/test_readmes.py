@@ -87,7 +87,7 @@ def _set_up(project: pathlib.Path) -> None:
 
 
 def _forked(command: str, project: pathlib.Path) -> str:
-    """What `python -m MODULE ...` prints, in a process that need not import TensorFlow."""
+    """The output of `python -m MODULE ...`, run in a process that need not import TensorFlow."""
     python, flag, module, *arguments = command.split()
     assert (python, flag) == ("python", "-m")
     result = forked.run(module, *arguments, cwd=project)
@@ -165,7 +165,7 @@ def test_predicted_cost(project):
 
 
 def test_parts_of_the_suite(root):
-    """That pytest takes what follows `run.sh`, tests/test_run.py shows; here that it is there."""
+    """The folders and files exist; tests/test_run.py shows that pytest gets what follows `run.sh`."""
     for command in PARTS_OF_THE_SUITE:
         assert SUITE in command
         paths = re.findall(r"tests/\S+", command.partition(SUITE)[2])
@@ -255,7 +255,7 @@ def test_links_and_files(name):
 
 
 def _anchors(name: str) -> set[str]:
-    """What GitHub calls a page's headings."""
+    """The anchors that GitHub gives to a page's headings."""
     headings = re.findall(r"^#+ (.*)$", PAGES[name], re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

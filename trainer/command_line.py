@@ -1,4 +1,4 @@
-"""What the entry points share: overrides of the configuration, help, errors in one line. Needs no TensorFlow."""
+"""Shared by the entry points: overrides of the configuration, help, errors in one line. Needs no TensorFlow."""
 
 import contextlib
 import difflib
@@ -160,7 +160,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def leaving_at_once(wanted: bool) -> Iterator[None]:
-    """Where wanted, the process ends with this context, as it would have, but without what libraries do at its end."""
+    """Ends the process with this context where `wanted`, with its exit code, but without what libraries do at exit."""
     try:
         yield
     except SystemExit as error:

@@ -61,7 +61,7 @@ def _seconds_of_help() -> float:
 
 
 def _describe_over_imports() -> float:
-    """How many times as long as the imports alone a description of the default configuration takes."""
+    """The time of a description of the default configuration, as a multiple of that of the imports alone."""
     commands = (("-m", "trainer.describe"), ("-c", "import tensorflow, keras"))
     describe, imports = zip(*([_seconds(*command) for command in commands] for _ in range(3)), strict=True)
     return statistics.median(describe) / statistics.median(imports)

@@ -82,6 +82,6 @@ def test_table_of_costs():
 
 @pytest.mark.ci_only
 def test_bounds_that_do_not_depend_on_the_machine():
-    """What is reduced is what the formula says; the step times are measured by hand."""
+    """The bytes reduced are those of the formula; step times are measured by hand."""
     output = _run("tests.benchmarks.step", "--check", "--only=payload")
     assert output.count("| yes |") == 3

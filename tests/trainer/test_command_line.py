@@ -1,4 +1,4 @@
-"""What every command that takes a configuration answers to --help=<topic> and to flags that do not exist."""
+"""Answers to --help=<topic> and to flags that do not exist, from every command that takes a configuration."""
 
 import subprocess
 import sys

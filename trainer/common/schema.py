@@ -70,7 +70,7 @@ def between(low: float, high: float) -> Check:
 
 
 def one_or_each(check: Check) -> Check:
-    """What `check` accepts, or a list of such."""
+    """A value that `check` accepts, or a list of such."""
     return lambda value, field: (
         sequence(check)(value, field) if isinstance(value, list | tuple) else check(value, field)
     )
@@ -107,7 +107,7 @@ def optional(check: Check) -> Check:
 
 
 def number_or_call(number_: Check, key: str) -> Check:
-    """What `number_` accepts, or a dictionary of something built by name, as `call` has it."""
+    """A value that `number_` accepts, or a dictionary of something built by name, as for `call`."""
 
     def check(value: Any, field: str) -> Any:
         if isinstance(value, dict):
@@ -240,7 +240,7 @@ def call(key: str) -> Check:
 
 
 def squashed(name: str) -> str:
-    """What the spellings of one of Keras' names have in common: `CosineDecay`, `cosine_decay` → `cosinedecay`."""
+    """Returns one spelling for all of a Keras name's: `CosineDecay`, `cosine_decay` → `cosinedecay`."""
     return name.replace("_", "").lower()
 
 

@@ -39,5 +39,5 @@ def of(word: str, names: Collection[str]) -> str | None:
 
 
 def meant(word: str, names: Collection[str]) -> str | None:
-    """What `word` probably means where `names` are: by a synonym, else the nearest spelling; None where it is none."""
+    """Returns the one of `names` that `word` probably means, by synonym or by spelling; None where there is none."""
     return of(word, names) or next(iter(difflib.get_close_matches(word, names, n=1)), None)

@@ -1,4 +1,4 @@
-"""What a configuration holds: every setting with its check and its default."""
+"""The content of a configuration: every setting with its check and its default."""
 
 import dataclasses
 from typing import Any

@@ -195,7 +195,7 @@ def _feeds(graph: tf.Graph, totals: Sequence[tf.Tensor], stops: frozenset[str] |
 
 
 def _is_summed(op: tf.Operation) -> bool:
-    """Whether a step sums this over all replicas."""
+    """Returns True for an operation whose result a step sums over all replicas."""
     return op.type == "Identity" and re.fullmatch(rf"{discovery.SUMMED}(_\d+)?", op.name.rpartition("/")[2]) is not None
 
 

@@ -73,7 +73,7 @@ class StepCost:
 
     @property
     def collectives(self) -> int:
-        """How many sums over all replicas there are."""
+        """The number of sums over all replicas."""
         return len(self.alone) + len(self.statistics) + self.packs
 
 
@@ -122,7 +122,7 @@ def _step(workload: Workload, passes: Passes) -> StepCost:
 
 
 def _is_apart(workload: Workload, passes: Passes) -> bool:
-    """Whether a fused step goes through the heads twice, for shared variables and for task-specific ones."""
+    """True where a fused step goes through the heads twice, for shared variables and for task-specific ones."""
     return passes.way is Way.FUSED and passes.heads_apart and bool(workload.shared)
 
 

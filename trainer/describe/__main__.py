@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
-    return command_line.parse(argv, _overrides, description=_HELP, takes_config=True)
+    return command_line.parse(argv, _overrides, description=_HELP)
 
 
 def _describe(console: Console) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.config.plan import Plan, View
+from trainer.config.plan import StepPlan, View
 
 _LISTED = 6  # of many targets, losses or optimizers
 
@@ -69,7 +69,7 @@ class MethodUse:
     options: Mapping[str, Any]
     summary: str
     sees: str
-    plan: Plan
+    plan: StepPlan
     every: int
     micro_batches: int
 

@@ -62,8 +62,8 @@ def build(
     return step
 
 
-def every(config: Config, plan: Plan, timeline: Timeline) -> int:
-    """Where two ways to compute a step alternate, steps from one that is due to the next."""
+def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:
+    """Returns the interval in steps at which the first of two alternating ways to compute a step is due."""
     if plan.probes:
         return timeline.to_steps(config.probe_every or config.report_every)
     return config.combine.update_every

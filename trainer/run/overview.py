@@ -44,7 +44,7 @@ def of(built: Experiment) -> ExperimentSummary:
                 len(update.variables),
                 _parameters(update.variables),
             )
-            for update in built.updates
+            for update in built.optimizer_groups
         ),
     )
 

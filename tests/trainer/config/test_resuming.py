@@ -1,4 +1,4 @@
-"""Which settings a resumed run may have that differ from its own."""
+"""Settings of a resumed run that may differ from its own, and those that may not."""
 
 import pathlib
 

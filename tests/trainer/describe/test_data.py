@@ -1,4 +1,4 @@
-"""What `trainer.describe` says of data: its numbers against NumPy, and its picture."""
+"""The data as `trainer.describe` shows them: its numbers against NumPy, and its picture."""
 
 import io
 import time
