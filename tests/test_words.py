@@ -14,6 +14,7 @@ IDENTIFIERS = {
     "build_updates": "build_groups",
     "can_rest": "can_be_skipped",
     "copy_from_chief": "broadcast_variables",
+    "finds_weights": "finds_coefficients",
     "goes_on": "resumes",
     "going_on": "continues",
     "joint_weights": "joint_coefficients",
@@ -25,6 +26,7 @@ IDENTIFIERS = {
     "row_means": "shared_normalizers",
     "seed_systems": "worked_examples",
     "word_of_chief": "broadcast_text",
+    "yields_weights": "yields_coefficients",
 }
 PHRASES = {
     "answered with": "say what is printed",

@@ -84,7 +84,7 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
         problem = problem._replace(gramian=gramian_lib.block(both)[:count, count:])
     elif combination.needs_gramian:
         problem = problem._replace(gramian=gramian_lib.block(rows))
-    solved = combination.solve(problem, combination.initial_state()) if combination.method.yields_weights else None
+    solved = combination.solve(problem, combination.initial_state()) if combination.method.yields_coefficients else None
     by, normalizers = tuple(range(count)), tf.ones([count], tf.float64)
     (matrix,) = mixing.mixing_matrices(
         combination,

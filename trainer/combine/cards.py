@@ -22,15 +22,15 @@ A method is a pure function of a small problem, at most K losses and a K x K mat
 | `problem.py` | what a method may look at, and what it answers |
 | `solvers/` | quadratic problems with K unknowns, the projection onto the simplex, Adam for K numbers |
 | `combination.py` | a method with its options and what can be put around any: scaled losses, logarithms, smoothing |
-| `mixing.py` | from weights to what is applied to each variable |
+| `mixing.py` | from coefficients to what is applied to each variable |
 | `aggregation.py` | any method on a plain matrix: `trainer.combine.aggregate` |
 | `cards.py` | makes this page: `python -m trainer.combine.cards > trainer/combine/README.md` |
 
 ## To add a method
 
-1. Write `methods/NAME.py`, or add to a family's file: a function from a `Problem` to K weights and, below it, the entry
-   `NAME = Method(function=..., looks_at=..., summary=..., card=Card(...))`. `methods/cagrad.py` is one with an option,
-   `methods/famo.py` one that remembers something. TensorFlow comes as
+1. Write `methods/NAME.py`, or add to a family's file: a function from a `Problem` to K coefficients and, below it, the
+   entry `NAME = Method(function=..., looks_at=..., summary=..., card=Card(...))`. `methods/cagrad.py` is one with an
+   option, `methods/famo.py` one that remembers something. TensorFlow comes as
    `from trainer.combine import lazy_tensorflow as tf`, so that `--help` and configuration errors need not load it.
 2. Add the name to the table in `registry.py`. Its options, `--help` and what is saved follow from the entry.
 3. Say in `tests/trainer/combine/test_aggregate.py` what its results are compared with. The properties tested there hold
@@ -62,8 +62,8 @@ Where they conflict, try `pcgrad`, `upgrad` or `cagrad`; where the losses' scale
 | `combine.use_weights=true` | the losses are scaled by `losses.<name>.weight` before the method sees them; \
 `weighted` and `independent` use these weights anyway, the others ignore them |
 | `combine.log_losses=true` | the method sees the losses' logarithms, so that their scales play no part |
-| `combine.smoothing=0.9` | a step's weights are nine parts those of the step before (CR-MOGM) |
-| `combine.update_every=10` | the weights that a method finds hold for ten steps; nine of them take one backward pass |
+| `combine.smoothing=0.9` | a step's coefficients are nine parts those of the step before (CR-MOGM) |
+| `combine.update_every=10` | a method's coefficients hold for ten steps, nine of them with one backward pass |
 
 - Learned weights, moving averages and targets are in the checkpoints. A loss without a label in a step does not exist
   for the method in that step, and what the method remembers of this loss stays as it is.

@@ -144,7 +144,7 @@ class Combination:
           Coefficients of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; the new state, unchanged
           where it belongs to inactive losses; and whether there was no solution.
         """
-        if not self.method.yields_weights:
+        if not self.method.yields_coefficients:
             raise ValueError(f"{self.method.function.__name__!r} has weights of its own for every variable")
         answer = self.answer(self._scaled(problem), state)
         coefficients, new = answer.coefficients, dict(answer.state)

@@ -98,14 +98,14 @@ class Method:
     least_losses: Callable[[Mapping[str, Any]], int] = lambda options: 1
 
     @property
-    def yields_weights(self) -> bool:
+    def yields_coefficients(self) -> bool:
         """True where one set of weights holds for all shared variables."""
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
 
     @property
-    def finds_weights(self) -> bool:
+    def finds_coefficients(self) -> bool:
         """True where it yields weights that differ from step to step."""
-        return self.yields_weights and (self.looks_at is not LooksAt.NOTHING or self.random)
+        return self.yields_coefficients and (self.looks_at is not LooksAt.NOTHING or self.random)
 
     def sees(self, options: Mapping[str, Any]) -> str:
         """All that it looks at with these options, in words."""

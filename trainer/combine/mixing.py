@@ -40,7 +40,7 @@ def mixing_matrices(
     method = combination.method
     scales = combination.scales(problem.loss_weights, problem.losses)
     whole, own_factors = None, scales
-    if method.yields_weights:
+    if method.yields_coefficients:
         factors = combination.scales_of_mixed(problem) * shared_normalizers
         own_factors = coefficients * scales if method.weighs_task_specific else scales
         whole = (tf.linalg.diag(coefficients) if method.diagonal else coefficients) * factors

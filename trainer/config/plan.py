@@ -148,7 +148,7 @@ def _check_method(config: Config, method: Method) -> None:
             f"is for methods that look at gradients, as they are; {combine.name!r} "
             + ("looks at log losses already" if method.of_log_losses else _looks_at(config)),
         )
-    if combine.smoothing and not method.finds_weights:
+    if combine.smoothing and not method.finds_coefficients:
         raise ConfigError(
             "combine.smoothing",
             combine.smoothing,
@@ -202,7 +202,7 @@ def _check_update_every(config: Config, method: Method) -> None:
     allowed = None
     if config.reduction == "fused":
         allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
-    elif not method.finds_weights or method.keeps is not None:
+    elif not method.finds_coefficients or method.keeps is not None:
         allowed = f"keeps the weights that a method finds, but {_why_not(config)}"
     if allowed is not None:
         raise ConfigError(UPDATE_EVERY, config.combine.update_every, allowed)

@@ -15,7 +15,8 @@ _ADAM = {"name": "adam", "learning_rate": 1e-3}
 
 
 # Names that mean something else beside losses' names in reports and checkpoints.
-_RESERVED = ("loss", "grad_norm", "cosine", "weight", "learning_rate", "step", "split", "shared")
+_REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
+_RESERVED = (*_REPORTED, "step", "split", "shared")
 _OPTIMIZER = schema.call("name")
 _LAYERS = schema.sequence(schema.call("layer"))
 

@@ -92,7 +92,7 @@ def of(config: Config, *, missing: bool) -> Passes:
         moving=plan.view is View.MOVING_AVERAGES,
         elementwise=plan.elementwise,
         receivers=receivers if plan.applied_per_loss else "one",
-        heads_apart=method.yields_weights and not method.weighs_task_specific,
+        heads_apart=method.yields_coefficients and not method.weighs_task_specific,
         loss_valued=plan.losses_first,
         observes=plan.observes,
         missing=missing,

@@ -80,7 +80,7 @@ class Fused:
             scales = combination.scales(problem.loss_weights, problem.losses)
             own = self.scaling.times_scale(scales * tf.cast(normalizers, tf.float64), state.loss_scale)
             method = combination.method
-            shared = own * answer.coefficients if method.yields_weights else own
+            shared = own * answer.coefficients if method.yields_coefficients else own
             return shared, shared if method.weighs_task_specific else own, (loss_sums, weight_sums, counts, answer)
 
         passes = self.compiled(backward.weighted_gradients)

@@ -41,7 +41,7 @@ def values(totals: Totals, names: Sequence[str], *, sharing: bool, method: Metho
     found = {f"loss/{name}": float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
     if bool(totals.measured.measured):
         found |= _norms_and_cosines(totals.measured, names, sharing=sharing)
-        if sharing and method.finds_weights:
+        if sharing and method.finds_coefficients:
             found |= _coefficients(totals.measured, names)
     if method.may_fall_back:
         found["fallbacks"] = int(totals.fallbacks)

@@ -24,7 +24,7 @@ class Solver:
 
     def solve(self, problem: Problem, state: Mapping[str, tf.Tensor]) -> Answer:
         """Returns the combination's answer; zeros for one that has weights for every variable."""
-        if not self.combination.method.yields_weights:
+        if not self.combination.method.yields_coefficients:
             coefficients = tf.zeros([self.combination.count], tf.float64)
             return Answer(coefficients, dict(state), tf.constant(False))
         with self.on_device():

@@ -27,7 +27,9 @@ def test_every_method(root, name):
     assert passes.moving == (combination.keeps is not None)
     assert passes.elementwise == (combination.method.looks_at is LooksAt.ELEMENTS)
     assert passes.observes == combination.observes
-    assert passes.heads_apart == (combination.method.yields_weights and not combination.method.weighs_task_specific)
+    assert passes.heads_apart == (
+        combination.method.yields_coefficients and not combination.method.weighs_task_specific
+    )
     assert passes.loss_valued == combination.needs_losses
     assert (passes.receivers == "one") != (name == "independent")
 
