@@ -127,9 +127,7 @@ class SourceConfig:
 class QuotaConfig(SourceConfig):
     """One of several sources, with its share of every batch."""
 
-    quota: int = setting(
-        schema.integer(1), 1, "Its share of a batch: its quota out of the sum of all quotas."
-    )
+    quota: int = setting(schema.integer(1), 1, "Its share of a batch: its quota out of the sum of all quotas.")
 
 
 @dataclasses.dataclass(frozen=True)
