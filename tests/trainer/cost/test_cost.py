@@ -98,7 +98,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
                 "in order element by element": {"combine.name": "trimmed_mean"},
                 "fused, synchronized statistics": SYNCHRONIZED | {"combine.name": "famo"} | FUSED,
                 "synchronized statistics of features": SYNCHRONIZED
-                | {"combine.name": "pcgrad", "gradients": "features"},
+                | {"combine.name": "pcgrad", "reduction": "features"},
                 "synchronized statistics in micro-batches": SYNCHRONIZED | {"micro_batches": "2"},
             }.items()
         ),
