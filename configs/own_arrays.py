@@ -1,7 +1,7 @@
-"""Arrays that your own code makes, and all that a head and a loss can have: copy this file, and change both functions.
+"""Arrays that your own code makes, and all that a head and a loss can have: copy this file and change it.
 
 Two facts about a wine from its chemistry: which of three cultivars it is of, and how much alcohol it has, which is not
-known of a third of the bottles. Held out, the cultivar is right in 97 %, and R² of the alcohol comes to 0.5.
+known of a third of the bottles. Held out, the cultivar is right in 97 %, and R² of the alcohol comes to 0.47.
 
 python -m trainer.main --config=configs/own_arrays.py --workdir=runs/wine
 """
@@ -16,9 +16,10 @@ from input_pipelines.examples import Examples
 def load() -> dict[str, Examples]:
     """Training and validation examples; the label of a third of the alcohol is missing."""
     features, cultivar = load_wine(return_X_y=True)
-    features = (features - features.mean(0)) / features.std(0)
     measured = np.arange(len(features)) % 3 > 0
     order = np.random.RandomState(0).permutation(len(features))
+    known = features[order[:142]]  # nothing may be learned from the examples that are held out
+    features = (features - known.mean(0)) / known.std(0)
 
     def split(rows: np.ndarray) -> Examples:
         return Examples(
@@ -39,7 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
             "batch_size": 32,
             "eval_every": "10 epochs",
             "clip_norm": 5.0,
-            "dataset": {"name": "configs.own_arrays:load"},
+            "dataset": {"name": "configs.own_arrays:load"},  # in a copy: my_file:load
             "model": {
                 "trunk": [{"layer": "Dense", "units": 32, "activation": "relu"}],  # any Keras layers
                 "heads": {

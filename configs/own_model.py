@@ -23,5 +23,5 @@ def build(units: int) -> keras.Model:
 def get_config() -> ml_collections.ConfigDict:
     """The wine with the model above."""
     config = own_arrays.get_config()
-    config.model = {"name": "configs.own_model:build", "options": {"units": 32}}
+    config.model = {"name": "configs.own_model:build", "options": {"units": 32}}  # in a copy: my_file:build
     return config

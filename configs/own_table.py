@@ -7,13 +7,15 @@ progression comes to 0.61, and the area under the curve of high blood pressure t
 bash launch/local.sh --config=configs/own_table.py
 """
 
+import pathlib
+
 import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Nine columns in; one number, and one yes or no, out."""
     config = ml_collections.ConfigDict({"steps": "60 epochs", "eval_every": "10 epochs"})
-    config.dataset = {"name": "csv", "path": "configs/diabetes.csv", "held_out": 0.2}
+    config.dataset = {"name": "csv", "path": str(pathlib.Path(__file__).with_name("diabetes.csv")), "held_out": 0.2}
     high = {"feature": "bp", "prepare": {"name": "threshold", "above": 100}}
     config.dataset.targets = {"progression": {"prepare": "standardise"}, "high_pressure": high}
     config.model = {"trunk": [{"layer": "Dense", "units": 32, "activation": "relu"}]}

@@ -170,12 +170,13 @@ def test_installed_command(installed, tmp_path):
 
 @pytest.mark.ci_only
 def test_installed_training(installed, tmp_path):
-    """The default configuration, with a loss of the user's own from the folder in which it runs."""
+    """A configuration of the wheel with its table, and a loss of the user's own from the folder in which it runs."""
     (tmp_path / "my_losses.py").write_text(
         "def absolute(target, prediction):\n    return abs(target - prediction)[:, 0]\n"
     )
-    flags = ["--config.steps=2", "--config.losses.ink.loss=my_losses:absolute", "--workdir=run"]
-    result = _run([installed, "train", *flags], tmp_path)
+    config = next(installed.parents[1].glob("lib/*/site-packages/configs/own_table.py"))
+    flags = ["--config.steps=2", "--config.losses.progression.loss=my_losses:absolute", "--workdir=run"]
+    result = _run([installed, "train", f"--config={config}", *flags], tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "run" / "report.md").exists()
     assert {path.name for path in tmp_path.iterdir()} <= {"my_losses.py", "__pycache__", "run"}

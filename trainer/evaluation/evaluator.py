@@ -19,8 +19,8 @@ class _Sums(NamedTuple):
     """(K,) each: Σ w·ℓ, Σ w and the number of values."""
 
     loss_sums: tf.Tensor
-    weights: tf.Tensor
-    sizes: tf.Tensor
+    weight_sums: tf.Tensor
+    counts: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Evaluator:
                 for metric in self.metrics[loss.name].values():
                     metrics_lib.update(metric, batch["targets"][loss.target], loss.prediction(outputs), weights)
             examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
-            loss_sums, weights, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
-            return _Sums(loss_sums, weights, values_per_example * tf.cast(examples, values_per_example.dtype))
+            loss_sums, weight_sums, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
+            return _Sums(loss_sums, weight_sums, values_per_example * tf.cast(examples, values_per_example.dtype))
 
         @tf.function(autograph=False)
         def one_pass(iterator: Any) -> _Sums:
@@ -84,9 +84,11 @@ class Evaluator:
     def _results(self, totals: _Sums) -> dict[str, float | None]:
         results: dict[str, float | None] = {}
         for k, loss in enumerate(self.losses):
-            denominator = totals.weights[k] if loss.normalizer == "weights" else totals.sizes[k]
-            results[f"loss/{loss.name}"] = float(totals.loss_sums[k] / denominator) if totals.weights[k] > 0 else None
+            denominator = totals.weight_sums[k] if loss.normalizer == "weights" else totals.counts[k]
+            results[f"loss/{loss.name}"] = (
+                float(totals.loss_sums[k] / denominator) if totals.weight_sums[k] > 0 else None
+            )
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if totals.weights[k] > 0 else None
+                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if known else None
         return results
