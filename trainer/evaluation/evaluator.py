@@ -85,10 +85,9 @@ class Evaluator:
         results: dict[str, float | None] = {}
         for k, loss in enumerate(self.losses):
             denominator = totals.weight_sums[k] if loss.normalizer == "weights" else totals.counts[k]
-            results[f"loss/{loss.name}"] = (
-                float(totals.loss_sums[k] / denominator) if totals.weight_sums[k] > 0 else None
-            )
+            mean = float(totals.loss_sums[k] / denominator) if totals.weight_sums[k] > 0 else None
+            results[f"loss/{loss.name}"] = mean
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if known else None
+                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if totals.weight_sums[k] > 0 else None
         return results
