@@ -15,7 +15,7 @@ from absl import flags, logging
 
 from trainer.combine import listing
 from trainer.common.errors import ConfigError, NotPreparedError, RunError, with_notes
-from trainer.config import reference
+from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
@@ -29,6 +29,27 @@ _NEAR = 0.75  # how alike two names of flags must be, 1 being the same
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
+
+
+def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
+    """Defines --config, --combine and --reduction, and returns them."""
+    config = flags.DEFINE_string(
+        "config",
+        None,
+        "Python file with get_config(); default configs/digits.py. Any key of it can be given as "
+        "--config.<key>=<value>.",
+    )
+    combine = flags.DEFINE_string(
+        "combine", None, "How the losses' gradients are combined (replaces combine.name); see --help=methods."
+    )
+    reduction = flags.DEFINE_enum(
+        "reduction",
+        None,
+        settings.REDUCTIONS,
+        "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one "
+        "down to the trunk's output, and one through the trunk (replaces reduction).",
+    )
+    return config, combine, reduction
 
 
 def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]:

@@ -10,32 +10,18 @@ from absl import app, flags, logging
 
 from trainer import command_line
 from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
-from trainer.config import loading, settings
+from trainer.config import loading
 from trainer.distributed import cluster, rendezvous, signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.output import workdir
 
 _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
 
-_CONFIG = flags.DEFINE_string(
-    "config",
-    None,
-    "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
-)
+_CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, which goes on if it is there; by default a new one."
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
-_COMBINE = flags.DEFINE_string(
-    "combine", None, "How gradients are combined (replaces combine.name); see --help=methods."
-)
-_REDUCTION = flags.DEFINE_enum(
-    "reduction",
-    None,
-    settings.REDUCTIONS,
-    "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one down to "
-    "the trunk's output, and one through the trunk (replaces reduction).",
-)
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 _HANG_TIMEOUT = flags.DEFINE_integer(

@@ -9,7 +9,7 @@ from tests.answers import assert_one_line
 from trainer.combine import listing
 from trainer.config import reference
 
-WITH_A_CONFIGURATION = ("trainer.main", "trainer.cost", "input_pipelines.show")
+WITH_A_CONFIGURATION = ("trainer.main", "trainer.cost", "trainer.describe")
 WITHOUT = ("trainer.selfcheck", "launch.workers")
 
 

@@ -102,8 +102,16 @@ def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, nam
     """A ConfigError for a name (`value`, or `name` where given) that is not among `allowed`, suggesting the nearest."""
     names, given = list(allowed), str(value if name is None else name)[:80]
     near = synonyms.meant(given, names)
-    hint = "" if near is None else f"did you mean {near!r}? "
+    hint = "" if near is None else f"did you mean {near!r}{_example(value, name, near, names)}? "
     return ConfigError(field, value, f"unknown {kind}; {hint}allowed: {listed(names, given)}")
+
+
+def _example(value: object, name: str | None, near: str, names: Iterable[str]) -> str:
+    """The value as the setting `near` takes it, where the one given for the key `name` must be written otherwise."""
+    if name is None or synonyms.of(name, names) != near or not isinstance(value, int | float | str):
+        return ""
+    written = synonyms.value_for(name, str(value))
+    return "" if written == str(value) else f" ({written!r})"
 
 
 def listed(names: Iterable[str], given: str) -> str:

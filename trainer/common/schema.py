@@ -120,10 +120,17 @@ def number_or_call(number_: Check, key: str) -> Check:
     return check
 
 
+class _Unaccepted:
+    """A value that no check accepts. It has the same text in every process, to which a check may find near names."""
+
+    def __str__(self) -> str:
+        return ""
+
+
 def accepted(check: Check) -> str:
     """The words in which a check says what it accepts, besides None; raises ValueError for one that accepts all."""
     try:
-        check(object(), "")
+        check(_Unaccepted(), "")
     except ConfigError as error:
         return error.allowed.rpartition("allowed: ")[2].removeprefix("must be ")
     raise ValueError("a check that accepts anything")
@@ -197,7 +204,7 @@ def mapping(item: Check, kind: str, *, reserved: Sequence[str] = (), empty: bool
                 raise ConfigError(
                     join(field, key),
                     ConfigError.ABSENT,
-                    f"a {kind} cannot have this name; it means something else in reports",
+                    f"a {kind} cannot have this name, which is kept for reports",
                 )
         return {key: item(entry, join(field, key)) for key, entry in value.items()}
 

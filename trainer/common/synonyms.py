@@ -40,4 +40,15 @@ def of(word: str, names: Collection[str]) -> str | None:
 
 def meant(word: str, names: Collection[str]) -> str | None:
     """Returns the one of `names` that `word` probably means, by synonym or by spelling; None where there is none."""
-    return of(word, names) or next(iter(difflib.get_close_matches(word, names, n=1)), None)
+    return of(word, names) or _within(word, names) or next(iter(difflib.get_close_matches(word, names, n=1)), None)
+
+
+def value_for(word: str, value: str) -> str:
+    """Returns the value given for `word` as the setting takes it whose synonym that is: '3 epochs' for 3 epochs."""
+    return f"{value} epochs" if word.lower().endswith("epochs") and "epoch" not in value else value
+
+
+def _within(word: str, names: Collection[str]) -> str | None:
+    """The last part of what `word` is a synonym of, where `names` are the settings beside it; None elsewhere."""
+    lasts = (name.rpartition(".")[2] for name in SYNONYMS.get(word.lower(), ()))
+    return next((last for last in lasts if last in names), None)

@@ -32,6 +32,7 @@ _RUN = "The run"
 _METHODS_PAGE = "../trainer/combine/README.md"
 _A_METHOD = "the name of a method; `--help=methods` lists them"
 _WIDTH = 88
+_FIRST_GIVEN = ("name", "patience", "metric")  # of the settings of a dictionary
 _ALSO = 2  # the most keys to name besides the likeliest
 
 
@@ -105,11 +106,15 @@ def meant(word: str, value: str | None, *, exactly: bool = False) -> str | None:
         found = [keys[near] for near in difflib.get_close_matches(word, keys, n=1, cutoff=0.75)]
     if not found:
         return None
-    if value and word.lower().endswith("epochs"):
-        value = f"{value} epochs"
-    first, *others = found[: _ALSO + 1]
+    first, *others = map(_plain, found[: _ALSO + 1])
     also = f" (also {', '.join(others)})" if others else ""
-    return f"--config.{first}={'...' if value is None else shlex.quote(value)}{also}"
+    return f"--config.{first}={shlex.quote(synonyms.value_for(word, value or '...'))}{also}"
+
+
+def _plain(name: str) -> str:
+    """The key below `name` that one mostly gives, where `name` takes a dictionary of settings; else `name` itself."""
+    below = {key.last for section in sections() if section.prefix == name for key in section.keys}
+    return next((schema.join(name, last) for last in _FIRST_GIVEN if last in below), name)
 
 
 def _named(word: str) -> Iterator[str]:

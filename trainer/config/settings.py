@@ -14,7 +14,7 @@ DEFAULT_MODEL = "trunk_and_heads"
 _ADAM = {"name": "adam", "learning_rate": 1e-3}
 
 
-# Names that mean something else beside losses' names in reports and checkpoints.
+# Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
 _REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
 _RESERVED = (*_REPORTED, "step", "split", "shared")
 _OPTIMIZER = schema.call("name")

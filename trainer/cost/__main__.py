@@ -8,25 +8,11 @@ from rich.console import Console
 
 from trainer import command_line
 from trainer.common.errors import ConfigError
-from trainer.config import loading, settings
+from trainer.config import loading
 from trainer.cost import prediction
 from trainer.cost.machine import Machine
 
-_CONFIG = flags.DEFINE_string(
-    "config",
-    None,
-    "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
-)
-_COMBINE = flags.DEFINE_string(
-    "combine", None, "How the losses' gradients are combined (replaces combine.name); see --help=methods."
-)
-_REDUCTION = flags.DEFINE_enum(
-    "reduction",
-    None,
-    settings.REDUCTIONS,
-    "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one down to "
-    "the trunk's output, and one through the trunk (replaces reduction).",
-)
+_CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _REPLICAS = flags.DEFINE_list("replicas", ["8"], "Numbers of replicas, one on each device, for example 8,64,512.")
 _BATCH = flags.DEFINE_integer(
     "batch_per_replica",

@@ -17,9 +17,10 @@ def count(config: Config, batch: int) -> tuple[Workload, Passes]:
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
 
         from trainer.cost import counting
+        from trainer.distributed import strategy
         from trainer.run import experiment
 
-    tf.config.set_visible_devices([], "GPU")  # they may be at work
+    strategy.hide_gpus()
     return counting.of_experiment(experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0")), batch)
 
 

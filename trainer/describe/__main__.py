@@ -8,22 +8,9 @@ from rich.console import Console
 
 from trainer import command_line
 from trainer.common.errors import ConfigError, NotPreparedError, system_reason
-from trainer.config import loading, settings
+from trainer.config import loading
 
-_CONFIG = flags.DEFINE_string(
-    "config",
-    None,
-    "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
-)
-_COMBINE = flags.DEFINE_string(
-    "combine", None, "How the losses' gradients are combined (replaces combine.name); the names are below."
-)
-_REDUCTION = flags.DEFINE_enum(
-    "reduction",
-    None,
-    settings.REDUCTIONS,
-    "per_loss: a backward pass for every loss. fused: one for their weighted sum (replaces reduction).",
-)
+_CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs of the TFDS catalogue.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "PNG file to draw some training examples to; one that is there is kept. Default: no picture."
@@ -71,6 +58,8 @@ def _describe(console: Console) -> None:
     output = None if _OUTPUT.value is None else _checked_output(_OUTPUT.value)
     with command_line.quiet():
         from trainer.describe import description  # what comes before must not wait for TensorFlow
+        from trainer.distributed import strategy
+    strategy.hide_gpus()
     if _DOWNLOAD.value:
         from input_pipelines.sources import catalogue
 
@@ -88,10 +77,13 @@ def _checked_output(path: str) -> pathlib.Path:
     output = pathlib.Path(path)
     if output.suffix.lower() != ".png":
         raise ConfigError("--output", path, "must be the name of a PNG file, for example data.png")
-    if output.exists():
-        raise ConfigError("--output", path, "exists already; remove it or give another name")
-    if not output.parent.is_dir():
-        raise ConfigError("--output", path, f"there is no folder {output.parent}")
+    try:
+        if output.exists():
+            raise ConfigError("--output", path, "exists already; remove it or give another name")
+        if not output.parent.is_dir():
+            raise ConfigError("--output", path, f"there is no folder {output.parent}")
+    except OSError as error:  # a name that no file can have, a folder that may not be read
+        raise ConfigError("--output", path, f"cannot be used: {system_reason(error)}") from error
     return output
 
 

@@ -1,6 +1,6 @@
 """The numbers of a dataset as tables for a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -78,22 +78,24 @@ def balances(summaries: Mapping[str, SplitSummary], names: Names) -> list[Table]
         rows = of_splits[TRAIN]
         if rows is None:
             continue
-        others = {split: dict(of_split or {}) for split, of_split in of_splits.items() if split != TRAIN}
-        title = "balance" if numbers.counts is not None or len(rows) == 2 else "share of ones"
+        others = {split: of_split for split, of_split in of_splits.items() if split != TRAIN}
+        title = "share of ones" if numbers.counts is None and numbers.ones.size > 1 else "balance"
         table = tables.new(f"{name}: {title}", "class", f"{TRAIN} >", "", *(f"{split} >" for split in others))
-        most = max((share for _, share in rows), default=0.0)
-        for label, share in _shortened(rows):
-            if share is None:
-                table.add_row(f"[dim]{escape(label)}[/]", "", "", *("" for _ in others))
+        most = max((share for _, share in rows.values()), default=0.0)
+        for row in _shortened(rows):
+            if row is None:
+                between = f"... {len(rows) - _LISTED:,} between ..."
+                table.add_row(f"[dim]{between}[/]", "", "", *("" for _ in others))
                 continue
-            shown = [_share(of_split.get(label, 0.0)) for of_split in others.values()]
+            label, share = rows[row]
+            shown = ["" if each is None else _share(each.get(row, (label, 0.0))[1]) for each in others.values()]
             table.add_row(escape(label), _share(share), f"[cyan]{_bar(share / (most or 1))}[/]", *shown)
         found.append(table)
     return found
 
 
-def balance(numbers: Summary, names: Names, tensor: str) -> list[tuple[str, float]] | None:
-    """(class, share of the labels) in order; of a vector of zeros and ones (number, share of ones).
+def balance(numbers: Summary, names: Names, tensor: str) -> dict[int, tuple[str, float]] | None:
+    """Class → its name and its share of the labels; of a vector of zeros and ones, number → name and share of ones.
 
     Args:
       numbers: of the target.
@@ -110,14 +112,14 @@ def balance(numbers: Summary, names: Names, tensor: str) -> list[tuple[str, floa
         indices = sorted({*numbers.counts, *range(len(classes))})
         labels = (classes[index] if 0 <= index < len(classes) else str(index) for index in indices)
         shares = (numbers.counts.get(index, 0) / max(total, 1) for index in indices)
-        return list(zip(labels, shares, strict=True))
+        return dict(zip(indices, zip(labels, shares, strict=True), strict=True))
     if numbers.ones is None or numbers.ones.ndim > 1:
         return None
     if numbers.ones.size == 1:
         share = float(numbers.ones.ravel()[0])
-        return list(zip(classes if len(classes) == 2 else ("0", "1"), (1 - share, share), strict=True))
+        return dict(enumerate(zip(classes if len(classes) == 2 else ("0", "1"), (1 - share, share), strict=True)))
     columns = names.columns.get(tensor) or [str(index) for index in range(numbers.ones.size)]
-    return list(zip(columns, numbers.ones.tolist(), strict=True))
+    return dict(enumerate(zip(columns, numbers.ones.tolist(), strict=True)))
 
 
 def statistics(data: Data) -> Table | None:
@@ -159,13 +161,13 @@ def _described(numbers: Summary) -> tuple[str, ...]:
     )
 
 
-def _shortened(rows: Sequence[tuple[str, float]]) -> Iterable[tuple[str, float | None]]:
-    """All rows where they are few, else the most and the least frequent with a line of what lies between."""
+def _shortened(rows: Mapping[int, tuple[str, float]]) -> Iterable[int | None]:
+    """All rows where they are few, else the most and the least frequent, with None for what lies between."""
     if len(rows) <= _LISTED:
         return rows
-    by_share = sorted(rows, key=lambda row: -row[1])
+    by_share = sorted(rows, key=lambda row: -rows[row][1])
     half = _LISTED // 2
-    return [*by_share[:half], (f"... {len(rows) - 2 * half:,} between ...", None), *by_share[-half:]]
+    return [*by_share[:half], None, *by_share[-half:]]
 
 
 def _values(values: Any) -> str:

@@ -43,6 +43,8 @@ class Description(NamedTuple):
 def describe(config: Config, console: Console, *, picture_title: str | None) -> Description:
     """Builds an experiment on this machine's CPU and describes it; nothing is trained.
 
+    GPUs are to be hidden before (`strategy.hide_gpus`).
+
     Args:
       config: the resolved configuration.
       console: shows what is being done.
@@ -51,7 +53,6 @@ def describe(config: Config, console: Console, *, picture_title: str | None) -> 
     Raises:
       ConfigError: anything that a run would refuse before its first step, or an example that cannot be read.
     """
-    tf.config.set_visible_devices([], "GPU")  # they may be at work
     with console.status("Reading the data and building the model ..."):
         built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
     with console.status("Looking at the data ..."):

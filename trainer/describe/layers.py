@@ -155,6 +155,8 @@ def _heads(model: keras.Model) -> dict[int, tuple[str, ...]]:
 
 def _group_name(needing: Sequence[str], every: Sequence[str]) -> str:
     """The name of the layers that some of all heads (`every`) need."""
+    if not needing:
+        return "needed by no head"
     if len(needing) == 1:
         return f"head {needing[0]}"
     return "trunk" if len(needing) == len(every) else f"heads {', '.join(needing)}"

@@ -49,6 +49,18 @@ def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None
     return tf.distribute.MirroredStrategy(devices)
 
 
+def hide_gpus() -> None:
+    """Keeps this process off the GPUs, which may be at work; call it before anything else touches a device.
+
+    Raises:
+      ConfigError: there are GPUs, and TensorFlow has run operations already.
+    """
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:  # "cannot be modified after being initialized"
+        raise _too_late(error) from error
+
+
 def feed(
     strategy: tf.distribute.Strategy, pipeline: Callable[[tf.distribute.InputContext], tf.data.Dataset]
 ) -> Iterable[Any]:
@@ -119,12 +131,17 @@ def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         where = cluster.addresses[cluster.rank]
         raise RunError(f"worker {cluster.rank} ({where}) cannot join the others: {reason_of(error)}") from error
     except RuntimeError as error:  # "must be configured at program startup"
-        reason = f"must run none of TensorFlow's operations while it is read: {first_line(error)}"
-        raise ConfigError("configuration", ConfigError.ABSENT, reason) from error
+        raise _too_late(error) from error
     _check_same_number(strategy)
     # Every worker's pipeline gives the same number of elements, so that none must ask the others whether they have one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+def _too_late(error: RuntimeError) -> ConfigError:
+    """The error where devices can no longer be laid out, because TensorFlow has run operations."""
+    reason = f"must run none of TensorFlow's operations while it is read: {first_line(error)}"
+    return ConfigError("configuration", ConfigError.ABSENT, reason)
 
 
 def _check_same_number(strategy: tf.distribute.Strategy) -> None:

@@ -38,6 +38,8 @@ def test_schedule_in_steps_epochs_and_examples():
     ("spec", "field", "words"),
     [
         ({"name": "adm"}, "shared_optimizer.name", "did you mean"),
+        ({"name": "adam", "lr": 1}, "shared_optimizer.lr", "did you mean 'learning_rate'"),
+        ({"name": "adamw", "wd": 1}, "shared_optimizer.wd", "did you mean 'weight_decay'"),
         ({"name": "adam", "lerning_rate": 1}, "shared_optimizer.lerning_rate", "did you mean 'learning_rate'"),
         (
             {"name": "adam", "gradient_accumulation_steps": 4},

@@ -78,7 +78,7 @@ def test_overrides(override, read, value):
         ("model.trunk.9.filters=1", "--config.model.trunk.9.filters", "not a position in a list of 6"),
         ("losses={}", "losses", "at least one loss"),
         ("losses.cosine.head=ink", "losses.cosine", "cannot have this name"),
-        ("losses.segment.head=ink", "losses.segment", "cannot have this name"),
+        ("losses.segment.head=ink", "losses.segment", "cannot have this name, which is kept for reports"),
         ("losses.ink.weight=1" + 400 * "0", "losses.ink.weight", "finite"),
         ("steps=1" + 400 * "0", "steps", "epochs"),
         ("dataset.name={[1]: 2}", "dataset.name", "unknown dataset"),

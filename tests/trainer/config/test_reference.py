@@ -10,7 +10,7 @@ from input_pipelines.configuration import DatasetConfig, InputConfig, QuotaConfi
 from trainer.combine import listing
 from trainer.combine.registry import METHODS
 from trainer.common import schema, synonyms
-from trainer.common.errors import ConfigError
+from trainer.common.errors import ConfigError, listed
 from trainer.config import loading, reference, settings
 
 CONFIGS = pathlib.Path(__file__).parents[3] / "configs"
@@ -84,11 +84,16 @@ def test_texts_for_a_terminal_leave_nothing_out():
         ("bs", None, "--config.batch_size=..."),
         ("bacth_size", "64", "--config.batch_size=64"),
         ("epochs", "5", "--config.steps='5 epochs'"),
+        ("epochs", "20 epochs", "--config.steps='20 epochs'"),
+        ("epochs", None, "--config.steps='... epochs'"),
         ("max_steps", "500", "--config.steps=500"),
         ("seed", "1", "--config.seed=1"),
         ("loss_weights", "2", "--config.losses.<name>.weight=2"),
         ("held_out", "0.2", "--config.dataset.held_out=0.2"),
         ("patience", "5", "--config.early_stopping.patience=5"),
+        ("early_stop", "3", "--config.early_stopping.patience=3"),
+        ("data", "x", "--config.dataset.name=x"),
+        ("model", "x", "--config.model.name=x"),
     ],
 )
 def test_flags_that_do_not_exist_mean_a_key(word, value, answer):
@@ -115,7 +120,10 @@ def test_synonyms_lead_somewhere():
     [
         ("lr=3", "lr=3: unknown key; did you mean 'shared_optimizer.learning_rate'?"),
         ("losses.ink.lr=3", "losses.ink.lr=3: unknown key; did you mean 'optimizer.learning_rate'?"),
-        ("epochs=3", "epochs=3: unknown key; did you mean 'steps'?"),
+        ("epochs=3", "epochs=3: unknown key; did you mean 'steps' ('3 epochs')?"),
+        ("max_steps=3", "max_steps=3: unknown key; did you mean 'steps'?"),
+        ("combine.method=pcgrad", "combine.method='pcgrad': unknown key; did you mean 'name'?"),
+        ("losses.ink.loss_weight=2", "losses.ink.loss_weight=2: unknown key; did you mean 'weight'?"),
         ("gradients=features", "gradients='features': unknown key; did you mean 'reduction'?"),
     ],
 )
@@ -123,3 +131,9 @@ def test_keys_that_do_not_exist_mean_another(override, words):
     with pytest.raises(ConfigError) as caught:
         loading.load(str(CONFIGS / "digits.py"), [tuple(override.split("=", 1))])
     assert str(caught.value).startswith(words)
+
+
+def test_what_a_check_accepts_is_said_in_the_same_words_every_time():
+    """Also of many names, of which an error lists those nearest to the value that was given."""
+    names = [f"{first}{second}" * 4 for first in "abcdefghij" for second in "abcdefghij"]
+    assert schema.accepted(schema.choice("word", names)) == listed(names, "")

@@ -52,3 +52,11 @@ def graph() -> keras.Model:
     between = layers.Dense(2, name="between")(frozen)
     heads = {"label": layers.Dense(4)(between), "number": layers.Dense(1)(between), "vector": layers.Dense(3)(encoded)}
     return keras.Model(inputs, heads, name="graph")
+
+
+def graph_with_a_spare_input() -> keras.Model:
+    """Two inputs, of which no head needs the second."""
+    inputs = {"features": keras.Input((6,), name="features"), "spare": keras.Input((2,), name="spare")}
+    encoded = layers.Dense(5, name="encoder")(inputs["features"])
+    heads = {"label": layers.Dense(4)(encoded), "number": layers.Dense(1)(encoded)}
+    return keras.Model(inputs, heads, name="graph")

@@ -16,7 +16,7 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.names import Names
 from tests.trainer.describe.records import records_tree
 from trainer.common import schema
-from trainer.describe import data_numbers, data_tables, picture, picture_tensors, rate
+from trainer.describe import data_numbers, data_tables, picture, picture_tensors, rate, tables
 
 COUNT = 50
 
@@ -154,17 +154,17 @@ def _numbers(**changes) -> data_numbers.Summary:
 def test_balance():
     base = {"missing": 0.0, "weights": None, "ones": None}
     named = Names(classes={"targets.a": (("x", "y", "z"),)}, columns={"targets.b": ("p", "q")})
-    assert data_tables.balance(_numbers(counts={0: 3, 2: 1}, **base), named, "targets.a") == [
-        ("x", 0.75),
-        ("y", 0.0),
-        ("z", 0.25),
-    ]
+    assert data_tables.balance(_numbers(counts={0: 3, 2: 1}, **base), named, "targets.a") == {
+        0: ("x", 0.75),
+        1: ("y", 0.0),
+        2: ("z", 0.25),
+    }
     ones = base | {"ones": np.array([0.25, 1.0])}
-    assert data_tables.balance(_numbers(**ones), named, "targets.b") == [("p", 0.25), ("q", 1.0)]
-    assert data_tables.balance(_numbers(**base | {"ones": np.array([0.25])}), named, "targets.c") == [
-        ("0", 0.75),
-        ("1", 0.25),
-    ]
+    assert data_tables.balance(_numbers(**ones), named, "targets.b") == {0: ("p", 0.25), 1: ("q", 1.0)}
+    assert data_tables.balance(_numbers(**base | {"ones": np.array([0.25])}), named, "targets.c") == {
+        0: ("0", 0.75),
+        1: ("1", 0.25),
+    }
     assert data_tables.balance(_numbers(**base | {"ones": np.zeros((2, 2))}), named, "targets.c") is None
     assert data_tables.balance(_numbers(**base), named, "targets.c") is None
 
@@ -180,6 +180,57 @@ def test_of_many_classes_the_most_and_the_least_frequent_are_shown():
     assert "88 between" in labels[6]
     assert labels[7:] == ["5", "4", "3", "2", "1", "0"]
     assert next(iter(table.columns[1].cells)) == f"{100 / 50.5:.1f} %"
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "names", "title", "shown"),
+    [
+        pytest.param(
+            {"counts": {0: 3, 1: 1, 2: 4}},
+            {"counts": {0: 1, 2: 3}},
+            Names(),
+            "balance",
+            ["25.0 %", "-", "75.0 %"],
+            id="classes",
+        ),
+        pytest.param(
+            {"counts": {0: 3, 1: 1}},
+            {"counts": {0: 1, 1: 3}},
+            Names(classes={"targets.a": (("same", "same"),)}),
+            "balance",
+            ["25.0 %", "75.0 %"],
+            id="classes of one name",
+        ),
+        pytest.param(
+            {"ones": np.array([0.5])},
+            {"ones": np.array([0.25])},
+            Names(),
+            "balance",
+            ["75.0 %", "25.0 %"],
+            id="one column",
+        ),
+        pytest.param(
+            {"ones": np.array([0.5, 0.5])},
+            {"ones": np.array([0.25, 0.125])},
+            Names(columns={"targets.a": ("same", "same")}),
+            "share of ones",
+            ["25.0 %", "12.5 %"],
+            id="two columns of one name",
+        ),
+        pytest.param(
+            {"ones": np.array([0.5, 0.5])}, {"ones": None}, Names(), "share of ones", ["", ""], id="no ones elsewhere"
+        ),
+    ],
+)
+def test_balances_in_several_splits(train, validation, names, title, shown):
+    base = {"missing": 0.0, "weights": None, "ones": None}
+    summaries = {
+        split: data_numbers.SplitSummary({"targets.a": _numbers(**base | changes)}, 8, True)
+        for split, changes in (("train", train), ("validation", validation))
+    }
+    (table,) = data_tables.balances(summaries, names)
+    assert table.title == f"a: {title}"
+    assert list(table.columns[3].cells) == [tables.NOTHING if each == "-" else each for each in shown]
 
 
 def test_what_is_said_of_an_example():

@@ -72,6 +72,7 @@ def test_describes_an_experiment_and_keeps_what_is_there(records):
         (["--output=data.jpg"], ["--output='data.jpg'", "PNG"]),
         (["--output=nowhere/data.png"], ["--output='nowhere/data.png'", "no folder nowhere"]),
         (["--output="], ["--output=''", "PNG"]),
+        ([f"--output={300 * 'a'}.png"], ["--output='aaa", "cannot be used: File name too long"]),
         (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
         (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
         (["--outptu=a.png"], ["outptu", "output"]),
@@ -94,6 +95,8 @@ def test_help_is_quick(tmp_path, root):
     assert (result.returncode, result.stderr) == (0, "")
     for flag in ("--config", "--output", "--combine", "--reduction", "--[no]download"):
         assert flag in result.stdout
+    assert "--help=methods" in result.stdout.partition("--combine:")[2].partition("--config:")[0]
+    assert "features: " in result.stdout.partition("--reduction:")[2]
 
 
 def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):

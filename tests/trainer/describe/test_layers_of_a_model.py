@@ -4,9 +4,11 @@ import keras
 import pytest
 
 from tests import problems
+from tests.trainer.describe import models
 from trainer.cost import counting
 from trainer.describe import layer_shapes, layers, model_tables
 from trainer.describe.layers import Part
+from trainer.gradients.reach import Reach
 from trainer.output import summary as summary_lib
 from trainer.run import experiment, overview
 from trainer.run.experiment import Experiment
@@ -134,6 +136,12 @@ def test_a_graph_with_layers_for_some_heads():
     summary = overview.of(built)
     assert (summary.shared, summary.task_specific, summary.untrained) == (53 + 8 + 18, 12 + 3, 18)
     assert summary.parameters == built.model.count_params()
+
+
+def test_a_layer_that_no_head_needs():
+    tree = layers.tree(models.graph_with_a_spare_input(), Reach((), (), ()), {})
+    assert [part.name for part in tree.parts] == ["trunk", "head label", "head number", "needed by no head"]
+    assert [part.name for part in tree.parts[-1].parts] == ["spare"]
 
 
 def test_variables_of_a_layer_that_different_losses_reach():
