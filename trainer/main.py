@@ -23,7 +23,7 @@ _CONFIG = flags.DEFINE_string(
     "Python file with get_config(); default configs/digits.py. Any key of it can be given as --config.<key>=<value>.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, which goes on if it is there; by default a new one."
+    "workdir", None, "Folder of the run, which is resumed if it is there; by default a new one."
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _COMBINE = flags.DEFINE_string(
@@ -41,7 +41,7 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what data
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
     600,
-    "multi_worker gives up after so many seconds without progress.",
+    "multi_worker gives up after this number of seconds without progress.",
     lower_bound=1,
 )
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
