@@ -142,7 +142,7 @@ def _traced(
 
     def forward(batch: Mapping[str, Any]) -> None:
         with discovery.scratch_trace(strategy):
-            totals.extend(sums.weighted for sums in backward.forward(model, losses, batch))
+            totals.extend(sums.loss_sum for sums in backward.forward(model, losses, batch))
             for variable, by in zip(reach.variables, reach.losses, strict=True):
                 reached_from[id(variable.value.handle)] = frozenset(by)
 
