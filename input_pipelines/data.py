@@ -248,12 +248,12 @@ def _refuse_unusable(split: Examples, categories: Mapping[str, Sequence[int]], s
     for part, arrays in (("inputs", named), ("targets", split.targets)):
         for name, array in arrays.items():
             if np.issubdtype(array.dtype, np.floating):
-                fine, what = np.isfinite(array), "holds NaN or infinity"
+                valid, what = np.isfinite(array), "holds NaN or infinity"
             elif part == "inputs" and (name in categories or (categories and not name)):
-                fine, what = array >= 0, "holds NaN or a value that is no category"
+                valid, what = array >= 0, "holds NaN or a value that is no category"
             else:
                 continue
-            wrong = np.flatnonzero(~fine.reshape(len(array), -1).all(axis=1))
+            wrong = np.flatnonzero(~valid.reshape(len(array), -1).all(axis=1))
             if wrong.size:
                 at = f"{field}.{part}.{name}".rstrip(".")
                 hint = "; the operation 'fill' puts a number in the place of NaN" if part == "inputs" else ""

@@ -39,8 +39,8 @@ _GRACE = flags.DEFINE_float(
 _MAX_RESTARTS = flags.DEFINE_integer(
     "max_restarts",
     None,
-    f"Restart all workers after a failure, so many times; preemptions (exit code {PREEMPTED}) do not count. "
-    "By default nothing is restarted.",
+    f"Restart all workers after a failure, at most this number of times; preemptions (exit code {PREEMPTED}) do not "
+    "count. By default nothing is restarted.",
     lower_bound=0,
 )
 _SSH = flags.DEFINE_string("ssh", "ssh", "The ssh command and its options, for example 'ssh -p 2222'.")

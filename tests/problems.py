@@ -181,9 +181,9 @@ def train(
         losses=np.array(losses),
         variables={variable.path: variable.numpy() for variable in built.model.trainable_variables},
         optimizers={
-            f"{update.name}/{variable.path.partition('/')[2]}": np.array(variable)
-            for update in built.optimizer_groups
-            for variable in update.optimizer.variables
+            f"{group.name}/{variable.path.partition('/')[2]}": np.array(variable)
+            for group in built.optimizer_groups
+            for variable in group.optimizer.variables
         },
         validation=built.evaluator.build()() if evaluate else {},
         grad_norms=totals.measured.grad_norms.numpy(),

@@ -71,7 +71,7 @@ RUN_ON_REPLICAS = {
     "trainer.selfcheck.collectives",
     "trainer.step.observation",
     "trainer.step.replicas",
-    "trainer.step.weight_average",
+    "trainer.step.variable_average",
 }
 LONGEST_MODULE, LONGEST_MEDIAN, LONGEST_FUNCTION, FOLDERS = 300, 110, 60, 2
 PACKAGES = ("trainer", "input_pipelines", "configs", "launch")

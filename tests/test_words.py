@@ -11,6 +11,7 @@ PACKAGES = ("trainer", "input_pipelines", "configs", "launch", "tests")
 # Old name → the one that is used instead.
 IDENTIFIERS = {
     "active_and_means": "active_and_normalizers",
+    "averages_of_weights": "averages_of_variables",
     "build_updates": "build_groups",
     "can_rest": "can_be_skipped",
     "copy_from_chief": "broadcast_variables",
@@ -23,8 +24,11 @@ IDENTIFIERS = {
     "MovingRows": "GradientAverages",
     "number_of_chief": "broadcast_number",
     "of_chief": "broadcast",
+    "row_scales": "scales_of_averaged",
     "row_means": "shared_normalizers",
     "seed_systems": "worked_examples",
+    "WeightAverage": "VariableAverage",
+    "without_weights_or_every": "without_coefficients_or_every",
     "word_of_chief": "broadcast_text",
     "yields_weights": "yields_coefficients",
 }
@@ -52,9 +56,9 @@ def test_old_names_do_not_come_back(old):
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_pages_are_in_plain_words(phrase):
+def test_texts_are_in_plain_words(phrase):
     pattern = re.compile(rf"\b{phrase}", re.IGNORECASE)
-    found = [str(path.relative_to(ROOT)) for path in _files("*.md") if pattern.search(path.read_text())]
+    found = [str(path.relative_to(ROOT)) for path in _files("*.py", "*.md", "*.sh") if pattern.search(path.read_text())]
     assert not found, f"instead of {phrase!r}: {PHRASES[phrase]}"
 
 

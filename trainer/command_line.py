@@ -61,7 +61,7 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]
         "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
     )
     virtual_devices = flags.DEFINE_integer(
-        "virtual_devices", None, "Try mirrored on this CPU, split into so many devices.", lower_bound=1
+        "virtual_devices", None, "Try mirrored on this CPU, split into this number of devices.", lower_bound=1
     )
     return strategy, virtual_devices
 
@@ -76,7 +76,7 @@ def parse(
       overrides: gets (dotted key, text) for each `--config.<key>=<value>` and `--config.<key> <value>`.
       description: what --help says before the flags.
       takes_config: whether the program has a configuration, so that --help=config and --help=methods explain it, and
-        flags that do not exist are answered with its keys.
+        the error for a flag that does not exist names its keys.
 
     Returns:
       What is no flag, the program's name first.

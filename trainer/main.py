@@ -19,7 +19,7 @@ _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take t
 
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, which goes on if it is there; by default a new one."
+    "workdir", None, "Folder of the run, which is resumed if it is there; by default a new one."
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
@@ -27,7 +27,7 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what data
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
     600,
-    "multi_worker gives up after so many seconds without progress.",
+    "multi_worker gives up after this number of seconds without progress.",
     lower_bound=1,
 )
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")

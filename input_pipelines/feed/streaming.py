@@ -214,19 +214,19 @@ def _usable_numbers(batch: splits.Structure, categories: Mapping[str, Sequence[i
     for name, values in splits.per_example(batch):
         part, _, own = name.partition(".")
         if part == "inputs" and (own in categories or (categories and not own)):
-            told = f"input {own!r}" if own else "the input"
+            text = f"input {own!r}" if own else "the input"
             checks.append(
-                tf.debugging.Assert(tf.reduce_all(values >= 0), [f"{told} holds a value that is no category"])
+                tf.debugging.Assert(tf.reduce_all(values >= 0), [f"{text} holds a value that is no category"])
             )
         if not values.dtype.is_floating:
             continue
         kind = part.removesuffix("s")
-        told, fine = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
+        text, valid = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
         if part == "weights":
-            told, fine = f"{told} must be finite and at least 0", tf.logical_and(fine, values >= 0)
+            text, valid = f"{text} must be finite and at least 0", tf.logical_and(valid, values >= 0)
         else:
-            told = f"{told} holds NaN or infinity"
-        checks.append(tf.debugging.Assert(tf.reduce_all(fine), [told]))
+            text = f"{text} holds NaN or infinity"
+        checks.append(tf.debugging.Assert(tf.reduce_all(valid), [text]))
     return checks
 
 

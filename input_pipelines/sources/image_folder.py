@@ -101,9 +101,10 @@ class Folder:
     def without_undecodable(self) -> "Folder":
         """The split without the files that are no pictures."""
         contents = (tf.io.read_file(os.path.join(self.root, file)).numpy() for file in self.files)
-        fine = [pictures.decodes(data, self.spec.shape[-1]) for data in contents]
-        files = tuple(file for file, good in zip(self.files, fine, strict=True) if good)
-        return dataclasses.replace(self, files=files, labels=self.labels[np.array(fine)], skipped=fine.count(False))
+        decodable = [pictures.decodes(data, self.spec.shape[-1]) for data in contents]
+        files = tuple(file for file, decodes in zip(self.files, decodable, strict=True) if decodes)
+        labels = self.labels[np.array(decodable)]
+        return dataclasses.replace(self, files=files, labels=labels, skipped=decodable.count(False))
 
     def _decode(self, files: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         found: dict[str, tf.Tensor] = {"label": tf.gather(tf.constant(self.labels), indices), "file": files}

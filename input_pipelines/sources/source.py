@@ -89,8 +89,8 @@ class Records:
 
         def read(block: tf.Tensor) -> tf.data.Dataset:
             before = chosen[block]
-            fine = self.read(before).enumerate(starts[before]).filter(lambda index, _: keep[index])
-            return fine.map(lambda _, serialized: serialized)
+            remaining = self.read(before).enumerate(starts[before]).filter(lambda index, _: keep[index])
+            return remaining.map(lambda _, serialized: serialized)
 
         return dataclasses.replace(self, sizes=sizes[blocks], read=read)
 

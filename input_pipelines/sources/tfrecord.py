@@ -109,15 +109,15 @@ class RecordFiles:
         if not images or not len(self):
             return self
         stored = {name: _stored(each) for name, each in images.items()}
-        fine: list[bool] = []
+        decodable: list[bool] = []
         try:
             for parsed in self.records.in_order().map(
                 lambda serialized: tf.io.parse_single_example(serialized, stored)
             ):
-                fine.append(all(pictures.decodes(parsed[name].numpy(), images[name].shape[2]) for name in images))
+                decodable.append(all(pictures.decodes(parsed[name].numpy(), images[name].shape[2]) for name in images))
         except tf.errors.OpError as error:
-            raise ConfigError(self.where(len(fine)), ConfigError.ABSENT, reason_of(error)) from error
-        return self if all(fine) else dataclasses.replace(self, kept=np.array(fine))
+            raise ConfigError(self.where(len(decodable)), ConfigError.ABSENT, reason_of(error)) from error
+        return self if all(decodable) else dataclasses.replace(self, kept=np.array(decodable))
 
     def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         del indices
@@ -131,11 +131,11 @@ class RecordFiles:
         if each.encoding == "raw":
             size = tf.as_dtype(each.dtype).size * math.prod(each.shape)
             wrong = tf.not_equal(tf.strings.length(stored), size)
-            told = [
+            text = [
                 f"feature {name!r} must have {size} bytes and has",
                 tf.strings.length(tf.boolean_mask(stored, wrong)),
             ]
-            with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(tf.reduce_any(wrong)), told)]):
+            with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(tf.reduce_any(wrong)), text)]):
                 return tf.reshape(tf.io.decode_raw(stored, each.dtype), [-1, *each.shape])
         return stored if stored.dtype.name == each.dtype else tf.cast(stored, each.dtype)
 

@@ -70,7 +70,7 @@ BASES = {
         losses__number__weight={"name": "polynomial_decay", "initial_learning_rate": 1.0, "decay_steps": 10},
         precision="float32",
     ),
-    "cadences": _two_losses(
+    "intervals": _two_losses(
         best={"metric": "number/mae", "mode": "min"},
         early_stopping={"metric": "loss/label", "patience": 2, "min_delta": 0.01},
         ema=0.9,

@@ -139,7 +139,7 @@ def test_a_finished_run_whose_reports_are_gone(tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() == [last]
 
 
-def test_cadences_may_change(tmp_path):
+def test_intervals_may_change(tmp_path):
     interrupted.train(tmp_path / "run", steps=6)
     interrupted.train(tmp_path / "run", steps=12, report_every=1, eval_every=3, checkpoint_every=3, steps_per_loop=2)
     assert loading.load_saved(tmp_path / "run" / "config.json").report_every == 1

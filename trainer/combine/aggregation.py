@@ -77,7 +77,7 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
     """(n,): the (K, n) rows combined, after those of a second batch have entered where the method looks at two."""
     count = combination.count
     if combination.keeps is not None and count > 1:
-        factors = (1 - combination.keeps) * combination.row_scales(problem.loss_weights, problem.losses)
+        factors = (1 - combination.keeps) * combination.scales_of_averaged(problem.loss_weights, problem.losses)
         rows *= tf.cast(factors, rows.dtype)[:, tf.newaxis]
     if combination.of_two_batches:
         both = tf.concat([rows, rows if second is None else second], axis=0)
@@ -143,9 +143,9 @@ def _losses(
             )
         return None
     losses = tf.cast(_vector(values, "losses", count), tf.float64)
-    fine = combination.in_domain(losses, weights, active).numpy()
-    if not fine.all():
-        k = int(fine.argmin())
+    accepted = combination.in_domain(losses, weights, active).numpy()
+    if not accepted.all():
+        k = int(accepted.argmin())
         bound = combination.lower_bounds[k]
         raise ConfigError(f"losses.{k}", float(losses[k]), f"must be above {bound:g}: {name!r} takes its logarithm")
     return losses

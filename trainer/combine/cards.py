@@ -138,12 +138,13 @@ def _card(name: str, method: Method) -> str:
 
 
 def _passes(method: Method) -> tuple[str, str]:
-    number, told = _PASSES[method.looks_at]
+    number, description = _PASSES[method.looks_at]
     if method.per_loss:
         return "K", "K passes"
     if method.observe is not None:
-        return f"{number}, and a forward pass", f"{told}, and the losses of the same batch once more after the update"
-    return number, told
+        description += ", and the losses of the same batch once more after the update"
+        return f"{number}, and a forward pass", description
+    return number, description
 
 
 def _file(method: Method) -> str:

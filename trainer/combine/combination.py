@@ -1,6 +1,6 @@
-"""A method with its options and what can be put around it: from a step's K x K problem to the weights.
+"""A method with its options and what can be put around it: from a step's K x K problem to the coefficients.
 
-`mixing.py` makes of these weights the coefficients of each variable's gradients.
+`mixing.py` makes of them the mixing matrix of each variable's gradients.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Combination:
       count: number of losses K.
       use_weights: scale the losses by their weights before the method sees them.
       log_losses: the method sees the losses' logarithms: their gradients are divided by the losses.
-      smoothing: part of the weights of the steps before that stays in a step's weights; 0: none.
+      smoothing: part of the coefficients of the step before that stays in a step's coefficients; 0: none.
     """
 
     method: Method
@@ -78,19 +78,19 @@ class Combination:
             return np.zeros(self.count) if self.log_losses else None
         return np.maximum(np.broadcast_to(bound, [self.count]), 0.0 if self.log_losses else -math.inf)
 
-    def in_domain(self, losses: tf.Tensor, weights: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    def in_domain(self, losses: tf.Tensor, loss_weights: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
         """(K,) bool, whether each loss is above its lower bound, or inactive or not finite.
 
         Args:
           losses: (K,) of any floating dtype.
-          weights: (K,) float64, the losses' weights in this step.
+          loss_weights: (K,) float64, the losses' weights in this step.
           active: (K,) bool.
         """
         bounds = self.lower_bounds
         if bounds is None:
             return tf.ones_like(active)
         losses = tf.cast(losses, tf.float64)
-        return ~active | ~tf.math.is_finite(losses) | (self._seen(losses, weights) > bounds)
+        return ~active | ~tf.math.is_finite(losses) | (self._seen(losses, loss_weights) > bounds)
 
     def receivers(self, by: Losses) -> Losses:
         """The losses whose mixed gradient exists on a variable that the losses `by` reach."""
@@ -107,26 +107,26 @@ class Combination:
             state[_SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
         return state
 
-    def scales(self, weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
+    def scales(self, loss_weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
         """Returns the factors by which the losses' gradients are multiplied before the method sees them.
 
         Args:
-          weights: (K,) float64, the losses' weights in this step.
+          loss_weights: (K,) float64, the losses' weights in this step.
           losses: (K,) float64, their values; only looked at with `log_losses`.
 
         Returns:
           (K,) float64.
         """
-        scales = weights if self.use_weights else tf.ones_like(weights)
+        scales = loss_weights if self.use_weights else tf.ones_like(loss_weights)
         # The gradient of log(w L) is that of log L.
         return tf.math.reciprocal_no_nan(losses) if self.log_losses else scales
 
-    def row_scales(self, weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
+    def scales_of_averaged(self, loss_weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
         """Returns (K,) float64, the factors of the gradients before they enter the moving averages."""
-        scales = self.scales(weights, losses)
+        scales = self.scales(loss_weights, losses)
         if not self.method.of_log_losses:
             return scales
-        return scales * tf.math.reciprocal_no_nan(self._seen(losses, weights))
+        return scales * tf.math.reciprocal_no_nan(self._seen(losses, loss_weights))
 
     def scales_of_mixed(self, problem: Problem) -> tf.Tensor:
         """(K,) `scales` of the gradients of shared variables; they have entered moving averages already."""
@@ -145,7 +145,7 @@ class Combination:
           where it belongs to inactive losses; and whether there was no solution.
         """
         if not self.method.yields_coefficients:
-            raise ValueError(f"{self.method.function.__name__!r} has weights of its own for every variable")
+            raise ValueError(f"{self.method.function.__name__!r} has coefficients of its own for every variable")
         answer = self.answer(self._scaled(problem), state)
         coefficients, new = answer.coefficients, dict(answer.state)
         if self.smoothing:
@@ -169,9 +169,9 @@ class Combination:
         )
         return {name: where_active(problem.active, new[name], old) for name, old in state.items()}
 
-    def _seen(self, losses: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    def _seen(self, losses: tf.Tensor, loss_weights: tf.Tensor) -> tf.Tensor:
         """(K,) losses as the method sees them."""
-        return losses * weights if self.use_weights else losses
+        return losses * loss_weights if self.use_weights else losses
 
     def _scaled(self, problem: Problem) -> Problem:
         """The problem as the method sees it: of scaled losses and gradients."""

@@ -46,8 +46,8 @@ class Method:
     """One combination method.
 
     Attributes:
-      function: called as `function(problem, **options)`; it returns an `Answer`, or only its weights: (K,) where the
-        method is `diagonal`, (K, K) where it is not. With `initial` it is called as `function(problem, state,
+      function: called as `function(problem, **options)`; it returns an `Answer`, or only its coefficients: (K,) where
+        the method is `diagonal`, (K, K) where it is not. With `initial` it is called as `function(problem, state,
         **options)` and returns an `Answer`. Of `ELEMENTS`, see `methods/elements.py`.
       looks_at: what the problem must hold.
       summary: one line for the table of methods.
@@ -66,10 +66,10 @@ class Method:
       per_variable: the mixing is computed for every variable on its own, over the losses that reach it.
       diagonal: a loss's mixed gradient is made of its own alone, so it exists only where that loss reaches.
       weighted: the method is the configuration's loss weights.
-      weighs_task_specific: task-specific gradients are multiplied by their loss's weight too.
+      weighs_task_specific: task-specific gradients are multiplied by their loss's coefficient too.
       mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
       per_loss: always applied per loss.
-      random: every step draws new weights.
+      random: every step draws new coefficients.
       may_fall_back: there are problems without a solution, on which it falls back to another one.
       least_losses: options → how many losses it takes at least.
     """
@@ -99,12 +99,12 @@ class Method:
 
     @property
     def yields_coefficients(self) -> bool:
-        """True where one set of weights holds for all shared variables."""
+        """True where one set of coefficients holds for all shared variables."""
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
 
     @property
     def finds_coefficients(self) -> bool:
-        """True where it yields weights that differ from step to step."""
+        """True where it yields coefficients that differ from step to step."""
         return self.yields_coefficients and (self.looks_at is not LooksAt.NOTHING or self.random)
 
     def sees(self, options: Mapping[str, Any]) -> str:

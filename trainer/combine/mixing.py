@@ -58,7 +58,9 @@ def mixing_matrices(
 
 
 def factors(combination: Combination, by: Sequence[Losses], problem: Problem) -> tuple[tf.Tensor | None, ...]:
-    """Returns the factors that complete one backward pass of Σ `scales`ₖ Lₖ, for a method with weights per variable.
+    """Returns the factors that complete one backward pass of Σ `scales`ₖ Lₖ.
+
+    For a method with coefficients of its own for every variable.
 
     Args:
       combination: the method and its options.
@@ -94,7 +96,7 @@ def elements(
       combination: the method and its options.
       gradients: the reduced sums of gradients of the losses that reach it.
       losses: the indices of those k losses.
-      shared_normalizers: (K,) float64, what makes means of the sums.
+      shared_normalizers: (K,) float64, the factors that make means of the sums.
       problem: the problem.
       variable: a number that tells this variable from all others.
     """

@@ -146,8 +146,8 @@ def reason_of(error: BaseException) -> str:
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
     places += ("Arguments received", "•")  # what Keras adds below
     lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
-    told = [line for line in lines if line]
-    return _cut(_asserted(told[-1]), 300) if told else first_line(error)
+    reasons = [line for line in lines if line]
+    return _cut(_asserted(reasons[-1]), 300) if reasons else first_line(error)
 
 
 def _asserted(line: str) -> str:

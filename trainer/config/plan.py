@@ -39,12 +39,12 @@ class StepPlan:
     """The plan by which the steps of a configuration are computed.
 
     Attributes:
-      way: of all steps; where two ways alternate, of those in which the method finds its weights or gradients are
-        measured.
+      way: of all steps; where two ways alternate, of those in which the method finds its coefficients or gradients
+        are measured.
       between: of the steps between those, where two ways alternate (always `FUSED`); else None.
       every: where two ways alternate, the setting that says how often `way` is due: "probe_every" (in between the
-        method finds its weights as well, nothing is measured) or "combine.update_every" (in between the weights hold
-        that were found last); else None.
+        method finds its coefficients as well, nothing is measured) or "combine.update_every" (in between the
+        coefficients hold that were found last); else None.
       view: the gradients that the method looks at and mixes.
       applied_per_loss: each loss's own optimizer applies that loss's mixed gradients; otherwise their sum is applied.
       gramian: the method looks at inner products of gradients, over all shared variables or each on its own.
@@ -70,7 +70,7 @@ class StepPlan:
 
     @property
     def keeps_coefficients(self) -> bool:
-        """True where the method's weights hold for several steps, so that later ones read them."""
+        """True where the method's coefficients hold for several steps, so that later ones read them."""
         return self.every == UPDATE_EVERY
 
     @property
@@ -106,7 +106,7 @@ def of(config: Config) -> StepPlan:
         applied_per_loss=config.combine.apply == "per_loss",
         gramian=method.looks_at in _GRAMIANS,
         elementwise=method.looks_at is LooksAt.ELEMENTS,
-        # Between steps that find weights these are known before the losses, but not what log losses divide by.
+        # Between steps that find coefficients these are known before the losses; what log losses divide by is not.
         losses_first=config.combine.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),
         observes=method.observe is not None,
     )
@@ -152,7 +152,7 @@ def _check_method(config: Config, method: Method) -> None:
         raise ConfigError(
             "combine.smoothing",
             combine.smoothing,
-            f"is for methods that find weights in every step; {combine.name!r} has none to smooth",
+            f"is for methods that find coefficients in every step; {combine.name!r} has none to smooth",
         )
     if combine.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
         raise ConfigError(
@@ -203,7 +203,7 @@ def _check_update_every(config: Config, method: Method) -> None:
     if config.reduction == "fused":
         allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
     elif not method.finds_coefficients or method.keeps is not None:
-        allowed = f"keeps the weights that a method finds, but {_why_not(config)}"
+        allowed = f"keeps the coefficients that a method finds, but {_why_not(config)}"
     if allowed is not None:
         raise ConfigError(UPDATE_EVERY, config.combine.update_every, allowed)
     _check_one_sum(config, UPDATE_EVERY, config.combine.update_every)
@@ -240,7 +240,7 @@ def _check_one_sum(config: Config, field: str, value: Any) -> None:
 def _why_not(config: Config) -> str:
     name = config.combine.name
     if method_options(config.combine).get("per_variable", False):
-        return f"combine.{name}.per_variable has weights of its own for every variable"
+        return f"combine.{name}.per_variable has coefficients of its own for every variable"
     hint = "; reduction='fused' makes it one pass" if METHODS[name].looks_at in ONE_PASS else ""
     return f"{name!r} {_looks_at(config)}{hint}"
 

@@ -21,7 +21,7 @@ _BATCH = flags.DEFINE_integer(
     "batch_size, as on one device.",
     lower_bound=1,
 )
-_LOSSES = flags.DEFINE_list("losses", None, "Only the first so many losses, for example 3,10; default all of them.")
+_LOSSES = flags.DEFINE_list("losses", None, "Only the first N losses, for example 3,10; default all of them.")
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Every class of methods against the plain sum, instead of the configuration's own method."
 )

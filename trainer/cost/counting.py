@@ -42,7 +42,7 @@ _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf",
 
 
 def of_experiment(built: Experiment, batch: int) -> tuple[Workload, Passes]:
-    """The workload of a built experiment, with so many examples on a replica, and how its step is computed."""
+    """The workload of a built experiment, with `batch` examples on each replica, and the passes of its step."""
     tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
     missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
     counted = workload(

@@ -17,7 +17,7 @@ class Passes:
 
     Attributes:
       way: `PER_LOSS`: K backward passes; `FEATURES`: K through the heads and one through the trunk; `FUSED`: one.
-      full_every: `way` holds in one of `full_every` steps; the others are fused, with the weights found there.
+      full_every: `way` holds in one of `full_every` steps; the others are fused, with the coefficients found there.
       halves: the passes per loss are 2 K, K over each half of the batch; the first half's gradients are mixed.
       gramian: inner products of the gradients that are reduced are computed, or of their moving averages.
       moving: moving averages of the gradients of shared variables are kept and mixed.
@@ -25,7 +25,7 @@ class Passes:
       receivers: how many mixed gradients of a variable that k losses reach are applied: "one", "own" (k, each of its
         own gradient), "all" (K, each of all k).
       heads_apart: a fused pass is one for shared variables and one, without the trunk, for task-specific ones, whose
-        weights are others.
+        coefficients are others.
       loss_valued: a fused pass needs the reduced losses first.
       observes: the losses are computed once more after the update.
       missing: labels may be missing, so that a fused pass needs their number first.
@@ -112,8 +112,8 @@ def classes(passes: Passes) -> Mapping[str, Passes]:
     from_losses = dataclasses.replace(plain, loss_valued=True)
     return {
         "plain sum (`fused`)": plain,
-        "weights from the losses (`fused`)": from_losses,
-        "weights from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
+        "coefficients from the losses (`fused`)": from_losses,
+        "coefficients from the losses before and after (`fused`)": dataclasses.replace(from_losses, observes=True),
         "Gramian (`per_loss`)": gramian,
         "Gramian, `update_every=10`": dataclasses.replace(gramian, full_every=10),
         "Gramian (`features`)": dataclasses.replace(gramian, way=Way.FEATURES),

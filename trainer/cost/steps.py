@@ -2,9 +2,9 @@
 
 A step of K passes takes the forward pass and one backward pass for every loss through all that the loss reaches, or two
 where it looks at two halves of the batch, each as long as one of the whole; a fused step one backward pass of the
-losses' sum, or two through the heads where task-specific variables have weights of their own; feature-level weights K
-passes through the heads and one through the trunk. Every replica then combines and applies the same reduced gradients.
-A method that needs the losses after the update takes one more forward pass.
+losses' sum, or two through the heads where task-specific variables have coefficients of their own; a step at the
+features K passes through the heads and one through the trunk. Every replica then combines and applies the same reduced
+gradients. A method that needs the losses after the update takes one more forward pass.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class StepCost:
       update: operations of the optimizers.
       alone: bytes of each collective of losses, which overlaps with nothing: before the backward pass, or after the
         update.
-      statistics: bytes of each collective within the model's forward and backward passes, as of synchronized batch
-        statistics; nothing goes on beside it either.
+      statistics: bytes of each collective within the model's forward and backward passes, such as those of synchronized
+        batch statistics, which overlap with nothing either.
       late: bytes of each collective of gradients.
       held: bytes of all gradients and of their moving averages, which are there at once.
       traffic: bytes read and written to reduce, combine and apply gradients.

@@ -14,9 +14,9 @@ from input_pipelines.feed.splits import Split
 from input_pipelines.names import Names
 from trainer.describe import tables
 from trainer.describe.data_numbers import SplitSummary, Summary
-from trainer.output import summary as words
+from trainer.output import summary as summary_lib
 
-_LISTED = 12  # classes: all of up to so many, else half as many of the most and of the least frequent
+_LISTED = 12  # classes: all of up to this many, else half as many of the most and of the least frequent
 _BAR = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _ROUNDING = 1e-6  # of what standardising leaves of a mean
@@ -155,7 +155,7 @@ def _described(numbers: Summary) -> tuple[str, ...]:
     if mean is not None and abs(mean) < _ROUNDING * max(abs(numbers.low), abs(numbers.high)):
         mean = 0.0
     return (
-        words.shape(numbers.shape),
+        summary_lib.shape(numbers.shape),
         numbers.dtype,
         *(tables.number(value) for value in (numbers.low, numbers.high, mean)),
     )

@@ -9,7 +9,7 @@ from rich.table import Table
 from trainer.describe import tables
 from trainer.describe.layer_shapes import Shape
 from trainer.describe.layers import Part
-from trainer.output import summary as words
+from trainer.output import summary as summary_lib
 from trainer.output.summary import ExperimentSummary
 
 
@@ -27,7 +27,7 @@ def layers(model: Part, losses: Sequence[str], batch: int) -> Table:
         if part.kind:
             shapes = ", ".join(_of_one(shape, batch) for shape in part.shapes)
         else:  # a variable's own
-            shapes = ", ".join(map(words.shape, part.shapes))
+            shapes = ", ".join(map(summary_lib.shape, part.shapes))
         parameters = f"{part.parameters:,}" if part.parameters else ""
         cells = (part.kind, shapes, parameters, _reached(part, losses))
         table.add_row(f"[dim]{guide}[/]{escape(part.name)}", *map(escape, cells))
@@ -65,8 +65,8 @@ def _walked(part: Part, guide: str = "", below: str = "") -> Iterator[tuple[str,
 def _of_one(shape: Shape, batch: int) -> str:
     """The shape of one example of a batch, or that of the whole batch where its first axis is another one."""
     if shape[:1] in ((batch,), (None,)):
-        return words.shape(shape[1:])
-    return f"{words.shape(shape)} in all"
+        return summary_lib.shape(shape[1:])
+    return f"{summary_lib.shape(shape)} in all"
 
 
 def _reached(part: Part, losses: Sequence[str]) -> str:
@@ -74,7 +74,7 @@ def _reached(part: Part, losses: Sequence[str]) -> str:
     ordered = sorted(part.reached, key=lambda by: (-len(by), by))
     counts: Counter[str] = Counter()
     for by in ordered:
-        reached = words.reached_by([losses[k] for k in by], losses)
+        reached = summary_lib.reached_by([losses[k] for k in by], losses)
         several = "shared" if len(by) > 1 else "task-specific" if by else reached
         counts[several if len(ordered) > 2 else reached] += part.reached[by]
     if part.untrained:

@@ -8,7 +8,7 @@ from trainer.cost.workload import Workload
 
 
 def lines(workload: Workload, passes: Passes) -> list[str]:
-    """Operations per example, and what a step reduces across replicas, as means over all steps.
+    """Lines with the operations per example and what a step reduces across replicas, means over all steps.
 
     Steps in which a run measures more than it needs to train are left out.
     """

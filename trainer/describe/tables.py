@@ -1,4 +1,4 @@
-"""Tables, numbers and shapes as they are shown."""
+"""Tables and numbers as they are shown."""
 
 from rich import box
 from rich.markup import escape

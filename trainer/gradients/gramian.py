@@ -91,7 +91,7 @@ def of_shared(jacobian: Jacobian, reach: Reach, normalizers: tf.Tensor) -> tf.Te
     Args:
       jacobian: per variable of `reach`, sums of gradients of the losses that reach it.
       reach: which losses reach which variable.
-      normalizers: (K,) float64, what makes means of the sums.
+      normalizers: (K,) float64, the factors that make means of the sums.
 
     Returns:
       (K, K) float64, of the means.

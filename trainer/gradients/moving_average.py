@@ -23,7 +23,7 @@ class GradientAverages:
         self._reach = reach
         self._names = tuple(names)
         self._keeps = keeps
-        self._rows = tuple(
+        self._averages = tuple(
             tuple(tf.Variable(tf.zeros_like(reach.variables[v].value), trainable=False) for _ in reach.losses[v])
             for v in reach.shared
         )
@@ -32,9 +32,9 @@ class GradientAverages:
     def by_name(self) -> dict[str, tf.Variable]:
         """The averages as `<loss>/<the variable's name>`."""
         return {
-            f"{self._names[k]}/{self._reach.names[v]}": row
-            for v, rows in zip(self._reach.shared, self._rows, strict=True)
-            for k, row in zip(self._reach.losses[v], rows, strict=True)
+            f"{self._names[k]}/{self._reach.names[v]}": average
+            for v, averages in zip(self._reach.shared, self._averages, strict=True)
+            for k, average in zip(self._reach.losses[v], averages, strict=True)
         }
 
     def moved(self, jacobian: Jacobian, factors: tf.Tensor, active: tf.Tensor) -> Jacobian:
@@ -52,14 +52,14 @@ class GradientAverages:
         entering = tf.unstack(tf.where(active, (1 - self._keeps) * factors, 0.0))
         return tuple(
             tuple(
-                tf.cast(kept[k], row.dtype) * row + tf.cast(entering[k], row.dtype) * gradient
-                for k, row, gradient in zip(self._reach.losses[v], rows, jacobian[v], strict=True)
+                tf.cast(kept[k], average.dtype) * average + tf.cast(entering[k], average.dtype) * gradient
+                for k, average, gradient in zip(self._reach.losses[v], averages, jacobian[v], strict=True)
             )
-            for v, rows in zip(self._reach.shared, self._rows, strict=True)
+            for v, averages in zip(self._reach.shared, self._averages, strict=True)
         )
 
     def assign(self, moved: Jacobian) -> None:
         """Sets the averages; call it in replica context."""
-        for rows, values in zip(self._rows, moved, strict=True):
-            for row, value in zip(rows, values, strict=True):
-                row.assign(value)
+        for averages, values in zip(self._averages, moved, strict=True):
+            for average, value in zip(averages, values, strict=True):
+                average.assign(value)

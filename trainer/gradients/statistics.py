@@ -83,7 +83,7 @@ def norms_and_cosines(
     Args:
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       reach: which losses reach which variable.
-      normalizers: (K,) float64, what makes means of the jacobian's sums.
+      normalizers: (K,) float64, the factors that make means of the jacobian's sums.
       gramian: (K, K) float64 over the shared variables, where the step has it already.
       active: (K,) bool.
       wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.

@@ -16,7 +16,7 @@ _LEGEND = 12  # names
 
 
 def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.Path) -> None:
-    """Draws losses (training and validation), metrics, gradient norms, cosines and weights against steps.
+    """Draws losses (training and validation), metrics, gradient norms, cosines and coefficients against steps.
 
     Args:
       reports: all reports of the run.

@@ -123,7 +123,7 @@ class ExperimentSummary:
 def lines(summary: ExperimentSummary) -> list[str]:
     """The summary as at most eight lines, each with its subject before a colon."""
     method = summary.method
-    told = {
+    texts = {
         "data": _data(summary),
         "model": f"{summary.model}, {counted(summary.parameters, 'parameter')}",
         "parameters": parameters(summary),
@@ -137,8 +137,8 @@ def lines(summary: ExperimentSummary) -> list[str]:
             for each in summary.optimizers
         ),
     }
-    width = max(map(len, told)) + 1
-    return [f"{f'{subject}:':<{width}} {text}" for subject, text in told.items()]
+    width = max(map(len, texts)) + 1
+    return [f"{f'{subject}:':<{width}} {text}" for subject, text in texts.items()]
 
 
 def at_length(summary: ExperimentSummary) -> list[str]:
@@ -188,7 +188,7 @@ def steps(method: MethodUse) -> str:
     elif plan.probes:
         words = f"{plan.between.value}; every {method.every:,} steps {plan.way.value}, to measure"
     else:
-        words = f"every {method.every:,} steps {plan.way.value}, to find weights; in between {plan.between.value}"
+        words = f"every {method.every:,} steps {plan.way.value}, to find coefficients; in between {plan.between.value}"
     if plan.view is not View.WHOLE_BATCH:
         words += f"; the gradients that the method sees are {plan.view.value}"
     if plan.observes:
@@ -207,13 +207,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def _data(summary: ExperimentSummary) -> str:
-    sizes = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
+    counts = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
     fed = " and ".join({"memory": "in memory", "streaming": "streaming"}[feed] for feed in dict.fromkeys(summary.feeds))
     inputs, targets = (
         _listed((f"{name} ({shape(sizes)})".strip() for name, sizes in tensors.items()), ", ")
         for tensors in (summary.inputs, summary.targets)
     )
-    return f"{sizes} examples, {fed}; inputs {inputs}; targets {targets}"
+    return f"{counts} examples, {fed}; inputs {inputs}; targets {targets}"
 
 
 def _listed(entries: Iterable[str], separator: str = "; ") -> str:

@@ -53,7 +53,7 @@ def build(
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),
-        optimizers=optimization.groups,
+        groups=optimization.groups,
         average=optimization.average,
         gradient_averages=optimization.gradient_averages,
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),

@@ -140,7 +140,7 @@ class Loop:
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
         """Ends the run with the signal's exit code, once what was saved is on the disk and everybody knows."""
         self.recorder.wait()
-        self.recorder.say(f"stopped by {signal.name}; step {step} is saved, the same command with this workdir goes on")
+        self.recorder.say(f"stopped by {signal.name}; step {step} is saved, the same command with this workdir resumes")
         self.recorder.wait()  # for the log
         self.workers.barrier()
         raise StoppedError(signals.EXIT_CODES[signal])

@@ -19,7 +19,7 @@ from trainer.gradients.reach import Reach
 from trainer.run import checks
 from trainer.run.network import Network
 from trainer.step import discovery
-from trainer.step.weight_average import WeightAverage
+from trainer.step.variable_average import VariableAverage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Optimization:
       combination: how the gradients are combined.
       groups: the optimizers and what each of them updates.
       gradient_averages: moving averages of the gradients, where the combination mixes those.
-      average: moving averages of the weights, where the run keeps them.
+      average: moving averages of the variables, where the run keeps them.
     """
 
     combination: Combination
     groups: tuple[OptimizerGroup, ...]
     gradient_averages: GradientAverages | None
-    average: WeightAverage | None
+    average: VariableAverage | None
 
 
 def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Reach:
@@ -58,7 +58,7 @@ def build(
     timeline: Timeline,
     strategy: tf.distribute.Strategy,
 ) -> Optimization:
-    """Builds the combination and the optimizers; `ema` is the momentum of the averages of the weights."""
+    """Builds the combination and the optimizers; `ema` is the momentum of the averages of the variables."""
     combination = combination_lib.build(
         config.name,
         method_options(config),
@@ -75,5 +75,5 @@ def build(
         groups = optimizers.build_groups(
             shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
-        average = None if ema is None else WeightAverage(strategy, reach.by_name, ema)
+        average = None if ema is None else VariableAverage(strategy, reach.by_name, ema)
     return Optimization(combination, groups, gradient_averages, average)

@@ -38,13 +38,13 @@ def of(built: Experiment) -> ExperimentSummary:
         method=_method(built),
         optimizers=tuple(
             OptimizerUse(
-                update.name,
-                type(update.optimizer).__name__,
-                _learning_rate(built.config, update.name, update.optimizer),
-                len(update.variables),
-                _parameters(update.variables),
+                group.name,
+                type(group.optimizer).__name__,
+                _learning_rate(built.config, group.name, group.optimizer),
+                len(group.variables),
+                _parameters(group.variables),
             )
-            for update in built.optimizer_groups
+            for group in built.optimizer_groups
         ),
     )
 

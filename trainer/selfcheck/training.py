@@ -180,8 +180,8 @@ class Trainings:
         warning = strategy_lib.half_precision_warning(self.strategy, precision)
         if warning:
             text += f"; works, but {warning.partition(': ')[2].rstrip('.')}"
-        fine = np.isfinite(totals).all() and totals[-1] < totals[0]
-        return CheckOutcome(Status.PASS if fine else Status.FAILED, text)
+        falls = np.isfinite(totals).all() and totals[-1] < totals[0]
+        return CheckOutcome(Status.PASS if falls else Status.FAILED, text)
 
     def _run(self, strategy: tf.distribute.Strategy, precision: str, method: str) -> Result:
         settings = config(self.strategy.num_replicas_in_sync, precision, method, batches=3)

@@ -5,8 +5,8 @@ task-specific numbers:
 
     a pass per loss         Σ kᵥ nᵥ + m + 2 K, in one collective
     ... of two half batches 2 Σ kᵥ nᵥ + m + 4 K, in one
-    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the weights of this step come from
-                            the losses' values, the 2 K go first, in one of their own
+    fused                   Σ nᵥ + m + 2 K, in one; where labels can be missing, or the coefficients of this step come
+                            from the losses' values, the 2 K go first, in one of their own
     features                K² + 2 K in float64, then Σ nᵥ + m
     observing               2 K more
 """

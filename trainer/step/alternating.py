@@ -40,6 +40,6 @@ def at_the_end_of_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
     return lambda step, state: tf.equal((step + 1) % count, 0)
 
 
-def without_weights_or_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
-    """Due in the first of every `count` steps, and where the state holds no weights."""
+def without_coefficients_or_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
+    """Due in the first of every `count` steps, and where the state holds no coefficients."""
     return lambda step, state: tf.equal(step % count, 0) | tf.reduce_any(tf.math.is_nan(state.coefficients))

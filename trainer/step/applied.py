@@ -52,7 +52,7 @@ class Joint:
                 mixing_lib.joint(own, matrix)
                 if matrix is not None
                 else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.normalizers, problem, v)
-                for v, (own, matrix) in enumerate(zip(rows.mixed, matrices, strict=True))
+                for v, (own, matrix) in enumerate(zip(rows.gradients, matrices, strict=True))
             ]
         )
 
@@ -87,7 +87,7 @@ class OfEachLoss:
                 by = self.reach.losses[v]
                 row = self.combination.receivers(by).index(k)
                 only = row if self.combination.method.diagonal or len(by) == 1 else None
-                gradient = mixing_lib.own(rows.mixed[v], matrices[v], row, only=only)
+                gradient = mixing_lib.own(rows.gradients[v], matrices[v], row, only=only)
                 # A variable's regularizer counts once, for the first loss that reaches it.
                 own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
             result.append(tuple(own))

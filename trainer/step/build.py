@@ -27,8 +27,8 @@ from trainer.step.per_loss import PerLoss
 from trainer.step.solving import Solver
 from trainer.step.step import Step
 from trainer.step.update import Updates
+from trainer.step.variable_average import VariableAverage
 from trainer.step.views import View
-from trainer.step.weight_average import WeightAverage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ def build(
     objectives: Objectives,
     reach: Reach,
     solver: Solver,
-    optimizers: Sequence[OptimizerGroup],
-    average: WeightAverage | None,
+    groups: Sequence[OptimizerGroup],
+    average: VariableAverage | None,
     gradient_averages: GradientAverages | None,
     reduction: Reduction,
 ) -> Step:
@@ -75,8 +75,8 @@ def build(
       objectives: the model's losses.
       reach: which of them reach which variable.
       solver: solves the combination's problem.
-      optimizers: what each of them updates.
-      average: moving averages of the weights, where the run keeps them.
+      groups: the optimizers and what each of them updates.
+      average: moving averages of the variables, where the run keeps them.
       gradient_averages: moving averages of the gradients, where the plan's view is of those.
       reduction: how values travel between replicas.
 
@@ -97,8 +97,8 @@ def build(
     return Step(
         objectives=objectives,
         reach=reach,
-        computation=_computation(plan, settings, common, optimizers, gradient_averages),
-        updates=Updates(strategy, optimizers, can_be_skipped, average, gradient_averages),
+        computation=_computation(plan, settings, common, groups, gradient_averages),
+        updates=Updates(strategy, groups, can_be_skipped, average, gradient_averages),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
         carried=Carried(solver.combination, scaling, plan.keeps_coefficients),
     )
@@ -108,7 +108,7 @@ def _computation(
     plan: StepPlan,
     settings: Settings,
     common: Mapping[str, Any],
-    optimizers: Sequence[OptimizerGroup],
+    groups: Sequence[OptimizerGroup],
     gradient_averages: GradientAverages | None,
 ) -> Computation:
     """The way in which gradients are computed, or two in turn; `common` is what every way is made of, by name."""
@@ -116,7 +116,7 @@ def _computation(
     compiled = backward.compiled if settings.jit_compile else backward.as_it_is
     in_parts = {"micro_batches": settings.micro_batches, "compiled": compiled}
     mix = applied.OfEachLoss if plan.applied_per_loss else applied.Joint
-    mixing = mix(reach, combination, optimizers, settings.clip_norm)
+    mixing = mix(reach, combination, groups, settings.clip_norm)
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
@@ -131,7 +131,7 @@ def _computation(
 
     if plan.between is None:
         return way(plan.way)
-    due = alternating.at_the_end_of_every if plan.probes else alternating.without_weights_or_every
+    due = alternating.at_the_end_of_every if plan.probes else alternating.without_coefficients_or_every
     return Alternating(way(plan.way), way(plan.between), due(settings.every))
 
 

@@ -24,8 +24,8 @@ class Carried:
     """The state and the totals from step to step: how they begin, continue and enter a checkpoint.
 
     Attributes:
-      combination: remembers something, or does not.
-      scaling: of the losses; the same.
+      combination: may remember something between steps.
+      scaling: of the losses; may too.
       keeps_coefficients: whether later steps read the coefficients that this one found.
     """
 
@@ -48,7 +48,7 @@ class Carried:
         accepted: tf.Tensor,
         outcome: StepOutcome,
     ) -> tuple[State, Totals]:
-        """Returns what the next step reads; a step that was not accepted leaves state and sums as they are."""
+        """Returns what the next step reads; a step that was not accepted adds to no sum, and leaves no coefficients."""
         loss_scale, failed = self.scaling.after(
             state.loss_scale, losses=summary.losses, finite=finite, in_domain=summary.in_domain, failed=outcome.failed
         )

@@ -1,10 +1,10 @@
 """A step that combines by the losses' gradients at the representation that every head starts from.
 
-A method that weighs whole gradients can take its weights from the gradients at the last representation that all heads
-share (MGDA-UB, https://arxiv.org/abs/1810.04650; LibMTL's `rep_grad`): K backward passes through the heads and one
-through the trunk, instead of K through both. What is lost: the trunk's own Jacobian does not enter, so the Gramian is
-another one (the gradients at the features are an upper bound for those of the trunk's variables), and what heads that
-serve several losses have in common does not count.
+A method that weighs whole gradients can take its coefficients from the gradients at the last representation that all
+heads share (MGDA-UB, https://arxiv.org/abs/1810.04650; LibMTL's `rep_grad`): K backward passes through the heads and
+one through the trunk, instead of K through both. What is lost: the trunk's own Jacobian does not enter, so the Gramian
+is another one (the gradients at the features are an upper bound for those of the trunk's variables), and what heads
+that serve several losses have in common does not count.
 """
 
 import dataclasses
@@ -33,14 +33,14 @@ Extra = TypeVar("Extra")
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """K backward passes to the features, whose Gramian gives the weights; one from there on for their sum.
+    """K backward passes to the features, whose Gramian gives the coefficients; one from there on for their sum.
 
     Attributes:
       strategy: where.
       objectives: the losses.
       parts: the model, cut at the features.
       reach: which losses reach which variable.
-      solver: finds the weights.
+      solver: finds the coefficients.
       mixing: from one gradient per variable to what each optimizer applies.
       reduction: how values travel between replicas.
       scaling: of the losses.

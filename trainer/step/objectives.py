@@ -67,7 +67,7 @@ class Objectives:
     def active_and_normalizers(
         self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """(..., K) bool, which losses take part; (..., K), what makes means of their sums, 0 where they do not."""
+        """(..., K) bool, the losses that take part; (..., K), the factors that make means of their sums, else 0."""
         active = (weight_sums > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weight_sums, counts)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)

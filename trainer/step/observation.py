@@ -53,8 +53,8 @@ class Observation:
         def run() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             results = self.strategy.run(self._observe, args=(batch, step, summary))
             remembered, after = replicas.first(self.strategy, results)
-            weights = schedules.at(step, self.objectives.loss_weights)
-            in_domain = self.solver.combination.in_domain(after, weights, summary.active)
+            loss_weights = schedules.at(step, self.objectives.loss_weights)
+            in_domain = self.solver.combination.in_domain(after, loss_weights, summary.active)
             return remembered, ~in_domain | (summary.active & ~tf.math.is_finite(after)), after
 
         nothing = (summary.answer.state, tf.zeros_like(summary.active), summary.losses)

@@ -85,7 +85,7 @@ class PerLoss:
         answer = self.solver.solve(problem._replace(gramian=rows.gramian), state.combination)
         matrices = mixing_lib.mixing_matrices(
             combination,
-            rows.mixed,
+            rows.gradients,
             self.reach.losses,
             normalizers=normalizers,
             shared_normalizers=rows.normalizers,
@@ -100,7 +100,8 @@ class PerLoss:
         answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
         measurement = Measurement(measure, active, norms, cosines, answer.coefficients)
         in_domain = combination.in_domain(losses, problem.loss_weights, active)
-        return Applied(gradients, rows.moved), StepSummary(losses, active, finite, in_domain, answer, measurement)
+        summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
+        return Applied(gradients, rows.gradient_averages), summary
 
     def _normalizers(
         self, loss_sums: tf.Tensor, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor, state: State

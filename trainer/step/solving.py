@@ -23,7 +23,7 @@ class Solver:
     device: str | None
 
     def solve(self, problem: Problem, state: Mapping[str, tf.Tensor]) -> Answer:
-        """Returns the combination's answer; zeros for one that has weights for every variable."""
+        """Returns the combination's answer; zeros for one that has coefficients of its own for every variable."""
         if not self.combination.method.yields_coefficients:
             coefficients = tf.zeros([self.combination.count], tf.float64)
             return Answer(coefficients, dict(state), tf.constant(False))

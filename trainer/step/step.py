@@ -119,11 +119,11 @@ class Step:
         return self.carried.restored(parts)
 
     def averages(self) -> Parts:
-        """The part of `checkpointed` that an evaluation needs beside the model: averages of its weights, if any."""
-        return self.updates.averages_of_weights()
+        """The part of `checkpointed` that an evaluation needs beside the model: averages of its variables, if any."""
+        return self.updates.averages_of_variables()
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The model holds the moving averages of its weights within this context, where the run keeps them."""
+        """The model holds the moving averages of its variables within this context, where the run keeps them."""
         return self.updates.averaged()
 
     def report(self, state: State, totals: Totals) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from trainer.components.optimizers import OptimizerGroup
 from trainer.gradients.moving_average import GradientAverages
 from trainer.step import replicas
 from trainer.step.values import Applied
-from trainer.step.weight_average import WeightAverage
+from trainer.step.variable_average import VariableAverage
 
 _AVERAGE, _GRADIENT_AVERAGES = "average", "gradient_averages"  # parts of a checkpoint
 
@@ -23,14 +23,14 @@ class Updates:
       strategy: where.
       groups: each optimizer with its variables, in the order in which they apply.
       can_be_skipped: for each loss, whether there can be steps in which it takes no part.
-      average: moving averages of the weights, where the run keeps them.
+      average: moving averages of the variables, where the run keeps them.
       gradient_averages: moving averages of the gradients, where the combination mixes those.
     """
 
     strategy: tf.distribute.Strategy
     groups: Sequence[OptimizerGroup]
     can_be_skipped: Sequence[bool]
-    average: WeightAverage | None
+    average: VariableAverage | None
     gradient_averages: GradientAverages | None
 
     def apply(self, applied: Applied, step: tf.Tensor, active: tf.Tensor, accepted: tf.Tensor) -> None:
@@ -55,16 +55,16 @@ class Updates:
             replicas.run_if(accepted, self.strategy, self.gradient_averages.assign, (applied.gradient_averages,))
 
     def checkpointed(self) -> dict[str, dict[str, tf.Variable]]:
-        """The parts of a checkpoint that hold the averages, of weights and of gradients, where there are any."""
-        parts = self.averages_of_weights()
+        """The parts of a checkpoint that hold the averages, of variables and of gradients, where there are any."""
+        parts = self.averages_of_variables()
         return parts | ({} if self.gradient_averages is None else {_GRADIENT_AVERAGES: self.gradient_averages.by_name})
 
-    def averages_of_weights(self) -> dict[str, dict[str, tf.Variable]]:
+    def averages_of_variables(self) -> dict[str, dict[str, tf.Variable]]:
         """The part of a checkpoint that an evaluation needs beside the model, where there is one."""
         return {} if self.average is None else {_AVERAGE: self.average.by_name}
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The model holds the moving averages of its weights within this context, where the run keeps them."""
+        """The model holds the moving averages of its variables within this context, where the run keeps them."""
         return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def _applied_together(self) -> list[list[int]]:

@@ -37,7 +37,7 @@ class FusedSums(NamedTuple):
       loss_sums: (K,) Σ w·ℓ.
       weight_sums: (K,) Σ w; as `loss_sums` of the global batch already, where these are needed first.
       counts: (K,) number of values in the *global* batch.
-      answer: what the combination found; of this step's coefficients the last ones where it keeps them.
+      answer: the combination's; where earlier coefficients are kept, those.
     """
 
     gradients: tuple[tf.Tensor, ...]
@@ -87,7 +87,7 @@ class StepSummary(NamedTuple):
       active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
       in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
-      answer: what the combination found, of joint coefficients (K,).
+      answer: the combination's, its coefficients joint, (K,).
       measurement: of the gradients.
     """
 

@@ -19,18 +19,18 @@ class Rows(NamedTuple):
     """The gradients that a combination mixes.
 
     Attributes:
-      mixed: per variable, one for every loss that reaches it.
+      gradients: per variable, one for every loss that reaches it.
       normalizers: (K,) float64, the factors that make means of those of shared variables.
       gramian: (K, K) float64, what the combination looks at, where it looks at a Gramian.
       plain_gramian: (K, K) float64, of the losses' whole gradients, where it is known.
-      moved: the new moving averages of the gradients, where those are mixed.
+      gradient_averages: the new moving averages of the gradients, where those are mixed.
     """
 
-    mixed: Jacobian
+    gradients: Jacobian
     normalizers: tf.Tensor
     gramian: tf.Tensor | None
     plain_gramian: tf.Tensor | None
-    moved: Jacobian = ()
+    gradient_averages: Jacobian = ()
 
 
 class View(Protocol):
@@ -117,13 +117,13 @@ class MovingAverages(_OnePart):
     def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The new averages, in place of the shared variables' gradients."""
         del part_normalizers
-        factors = normalizers * self._combination.row_scales(problem.loss_weights, problem.losses)
-        moved = self._averages.moved(jacobian, factors, problem.active)
-        mixed = list(jacobian)
-        for v, rows in zip(self.reach.shared, moved, strict=True):
-            mixed[v] = rows
+        factors = normalizers * self._combination.scales_of_averaged(problem.loss_weights, problem.losses)
+        averages = self._averages.moved(jacobian, factors, problem.active)
+        gradients = list(jacobian)
+        for v, own in zip(self.reach.shared, averages, strict=True):
+            gradients[v] = own
         ones = tf.ones_like(normalizers)
-        return Rows(tuple(mixed), ones, gramian_lib.of_shared(tuple(mixed), self.reach, ones), None, moved)
+        return Rows(tuple(gradients), ones, gramian_lib.of_shared(tuple(gradients), self.reach, ones), None, averages)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_what_a_method_looks_at(method):
         ("sum", ["combine.update_every=2"], "combine.update_every", "constants; reduction='fused' makes it one pass"),
         ("moco", ["combine.update_every=2"], "combine.update_every", "'moco' looks at inner products of moving"),
         ("mgda", ["combine.update_every=2", "combine.apply=per_loss"], "combine.update_every", "each loss's own"),
-        ("normalized/per_variable", ["reduction=features"], "reduction", "has weights of its own for every variable"),
+        ("normalized/per_variable", ["reduction=features"], "reduction", "has coefficients of its own for every"),
         ("modo", ["reduction=features"], "reduction", "is for methods that weigh the losses' whole gradients"),
         ("mgda", ["reduction=features", "micro_batches=2"], "reduction", "leave micro_batches at 1"),
         ("mgda", ["reduction=features", "jit_compile=true"], "reduction", "leave jit_compile False"),

@@ -67,7 +67,7 @@ def test_many_losses_do_not_make_it_long():
         (_method(reduction="fused", every=100), "one backward pass, of the losses' weighted sum; every 100 steps "),
         (
             _method(combine__name="pcgrad", combine__update_every=7, every=7),
-            "every 7 steps a backward pass for every loss, to find weights; in between one backward pass, ",
+            "every 7 steps a backward pass for every loss, to find coefficients; in between one backward pass, ",
         ),
         (_method(combine__name="modo"), "; the gradients that the method sees are those over each half of the batch"),
         (_method(combine__name="famo"), "; the losses of the same batch once more after the update"),

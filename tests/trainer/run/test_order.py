@@ -27,7 +27,7 @@ from trainer.output import checkpoint, history, plots, terminal, workdir, writer
 from trainer.output.recorder import Files
 from trainer.run import agreement, experiment, train
 from trainer.step import discovery
-from trainer.step.weight_average import WeightAverage
+from trainer.step.variable_average import VariableAverage
 
 CHANGES = {"steps": 2, "report_every": 2, "eval_every": 2, "checkpoint_every": 1, "ema": 0.5}
 FUNCTIONS = [
@@ -54,7 +54,7 @@ FUNCTIONS = [
     (writer, "disk_errors", "catch errors of the disk"),
     (signals, "listening", "listen to signals"),
     (Evaluator, "build", "trace the evaluation"),
-    (WeightAverage, "in_place", "put averages in place"),
+    (VariableAverage, "in_place", "put averages in place"),
     (Files, "__enter__", "start recording"),
     (Files, "__exit__", "end recording"),
     (Files, "say", "say"),

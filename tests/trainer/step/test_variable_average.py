@@ -1,4 +1,4 @@
-"""Moving averages of the weights, and evaluation on them."""
+"""Moving averages of the variables, and evaluation on them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, on which a run evaluates (`ema`)."""
+"""Exponential moving average of the variables, on which a run evaluates (`ema`)."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 
-class WeightAverage:
+class VariableAverage:
     """Averages of a model's trainable variables, one per replica beside each variable; make it in the strategy's scope.
 
     After step s the average is m · average + (1 - m) · variable, with m = `momentum`, as Keras' optimizers have it
