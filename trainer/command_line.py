@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import importlib
 import os
 import pathlib
 import shlex
@@ -19,6 +20,7 @@ from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
 _PREFIX = "--config."
+_OPTIONAL = ("sklearn", "matplotlib")  # packages that Keras imports although few use what needs them
 _HELP = ("--help", "-help", "-h")
 # What `--help=<topic>` prints.
 _TOPICS = {"config": reference.for_terminal, "methods": listing.text}
@@ -151,6 +153,22 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(
             logging.WARNING
         )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+
+
+def import_keras() -> None:
+    """Imports TensorFlow and Keras, without packages that Keras imports only in case somebody uses them.
+
+    Where they are installed it imports scikit-learn for `keras.wrappers` and Matplotlib's pyplot for
+    `keras.visualization`, a third of the time that the imports take; in this process these two parts of Keras say that
+    the package is missing. Who imports a package before, or after, gets it.
+    """
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # importing a module that is None raises ImportError
+    try:
+        importlib.import_module("keras")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def with_download(error: NotPreparedError, module: str) -> ConfigError:

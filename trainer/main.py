@@ -87,6 +87,7 @@ def _train() -> None:
         workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
     with command_line.quiet():
+        command_line.import_keras()
         from input_pipelines.sources import catalogue
         from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
         from trainer.run import train
@@ -121,6 +122,7 @@ def _evaluate() -> None:
     run = workdir.open_run(_WORKDIR.value)
     config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
+        command_line.import_keras()
         from trainer.distributed import strategy
         from trainer.run import evaluate
     evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))

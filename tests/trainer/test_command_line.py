@@ -49,6 +49,20 @@ def test_a_key_without_its_prefix(root, module):
     assert_one_line(result, "--batch_size: is no flag; the key for it is --config.batch_size=64")
 
 
+def test_keras_comes_without_packages_that_only_others_need(root):
+    """Programs that use them get them all the same, before and after."""
+    code = """
+import sys
+import sklearn
+from trainer import command_line
+command_line.import_keras()
+assert "keras" in sys.modules and "tensorflow" in sys.modules
+assert "matplotlib" not in sys.modules
+import matplotlib.pyplot, sklearn.metrics
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("module", WITHOUT)
 def test_commands_without_a_configuration(root, module):
     assert_one_line(_run(module, "--help=config", root=root), "--help='config': is not known; use --help alone")

@@ -14,6 +14,7 @@ from trainer.cost.workload import Workload
 def count(config: Config, batch: int) -> tuple[Workload, Passes]:
     """Returns the workload of a configuration's step, with `batch` examples on a replica, and its passes."""
     with command_line.quiet():
+        command_line.import_keras()
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
 
         from trainer.cost import counting

@@ -57,6 +57,7 @@ def _describe(console: Console) -> None:
         config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     output = None if _OUTPUT.value is None else _checked_output(_OUTPUT.value)
     with command_line.quiet():
+        command_line.import_keras()
         from trainer.describe import description  # what comes before must not wait for TensorFlow
         from trainer.distributed import strategy
     strategy.hide_gpus()

@@ -52,6 +52,7 @@ def _main() -> int:
     start = time.monotonic()
     cluster = cluster_lib.from_environment(os.environ) if _STRATEGY.value == "multi_worker" else None
     with command_line.quiet():
+        command_line.import_keras()
         from trainer.distributed import strategy as strategy_lib
         from trainer.selfcheck.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
