@@ -127,6 +127,7 @@ def test_default_run(project):
     assert time.monotonic() - start < 90 * (slower + machine.slower()) / 2
     final = _final(output, project)
     assert f"accuracy {final['digit/accuracy']:.4g}" in output
+    assert final["digit/accuracy"] >= 0.985
     rows = re.findall(r"^    \w+ +(\w+) +([\d.]+) +(\w+) ([\d.]+)$", section(FRONT, "Try it"), re.MULTILINE)
     assert [loss for loss, *_ in rows] == ["digit", "redraw", "ink"]
     for loss, value, metric, result in rows:

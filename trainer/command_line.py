@@ -160,7 +160,7 @@ def import_keras() -> None:
 
     Where they are installed it imports scikit-learn for `keras.wrappers` and Matplotlib's pyplot for
     `keras.visualization`, a third of the time that the imports take; in this process these two parts of Keras say that
-    the package is missing. Who imports a package before, or after, gets it.
+    the package is missing. Code that imports one of the packages itself gets it.
     """
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # importing a module that is None raises ImportError
