@@ -229,14 +229,23 @@ def test_fashion_mnist_learns_within_some_steps(feed, tmp_path):
 @real
 @pytest.mark.ci_only
 def test_fashion_mnist_reaches_91_percent_within_five_minutes(tmp_path):
-    """A README's command; the longest that is allowed is for two cores, and longer on slower ones."""
+    """A README's command, until a validation reaches it; five minutes are for two cores, and more on slower ones."""
     command = [sys.executable, *FASHION_MNIST.split()[1:], f"--workdir={tmp_path}/run"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     slower, start = machine.slower(), time.monotonic()
-    subprocess.run([*command, f"--config.dataset.data_dir={REAL}"], check=True, cwd=ROOT, env=environment)
+    process = subprocess.Popen([*command, f"--config.dataset.data_dir={REAL}"], cwd=ROOT, env=environment)
+    reports = tmp_path / "run" / "metrics.jsonl"
+    while not _reached(reports) and process.poll() is None:
+        time.sleep(1)
     seconds = time.monotonic() - start
-    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["split"] == "validation"
-    assert last["label/accuracy"] >= 0.91
-    assert last["group/accuracy"] >= 0.98
+    process.terminate()  # it saves, and could be resumed
+    assert process.wait(timeout=60) in (0, 42)
+    assert _reached(reports)
     assert seconds < 300 * (slower + machine.slower()) / 2
+
+
+def _reached(reports: pathlib.Path) -> bool:
+    """True where a validation report has both accuracies; a line that is still being written does not count."""
+    lines = reports.read_text().split("\n")[:-1] if reports.exists() else []
+    validations = [row for row in map(json.loads, lines) if row["split"] == "validation"]
+    return any(row["label/accuracy"] >= 0.91 and row["group/accuracy"] >= 0.98 for row in validations)
