@@ -7,7 +7,7 @@ has a state to save.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.common.errors import ConfigError
 
 Structure = dict[str, Any]
+Value = TypeVar("Value")
 
 
 class Split(Protocol):
@@ -131,3 +132,8 @@ def per_example(spec: Structure) -> Iterator[tuple[str, tf.TensorSpec]]:
     for part, entry in spec.items():
         for name, leaf in entry.items() if isinstance(entry, Mapping) else (("", entry),):
             yield f"{part}.{name}".rstrip("."), leaf
+
+
+def within(part: str, named: Mapping[str, Value]) -> dict[str, Value]:
+    """Own name → value of what lies within `part` ("inputs", "targets"), from values by `per_example`'s names."""
+    return {name.partition(".")[2]: value for name, value in named.items() if name.partition(".")[0] == part}

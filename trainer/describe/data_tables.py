@@ -10,7 +10,7 @@ from input_pipelines import configuration
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
 from input_pipelines.data import Data
 from input_pipelines.feed.mixture import Mixture
-from input_pipelines.feed.splits import Split
+from input_pipelines.feed.splits import Split, within
 from input_pipelines.names import Names
 from trainer.describe import tables
 from trainer.describe.data_numbers import SplitSummary, Summary
@@ -41,7 +41,7 @@ def splits(config: DatasetConfig, data: Data) -> Table:
 def inputs(split: Split, summary: SplitSummary) -> Table:
     """A row for every input."""
     table = tables.new("Inputs", "input", "shape", "dtype", "min >", "max >", "mean >", "categories >")
-    for name, numbers in _of("inputs", summary).items():
+    for name, numbers in within("inputs", summary.tensors).items():
         # A single input has a name there alone.
         categories = split.categories.get(name) or (() if name else next(iter(split.categories.values()), ()))
         shown = f"{sum(categories):,}" if categories else ""
@@ -52,7 +52,7 @@ def inputs(split: Split, summary: SplitSummary) -> Table:
 def targets(summaries: Mapping[str, SplitSummary]) -> Table:
     """A row for every target: what it holds, and the share of missing labels, in training / held out."""
     table = tables.new("Targets", "target", "shape", "dtype", "min >", "max >", "mean >", "missing >", "weights")
-    for name, numbers in _of("targets", summaries[TRAIN]).items():
+    for name, numbers in within("targets", summaries[TRAIN].tensors).items():
         missing = [_share(summary.tensors[f"targets.{name}"].missing) for summary in summaries.values()]
         weights = numbers.weights
         shown = (
@@ -72,7 +72,7 @@ def targets(summaries: Mapping[str, SplitSummary]) -> Table:
 def balances(summaries: Mapping[str, SplitSummary], names: Names) -> list[Table]:
     """A table for every target of classes, or of zeros and ones: how frequent each of them is."""
     found = []
-    for name, numbers in _of("targets", summaries[TRAIN]).items():
+    for name, numbers in within("targets", summaries[TRAIN].tensors).items():
         at = f"targets.{name}"
         of_splits = {split: balance(summary.tensors[at], names, at) for split, summary in summaries.items()}
         rows = of_splits[TRAIN]
@@ -142,12 +142,6 @@ def _fed(config: DatasetConfig, data: Data, field: str) -> str:
     feed = data.saved.feeds[field]
     window = configuration.parts(config)[field].window
     return "in memory" if feed == "memory" else f"streaming, in windows of {window:,} examples"
-
-
-def _of(part: str, summary: SplitSummary) -> dict[str, Summary]:
-    """Own name → numbers, of inputs or of targets."""
-    tensors = summary.tensors.items()
-    return {name.partition(".")[2]: numbers for name, numbers in tensors if name.partition(".")[0] == part}
 
 
 def _described(numbers: Summary) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def _print_lines(lines: Sequence[str], console: Console) -> None:
 
 def _of_data(built: Experiment) -> tuple[list[Table], list[str]]:
     """Tables and lines about the splits, and about how fast training examples are made."""
-    data, batch_size, seed = built.data, _batch_size(built), built.config.seed
+    data, batch_size, seed = built.data, built.micro_batch_size, built.config.seed
     numbers = {}
     for name, split in data.splits.items():
         with _explained(built, name):
@@ -111,12 +111,12 @@ def _picture(built: Experiment, title: str) -> bytes:
     from trainer.describe import picture  # Matplotlib takes a while to load
 
     with _explained(built, TRAIN):
-        return picture.draw(built.train, built.data.names, _batch_size(built), built.config.seed, title)
+        return picture.draw(built.train, built.data.names, built.micro_batch_size, built.config.seed, title)
 
 
 def _of_model(built: Experiment, summary: summary_lib.ExperimentSummary) -> tuple[list[Table], list[str]]:
     """Tables of layers, reach and optimizers; lines about the parameters, the method and the cost of a step."""
-    batch = _batch_size(built)
+    batch = built.micro_batch_size
     with layer_shapes.recorded() as shapes:
         workload, passes = counting.of_experiment(built, batch)
     names = [loss.name for loss in built.losses]
@@ -124,11 +124,6 @@ def _of_model(built: Experiment, summary: summary_lib.ExperimentSummary) -> tupl
     tables = [model_tables.layers(tree, names, batch), model_tables.groups(summary), model_tables.optimizers(summary)]
     warnings = [f"Warning: {note}." for note in built.notes if note not in built.data.notes]
     return tables, [*summary_lib.at_length(summary), *step_cost.lines(workload, passes), *warnings]
-
-
-def _batch_size(built: Experiment) -> int:
-    """Examples that are computed at once."""
-    return built.config.batch_size // built.config.micro_batches
 
 
 @contextlib.contextmanager

@@ -83,6 +83,11 @@ class Experiment:
         """Loss name → head name."""
         return {loss.name: loss.head for loss in self.losses}
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples of a global batch that are computed at once."""
+        return self.config.batch_size // self.config.micro_batches
+
     def wrong_example(self, step: int | None) -> str | None:
         """Names an example that cannot be read and the reason; None where there is none.
 
@@ -91,19 +96,18 @@ class Experiment:
         """
         micro = self.config.micro_batches
         split, first = (self.train, step * micro) if step is not None else (self.data.splits[VALIDATION], 0)
-        return split.reason(first, self.config.batch_size // micro, self.config.seed)
+        return split.reason(first, self.micro_batch_size, self.config.seed)
 
     def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
         return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batch_size = self.config.batch_size // self.config.micro_batches
         return self.train.training(
-            batch_size=batch_size,
+            batch_size=self.micro_batch_size,
             seed=self.config.seed,
             first_step=first_step * self.config.micro_batches,
-            ends=splits.ends(context, batch_size),
+            ends=splits.ends(context, self.micro_batch_size),
         )
 
 

@@ -28,8 +28,8 @@ def of(built: Experiment) -> ExperimentSummary:
     return ExperimentSummary(
         splits={name: len(split) for name, split in built.data.splits.items()},
         feeds=tuple(built.data.saved.feeds.values()),
-        inputs=_of("inputs", shapes),
-        targets=_of("targets", shapes),
+        inputs=splits.within("inputs", shapes),
+        targets=splits.within("targets", shapes),
         model=built.config.model.name,
         losses=names,
         groups=groups(built.reach, names),
@@ -69,11 +69,6 @@ def _group(losses: tuple[str, ...], variables: Sequence[keras.Variable]) -> Grou
 
 def _parameters(variables: Iterable[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
-
-
-def _of(part: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Own name → shape, of inputs or of targets."""
-    return {name.partition(".")[2]: sizes for name, sizes in shapes.items() if name.partition(".")[0] == part}
 
 
 def _method(built: Experiment) -> MethodUse:
