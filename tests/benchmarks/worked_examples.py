@@ -56,7 +56,9 @@ def run(name: str) -> tuple[dict[str, float], float]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=CONFIGS.parent)
         seconds = time.monotonic() - start
         last = json.loads((pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()[-1])
-    return {key: value for key, value in last.items() if "/" in key and not key.startswith("loss/")}, seconds
+    return {
+        key: value for key, value in last.items() if "/" in key and not key.startswith(("loss/", "labels/"))
+    }, seconds
 
 
 def summary(name: str) -> str:

@@ -21,7 +21,7 @@ from input_pipelines.data import Data
 from tests import problems
 from tests.trainer.test_main import run
 from trainer.common.errors import ConfigError
-from trainer.components import metrics
+from trainer.components import losses, metrics
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import experiment, train
@@ -117,9 +117,9 @@ def test_it_learns(monkeypatch):
 def _area(thresholds: dict[str, int], labels: np.ndarray, logits: np.ndarray) -> float:
     loss = _config().losses["income"]
     loss = dataclasses.replace(loss, metrics=[loss.metrics[0] | thresholds])
-    metric = metrics.build("income", loss, prediction=logits, target=labels)["auc"]
-    metrics.update(metric, keras.ops.convert_to_tensor(labels), keras.ops.convert_to_tensor(logits), None)
-    return metrics.result(metric)
+    metric = metrics.build(losses.build("income", loss), loss, prediction=logits, target=labels)["auc"]
+    metric.update(keras.ops.convert_to_tensor(labels), keras.ops.convert_to_tensor(logits), None)
+    return metric.result()
 
 
 @pytest.mark.parametrize("spread", [1.0, 2.0])

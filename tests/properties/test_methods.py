@@ -8,7 +8,7 @@ from tests import problems
 from tests.properties.method_steps import MISSING, PLAIN, build, first_step, one_step
 from trainer.combine import aggregate
 from trainer.combine.registry import METHODS
-from trainer.components import losses
+from trainer.components import losses, predictions
 from trainer.run.experiment import Experiment
 
 
@@ -22,7 +22,7 @@ def _gradients(built: Experiment, batch, examples=slice(None)) -> tuple[list[dic
     variables = built.model.trainable_variables
     with tf.GradientTape(persistent=True) as tape:
         outputs = built.model(part["inputs"], training=True)
-        sums = [losses.sums(loss, outputs, part) for loss in built.losses]
+        sums = [losses.sums(loss, predictions.of(outputs), part) for loss in built.losses]
         means = [
             own.loss_sum
             / (own.weight_sum if loss.normalizer == "weights" else own.values_per_example * len(part["inputs"]))

@@ -1,5 +1,6 @@
 """Functions of losses by name or import path, and what their kind says of shapes, weights and probabilities."""
 
+import enum
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,6 +32,43 @@ _POINTWISE = (
     "BinaryFocalCrossentropy",
     "ClassWeightedBinaryCrossentropy",
 )
+# Losses of a label each of which is there or not, and of one class of several.
+_OF_LABELS = (
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "ClassWeightedBinaryCrossentropy",
+)
+_OF_CLASSES = (
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "SparseCategoricalCrossentropy",
+)
+_OF_MARGINS = ("Hinge", "SquaredHinge")
+
+
+_KNOWN = ("keras.", "trainer.components.")  # the modules of these
+
+
+class Kind(enum.Enum):
+    """What a loss's targets say: labels that are there or not (1 or 0), also as 1 or -1; one class of several; else."""
+
+    LABELS = "labels"
+    MARGINS = "margins"
+    CLASSES = "classes"
+    OTHER = "other"
+
+
+class Scores(NamedTuple):
+    """What a loss takes predictions for.
+
+    Attributes:
+      kind: of its targets.
+      are_probabilities: False for logits and for the scores of a hinge loss, of which those above 0 are positive.
+    """
+
+    kind: Kind
+    are_probabilities: bool
 
 
 class LossFunction(NamedTuple):
@@ -41,12 +79,16 @@ class LossFunction(NamedTuple):
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
+      scores: what its predictions are.
+      ignored_class: the class that it leaves out; None: none.
     """
 
     function: Loss
     targets_are_classes: bool | None
     pointwise: bool
     takes_probabilities: bool
+    scores: Scores
+    ignored_class: int | None
 
 
 def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
@@ -84,6 +126,8 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         targets_are_classes=classes,
         pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
+        scores=_scores(found, arguments),
+        ignored_class=arguments.get("ignore_class") if inspect.isclass(found) else None,
     )
 
 
@@ -101,9 +145,28 @@ def _with_autograph(function: Loss) -> Loss:
         return function
 
 
+def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
+    """What a loss's predictions are, by the Keras class that it is or derives from, or the Keras function."""
+    bases = inspect.getmro(function) if inspect.isclass(function) else (function,)
+    names = {schema.squashed(keras_objects.name_of(base)) for base in bases if base.__module__.startswith(_KNOWN)}
+
+    def is_one_of(known: tuple[str, ...]) -> bool:
+        return any(schema.squashed(name) in names for name in known)
+
+    if is_one_of(_OF_MARGINS):
+        return Scores(Kind.MARGINS, are_probabilities=False)
+    kind = Kind.LABELS if is_one_of(_OF_LABELS) else Kind.CLASSES if is_one_of(_OF_CLASSES) else Kind.OTHER
+    return Scores(kind, are_probabilities=not _argument(function, arguments, "from_logits"))
+
+
 def _takes_probabilities(function: Callable, arguments: Mapping[str, Any]) -> bool:
+    return _argument(function, arguments, "from_logits") is False
+
+
+def _argument(function: Callable, arguments: Mapping[str, Any], name: str) -> Any:
+    """The value of a function's argument, given or by default; None where it has no such argument."""
     try:
-        from_logits = inspect.signature(function).parameters.get("from_logits")
+        parameter = inspect.signature(function).parameters.get(name)
     except (TypeError, ValueError):  # builtins need not have a signature
-        return False
-    return from_logits is not None and arguments.get("from_logits", from_logits.default) is False
+        return None
+    return None if parameter is None else arguments.get(name, parameter.default)

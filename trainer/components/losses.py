@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import loss_functions
-from trainer.components.loss_functions import Loss
+from trainer.components import labels, loss_functions
+from trainer.components.loss_functions import Loss, Scores
+from trainer.components.predictions import Predictions, mask_of
 from trainer.config.settings import LossConfig
 
 
@@ -36,6 +37,8 @@ class NamedLoss:
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
+      scores: what its predictions are.
+      ignored_class: the class that it leaves out; None: none.
     """
 
     name: str
@@ -50,6 +53,8 @@ class NamedLoss:
     targets_are_classes: bool | None
     pointwise: bool
     takes_probabilities: bool
+    scores: Scores
+    ignored_class: int | None
 
     @property
     def source(self) -> str:
@@ -66,6 +71,12 @@ class NamedLoss:
         output = outputs[self.head]
         return output if self.slice is None else output[..., self.slice[0] : self.slice[1]]
 
+    def mask(self, predictions: Predictions) -> tf.Tensor | None:
+        """Returns the mask of what it reads; None where its head has none."""
+        mask = predictions.masks.get(self.head)
+        whole = mask is not None and mask.shape.rank == predictions.outputs[self.head].shape.rank
+        return mask[..., self.slice[0] : self.slice[1]] if whole and self.slice is not None else mask
+
     def takes_part(self, step: tf.Tensor) -> tf.Tensor:
         """Returns a scalar bool, True where the loss is due in a step (counted from 0)."""
         return tf.equal((step - self.offset) % self.every, 0)
@@ -78,11 +89,13 @@ class LossSums(NamedTuple):
       loss_sum: Σ w·ℓ.
       weight_sum: Σ w (the number of values where there are no weights).
       values_per_example: number of values per example.
+      left: number of values that masks and ignored classes leave; None where they take nothing out.
     """
 
     loss_sum: tf.Tensor
     weight_sum: tf.Tensor
     values_per_example: tf.Tensor
+    left: tf.Tensor | None = None
 
 
 def build(name: str, config: LossConfig) -> NamedLoss:
@@ -101,60 +114,108 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         targets_are_classes=resolved.targets_are_classes,
         pointwise=resolved.pointwise,
         takes_probabilities=resolved.takes_probabilities,
+        scores=resolved.scores,
+        ignored_class=resolved.ignored_class,
     )
 
 
-def full_precision(outputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-    """A model's outputs with half-precision ones (`precision: mixed_...`) cast to float32, as losses need them."""
-    return {
-        head: tf.cast(output, tf.float32) if output.dtype in (tf.float16, tf.bfloat16) else output
-        for head, output in outputs.items()
-    }
+class LossValues(NamedTuple):
+    """One loss's values over a replica's part of the batch.
+
+    Attributes:
+      values: one for each label, (examples, ...).
+      weights: the weights of the labels by the data, without masks; None: 1.
+      unmasked: bool, False where Keras masks a step or the class is ignored; None: nothing can be masked.
+    """
+
+    values: tf.Tensor
+    weights: tf.Tensor | None
+    unmasked: tf.Tensor | None
+
+    @property
+    def labels(self) -> tf.Tensor | None:
+        """The weight of every label, 0 where there is none; of a shape that fits the values from the left; None: 1."""
+        return labels.product((self.weights, self.unmasked), self.values.dtype)
+
+    @property
+    def label_count(self) -> tf.Tensor:
+        """Scalar int64, the number of values whose label has a weight above 0."""
+        if self.labels is None:
+            return tf.size(self.values, tf.int64)
+        return tf.math.count_nonzero(labels.broadcast(self.labels, self.values))
+
+    def left(self, part: tf.Tensor | None = None) -> tf.Tensor:
+        """Scalar, the number of values that masks leave; `part` is that of `sums`."""
+        counted = labels.product((self.unmasked, part), self.values.dtype)
+        if counted is None:
+            return tf.cast(tf.size(self.values), self.values.dtype)
+        return tf.reduce_sum(labels.broadcast(counted, self.values))
+
+
+def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossValues:
+    """The values of one loss over a replica's part of the batch, and the weights of their labels.
+
+    Args:
+      loss: the loss.
+      predictions: of the model, batch first.
+      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
+        the loss's values: (examples,) or any shape that fits them from the left; for a mean over the last axis (squared
+        error, say) also one for every number of the target.
+
+    Raises:
+      ConfigError: the function returns a scalar, or weights or a mask that do not broadcast to its values.
+    """
+    prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
+    weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
+    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, mask))
+    if loss.pointwise and any(every_number):
+        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+    values, own_mask = _values(loss, prediction, target)
+    for found in (mask, own_mask):
+        _check_mask(loss, found, values)
+    if weights is not None:
+        weights = _weights(loss, weights, values)
+    return LossValues(values, weights, labels.both(mask, own_mask))
 
 
 def sums(
     loss: NamedLoss,
-    outputs: Mapping[str, tf.Tensor],
+    predictions: Predictions,
     batch: Mapping[str, Mapping[str, tf.Tensor]],
     part: tf.Tensor | None = None,
 ) -> LossSums:
-    """Σ w·ℓ and Σ w of one loss over a replica's part of the batch.
+    """Σ w·ℓ and Σ w of one loss over a replica's part of the batch; arguments and errors are those of `compute`.
 
     Args:
       loss: the loss.
-      outputs: head name → predictions, batch first.
-      batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
-        the loss's values: (examples,) or any shape that fits them from the left; for a mean over the last axis (squared
-        error, say) also one for every number of the target.
+      predictions: of the model.
+      batch: `targets` and perhaps `weights`.
       part: (examples,), 1 for examples that count and 0 for others; None: all count.
-
-    Raises:
-      ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
     """
-    prediction, target = loss.prediction(outputs), batch["targets"][loss.target]
-    weights = batch.get("weights", {}).get(loss.target)
-    if loss.pointwise and weights is not None and weighs_every_number(weights, target, prediction):
-        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
-    values = _values(loss, prediction, target)
+    return of_values(compute(loss, predictions, batch), part)
+
+
+def of_values(found: LossValues, part: tf.Tensor | None = None) -> LossSums:
+    """The sums of a loss's values; `part` is that of `sums`."""
+    values, unmasked = found.values, found.unmasked
     values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
-    if weights is None and part is None:
+    weights = labels.product((found.labels, part), values.dtype)
+    if weights is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
-    weights = tf.ones_like(values) if weights is None else _broadcast(tf.cast(weights, values.dtype), values, loss)
-    if part is not None:
-        weights *= _broadcast(tf.cast(part, values.dtype), values, loss)
-    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), values_per_example)
+    weights, left = labels.broadcast(weights, values), None
+    if unmasked is not None:
+        left = found.left(part)
+        # What a masked step holds may be no number, and 0 · NaN is NaN.
+        values = tf.where(labels.broadcast(unmasked, values), values, tf.zeros_like(values))
+    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), values_per_example, left)
 
 
-def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:
-    """True where weights are of every number of a target, not of examples, rows or pixels."""
-    shape = tuple(weights.shape[1:])
-    return len(shape) > 0 and shape[-1] != 1 and shape == tuple(target.shape[1:]) == tuple(prediction.shape[1:])
-
-
-def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """The function's values, and the mask that it gives them (False where `ignore_class` takes one out)."""
     field = f"losses.{loss.name}.loss"
     try:
-        values = tf.convert_to_tensor(loss.function(target, prediction))
+        found = _computed(loss.function, target, prediction)
+        values, mask = tf.convert_to_tensor(found), mask_of(found)
     except ConfigError:
         raise
     except import_paths.USER_ERRORS as error:
@@ -185,26 +246,45 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
             f"{prediction.shape}; it must return one value per example",
         )
-    return tf.cast(values, keras.config.floatx())
+    return tf.cast(values, keras.config.floatx()), None if mask is None else tf.cast(mask, tf.bool)
+
+
+def _computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
+    """A function's values as it returns them, with their mask; a `Loss` object applies and forgets it when called."""
+    if not isinstance(function, keras.losses.Loss) or type(function).__call__ is not keras.losses.Loss.__call__:
+        return function(target, prediction)
+    target, prediction = (keras.ops.convert_to_tensor(each, dtype=function.dtype) for each in (target, prediction))
+    return function.call(target, prediction)
+
+
+def _check_mask(loss: NamedLoss, mask: tf.Tensor | None, values: tf.Tensor) -> None:
+    if mask is None:
+        return
+    try:
+        labels.broadcast(mask, values)
+    except ValueError as error:
+        raise ConfigError(
+            f"losses.{loss.name}.loss",
+            loss.function_name,
+            f"gives values of shape {tuple(values.shape)}, but {loss.source} has a mask of shape {tuple(mask.shape)}: "
+            "return a value for every step, or end the mask before the head",
+        ) from error
+
+
+def _weights(loss: NamedLoss, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    weights = tf.cast(weights, values.dtype)
+    try:
+        labels.broadcast(weights, values)
+    except ValueError as error:
+        raise ConfigError(
+            f"dataset.weights.{loss.target}",
+            list(weights.shape),
+            f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
+        ) from error
+    return weights
 
 
 def _advice(error: BaseException) -> str:
     if "numpy" in str(error).lower():
         return "a loss must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy: "
     return ""
-
-
-def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Tensor:
-    shape = tuple(weights.shape)
-    while weights.shape.rank > values.shape.rank and weights.shape[-1] == 1:
-        weights = tf.squeeze(weights, -1)
-    while weights.shape.rank < values.shape.rank:
-        weights = weights[..., tf.newaxis]
-    pairs = zip(weights.shape[1:], values.shape[1:], strict=False)
-    if weights.shape.rank != values.shape.rank or any(w not in (1, v) for w, v in pairs if None not in (w, v)):
-        raise ConfigError(
-            f"dataset.weights.{loss.target}",
-            list(shape),
-            f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
-        )
-    return tf.broadcast_to(weights, tf.shape(values))

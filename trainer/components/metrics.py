@@ -1,7 +1,12 @@
-"""Each loss's own Keras metrics, resolved from the configuration as `compile` does."""
+"""Each loss's own Keras metrics, resolved from the configuration as `compile` does.
 
+A missing label, a masked step and an ignored class have weight 0 in every metric. Where a loss takes logits, metrics
+that take probabilities are given probabilities.
+"""
+
+import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +15,11 @@ import tensorflow as tf
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, losses
+from trainer.components import keras_objects, labels
+from trainer.components import metric_inputs as inputs_lib
+from trainer.components.loss_functions import Kind
+from trainer.components.losses import NamedLoss
+from trainer.components.metric_inputs import MetricInputs
 from trainer.config.settings import LossConfig
 
 _RESOLVED = {
@@ -21,103 +30,216 @@ _RESOLVED = {
 }
 # Metrics that are a mean over the last axis first, so that every number of a target can have a weight.
 _POINTWISE = (
-    "MeanSquaredError",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredLogarithmicError",
-    "LogCoshError",
-    "Poisson",
-    "BinaryAccuracy",
-    "BinaryCrossentropy",
+    keras.metrics.MeanSquaredError,
+    keras.metrics.MeanAbsoluteError,
+    keras.metrics.MeanAbsolutePercentageError,
+    keras.metrics.MeanSquaredLogarithmicError,
+    keras.metrics.LogCoshError,
+    keras.metrics.Poisson,
+    keras.metrics.BinaryAccuracy,
+    keras.metrics.BinaryCrossentropy,
 )
+_FEW = 3  # examples with which a metric is tried; one would broadcast
+
+
+@dataclasses.dataclass(frozen=True)
+class LossMetric:
+    """A metric of one loss.
+
+    Attributes:
+      metric: Keras' metric.
+      weighted: whether labels count by their weights; else every label counts 1.
+      inputs: how the head's output becomes what the metric takes.
+      takes_weights: whether its `update_state` takes weights of labels.
+    """
+
+    metric: keras.metrics.Metric
+    weighted: bool
+    inputs: MetricInputs
+    takes_weights: bool
+
+    def update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
+        """Adds a batch.
+
+        A target of one number per example gets the axis that the prediction has: Keras' metrics differ in whether they
+        add it themselves. A function of the user's own gets the target as it is.
+
+        Args:
+          target: the target.
+          prediction: what the loss reads of the model's output.
+          weights: the weight of every label, 0 where there is none (`LossValues.labels`); None: all 1.
+        """
+        metric = self.metric
+        if weights is not None and not self.weighted:
+            weights = tf.cast(weights > 0, weights.dtype)
+        own_function = type(metric) is keras.metrics.MeanMetricWrapper
+        if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
+            target = target[..., tf.newaxis]
+        target, prediction = self.inputs.of(target, prediction, weights)
+        if weights is not None:
+            weights, target, prediction = _fitted(metric, weights, target, prediction)
+        if self.takes_weights:
+            metric.update_state(target, prediction, sample_weight=weights)
+        else:
+            metric.update_state(target, prediction)
+
+    def result(self) -> float:
+        """The result so far."""
+        return np.asarray(self.metric.result()).item()
 
 
 def build(
-    name: str, config: LossConfig, *, prediction: Any, target: Any, weights: Any | None = None
-) -> Mapping[str, keras.metrics.Metric]:
+    loss: NamedLoss, config: LossConfig, *, prediction: Any, target: Any, weights: Any | None = None
+) -> Mapping[str, LossMetric]:
     """The metrics of one loss, by the names they were given.
 
+    A weighted metric whose name another metric has is called `weighted_...`, as Keras calls it.
+
     Args:
-      name: the loss's name.
+      loss: the loss.
       config: its configuration.
-      prediction: `.shape` (batch first) and `.dtype` of its head's output.
+      prediction: `.shape` (batch first) and `.dtype` of what it reads of its head's output.
       target: the same of its target.
       weights: the same of its target's weights, where there are any.
 
     Raises:
-      ConfigError: a metric that does not exist, does not fit, is given twice or has more than one number as its result.
+      ConfigError: a metric that does not exist, does not fit, is given twice, has more than one number as its result,
+        or is a function that returns one number for a whole batch.
     """
-    metrics = {}
-    for index, spec in enumerate(config.metrics):
-        field = f"losses.{name}.metrics.{index}"
-        given, arguments = keras_objects.split(spec)
-        key = arguments.pop("as", given.rpartition(":")[2])
-        if not isinstance(key, str) or not schema.NAME.fullmatch(key):
-            raise ConfigError(
-                f"{field}.as", key, "a metric's name is letters, digits, '_' and '-', starting with a letter"
+    metrics: dict[str, LossMetric] = {}
+    for key, specs in (("metrics", config.metrics), ("weighted_metrics", config.weighted_metrics)):
+        weighted = key == "weighted_metrics"
+        for index, spec in enumerate(specs):
+            field = f"losses.{loss.name}.{key}.{index}"
+            given, arguments = keras_objects.split(spec)
+            name = _name(arguments.pop("as", None) or given.rpartition(":")[2], field, metrics, given, weighted)
+            found = keras_objects.find(
+                _resolve(given, loss, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
+                keras.metrics,
+                keras.metrics.Metric,
+                kind="metric",
+                field=field,
+                also=tuple(_RESOLVED),
             )
-        if key in metrics:
-            raise ConfigError(field, given, "is given twice; name one of them with 'as'")
-        found = keras_objects.find(
-            _resolve(given, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
-            keras.metrics,
-            keras.metrics.Metric,
-            kind="metric",
-            field=field,
-            also=tuple(_RESOLVED),
-        )
-        if inspect.isclass(found):
-            metrics[key] = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric)
-        else:
-            import_paths.check_arguments(found, arguments, field=field, positional=2)
-            metrics[key] = keras.metrics.MeanMetricWrapper(found, name=key, **arguments)
-        _try_once(metrics[key], field, given, prediction, target, weights)
+            metrics[name] = _one(loss, found, arguments, name, field, weighted, (target, prediction))
+            _try_once(metrics[name], found, arguments, field, given, (target, prediction, weights))
     return metrics
 
 
-def update(metric: keras.metrics.Metric, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
-    """Adds a batch to a metric.
-
-    A target of one number per example gets the axis that the prediction has: Keras' metrics differ in whether they
-    add it themselves. A function of the user's own gets the target as it is.
-    """
-    own_function = type(metric) is keras.metrics.MeanMetricWrapper
-    if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
-        target = target[..., tf.newaxis]
-    pointwise = type(metric).__name__ in _POINTWISE
-    if pointwise and weights is not None and losses.weighs_every_number(weights, target, prediction):
-        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
-    metric.update_state(target, prediction, sample_weight=weights)
+def _name(name: Any, field: str, taken: Mapping[str, Any], given: str, weighted: bool) -> str:
+    if not isinstance(name, str) or not schema.NAME.fullmatch(name):
+        raise ConfigError(
+            f"{field}.as", name, "a metric's name is letters, digits, '_' and '-', starting with a letter"
+        )
+    if name in taken and weighted and not taken[name].weighted:
+        name = f"weighted_{name}"
+    if name in taken:
+        raise ConfigError(field, given, "is given twice; name one of them with 'as'")
+    return name
 
 
-def result(metric: keras.metrics.Metric) -> float:
-    """A metric's result so far."""
-    return np.asarray(metric.result()).item()
+def _one(
+    loss: NamedLoss,
+    found: Any,
+    arguments: Mapping[str, Any],
+    name: str,
+    field: str,
+    weighted: bool,
+    specs: tuple[Any, Any],
+) -> LossMetric:
+    target, prediction = specs
+    if not inspect.isclass(found):
+        import_paths.check_arguments(found, arguments, field=field, positional=2)
+        metric = keras.metrics.MeanMetricWrapper(found, name=name, **arguments)
+        return LossMetric(metric, weighted, inputs_lib.as_they_are(loss), takes_weights=True)
+    if arguments.get("axis") == 0:
+        raise ConfigError(f"{field}.axis", 0, "is that of the examples, of which a batch has only some")
+    inputs, implied = inputs_lib.resolve(loss, found, arguments, field, target, prediction)
+    if issubclass(found, keras.metrics.IoU):
+        implied = {"dtype": "float64"} | implied  # Keras counts in whole numbers, of which weights are none
+    metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
+    parameters = inspect.signature(metric.update_state).parameters
+    takes = "sample_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return LossMetric(metric, weighted, inputs, takes_weights=takes)
+
+
+def _fitted(
+    metric: keras.metrics.Metric, weights: tf.Tensor, target: tf.Tensor, prediction: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Weights, target and prediction in the shapes in which a metric of Keras weighs what it should."""
+    if labels.are_of_every_number(weights, target, prediction):
+        if isinstance(metric, _POINTWISE):
+            return weights, target[..., tf.newaxis], prediction[..., tf.newaxis]
+        if isinstance(metric, keras.metrics.FBetaScore):
+            # It takes a weight per example; where both are 0, a label enters none of its counts.
+            return tf.ones(tf.shape(weights)[:1], weights.dtype), *(
+                tf.cast(each, weights.dtype) * tf.cast(weights > 0, weights.dtype) for each in (target, prediction)
+            )
+    while weights.shape.rank > 1 and weights.shape[-1] == 1:
+        weights = tf.squeeze(weights, -1)
+    if isinstance(metric, keras.metrics.IoU):  # of a flat list of labels, each with its own weight
+        weights = labels.broadcast(weights, target)
+    while weights.shape.rank < prediction.shape.rank - 1:  # some align weights at the last axis but one
+        weights = weights[..., tf.newaxis]
+    return weights, target, prediction
 
 
 def _try_once(
-    metric: keras.metrics.Metric, field: str, name: str, prediction: Any, target: Any, weights: Any | None
+    metric: LossMetric,
+    found: Any,
+    arguments: Mapping[str, Any],
+    field: str,
+    name: str,
+    specs: tuple[Any, Any, Any | None],
 ) -> None:
-    """Refuses a metric that fails on three examples (one would broadcast) or gives more than one number."""
-    shapes = [tuple(spec.shape[1:]) for spec in (target, prediction)]
-    examples = [tf.zeros((3, *spec.shape[1:]), spec.dtype) for spec in (target, prediction)]
+    """Refuses a metric that fails on a few examples, mixes them, or gives anything but one number."""
+    *pair, weights = specs
+    shapes = [tuple(spec.shape[1:]) for spec in pair]
+
+    def examples(count: int) -> list[tf.Tensor]:
+        return [tf.zeros((count, *(size or 1 for size in spec.shape[1:])), spec.dtype) for spec in pair]
+
+    given = None if weights is None else tf.ones((_FEW, *(size or 1 for size in weights.shape[1:])), weights.dtype)
     try:
-        update(metric, *examples, weights=None if weights is None else tf.ones((3, *weights.shape[1:]), weights.dtype))
-        size = np.size(metric.result())
+        metric.update(*examples(_FEW), given)
+        result = metric.metric.result()
+        values = None if inspect.isclass(found) else [found(*examples(n), **arguments) for n in (_FEW, _FEW + 1)]
     except Exception as error:
         reason = f"does not fit a target of shape {shapes[0]} and predictions of shape {shapes[1]}: {first_line(error)}"
         raise ConfigError(field, name, reason) from error
-    if size != 1:
-        raise ConfigError(field, name, f"gives {size} numbers; a metric must give one number (average='macro', say)")
-    metric.reset_state()
+    every_number = labels.are_of_every_number(weights, *pair)
+    if metric.weighted and every_number and isinstance(metric.metric, keras.metrics.FBetaScore):
+        raise ConfigError(field, name, "takes a weight per example, but every number of the target has its own")
+    if not metric.takes_weights and given is not None:
+        raise ConfigError(field, name, "takes no sample_weight in its update_state, but labels have weights")
+    if values is not None and [tuple(np.shape(each))[:1] for each in values] != [(_FEW,), (_FEW + 1,)]:
+        raise ConfigError(
+            field,
+            name,
+            f"returns shape {tuple(np.shape(values[0]))} for {_FEW} examples; a function must return one value per "
+            "example, of which the mean is taken (a number of a whole split needs a keras.metrics.Metric)",
+        )
+    _check_result(result, field, name)
+    metric.metric.reset_state()
 
 
-def _resolve(name: str, prediction: tuple[int, ...], target: tuple[int, ...]) -> str:
-    """Keras' rule for names that depend on the shapes (`compile`'s "accuracy" and "crossentropy")."""
+def _check_result(result: Any, field: str, name: str) -> None:
+    if isinstance(result, Mapping):
+        raise ConfigError(field, name, f"gives {len(result)} results by name; a metric must give one number")
+    number = np.asarray(result)
+    if number.size != 1:
+        hint = " (average='macro', say)"
+        raise ConfigError(field, name, f"gives {number.size} numbers; a metric must give one number{hint}")
+    if number.dtype.kind not in "biuf":
+        raise ConfigError(field, name, f"gives {number.dtype.name}; a metric must give one number")
+
+
+def _resolve(name: str, loss: NamedLoss, prediction: Sequence[int], target: Sequence[int]) -> str:
+    """Keras' rule for names that depend on the shapes (`compile`'s "accuracy"); of labels each counts on its own."""
     if name.lower() not in _RESOLVED:
         return name
     binary, categorical, sparse = _RESOLVED[name.lower()]
-    if prediction[-1:] in ((), (1,)):
+    if prediction[-1:] in ((), (1,)) or loss.scores.kind in (Kind.LABELS, Kind.MARGINS):
         return binary
     if len(target) < len(prediction) or target[-1] == 1:
         return sparse

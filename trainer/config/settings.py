@@ -60,7 +60,12 @@ class LossConfig:
         "values.",
     )
     metrics: list[dict[str, Any]] = setting(
-        schema.sequence(schema.call("name")), [], "Keras metrics of its head and target, for the validation split."
+        schema.sequence(schema.call("name")),
+        [],
+        "Keras metrics of its head and target, for the validation split; every label counts 1.",
+    )
+    weighted_metrics: list[dict[str, Any]] = setting(
+        schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."
     )
     optimizer: dict[str, Any] = setting(
         _OPTIMIZER, _ADAM, "The Keras optimizer of the variables that this loss alone reaches, with its arguments."

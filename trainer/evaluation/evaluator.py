@@ -8,19 +8,21 @@ import keras
 import tensorflow as tf
 
 from trainer.components import losses as losses_lib
-from trainer.components import metrics as metrics_lib
+from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.metrics import LossMetric
 from trainer.distributed import replica_state
 
-Metrics = Mapping[str, Mapping[str, keras.metrics.Metric]]
+Metrics = Mapping[str, Mapping[str, LossMetric]]
 
 
 class _Sums(NamedTuple):
-    """(K,) each: Σ w·ℓ, Σ w and the number of values."""
+    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label."""
 
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
     counts: tf.Tensor
+    labels: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +46,28 @@ class Evaluator:
     steps: int
 
     def build(self) -> Callable[[], dict[str, float | None]]:
-        """A function that evaluates and returns `loss/<loss>` and `<loss>/<metric>`; None where no label is there."""
+        """A function that evaluates a split.
+
+        Returns:
+          `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
+        """
         data = self.strategy.distribute_datasets_from_function(self.batches)
         average_statistics = replica_state.build_statistics_average(self.strategy, self.model)
 
         def on_replica(batch: Mapping[str, Any]) -> _Sums:
-            outputs = losses_lib.full_precision(self.model(batch["inputs"], training=False))
-            sums = [losses_lib.sums(loss, outputs, batch) for loss in self.losses]
-            for loss in self.losses:
-                weights = batch.get("weights", {}).get(loss.target)
+            predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+            found = [losses_lib.compute(loss, predictions, batch) for loss in self.losses]
+            for loss, values in zip(self.losses, found, strict=True):
+                target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
                 for metric in self.metrics[loss.name].values():
-                    metrics_lib.update(metric, batch["targets"][loss.target], loss.prediction(outputs), weights)
-            examples = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
-            loss_sums, weight_sums, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
-            return _Sums(loss_sums, weight_sums, values_per_example * tf.cast(examples, values_per_example.dtype))
+                    metric.update(target, prediction, values.labels)
+            sums = [losses_lib.of_values(values) for values in found]
+            return _Sums(
+                tf.stack([of_loss.loss_sum for of_loss in sums]),
+                tf.stack([of_loss.weight_sum for of_loss in sums]),
+                tf.stack([values.left() for values in found]),
+                tf.stack([values.label_count for values in found]),
+            )
 
         @tf.function(autograph=False)
         def one_pass(iterator: Any) -> _Sums:
@@ -66,7 +76,8 @@ class Evaluator:
                 summed = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in sums)
                 return step + 1, _Sums(*(total + value for total, value in zip(totals, summed, strict=True)))
 
-            zeros = _Sums(*[tf.zeros([len(self.losses)], keras.config.floatx())] * 3)
+            zeros = tf.zeros([len(self.losses)], keras.config.floatx())
+            zeros = _Sums(zeros, zeros, zeros, tf.zeros([len(self.losses)], tf.int64))
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
         one_pass.get_concrete_function(iter(data))  # whatever cannot be traced fails here, not in the first evaluation
@@ -75,7 +86,7 @@ class Evaluator:
             average_statistics()
             for metrics in self.metrics.values():
                 for metric in metrics.values():
-                    metric.reset_state()
+                    metric.metric.reset_state()
             totals = one_pass(iter(data))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
@@ -89,5 +100,5 @@ class Evaluator:
             results[f"loss/{loss.name}"] = mean
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = metrics_lib.result(metric) if totals.weight_sums[k] > 0 else None
-        return results
+                results[f"{loss.name}/{name}"] = metric.result() if totals.weight_sums[k] > 0 else None
+        return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}

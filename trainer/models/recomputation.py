@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer.components import predictions
+
 _enabled = contextvars.ContextVar("recomputation_enabled", default=True)
 
 
@@ -25,27 +27,33 @@ class Recomputed(keras.layers.Layer):
 
     def __init__(self, layers: Sequence[keras.layers.Layer], shape: tuple[int | None, ...], **kwargs: Any):
         super().__init__(**kwargs)
-        self.inner = keras.Sequential(layers)
+        self.inner = predictions.let_through(keras.Sequential(layers))
         self.inner.build(shape)
+        self.supports_masking = True
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The last layer's output."""
+    def call(self, inputs: Any, training: bool | None = None, mask: Any | None = None) -> Any:
+        """The last layer's output, with the mask that it has then."""
         if not training or not _enabled.get() or isinstance(inputs, keras.KerasTensor):
-            return self.inner(inputs, training=training)
+            return self.inner(inputs, training=training, mask=mask)
         parameters = [tf.convert_to_tensor(variable.value) for variable in self.inner.trainable_variables]
         state = self.inner.non_trainable_variables
         before = [tf.identity(variable.value) for variable in state]
-        updated = []
+        updated, masks = [], []
 
         def pure(inputs: tf.Tensor, *parameters: tf.Tensor) -> tf.Tensor:
-            outputs, after = self.inner.stateless_call(list(parameters), before, inputs, training=training)
+            outputs, after = self.inner.stateless_call(list(parameters), before, inputs, training=training, mask=mask)
             updated.append(after)
+            masks.append(predictions.mask_of(outputs))
             return outputs
 
         outputs = tf.recompute_grad(pure)(inputs, *parameters)
         for variable, value in zip(state, updated[0], strict=True):
             variable.assign(value)
-        return outputs
+        return predictions.with_mask(outputs, masks[0])
+
+    def compute_mask(self, inputs: Any, previous_mask: Any | None) -> Any | None:
+        """None: the output has its mask already."""
+        del inputs, previous_mask
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The last layer's."""

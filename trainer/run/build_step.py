@@ -1,6 +1,6 @@
 """The last stage of an experiment: its step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -26,13 +26,19 @@ def build(
     plan: StepPlan,
     network: Network,
     reach: Reach,
+    masked: Sequence[bool],
     optimization: Optimization,
     timeline: Timeline,
     strategy: tf.distribute.Strategy,
 ) -> Step:
-    """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured."""
+    """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured.
+
+    `masked` says of each loss whether a mask or an ignored class can take some of its values out.
+    """
     weighted = network.data.splits[TRAIN].spec.get("weights", {})
-    can_lack_labels = tuple(loss.target in weighted for loss in network.losses)
+    can_lack_labels = tuple(
+        loss.target in weighted or is_masked for loss, is_masked in zip(network.losses, masked, strict=True)
+    )
     step = step_build.build(
         plan,
         step_build.Settings(
@@ -50,6 +56,7 @@ def build(
             loss_weights=_weights(config.losses, timeline),
             timeline=timeline,
             seed=config.seed,
+            masked=tuple(masked),
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),

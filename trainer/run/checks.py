@@ -13,7 +13,7 @@ from input_pipelines.feed.splits import Split, WrongClassError
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of, unknown
 from trainer.components import loss_checks
-from trainer.components import losses as losses_lib
+from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.settings import LossConfig
 from trainer.gradients.reach import Reach
@@ -112,10 +112,10 @@ def probabilities(model: keras.Model, losses: Sequence[NamedLoss], train: Split)
         return []
     inputs = tf.nest.map_structure(tf.constant, train.first(_SOME_EXAMPLES)["inputs"])
     try:
-        predictions = losses_lib.full_precision(model(inputs, training=False))
+        predictions = predictions_lib.of(model(inputs, training=False))
     except import_paths.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
-    return loss_checks.logits_taken_for_probabilities(losses, predictions)
+    return loss_checks.logits_taken_for_probabilities(losses, predictions.outputs)
 
 
 def dense_tables(model: keras.Model, reach: Reach) -> list[str]:

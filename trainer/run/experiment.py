@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION
 from input_pipelines.data import Data, SavedData
-from input_pipelines.feed import splits
+from input_pipelines.feed import splits, unlabelled
 from input_pipelines.feed.splits import Split
 from trainer.common.durations import Timeline
 from trainer.components.losses import NamedLoss
@@ -137,13 +137,13 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(config.model, config.losses, config.seed, spec, data, strategy)
-    reach = optimization_lib.find_reach(network, spec, strategy)
+    reach, masked = optimization_lib.find_reach(network, spec, strategy)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
         config.combine, config.losses, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
     plan = plan_lib.of(config)
-    step = build_step.build(config, plan, network, reach, optimization, timeline, strategy)
+    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
     validation = network.data.splits[VALIDATION]
     evaluator = network_lib.build_evaluator(network, validation, config.batch_size, strategy)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
@@ -161,7 +161,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
         intervals=_intervals(config, timeline),
         best=monitor.resolve(config.best, "best", network.metrics),
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
-        notes=(*data.notes, *dense),
+        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *dense),
     )
 
 

@@ -4,15 +4,14 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import keras
-
 from trainer.common.errors import ConfigError, unknown
+from trainer.components.metrics import LossMetric
 from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import VALIDATION, Report
 
 
 def resolve(
-    config: MonitorConfig | None, field: str, metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
+    config: MonitorConfig | None, field: str, metrics: Mapping[str, Mapping[str, LossMetric]]
 ) -> MonitorConfig | None:
     """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
 
@@ -26,7 +25,7 @@ def resolve(
     directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in metrics}
     for loss, own in metrics.items():
         # What Keras' own callbacks go by where their mode is "auto".
-        directions |= {f"{loss}/{name}": getattr(metric, "_direction", None) for name, metric in own.items()}
+        directions |= {f"{loss}/{name}": getattr(metric.metric, "_direction", None) for name, metric in own.items()}
     if config.metric not in directions:
         raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
     if config.mode != "auto":

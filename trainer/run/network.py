@@ -101,7 +101,7 @@ def _metrics(
 ) -> Metrics:
     return {
         loss.name: metrics.build(
-            loss.name,
+            loss,
             configs[loss.name],
             prediction=loss.prediction(outputs),
             target=spec["targets"][loss.target],

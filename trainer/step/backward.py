@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.components import losses as losses_lib
+from trainer.components import predictions as predictions_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.gradients.reach import Jacobian, Reach
 
@@ -103,8 +104,8 @@ def forward(
     parts: Sequence[tf.Tensor | None] = (None,),
 ) -> tuple[LossSums, ...]:
     """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
-    outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
-    return tuple(losses_lib.sums(loss, outputs, batch, part) for part in parts for loss in losses)
+    predictions = predictions_lib.of(model(batch["inputs"], training=True))
+    return tuple(losses_lib.sums(loss, predictions, batch, part) for part in parts for loss in losses)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,10 +6,16 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
+from trainer.components.predictions import let_through, mask_of
 
 
 class CutModel(NamedTuple):
-    """A model in two parts: inputs → features, and features → outputs by head."""
+    """A model in two parts.
+
+    Attributes:
+      trunk: inputs → the features, and after them their mask where they have one.
+      heads: features and mask, as the trunk gives them → outputs by head.
+    """
 
     trunk: keras.Model
     heads: keras.Model
@@ -34,7 +40,9 @@ def split(model: keras.Model) -> CutModel:
         try:
             features = layer.output
             if isinstance(features, keras.KerasTensor) and id(features) not in finals:
-                return CutModel(keras.Model(inputs, features), keras.Model(features, outputs))
+                mask = mask_of(features)
+                cut = [features] if mask is None else [features, mask]  # heads take it as one more of their inputs
+                return CutModel(keras.Model(inputs, cut), let_through(keras.Model(cut, outputs)))
         except (AttributeError, ValueError):  # a layer used more than once; outputs that need more than these features
             continue
     raise ConfigError(

@@ -3,7 +3,7 @@
 import contextlib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,7 @@ import tensorflow as tf
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import losses as losses_lib
+from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.distributed import strategy as strategy_lib
 from trainer.gradients.reach import Reach
@@ -20,9 +21,21 @@ from trainer.models.names import variables_by_name
 SUMMED = "summed_over_replicas"  # name of an operation of a scratch trace in whose place a step has a collective
 
 
+class Discovered(NamedTuple):
+    """What a scratch trace tells of the losses.
+
+    Attributes:
+      reach: which of them reach which variable.
+      masked: for each of them, whether a mask or an ignored class can take some of its values out.
+    """
+
+    reach: Reach
+    masked: tuple[bool, ...]
+
+
 def discover_reach(
     model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any], strategy: tf.distribute.Strategy
-) -> Reach:
+) -> Discovered:
     """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
 
     A loss with patterns of its own (`losses.<name>.variables`) reaches only the variables that they match.
@@ -44,17 +57,19 @@ def discover_reach(
     by_name = {id(variable): name for name, variable in variables_by_name(model).items()}
     names = tuple(by_name[id(variable)] for variable in variables)
     found: list[list[bool]] = []
+    masked: list[bool] = []
 
     def trace(batch: Mapping[str, Any]) -> None:
         with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
-                outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
+                predictions = predictions_lib.of(model(batch["inputs"], training=True))
             except import_paths.USER_ERRORS as error:
                 raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
-            totals = [losses_lib.sums(loss, outputs, batch).loss_sum for loss in losses]
+            sums = [losses_lib.sums(loss, predictions, batch) for loss in losses]
         _refuse_added_losses(model)
-        for total in totals:
-            gradients = tape.gradient(total, [variable.value for variable in variables])
+        masked.extend(of_loss.left is not None for of_loss in sums)
+        for of_loss in sums:
+            gradients = tape.gradient(of_loss.loss_sum, [variable.value for variable in variables])
             found.append([gradient is not None for gradient in gradients])
 
     tf.function(trace, autograph=False).get_concrete_function(batch_spec)
@@ -69,12 +84,13 @@ def discover_reach(
         if loss.variables is not None:
             _restrict(reaches, loss, names)
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
-    return Reach(
+    reach = Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
         losses=tuple(by for by in reached if by),
         names=tuple(name for name, by in zip(names, reached, strict=True) if by),
         unreached=tuple(name for name, by in zip(names, reached, strict=True) if not by),
     )
+    return Discovered(reach, tuple(masked))
 
 
 def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from trainer.combine import mixing as mixing_lib
 from trainer.components import losses as losses_lib
+from trainer.components import predictions as predictions_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
@@ -26,7 +27,7 @@ from trainer.step.cut import CutModel
 from trainer.step.loss_scale import Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
-from trainer.step.values import Applied, Measurement, State, StepSummary
+from trainer.step.values import Applied, LossNumbers, Measurement, State, StepSummary
 
 Extra = TypeVar("Extra")
 
@@ -69,12 +70,14 @@ class Features:
         factor = self.scaling.of_sums(scale)
 
         def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-            loss_sums, weight_sums, counts = objectives.numbers(losses)
-            in_one = [tf.cast(values, tf.float64) for values in (loss_sums, weight_sums)]  # a collective has one dtype
-            _, (gramian, *in_one) = self.reduction.sum((), (gramian, *in_one))
-            loss_sums, weight_sums = (tf.cast(values, counts.dtype) for values in in_one)
-            active, normalizers = objectives.active_and_normalizers(weight_sums, counts, step)
-            losses_now = loss_sums * normalizers
+            numbers, dtype = objectives.numbers(losses), losses[0].loss_sum.dtype
+            in_one = tf.nest.map_structure(lambda values: tf.cast(values, tf.float64), numbers[:3])  # of one dtype
+            _, (gramian, in_one) = self.reduction.sum((), (gramian, in_one))
+            sums = tf.nest.map_structure(lambda values: tf.cast(values, dtype), in_one)
+            numbers = LossNumbers(*sums, numbers.in_all)
+            counts = objectives.counts(numbers)
+            active, normalizers = objectives.active_and_normalizers(numbers.weight_sums, counts, step)
+            losses_now = numbers.loss_sums * normalizers
             normalizers = tf.cast(normalizers, tf.float64)
             (of_gramian,) = self.scaling.divided((normalizers,), factor)
             problem = objectives.problem(step, active, losses_now)
@@ -125,11 +128,11 @@ def weighted_gradients(
     in_trunk = {id(variable) for variable in parts.trunk.trainable_variables}
     trunk = [v for v, variable in enumerate(reach.variables) if id(variable) in in_trunk]
     with tf.GradientTape() as trunk_tape:
-        features = parts.trunk(batch["inputs"], training=True)
+        features, *mask = parts.trunk(batch["inputs"], training=True)
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
-        outputs = losses_lib.full_precision(parts.heads(features, training=True))
-        found = tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
+        predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
+        found = tuple(losses_lib.sums(loss, predictions, batch) for loss in losses)
     rows, columns = [], [{} for _ in reach.variables]
     for k, loss_sums in enumerate(found):
         positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]

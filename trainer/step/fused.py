@@ -70,9 +70,10 @@ class Fused:
         objectives.seed_random_layers(micro_step)
 
         def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-            loss_sums, weight_sums, counts = objectives.numbers(losses)
+            numbers = objectives.numbers(losses)
             if self.sums_first:
-                _, (loss_sums, weight_sums) = self.reduction.sum((), (loss_sums, weight_sums))
+                numbers = objectives.summed(numbers, self.reduction)
+            loss_sums, weight_sums, counts = numbers.loss_sums, numbers.weight_sums, objectives.counts(numbers)
             denominators = (weight_sums if self.sums_first else counts, counts)
             active, normalizers = objectives.active_and_normalizers(*denominators, step)
             problem = objectives.problem(step, active, loss_sums * normalizers)

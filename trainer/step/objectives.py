@@ -13,7 +13,9 @@ from trainer.common.durations import Timeline
 from trainer.components import schedules
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed import replica_state
+from trainer.distributed.all_reduce import Reduction
 from trainer.step import backward
+from trainer.step.values import LossNumbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Objectives:
       loss_weights: their K weights, each a number or a schedule.
       timeline: how steps lie among examples and epochs.
       seed: of everything random in the step.
+      masked: for each loss, whether a mask or an ignored class can take some of its values out.
     """
 
     model: keras.Model
@@ -33,6 +36,7 @@ class Objectives:
     loss_weights: Sequence[float | schedules.LearningRateSchedule]
     timeline: Timeline
     seed: int
+    masked: tuple[bool, ...]
 
     @property
     def count(self) -> int:
@@ -59,10 +63,46 @@ class Objectives:
         with replica_state.kept(self.model):
             return backward.forward(self.model, self.losses, batch)
 
-    def numbers(self, sums: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """(K,) each: Σ w·ℓ and Σ w of this replica's part, and the number of values in the global batch."""
-        loss_sums, weight_sums, values_per_example = (tf.stack(column) for column in zip(*sums, strict=True))
-        return loss_sums, weight_sums, values_per_example * self.batch_size
+    def numbers(self, sums: Sequence[LossSums], sizes: Sequence[int] | None = None) -> LossNumbers:
+        """The numbers of one replica's part.
+
+        Args:
+          sums: of the K losses over each part of the batch, as `backward.forward` gives them.
+          sizes: examples of the global batch in each part; None: there is one part, the batch.
+
+        Returns:
+          Tensors of shape (K,), or (parts, K) where `sizes` are given.
+        """
+
+        def column(values: Sequence[tf.Tensor]) -> tf.Tensor:
+            return tf.stack(values) if sizes is None else tf.reshape(tf.stack(values), [len(sizes), -1])
+
+        loss_sums, weight_sums, values_per_example, left = zip(*sums, strict=True)
+        per_example = column(values_per_example)
+        in_part = self.batch_size if sizes is None else tf.constant(sizes, per_example.dtype)[:, tf.newaxis]
+        counted: tuple[tf.Tensor, ...] = ()
+        if self.counts_what_is_left:
+            nothing = tf.zeros([], per_example.dtype)
+            counted = (column([nothing if one is None else one for one in left]),)
+        return LossNumbers(column(loss_sums), column(weight_sums), counted, per_example * in_part)
+
+    def summed(self, numbers: LossNumbers, reduction: Reduction) -> LossNumbers:
+        """Returns the numbers of all replicas, in a collective of their own; call it in replica context."""
+        _, sums = reduction.sum((), numbers[:3])
+        return LossNumbers(*sums, numbers.in_all)
+
+    @property
+    def counts_what_is_left(self) -> bool:
+        """True where a loss is divided by a number of values of which masks take some out."""
+        return any(
+            masked and loss.normalizer == "examples" for loss, masked in zip(self.losses, self.masked, strict=True)
+        )
+
+    def counts(self, numbers: LossNumbers) -> tf.Tensor:
+        """(..., K) number of values that each loss has in the global batch; `numbers` are sums over all replicas."""
+        if not numbers.left:
+            return numbers.in_all
+        return tf.where(self.masked, numbers.left[0], numbers.in_all)
 
     def active_and_normalizers(
         self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor

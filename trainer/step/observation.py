@@ -71,10 +71,9 @@ class Observation:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Returns what the combination remembers then, and (K,) the losses."""
         objectives = self.objectives
-        loss_sums, weight_sums, counts = objectives.numbers(objectives.forward_again(batch, step))
-        _, (loss_sums, weight_sums) = self.reduction.sum((), (loss_sums, weight_sums))
-        _, normalizers = objectives.active_and_normalizers(weight_sums, counts, step)
-        after = loss_sums * normalizers
+        numbers = objectives.summed(objectives.numbers(objectives.forward_again(batch, step)), self.reduction)
+        _, normalizers = objectives.active_and_normalizers(numbers.weight_sums, objectives.counts(numbers), step)
+        after = numbers.loss_sums * normalizers
         with self.solver.on_device():
             problem = objectives.problem(step, summary.active, summary.losses)
             seen = tf.cast(after, tf.float64)

@@ -15,7 +15,7 @@ from trainer.step.applied import Mixing
 from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
-from trainer.step.values import Applied, LocalSums, Measurement, State, StepSummary
+from trainer.step.values import Applied, LocalSums, LossNumbers, Measurement, State, StepSummary
 from trainer.step.views import View
 
 
@@ -64,19 +64,15 @@ class PerLoss:
         parts = view.parts(batch, micro_step)
         passes = self.compiled(backward.per_loss_gradients)
         jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts)
-        loss_sums, weight_sums, values_per_example = (
-            tf.reshape(tf.stack(column), [len(parts), -1]) for column in zip(*losses, strict=True)
-        )
-        counts = values_per_example * tf.constant(view.sizes, weight_sums.dtype)[:, tf.newaxis]
-        return LocalSums(view.folded(jacobian), loss_sums, weight_sums, counts)
+        return LocalSums(view.folded(jacobian), *objectives.numbers(losses, view.sizes))
 
     def _reduce_and_combine(
         self, local: LocalSums, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum, global means, and the gradients that every optimizer applies."""
-        jacobian, (loss_sums, weight_sums) = self.reduction.sum(local.jacobian, (local.loss_sums, local.weight_sums))
-        sums = (loss_sums, weight_sums, local.counts)
-        active, losses, part_normalizers, normalizers = self._normalizers(*sums, step, state)
+        jacobian, sums = self.reduction.sum(local.jacobian, (local.loss_sums, local.weight_sums, local.left))
+        numbers = LossNumbers(*sums, local.in_all)
+        active, losses, part_normalizers, normalizers = self._normalizers(numbers, step, state)
         finite = statistics.finite(jacobian, losses, self.view.owners)
 
         combination = self.solver.combination
@@ -104,13 +100,14 @@ class PerLoss:
         return Applied(gradients, rows.gradient_averages), summary
 
     def _normalizers(
-        self, loss_sums: tf.Tensor, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor, state: State
+        self, numbers: LossNumbers, step: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the active losses, their means, (K,) each, and the normalizers of the sums over parts and over all.
 
         The gradients stay sums. Their normalizers go into the mixing matrices, one factor per gradient: of two
         the graph optimizer may choose the order, on every replica another one.
         """
+        loss_sums, weight_sums, counts = numbers.loss_sums, numbers.weight_sums, self.objectives.counts(numbers)
         active, of_parts = self.objectives.active_and_normalizers(weight_sums, counts, step)
         active = tf.reduce_all(active, axis=0)  # of two halves: in both
         whole = (tf.reduce_sum(weight_sums, axis=0), tf.reduce_sum(counts, axis=0))

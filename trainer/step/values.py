@@ -11,22 +11,38 @@ from trainer.step.loss_scale import LossScale
 Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `OptimizerGroup`, one gradient for each of its variables
 
 
+class LossNumbers(NamedTuple):
+    """The numbers of the losses that travel between replicas; (K,) each, or (parts, K).
+
+    Attributes:
+      loss_sums: Σ w·ℓ.
+      weight_sums: Σ w.
+      left: the number of values that masks leave, where a loss is divided by it; else ().
+      in_all: number of values in the *global* batch, masked ones and all; the same on every replica.
+    """
+
+    loss_sums: tf.Tensor
+    weight_sums: tf.Tensor
+    left: tuple[tf.Tensor, ...]
+    in_all: tf.Tensor
+
+
 class LocalSums(NamedTuple):
     """One replica's part of a step.
 
     Attributes:
       jacobian: per variable, gradients of Σ w·ℓ of the losses that reach it, times the loss scale.
-      loss_sums: (1, K) Σ w·ℓ; (2, K) of each half of the batch, where the combination looks at two.
-      weight_sums: the same of Σ w.
-      counts: the same of the number of values in the *global* batch; the same on every replica.
+      loss_sums, weight_sums, left, in_all: those of `LossNumbers`, (1, K); (2, K) of each half of the batch, where the
+        combination looks at two.
     """
 
     jacobian: Jacobian
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
-    counts: tf.Tensor
+    left: tuple[tf.Tensor, ...]
+    in_all: tf.Tensor
 
-    SUMMED = ("jacobian", "loss_sums", "weight_sums")  # over micro-batches
+    SUMMED = ("jacobian", "loss_sums", "weight_sums", "left")  # over micro-batches
 
 
 class FusedSums(NamedTuple):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.common.errors import ConfigError
-from trainer.components import loss_checks, losses
+from trainer.components import loss_checks, losses, predictions
 from trainer.config import settings
 from trainer.run import experiment
 
@@ -21,15 +22,23 @@ def _config(loss, **more) -> settings.LossConfig:
     ).losses["l"]
 
 
-def _sums(loss, prediction, target, weights=None, **more) -> losses.LossSums:
+class Sums(NamedTuple):
+    """The numbers of `LossSums` that exist without masks."""
+
+    loss_sum: float
+    weight_sum: float
+    values_per_example: float
+
+
+def _sums(loss, prediction, target, weights=None, **more) -> Sums:
     keras.config.set_floatx("float64")
     named = losses.build("l", _config(loss, **more))
     batch = {"targets": {"t": tf.constant(target)}} | (
         {} if weights is None else {"weights": {"t": tf.constant(weights, tf.float64)}}
     )
-    return losses.LossSums(
-        *(float(value) for value in losses.sums(named, {"label": tf.constant(prediction, tf.float64)}, batch))
-    )
+    *numbers, left = losses.sums(named, predictions.of({"label": tf.constant(prediction, tf.float64)}), batch)
+    assert left is None
+    return Sums(*map(float, numbers))
 
 
 PREDICTION = np.random.RandomState(0).normal(size=(5, 3))

@@ -13,7 +13,12 @@ from trainer.run import experiment
 def test_every_example_once(replicas, batch_size, missing):
     """29 examples; losses and metrics equal those of one pass over the whole split in NumPy."""
     built = experiment.build(
-        problems.config(batch_size=batch_size, dataset__options={"missing": missing}), problems.strategy(replicas)
+        problems.config(
+            batch_size=batch_size,
+            dataset__options={"missing": missing},
+            losses__label__weighted_metrics=["accuracy"],
+        ),
+        problems.strategy(replicas),
     )
     results = built.evaluator.build()()
     split = problems.load(missing=missing)["validation"]
@@ -29,8 +34,13 @@ def test_every_example_once(replicas, batch_size, missing):
         "loss/number": np.average(error**2, weights=weights["number"]),
         "loss/vector": np.mean((outputs["vector"] - split.targets["vector"]) ** 2),
         "loss/vector_l1": np.mean(np.abs(outputs["vector"] - split.targets["vector"])),
-        "label/accuracy": np.average(correct, weights=weights["label"]),
-        "number/mae": np.average(np.abs(error), weights=weights["number"]),
+        "label/accuracy": np.average(correct, weights=weights["label"] > 0),
+        "label/weighted_accuracy": np.average(correct, weights=weights["label"]),
+        "number/mae": np.average(np.abs(error), weights=weights["number"] > 0),
+        "labels/label": np.count_nonzero(weights["label"]),
+        "labels/number": np.count_nonzero(weights["number"]),
+        "labels/vector": 29,
+        "labels/vector_l1": 29,
     }
     assert results == pytest.approx(expected, abs=1e-9)
 

@@ -59,7 +59,8 @@ def test_metrics_file(run):
     pairs = {f"cosine/{a}/{b}" for i, a in enumerate(names) for b in names[i + 1 :]}
     train_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {f"grad_norm/{n}" for n in names} | pairs
     train_keys |= {f"learning_rate/{n}" for n in ("shared", "label", "number")}
-    validation_keys = {"step", "split"} | {f"loss/{n}" for n in names} | {"label/accuracy", "number/mae"}
+    validation_keys = {"step", "split", "label/accuracy", "number/mae"}
+    validation_keys |= {f"{of}/{n}" for n in names for of in ("loss", "labels")}
     for row, report in zip(rows, history, strict=True):
         assert set(row) == (train_keys if row["split"] == "train" else validation_keys)
         assert {key: value for key, value in row.items() if key not in ("step", "split")} == report.values

@@ -1,0 +1,138 @@
+"""The inputs of Keras' metrics: probabilities where they take those and a head gives logits."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError
+from trainer.components import labels
+from trainer.components.loss_functions import Kind
+from trainer.components.losses import NamedLoss
+
+_metrics = keras.metrics
+_OF_PROBABILITIES = (
+    _metrics.BinaryAccuracy,
+    _metrics.AUC,
+    _metrics.Precision,
+    _metrics.Recall,
+    _metrics.PrecisionAtRecall,
+    _metrics.RecallAtPrecision,
+    _metrics.SensitivityAtSpecificity,
+    _metrics.SpecificityAtSensitivity,
+    _metrics.TruePositives,
+    _metrics.TrueNegatives,
+    _metrics.FalsePositives,
+    _metrics.FalseNegatives,
+    _metrics.FBetaScore,
+    _metrics.BinaryIoU,
+    _metrics.KLDivergence,
+)
+_CROSSENTROPIES = (
+    _metrics.BinaryCrossentropy,
+    _metrics.CategoricalCrossentropy,
+    _metrics.SparseCategoricalCrossentropy,
+)
+_ACTIVATIONS = {Kind.LABELS: tf.sigmoid, Kind.MARGINS: tf.sigmoid, Kind.CLASSES: tf.nn.softmax}
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricInputs:
+    """How a target and a prediction become what a metric takes.
+
+    Attributes:
+      kind: what the predictions are scores of, to make probabilities of them; None: they are taken as they are.
+      ignores: whether a class is ignored, which no metric knows; class 0 with weight 0 stands for it.
+    """
+
+    kind: Kind | None
+    ignores: bool
+
+    def of(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the target and the prediction; `weights` are those of labels, of the first axes of the target."""
+        if self.ignores and weights is not None:
+            there = labels.broadcast(weights > 0, target)
+            target = tf.where(there, target, tf.zeros_like(target))
+        if self.kind is not None:
+            prediction = _ACTIVATIONS[self.kind](prediction)
+        if self.kind is Kind.MARGINS:  # whose targets may be -1 and 1
+            target = tf.cast(target > 0, target.dtype)
+        return target, prediction
+
+
+def as_they_are(loss: NamedLoss) -> MetricInputs:
+    """The inputs of a function of the user's own: what the head gives."""
+    return MetricInputs(None, loss.ignored_class is not None)
+
+
+def resolve(
+    loss: NamedLoss, found: type, arguments: Mapping[str, Any], field: str, target: Any, prediction: Any
+) -> tuple[MetricInputs, dict[str, Any]]:
+    """The inputs of a metric of a loss, and the arguments that it takes besides those that are given.
+
+    Args:
+      loss: the loss.
+      found: the metric's class.
+      arguments: those of the configuration.
+      field: the configuration's key, for errors.
+      target: `.shape` (batch first) of the loss's target.
+      prediction: the same of what it reads of its head.
+
+    Raises:
+      ConfigError: the metric takes probabilities, and what the head's numbers are cannot be told; or it takes the
+        index of a class and the head gives one number.
+    """
+    inputs, implied = as_they_are(loss), {}
+    kind = _kind(loss, target, prediction)
+    of_labels = prediction.shape[-1] == 1 or kind in (Kind.LABELS, Kind.MARGINS)
+    if issubclass(found, _metrics.FBetaScore) and of_labels:
+        implied["threshold"] = 0.5  # without one it takes the largest of the outputs for the only positive one
+    if issubclass(found, _metrics.IoU) and not issubclass(found, _metrics.BinaryIoU | _metrics.OneHotIoU):
+        implied |= _of_classes(found, arguments, field, target, prediction)
+    if loss.scores.are_probabilities:
+        return inputs, implied
+    if issubclass(found, _CROSSENTROPIES):
+        return inputs, implied | {"from_logits": True}
+    if not issubclass(found, _OF_PROBABILITIES) or _is_for_logits(arguments):
+        return inputs, implied
+    if kind is Kind.OTHER:
+        raise ConfigError(
+            field,
+            found.__name__,
+            f"takes probabilities, but whether {loss.source} gives logits of labels or of classes cannot be told from "
+            f"{loss.function_name}; let the head end with a sigmoid or softmax",
+        )
+    return dataclasses.replace(inputs, kind=kind), implied
+
+
+def _kind(loss: NamedLoss, target: Any, prediction: Any) -> Kind:
+    """What a head's numbers are scores of: by the loss, or by the shapes where the loss is the user's own."""
+    if loss.scores.kind is not Kind.OTHER:
+        return loss.scores.kind
+    if prediction.shape[-1] == 1:
+        return Kind.LABELS
+    of_target = tuple(target.shape)
+    return Kind.CLASSES if of_target in (tuple(prediction.shape[:-1]), (*prediction.shape[:-1], 1)) else Kind.OTHER
+
+
+def _is_for_logits(arguments: Mapping[str, Any]) -> bool:
+    """True where a metric is set to take logits: `from_logits`, or a threshold of 0."""
+    if arguments.get("from_logits"):
+        return True
+    thresholds = arguments.get("threshold", arguments.get("thresholds"))
+    return thresholds in (0, [0], [0.0]) and not isinstance(thresholds, bool)
+
+
+def _of_classes(found: type, arguments: Mapping[str, Any], field: str, target: Any, prediction: Any) -> dict[str, Any]:
+    """The arguments of an intersection over union of classes that read a class from scores, one for each."""
+    if "sparse_y_pred" in arguments or issubclass(found, _metrics.OneHotMeanIoU):
+        return {}
+    if prediction.shape[-1] == 1:
+        raise ConfigError(
+            field, found.__name__, "takes one score for each class, but the head gives one number: use 'binary_io_u'"
+        )
+    same = tuple(target.shape) == tuple(prediction.shape)
+    sparse_target = {} if "sparse_y_true" in arguments else {"sparse_y_true": not same}
+    return {"sparse_y_pred": False} | sparse_target
