@@ -153,9 +153,6 @@ def test_mistakes_in_an_optimizer_without_variables_are_named(field):
 def test_what_is_written_once_is_wrong_once():
     """Errors name `optimizer` and not the keys of all that have it."""
     own = dict.fromkeys(["shared_optimizer", *(f"losses__{name}__optimizer" for name in problems.LOSSES)])
-    with pytest.raises(ConfigError, match="^optimizer.beta: "):
-        experiment.build(problems.config(**own, optimizer={"beta": 0.9}), problems.strategy(1))
+    decay = problems.config(**own, optimizer={"weight_decay": 0.1}, combine__name="independent")
     with pytest.raises(ConfigError, match="^optimizer.weight_decay=0.1: "):
-        experiment.build(
-            problems.config(**own, optimizer={"weight_decay": 0.1}, combine__name="independent"), problems.strategy(1)
-        )
+        experiment.build(decay, problems.strategy(1))
