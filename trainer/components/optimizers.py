@@ -136,7 +136,7 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.opti
     _apply_without_reduction(optimizer)
     _name_failures(optimizer, field)
     if (schedule := schedule_of(optimizer)) is not None:
-        optimizer.learning_rate = RunSchedule(schedule)
+        optimizer._learning_rate = RunSchedule(schedule)  # Keras' setter would call the schedule outside the graph
     return optimizer
 
 
