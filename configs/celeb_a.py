@@ -75,11 +75,10 @@ def get_config() -> ml_collections.ConfigDict:
                     "loss": {"name": "binary_crossentropy", "from_logits": True},
                     # Heads give logits, which are above 0 where the probability is above one half.
                     "metrics": [{"name": "binary_accuracy", "threshold": 0.0}],
-                    "optimizer": _adam(),
                 }
                 for task in TASKS
             },
-            "shared_optimizer": _adam(),
+            "optimizer": _adam(),
             "combine": {"name": "weighted"},
         }
     )

@@ -58,7 +58,6 @@ def _yes_or_no(name: str) -> dict:
         "loss": {"name": "binary_crossentropy", "from_logits": True},
         # Most predictions lie close to 0 or 1, where Keras' 200 thresholds are too coarse.
         "metrics": [{"name": "AUC", "as": "auc", "num_thresholds": 10_000, "from_logits": True}],
-        "optimizer": _ADAM,
     }
 
 
@@ -91,7 +90,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "embedding_units": 8,
             },
             "losses": {"income": _yes_or_no("income"), "marital_status": _yes_or_no("marital_status")},
-            "shared_optimizer": _ADAM,
+            "optimizer": _ADAM,
             "combine": {"name": "weighted"},
         }
     )

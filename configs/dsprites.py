@@ -61,11 +61,10 @@ def factors_of(dataset: str, factors: Mapping[str, int], *, prepare: Mapping[str
                     "target": factor,
                     "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
                     "metrics": ["accuracy"],
-                    "optimizer": _adam(),
                 }
                 for factor in factors
             },
-            "shared_optimizer": _adam(),
+            "optimizer": _adam(),
             "combine": {"name": "weighted"},
         }
     )

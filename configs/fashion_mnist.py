@@ -45,7 +45,6 @@ def _classification(name: str) -> dict:
         "target": name,
         "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
         "metrics": ["accuracy"],
-        "optimizer": _adam(),
     }
 
 
@@ -93,10 +92,9 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": "image",
                     "loss": "binary_crossentropy",
                     "metrics": ["mae"],
-                    "optimizer": _adam(),
                 },
             },
-            "shared_optimizer": _adam(),
+            "optimizer": _adam(),
             "combine": {"name": "weighted"},
         }
     )

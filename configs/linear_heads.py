@@ -14,7 +14,6 @@ TARGETS = {
     "geometry": ["worst radius", "worst perimeter", "worst area", "worst smoothness", "worst compactness"],
     "concavity": ["worst concavity", "worst concave points", "worst symmetry"],
 }
-ADAM = {"name": "adam", "learning_rate": 1e-3}
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -42,15 +41,14 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": "geometry",
                     "loss": "mse",
                     "metrics": ["r2_score"],
-                    "optimizer": ADAM,
                 },
                 "concavity": {
                     "head": "concavity",
                     "target": "concavity",
                     "loss": "mae",
                     "metrics": ["r2_score"],
-                    "optimizer": ADAM,
                 },
             },
+            "optimizer": {"name": "adam", "learning_rate": 1e-3},
         }
     )

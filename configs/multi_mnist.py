@@ -53,11 +53,10 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": name,
                     "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
                     "metrics": ["accuracy"],
-                    "optimizer": _adam(),
                 }
                 for name in DIGITS
             },
-            "shared_optimizer": _adam(),
+            "optimizer": _adam(),
             "combine": {"name": "weighted"},
         }
     )

@@ -32,7 +32,7 @@ def load() -> dict[str, Examples]:
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Two heads on one trunk, a loss and an optimizer for each."""
+    """Two heads on one trunk, a loss for each, and an optimizer of its own for one."""
     rate = {"name": "cosine_decay", "initial_learning_rate": 0.0, "warmup_target": 3e-3, "warmup_steps": "2 epochs"}
     return ml_collections.ConfigDict(
         {
@@ -54,7 +54,6 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": "cultivar",
                     "loss": {"name": "sparse_categorical_crossentropy", "from_logits": True},
                     "metrics": ["accuracy"],
-                    "optimizer": {"name": "adam", "learning_rate": rate},
                 },
                 "alcohol": {
                     "head": "alcohol",
@@ -65,7 +64,7 @@ def get_config() -> ml_collections.ConfigDict:
                     "optimizer": {"name": "rmsprop", "learning_rate": 1e-3},
                 },
             },
-            "shared_optimizer": {"name": "adam", "learning_rate": rate},
+            "optimizer": {"name": "adam", "learning_rate": rate},  # of all but the head above that has its own
             "combine": {"name": "pcgrad", "use_weights": True},
         }
     )

@@ -59,11 +59,10 @@ def get_config() -> ml_collections.ConfigDict:
                     "target": name,
                     "loss": "mse",
                     "metrics": ["mae"],
-                    "optimizer": _adam(),
                 }
                 for name in PROPERTIES
             },
-            "shared_optimizer": _adam(),
+            "optimizer": _adam(),
             "combine": {"name": "weighted"},
         }
     )

@@ -94,7 +94,7 @@ def get_config() -> ml_collections.ConfigDict:
                 name: {"head": name, "target": "nothing", "loss": "configs.toy_problem:output_itself"}
                 for name in ("first", "second")
             },
-            "shared_optimizer": {"name": "adam", "learning_rate": 1e-3},
+            "optimizer": {"name": "adam", "learning_rate": 1e-3},
             "combine": {
                 "name": "sum",
                 "cagrad": {"c": 0.5},

@@ -28,6 +28,5 @@ def get_config() -> ml_collections.ConfigDict:
         "loss": "huber",
         "weight": 0.2,
         "metrics": ["r2_score"],
-        "optimizer": linear_heads.ADAM,
     }
     return config

@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
                     "metrics": ["accuracy"],
                 },
             },
-            "shared_optimizer": {"name": "adam", "learning_rate": 1e-3},
+            "optimizer": {"name": "adam", "learning_rate": 1e-3},
             "combine": {"name": "weighted"},
         }
     )

@@ -22,12 +22,14 @@ def no_curves(monkeypatch):
 
 
 _WEIGHT = {"name": "polynomial_decay", "initial_learning_rate": 1.0, "decay_steps": 9, "end_learning_rate": 0.1}
+_COSINE = {"name": "cosine_decay", "initial_learning_rate": 0.1}  # over the run, for a loss that alternates
 _RANDOM = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dropout", "rate": 0.3}]
 # Every kind of state beside a method's own.
 KINDS = {
     "averages, alternating losses, weights on a schedule, the best": {
         "ema": 0.9,
         "losses__number__every": 3,
+        "losses__number__optimizer": {"name": "adam", "learning_rate": _COSINE},
         "losses__label__every": 2,
         "losses__label__offset": 1,
         "losses__vector__weight": _WEIGHT,

@@ -50,7 +50,7 @@ def place(tmp_path):
         (["--virtual_devices=two"], ["--virtual_devices=two"]),
         (["--stratgy=mirrored"], ["--stratgy: is no flag; did you mean --strategy?"]),
         (["--foo=1"], ["--foo: is no flag; --help lists the flags, --help=config the keys"]),
-        (["--lr=3"], ["--lr: is no flag; the key for it is --config.shared_optimizer.learning_rate=3 (also losses.<"]),
+        (["--lr=3"], ["--lr: is no flag; the key for it is --config.optimizer.learning_rate=3 (also losses.<name>."]),
         (["--help=nonsense"], ["--help='nonsense': must be one of config, methods"]),
         (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
         (["--config=../broken.py"], ["--config='../broken.py'", "SyntaxError", "line 1"]),

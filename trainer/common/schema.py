@@ -231,16 +231,21 @@ def keyword_arguments(value: Any, field: str) -> dict[str, Any]:
     return value
 
 
-def call(key: str) -> Check:
-    """Something built by name: a name, or a dictionary with the name under `key` and its arguments beside it."""
+def call(key: str, *, or_arguments: bool = False) -> Check:
+    """Something built by name: a name, or a dictionary with the name under `key` and its arguments beside it.
+
+    With `or_arguments` the name may be missing; the caller has to know it.
+    """
+    allowed = f"must be a name, or a dictionary with {key!r} and arguments" + (", or arguments alone" * or_arguments)
 
     def check(value: Any, field: str) -> dict[str, Any]:
         if isinstance(value, str):
             value = {key: value}
-        _expect(dict, value, field, f"must be a name, or a dictionary with {key!r} and arguments")
-        if key not in value:
+        _expect(dict, value, field, allowed)
+        if key in value:
+            string(value[key], join(field, key))
+        elif not or_arguments:
             raise ConfigError(join(field, key), ConfigError.ABSENT, "is missing and must be given")
-        string(value[key], join(field, key))
         return keyword_arguments(value, field)
 
     return check

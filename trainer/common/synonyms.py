@@ -3,17 +3,14 @@
 import difflib
 from collections.abc import Collection, Mapping
 
-_RATE = ("optimizer.learning_rate", "shared_optimizer.learning_rate")
-_DECAY = ("optimizer.weight_decay", "shared_optimizer.weight_decay")
 # Word → dotted names of what it may mean; the one counts whose first part is a setting where the word stands.
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "lr": _RATE,
-    "learning_rate": _RATE,
-    "wd": _DECAY,
-    "weight_decay": _DECAY,
-    "momentum": ("optimizer.momentum", "shared_optimizer.momentum"),
-    "optimizer": ("shared_optimizer",),
-    "optim": ("optimizer", "shared_optimizer"),
+    "lr": ("optimizer.learning_rate",),
+    "learning_rate": ("optimizer.learning_rate",),
+    "wd": ("optimizer.weight_decay",),
+    "weight_decay": ("optimizer.weight_decay",),
+    "momentum": ("optimizer.momentum",),
+    "optim": ("optimizer",),
     "loss_weight": ("losses.<name>.weight",),
     "loss_weights": ("losses.<name>.weight",),
     **dict.fromkeys(("bs", "batch", "global_batch_size"), ("batch_size",)),

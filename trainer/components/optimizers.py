@@ -1,19 +1,23 @@
 """Keras optimizers for gradients that are reduced already, and which of them updates what."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from trainer.combine.combination import Combination
 from trainer.common import import_paths
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
 from trainer.components import keras_objects, schedules
+from trainer.components.schedules import LearningRateSchedule, RunSchedule
 from trainer.gradients.reach import Reach
 
 SHARED = "shared"
+GENERAL = "optimizer"  # the key of the one for everything that no other key names
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
 _REFUSED = {
     "gradient_accumulation_steps": "accumulates combined gradients, which is wrong for most combinations",
@@ -43,6 +47,7 @@ class OptimizerGroup:
 
 
 def build_groups(
+    general: Mapping[str, Any],
     shared: Mapping[str, Any],
     own: Mapping[str, Mapping[str, Any]],
     reach: Reach,
@@ -58,6 +63,7 @@ def build_groups(
     gradient, in the order of the configuration. Optimizers without variables are left out.
 
     Args:
+      general: name and arguments of the optimizer for all that says no other; errors name its key where it is meant.
       shared: the shared optimizer's name and arguments.
       own: the name of every loss → the same of its own optimizer, in the order of the losses.
       reach: which losses reach which variables.
@@ -68,12 +74,13 @@ def build_groups(
     Raises:
       ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
     """
+    build(general, GENERAL, timeline)  # a mistake in it is named even if nothing uses it
     groups = []
 
     def add(
         name: str, field: str, spec: Mapping[str, Any], positions: tuple[int, ...], losses: tuple[int, ...]
     ) -> None:
-        optimizer = build(spec, field, timeline)
+        optimizer = build(spec, GENERAL if spec == general else field, timeline)
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
             optimizer.build(list(variables))
@@ -92,8 +99,9 @@ def build_groups(
     for group in groups:
         decay = group.optimizer.weight_decay
         if decay and set(group.positions) & set(reach.shared):
+            field = GENERAL if own[group.name] == general else f"losses.{group.name}.optimizer"
             raise ConfigError(
-                f"losses.{group.name}.optimizer.weight_decay",
+                f"{field}.weight_decay",
                 decay,
                 "must be None or 0 when applied per loss: each optimizer would decay the shared variables",
             )
@@ -127,12 +135,36 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.opti
     optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
     _apply_without_reduction(optimizer)
     _name_failures(optimizer, field)
+    if (schedule := schedule_of(optimizer)) is not None:
+        optimizer._learning_rate = RunSchedule(schedule)  # Keras' setter would call the schedule outside the graph
     return optimizer
 
 
-def learning_rates(groups: Sequence[OptimizerGroup]) -> dict[str, float]:
-    """Each optimizer's learning rate, of its next update, by the name of its `OptimizerGroup`."""
-    return {group.name: float(keras.ops.convert_to_numpy(group.optimizer.learning_rate)) for group in groups}
+def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule | None:
+    """The schedule of an optimizer's learning rate, for which Keras has no public name; None: it is a number."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, RunSchedule):
+        return rate.schedule
+    return rate if isinstance(rate, LearningRateSchedule) else None
+
+
+@contextlib.contextmanager
+def at_step(groups: Iterable[OptimizerGroup], step: tf.Tensor) -> Iterator[None]:
+    """Within this context schedules give the learning rates of a step of the run (counted from 0).
+
+    What an optimizer counts itself, such as Adam for its bias correction, stays the number of its own updates.
+    """
+    with contextlib.ExitStack() as stack:
+        for group in groups:
+            if isinstance(rate := group.optimizer._learning_rate, RunSchedule):
+                stack.enter_context(rate.at(step))
+        yield
+
+
+def learning_rates(groups: Sequence[OptimizerGroup], step: int) -> dict[str, float]:
+    """Each optimizer's learning rate in a step of the run (counted from 0), by the name of its `OptimizerGroup`."""
+    with at_step(groups, tf.constant(step, tf.int64)):
+        return {group.name: float(keras.ops.convert_to_numpy(group.optimizer.learning_rate)) for group in groups}
 
 
 def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:

@@ -1,6 +1,7 @@
 """Numbers that follow a schedule over steps: learning rates and losses' weights."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,37 @@ from trainer.common.errors import ConfigError, first_line
 from trainer.components import keras_objects
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+class RunSchedule(LearningRateSchedule):
+    """A schedule that follows the run's steps, also those in which its optimizer is skipped.
+
+    Keras calls a schedule with the number of updates that its optimizer has made. Within `at` that number is ignored.
+
+    Attributes:
+      schedule: gives the value at a step.
+    """
+
+    def __init__(self, schedule: LearningRateSchedule):
+        super().__init__()
+        self.schedule = schedule
+        self._step: tf.Tensor | None = None
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """The value at the run's step where `at` gives one, else at `step`."""
+        return self.schedule(step if self._step is None else self._step)
+
+    @contextlib.contextmanager
+    def at(self, step: tf.Tensor) -> Iterator[None]:
+        """Within this context the value is that of a step of the run (counted from 0), whoever asks for it.
+
+        Enter it outside `strategy.run`, while tracing: every replica then uses the one tensor.
+        """
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None  # a tensor of a graph is of no use outside it
 
 
 def at(step: tf.Tensor | int, values: Sequence[float | LearningRateSchedule]) -> tf.Tensor:

@@ -17,7 +17,7 @@ import ml_collections
 from trainer.combine.registry import METHODS
 from trainer.common import atomic_files, import_paths, schema
 from trainer.common.errors import ConfigError, first_line, unknown
-from trainer.config import rules
+from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
@@ -62,7 +62,7 @@ def load(
 
 def resolve(tree: Mapping[str, Any]) -> Config:
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
-    return rules.check(_with_own_names(schema.record(Config)(_plain(tree), "")))
+    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(_plain(tree), ""))))
 
 
 def to_json(config: Config) -> str:

@@ -20,9 +20,9 @@ _HEAD = """\
 # Configuration keys
 
 Every key of a configuration, as `--config.<key>=<value>` overrides it; `<name>` stands for a name of your own. Where a
-value has a `name` (or a `layer`) and arguments, the arguments are keys below it: `shared_optimizer.learning_rate`. A
-place in a list is a number, counted from 0: `model.trunk.0.units`. Durations are in steps (`500`), epochs
-(`'20 epochs'`) or examples (`'50000 examples'`).
+value has a `name` (or a `layer`) and arguments, the arguments are keys below it: `optimizer.learning_rate`. A place in
+a list is a number, counted from 0: `model.trunk.0.units`. Durations are in steps (`500`), epochs (`'20 epochs'`) or
+examples (`'50000 examples'`).
 """
 _FOOT = """\
 This page is made from the settings' declarations (`trainer/config/settings.py`, `input_pipelines/configuration.py`):

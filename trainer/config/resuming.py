@@ -24,6 +24,7 @@ _FREE = (
     "bytes_per_pack",
     "jit_compile",
     "model.recompute",
+    "optimizer",  # each of those that it decides is compared itself
 )
 # May change, too: that the data are the same is checked by their fingerprint.
 _WHERE_DATA_ARE = re.compile(r"dataset\.(sources\.[^.]+\.)?(path|data_dir|memory_limit)")
@@ -83,7 +84,7 @@ def _leaves(tree: Mapping[str, Any], field: str = "") -> dict[str, Any]:
 
 def _schedules_over_the_run(config: Config) -> bool:
     """True where a schedule's length is that of the run: a cosine without `decay_steps`."""
-    specs = [loss.optimizer.get("learning_rate") for loss in config.losses.values()]
-    specs += [loss.weight for loss in config.losses.values()] + [config.shared_optimizer.get("learning_rate")]
+    used = [config.shared_optimizer, *(loss.optimizer for loss in config.losses.values())]
+    specs = [optimizer.get("learning_rate") for optimizer in used] + [loss.weight for loss in config.losses.values()]
     names = [schema.squashed(spec["name"]) for spec in specs if isinstance(spec, dict) and "decay_steps" not in spec]
     return "cosinedecay" in names

@@ -9,7 +9,7 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
-from trainer.config import plan
+from trainer.config import optimizers, plan
 from trainer.config.settings import DEFAULT_MODEL, Config, LossConfig, method_options
 
 _RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
@@ -55,8 +55,7 @@ def check_heads(losses: Mapping[str, LossConfig], heads: Sequence[str] | Mapping
 
 
 def _check_optimizers(config: Config) -> None:
-    optimizers = {f"losses.{name}.optimizer": loss.optimizer for name, loss in config.losses.items()}
-    for field, optimizer in {**optimizers, "shared_optimizer": config.shared_optimizer}.items():
+    for field, optimizer in optimizers.by_field(config).items():
         rate = optimizer.get("learning_rate")
         if isinstance(rate, dict):
             _check_schedule(rate, f"{field}.learning_rate")

@@ -11,13 +11,13 @@ from trainer.common.schema import setting
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
-_ADAM = {"name": "adam", "learning_rate": 1e-3}
+DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
 
 
 # Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
 _REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
 _RESERVED = (*_REPORTED, "step", "split", "shared")
-_OPTIMIZER = schema.call("name")
+_OPTIMIZER = schema.call("name", or_arguments=True)
 _LAYERS = schema.sequence(schema.call("layer"))
 
 
@@ -67,8 +67,11 @@ class LossConfig:
     weighted_metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."
     )
-    optimizer: dict[str, Any] = setting(
-        _OPTIMIZER, _ADAM, "The Keras optimizer of the variables that this loss alone reaches, with its arguments."
+    optimizer: dict[str, Any] | None = setting(
+        schema.optional(_OPTIMIZER),
+        None,
+        "The Keras optimizer of the variables that this loss alone reaches. None: as `optimizer` of the run; a "
+        "dictionary without `name` changes arguments of that.",
     )
 
 
@@ -180,8 +183,18 @@ class Config:
     )
     dataset: DatasetConfig = setting(schema.record(DatasetConfig), meaning="Where the examples come from.")
     model: ModelConfig = setting(schema.record(ModelConfig), meaning="The model: trunk and heads, or one of your own.")
-    shared_optimizer: dict[str, Any] = setting(
-        _OPTIMIZER, _ADAM, "The Keras optimizer of the variables that several losses reach, with its arguments."
+    optimizer: dict[str, Any] = setting(
+        _OPTIMIZER,
+        DEFAULT_OPTIMIZER,
+        "The Keras optimizer, with its arguments, of all variables for which `shared_optimizer` or "
+        "`losses.<name>.optimizer` says no other; the shared variables and each loss's own get one with a state of its "
+        "own. A dictionary without `name` changes arguments of the default.",
+    )
+    shared_optimizer: dict[str, Any] | None = setting(
+        schema.optional(_OPTIMIZER),
+        None,
+        "The Keras optimizer of the variables that several losses reach. None: as `optimizer`; a dictionary without "
+        "`name` changes arguments of that.",
     )
     combine: CombineConfig = setting(schema.record(CombineConfig), {}, "How the losses' gradients become one update.")
     clip_norm: float | None = setting(

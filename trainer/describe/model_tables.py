@@ -47,10 +47,12 @@ def groups(summary: ExperimentSummary) -> Table:
 
 def optimizers(summary: ExperimentSummary) -> Table:
     """A row for every optimizer that updates something."""
-    table = tables.new("Optimizers", "of", "optimizer", "learning rate", "variables >", "parameters >")
+    table = tables.new(
+        "Optimizers", "of", "optimizer", "learning rate", "other arguments", "variables >", "parameters >"
+    )
     for each in summary.optimizers:
         numbers = (f"{each.variables:,}", f"{each.parameters:,}")
-        table.add_row(*map(escape, (each.name, each.kind, each.learning_rate)), *numbers)
+        table.add_row(*map(escape, (each.name, each.kind, each.learning_rate, each.arguments)), *numbers)
     return table
 
 

@@ -39,7 +39,8 @@ class OptimizerUse:
     Attributes:
       name: "shared", or the name of the loss whose own optimizer this is.
       kind: name of its class.
-      learning_rate: a number, or the name of its schedule.
+      learning_rate: a number, or its schedule with its arguments.
+      arguments: its other arguments that are given, in words; empty where there are none.
       variables: how many it updates.
       parameters: numbers in all of them.
     """
@@ -47,6 +48,7 @@ class OptimizerUse:
     name: str
     kind: str
     learning_rate: str
+    arguments: str
     variables: int
     parameters: int
 
@@ -132,10 +134,7 @@ def lines(summary: ExperimentSummary) -> list[str]:
         ),
         "method": f"{method_name(method)}: {method.summary}; looks at {method.sees}",
         "steps": f"{steps(method)}; applied {'per loss' if method.plan.applied_per_loss else 'jointly'}",
-        "optimizers": _listed(
-            f"{each.name} {each.kind} ({counted(each.variables, 'variable')}, {each.parameters:,})"
-            for each in summary.optimizers
-        ),
+        "optimizers": optimizers(summary),
     }
     width = max(map(len, texts)) + 1
     return [f"{f'{subject}:':<{width}} {text}" for subject, text in texts.items()]
@@ -163,6 +162,18 @@ def parameters(summary: ExperimentSummary) -> str:
     if summary.unreached.parameters:
         words += f", reached by no loss {summary.unreached.parameters:,}"
     return words + (f", not trained {summary.untrained:,}" if summary.untrained else "")
+
+
+def optimizers(summary: ExperimentSummary) -> str:
+    """Every optimizer with all that it updates; losses whose optimizers are alike stand together."""
+    alike: dict[str, list[OptimizerUse]] = {}
+    for each in summary.optimizers:
+        arguments = f", {each.arguments}" if each.arguments else ""
+        alike.setdefault(f"{each.kind}, learning rate {each.learning_rate}{arguments}", []).append(each)
+    texts = [f"{words}: {_updated(uses)}" for words, uses in alike.items()]
+    if summary.unreached.variables:
+        texts.append(f"none: {_of(summary.unreached.variables, summary.unreached.parameters)}")
+    return "; ".join(texts)
 
 
 def reached_by(losses: Sequence[str], every: Sequence[str]) -> str:
@@ -214,6 +225,20 @@ def _data(summary: ExperimentSummary) -> str:
         for tensors in (summary.inputs, summary.targets)
     )
     return f"{counts} examples, {fed}; inputs {inputs}; targets {targets}"
+
+
+def _updated(uses: Sequence[OptimizerUse]) -> str:
+    """The variables of some optimizers; where there are many, those after the first ones together."""
+    shown, others = (uses, ()) if len(uses) <= _LISTED else (uses[:_LISTED], uses[_LISTED:])
+    texts = [f"{each.name} {_of(each.variables, each.parameters)}" for each in shown]
+    if others:
+        numbers = _of(sum(each.variables for each in others), sum(each.parameters for each in others))
+        texts.append(f"and {len(others)} more {numbers}")
+    return ", ".join(texts)
+
+
+def _of(variables: int, parameters_: int) -> str:
+    return f"({counted(variables, 'variable')}, {parameters_:,})"
 
 
 def _listed(entries: Iterable[str], separator: str = "; ") -> str:

@@ -140,7 +140,14 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     reach, masked = optimization_lib.find_reach(network, spec, strategy)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
-        config.combine, config.losses, config.shared_optimizer, config.ema, reach, timeline, strategy
+        config.combine,
+        config.losses,
+        config.optimizer,
+        config.shared_optimizer,
+        config.ema,
+        reach,
+        timeline,
+        strategy,
     )
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)

@@ -81,7 +81,7 @@ class Loop:
             if (report_due or eval_due or save_due or signal) and (failure := built.step.failure(totals)):
                 raise failures.error_of(failure, built.config.combine.name)
             if report_due:
-                self._publish(Report(step, TRAIN, built.step.report(state, totals)))
+                self._publish(Report(step, TRAIN, built.step.report(state, totals, step)))
                 totals = no_totals
             if eval_due:  # after the report, so that both stand in the files in this order
                 self._publish_evaluation(step)

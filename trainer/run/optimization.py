@@ -54,6 +54,7 @@ def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribut
 def build(
     config: CombineConfig,
     losses: Mapping[str, LossConfig],
+    optimizer: Mapping[str, Any],
     shared_optimizer: Mapping[str, Any],
     ema: float | None,
     reach: Reach,
@@ -75,7 +76,7 @@ def build(
             None if combination.keeps is None else GradientAverages(reach, list(losses), combination.keeps)
         )
         groups = optimizers.build_groups(
-            shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
+            optimizer, shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
         average = None if ema is None else VariableAverage(strategy, reach.by_name, ema)
     return Optimization(combination, groups, gradient_averages, average)

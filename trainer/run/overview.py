@@ -8,9 +8,10 @@ import keras
 
 from input_pipelines.feed import splits
 from trainer.combine import registry
-from trainer.components.optimizers import SHARED
+from trainer.components import optimizers
+from trainer.components.optimizers import SHARED, OptimizerGroup
 from trainer.config import plan as plan_lib
-from trainer.config.settings import Config, method_options
+from trainer.config.settings import method_options
 from trainer.gradients.reach import Reach
 from trainer.output.summary import ExperimentSummary, Group, MethodUse, OptimizerUse
 from trainer.run import build_step
@@ -37,12 +38,9 @@ def of(built: Experiment) -> ExperimentSummary:
         untrained=_parameters(built.model.non_trainable_weights),
         method=_method(built),
         optimizers=tuple(
-            OptimizerUse(
-                group.name,
-                type(group.optimizer).__name__,
-                _learning_rate(built.config, group.name, group.optimizer),
-                len(group.variables),
-                _parameters(group.variables),
+            _optimizer(
+                group,
+                built.config.shared_optimizer if group.name == SHARED else built.config.losses[group.name].optimizer,
             )
             for group in built.optimizer_groups
         ),
@@ -87,10 +85,27 @@ def _method(built: Experiment) -> MethodUse:
     )
 
 
-def _learning_rate(config: Config, name: str, optimizer: keras.optimizers.Optimizer) -> str:
-    """The number, or the schedule's name, that the configuration gives; else the optimizer's own number."""
-    spec: Mapping[str, Any] = config.shared_optimizer if name == SHARED else config.losses[name].optimizer
-    rate = spec.get("learning_rate")
-    if isinstance(rate, Mapping):
-        return rate["name"]
-    return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)) if rate is None else rate:g}"
+def _optimizer(group: OptimizerGroup, spec: Mapping[str, Any]) -> OptimizerUse:
+    others = ", ".join(_argument(key, value) for key, value in spec.items() if key not in ("name", "learning_rate"))
+    return OptimizerUse(
+        name=group.name,
+        kind=type(group.optimizer).__name__,
+        learning_rate=_learning_rate(group.optimizer, spec.get("learning_rate")),
+        arguments=others,
+        variables=len(group.variables),
+        parameters=_parameters(group.variables),
+    )
+
+
+def _learning_rate(optimizer: keras.optimizers.Optimizer, given: float | Mapping[str, Any] | None) -> str:
+    """The number or the schedule that the configuration gives; else the optimizer's own."""
+    if isinstance(given, Mapping):
+        arguments = ", ".join(_argument(key, value) for key, value in given.items() if key != "name")
+        return f"{given['name']} ({arguments})" if arguments else given["name"]
+    if (schedule := optimizers.schedule_of(optimizer)) is not None:
+        return type(schedule).__name__
+    return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)) if given is None else given:g}"
+
+
+def _argument(key: str, value: Any) -> str:
+    return f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"

@@ -204,9 +204,9 @@ def _linear_config(examples: int) -> settings.Config:
             "dataset": {"name": f"{__name__}:linear_examples", "options": {"examples": examples}},
             "model": {"trunk": [], "heads": {"y": [layer]}},
             "losses": {
-                name: {"head": "y", "target": name, "loss": "mse", "weight": weight, "optimizer": sgd}
+                name: {"head": "y", "target": name, "loss": "mse", "weight": weight}
                 for name, weight in _WEIGHTS.items()
             },
-            "shared_optimizer": sgd,
+            "optimizer": sgd,
         }
     )

@@ -69,10 +69,10 @@ def config(replicas: int, precision: str, method: str, *, batches: int, jit_comp
             "number": {"loss": "mse"},
             "vector": {"loss": "mse"},
         },
-        "shared_optimizer": sgd,
+        "optimizer": sgd,
     }
     for (name, loss), weight in zip(tree["losses"].items(), _WEIGHTS, strict=True):
-        loss.update(head=name, target=name, weight=weight, optimizer=sgd)
+        loss.update(head=name, target=name, weight=weight)
     return loading.resolve(tree)
 
 

@@ -98,7 +98,7 @@ def build(
         objectives=objectives,
         reach=reach,
         computation=_computation(plan, settings, common, groups, gradient_averages),
-        updates=Updates(strategy, groups, can_be_skipped, average, gradient_averages),
+        updates=Updates(strategy, groups, can_be_skipped, settings.scales_losses, average, gradient_averages),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
         carried=Carried(solver.combination, scaling, plan.keeps_coefficients),
     )

@@ -126,11 +126,17 @@ class Step:
         """The model holds the moving averages of its variables within this context, where the run keeps them."""
         return self.updates.averaged()
 
-    def report(self, state: State, totals: Totals) -> dict[str, float | None]:
-        """The values of the steps since the last report, by name: `report.values`, learning rates, loss scale."""
+    def report(self, state: State, totals: Totals, step: int) -> dict[str, float | None]:
+        """The values of the steps since the last report, by name: `report.values`, learning rates, loss scale.
+
+        Args:
+          state: what the last step left.
+          totals: of the steps since the last report.
+          step: the number of steps taken; learning rates are those of the next one.
+        """
         method, names = self.carried.combination.method, self.objectives.names
         values = report.values(totals, names, sharing=bool(self.reach.shared), method=method)
-        rates = optimizers.learning_rates(self.updates.groups)
+        rates = optimizers.learning_rates(self.updates.groups, step)
         values |= {f"learning_rate/{name}": rate for name, rate in rates.items()}
         return values | self.carried.scaling.reported(state.loss_scale)
 

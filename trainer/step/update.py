@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from trainer.components import optimizers
 from trainer.components.optimizers import OptimizerGroup
 from trainer.gradients.moving_average import GradientAverages
 from trainer.step import replicas
@@ -23,6 +24,7 @@ class Updates:
       strategy: where.
       groups: each optimizer with its variables, in the order in which they apply.
       can_be_skipped: for each loss, whether there can be steps in which it takes no part.
+      can_be_refused: whether the run continues after a step that was not accepted.
       average: moving averages of the variables, where the run keeps them.
       gradient_averages: moving averages of the gradients, where the combination mixes those.
     """
@@ -30,6 +32,7 @@ class Updates:
     strategy: tf.distribute.Strategy
     groups: Sequence[OptimizerGroup]
     can_be_skipped: Sequence[bool]
+    can_be_refused: bool
     average: VariableAverage | None
     gradient_averages: GradientAverages | None
 
@@ -44,11 +47,12 @@ class Updates:
           active: (K,) bool, the losses that take part.
           accepted: scalar bool, whether anything is changed at all.
         """
-        for together in self._applied_together():
-            arguments = ([applied.gradients[i] for i in together], [self.groups[i] for i in together])
-            replicas.run_if(
-                accepted & self._takes_part(self.groups[together[0]], active), self.strategy, _apply, arguments
-            )
+        with optimizers.at_step(self._with_fewer_updates_than_steps(), step):
+            for together in self._applied_together():
+                arguments = ([applied.gradients[i] for i in together], [self.groups[i] for i in together])
+                replicas.run_if(
+                    accepted & self._takes_part(self.groups[together[0]], active), self.strategy, _apply, arguments
+                )
         if self.average is not None:
             replicas.run_if(accepted, self.strategy, self.average.update, (step,))
         if self.gradient_averages is not None:
@@ -76,6 +80,10 @@ class Updates:
             else:
                 found.append([index])
         return found
+
+    def _with_fewer_updates_than_steps(self) -> list[OptimizerGroup]:
+        """The optimizers whose own number of updates need not be the step's: it is read anyway, and the step is not."""
+        return [group for group in self.groups if self.can_be_refused or self._can_be_skipped(group)]
 
     def _can_be_skipped(self, group: OptimizerGroup) -> bool:
         return all(self.can_be_skipped[k] for k in group.losses)

@@ -144,6 +144,15 @@ def test_weight_decay_acts_once_on_every_replica():
         np.testing.assert_allclose(three.variables[name], value, atol=1e-9)
 
 
-def test_mistakes_in_a_shared_optimizer_without_variables_are_named():
-    with pytest.raises(ConfigError, match="shared_optimizer.name='adm': unknown optimizer; did you mean 'adam'"):
-        experiment.build(problems.config(combine__apply="per_loss", shared_optimizer="adm"), problems.strategy(1))
+@pytest.mark.parametrize("field", ["shared_optimizer", "optimizer"])
+def test_mistakes_in_an_optimizer_without_variables_are_named(field):
+    with pytest.raises(ConfigError, match=f"^{field}.name='adm': unknown optimizer; did you mean 'adam'"):
+        experiment.build(problems.config(combine__apply="per_loss", **{field: "adm"}), problems.strategy(1))
+
+
+def test_what_is_written_once_is_wrong_once():
+    """Errors name `optimizer` and not the keys of all that have it."""
+    own = dict.fromkeys(["shared_optimizer", *(f"losses__{name}__optimizer" for name in problems.LOSSES)])
+    decay = problems.config(**own, optimizer={"weight_decay": 0.1}, combine__name="independent")
+    with pytest.raises(ConfigError, match="^optimizer.weight_decay=0.1: "):
+        experiment.build(decay, problems.strategy(1))

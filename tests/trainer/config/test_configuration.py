@@ -90,7 +90,7 @@ def test_overrides(override, read, value):
         ("losses.ink.weight=-1", "losses.ink.weight", "at least 0"),
         ("losses.ink.weight=inf", "losses.ink.weight", "finite"),
         ("losses.ink.normalizer=batch", "losses.ink.normalizer", "weights"),
-        ("losses.ink.optimizer={}", "losses.ink.optimizer.name", "missing"),
+        ("losses.ink.optimizer=[]", "losses.ink.optimizer", "arguments alone"),
         ("losses.ink.optimizer.learning_rate=-1", "losses.ink.optimizer.learning_rate", "at least 0"),
         (
             "losses.ink.optimizer.learning_rate.initial_learning_rate=-1",

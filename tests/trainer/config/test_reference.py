@@ -76,10 +76,10 @@ def test_texts_for_a_terminal_leave_nothing_out():
 @pytest.mark.parametrize(
     ("word", "value", "answer"),
     [
-        ("lr", "3", "--config.shared_optimizer.learning_rate=3 (also losses.<name>.optimizer.learning_rate)"),
-        ("learning_rate", "1e-3", "--config.shared_optimizer.learning_rate=1e-3 (also losses.<name>.optimizer.learn"),
-        ("weight_decay", "0.1", "--config.shared_optimizer.weight_decay=0.1 (also"),
-        ("optimizer", "sgd", "--config.shared_optimizer=sgd (also losses.<name>.optimizer)"),
+        ("lr", "3", "--config.optimizer.learning_rate=3 (also losses.<name>.optimizer.learning_rate)"),
+        ("learning_rate", "1e-3", "--config.optimizer.learning_rate=1e-3 (also losses.<name>.optimizer.learn"),
+        ("weight_decay", "0.1", "--config.optimizer.weight_decay=0.1 (also"),
+        ("optimizer", "sgd", "--config.optimizer=sgd (also losses.<name>.optimizer)"),
         ("batch_size", "64", "--config.batch_size=64"),
         ("bs", None, "--config.batch_size=..."),
         ("bacth_size", "64", "--config.batch_size=64"),
@@ -118,7 +118,7 @@ def test_synonyms_lead_somewhere():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("lr=3", "lr=3: unknown key; did you mean 'shared_optimizer.learning_rate'?"),
+        ("lr=3", "lr=3: unknown key; did you mean 'optimizer.learning_rate'?"),
         ("losses.ink.lr=3", "losses.ink.lr=3: unknown key; did you mean 'optimizer.learning_rate'?"),
         ("epochs=3", "epochs=3: unknown key; did you mean 'steps' ('3 epochs')?"),
         ("max_steps=3", "max_steps=3: unknown key; did you mean 'steps'?"),

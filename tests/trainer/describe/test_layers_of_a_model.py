@@ -146,7 +146,12 @@ def test_a_layer_that_no_head_needs():
 
 def test_variables_of_a_layer_that_different_losses_reach():
     """They are shown one by one; what no loss reaches is said so."""
-    built = _built(losses__label__variables=["*bias"], losses__number__variables=["head*"])
+    rate = {"name": "cosine_decay", "initial_learning_rate": 0.5, "warmup_steps": "1 epoch"}
+    built = _built(
+        losses__label__variables=["*bias"],
+        losses__number__variables=["head*"],
+        losses__label__optimizer={"name": "adam", "learning_rate": rate, "beta_1": 0.8},
+    )
     parts = _by_path(_tree(built))
     trunk = "trunk/trunk_0_dense"
     assert parts[f"{trunk}/kernel"].reached == {(VECTOR, VECTOR_L1): 42}
@@ -163,7 +168,23 @@ def test_variables_of_a_layer_that_different_losses_reach():
     assert said["head_vector_0_dense"] == "shared by vector, vector_l1"
     assert said["head_label_0_dense"] == "only label 4; reached by no loss 28"
     assert said["trunk_and_heads"] == "shared 107; task-specific 12; reached by no loss 28"
-    assert summary_lib.parameters(overview.of(built)) == "shared 107, task-specific 12, reached by no loss 28"
+    summary = overview.of(built)
+    assert summary_lib.parameters(summary) == "shared 107, task-specific 12, reached by no loss 28"
+    schedule = "cosine_decay (initial_learning_rate=0.5, warmup_steps=1 epoch)"
+    assert summary_lib.optimizers(summary) == (
+        "Adam, learning rate 0.01: shared (6 variables, 107); "
+        f"Adam, learning rate {schedule}, beta_1=0.8: label (1 variable, 4); "
+        "SGD, learning rate 0.02, momentum=0.9: number (2 variables, 8); none: (1 variable, 28)"
+    )
+    optimizers = model_tables.optimizers(summary)
+    assert [list(column.cells)[1] for column in optimizers.columns] == [
+        "label",
+        "Adam",
+        schedule,
+        "beta_1=0.8",
+        "1",
+        "4",
+    ]
 
 
 def test_layers_are_called_as_before_afterwards():

@@ -28,7 +28,11 @@ SUMMARY = ExperimentSummary(
     unreached=Group((), 1, 5),
     untrained=6,
     method=_method(combine__name="cagrad"),
-    optimizers=(OptimizerUse("shared", "Adam", "0.001", 6, 1570), OptimizerUse("b", "SGD", "cosine_decay", 1, 8)),
+    optimizers=(
+        OptimizerUse("shared", "Adam", "0.001", "", 6, 1570),
+        OptimizerUse("a", "Adam", "0.001", "", 2, 1070),
+        OptimizerUse("b", "SGD", "cosine_decay (decay_steps=9)", "momentum=0.9", 1, 8),
+    ),
 )
 
 
@@ -41,7 +45,8 @@ def test_lines():
         "reach:      1,500 shared by all; 70 shared by a, c; 8 only b",
         "method:     cagrad (c=0.4): a sum; looks at a Gramian",
         "steps:      a backward pass for every loss; applied jointly",
-        "optimizers: shared Adam (6 variables, 1,570); b SGD (1 variable, 8)",
+        "optimizers: Adam, learning rate 0.001: shared (6 variables, 1,570), a (2 variables, 1,070); "
+        "SGD, learning rate cosine_decay (decay_steps=9), momentum=0.9: b (1 variable, 8); none: (1 variable, 5)",
     ]
 
 
@@ -52,13 +57,14 @@ def test_many_losses_do_not_make_it_long():
         losses=names,
         targets=dict.fromkeys(names, ()),
         groups=(Group(names, 1, 9), *(Group((name,), 1, 2) for name in names)),
-        optimizers=tuple(OptimizerUse(name, "Adam", "0.1", 1, 2) for name in names),
+        optimizers=tuple(OptimizerUse(name, "Adam", "0.1", "", 1, 2) for name in names),
     )
     lines = summary.lines(many)
     assert len(lines) <= 8
     assert max(map(len, lines)) < 300
     assert lines[3].endswith("2 only loss_4; and 35 more")
     assert many.task_specific == 80
+    assert lines[6].endswith("loss_5 (1 variable, 2), and 34 more (34 variables, 68); none: (1 variable, 5)")
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,23 @@ def test_the_scale_after_a_step(scale, good, finite, expected):
     ids=["per loss", "fused", "features", "lasting weights"],
 )
 def test_an_overflow_halves_the_scale_and_skips_the_step(changes):
-    """The number's gradients, thousands of times larger, exceed float16's largest number at first."""
+    """The number's gradients, thousands of times larger, exceed float16's largest number at first.
+
+    A schedule counts such steps: the label's learning rate is 0 after the first step, which is skipped.
+    """
+    first_only = {"name": "piecewise_constant_decay", "boundaries": [0], "values": [0.5, 0.0]}
     built = experiment.build(
         problems.config(
-            precision="mixed_float16", losses__number__loss="tests.trainer.step.test_loss_scale:steep", **changes
+            precision="mixed_float16",
+            losses__number__loss="tests.trainer.step.test_loss_scale:steep",
+            losses__label__optimizer={"name": "sgd", "learning_rate": first_only},
+            **changes,
         ),
         problems.strategy(2),
     )
     loop, iterator, state = built.step.build(), iter(built.batches(0)), built.step.initial_state()
     before = {variable.path: variable.numpy() for variable in built.model.trainable_variables}
+    label = before["head_label_0_dense/kernel"]
     skipped = taken = 0
     for step in range(14):
         numbers = (tf.constant(number, tf.int64) for number in (step, 1))
@@ -66,6 +74,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_step(changes):
         before = after
     assert skipped == math.log2(INITIAL / float(state.loss_scale.scale)) > 0
     assert taken > 0
+    np.testing.assert_array_equal(before["head_label_0_dense/kernel"], label)
 
 
 def steep(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
