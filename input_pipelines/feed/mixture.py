@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -96,6 +96,12 @@ class Mixture:
         """See `splits.Split`: as many of each source."""
         firsts = [self._completed(name, part.first(count)) for name, part in self.parts.items()]
         return tf.nest.map_structure(lambda *values: np.concatenate(values), *firsts)
+
+    def labels(self, target: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """See `splits.Split`: of the sources that have the target, one after another."""
+        for part in self.parts.values():
+            if target in part.spec["targets"]:
+                yield from part.labels(target)
 
     def check_classes(self, target: str, classes: int) -> "Mixture":
         """See `splits.Split`."""

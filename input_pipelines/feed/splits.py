@@ -56,6 +56,12 @@ class Split(Protocol):
     def first(self, count: int) -> Structure:
         """Arrays of the first examples."""
 
+    def labels(self, target: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Some examples' values of a target and their weights, None where it has none; every example once, unchanged.
+
+        Reads nothing but this target.
+        """
+
     def check_classes(self, target: str, classes: int) -> "Split":
         """Returns this split, checked to hold class indices from 0 to `classes` - 1 in a target.
 

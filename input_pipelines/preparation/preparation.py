@@ -84,6 +84,10 @@ class Preparation:
                 found[name] = last.categories(self._of(chain)[-1], len(chain.features))
         return found
 
+    def of_target(self, name: str) -> "Preparation":
+        """The preparation of a single target, without inputs."""
+        return dataclasses.replace(self, inputs={}, targets={name: self.targets[name]})
+
     def _of(self, chain: Chain) -> list[dict[str, Any]]:
         return self.statistics[chain.field]
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import loss_functions
+from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss
 from trainer.config.settings import LossConfig
 
@@ -36,6 +37,7 @@ class NamedLoss:
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
+      class_weights: weights of its target's classes; None where all weigh the same.
     """
 
     name: str
@@ -50,6 +52,7 @@ class NamedLoss:
     targets_are_classes: bool | None
     pointwise: bool
     takes_probabilities: bool
+    class_weights: ClassWeights | None = None
 
     @property
     def source(self) -> str:
@@ -133,6 +136,8 @@ def sums(
     """
     prediction, target = loss.prediction(outputs), batch["targets"][loss.target]
     weights = batch.get("weights", {}).get(loss.target)
+    if loss.class_weights is not None:
+        weights = loss.class_weights.applied(weights, target)
     if loss.pointwise and weights is not None and weighs_every_number(weights, target, prediction):
         prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     values = _values(loss, prediction, target)
@@ -203,7 +208,7 @@ def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Ten
     pairs = zip(weights.shape[1:], values.shape[1:], strict=False)
     if weights.shape.rank != values.shape.rank or any(w not in (1, v) for w, v in pairs if None not in (w, v)):
         raise ConfigError(
-            f"dataset.weights.{loss.target}",
+            f"dataset.weights.{loss.target}" if loss.class_weights is None else f"losses.{loss.name}.class_weights",
             list(shape),
             f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
         )
