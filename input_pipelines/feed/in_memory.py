@@ -100,12 +100,12 @@ class InMemory:
         """See `splits.Split`."""
         return tf.nest.map_structure(lambda array: array[:count], self.examples.structure)
 
-    def labels(self, target: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
         """See `splits.Split`."""
-        values, weights = self.examples.targets[target], self.examples.weights.get(target)
         for first in range(0, len(self), CHUNK):
             chunk = slice(first, first + CHUNK)
-            yield values[chunk], None if weights is None else weights[chunk]
+            weights = {name: array[chunk] for name, array in self.examples.weights.items()}
+            yield {name: (self.examples.targets[name][chunk], weights.get(name)) for name in targets}
 
     def check_classes(self, target: str, classes: int) -> "InMemory":
         """See `splits.Split`."""

@@ -97,11 +97,11 @@ class Mixture:
         firsts = [self._completed(name, part.first(count)) for name, part in self.parts.items()]
         return tf.nest.map_structure(lambda *values: np.concatenate(values), *firsts)
 
-    def labels(self, target: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """See `splits.Split`: of the sources that have the target, one after another."""
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
+        """See `splits.Split`: of one source after another, each with those targets that it has."""
         for part in self.parts.values():
-            if target in part.spec["targets"]:
-                yield from part.labels(target)
+            if own := [target for target in targets if target in part.spec["targets"]]:
+                yield from part.labels(own)
 
     def check_classes(self, target: str, classes: int) -> "Mixture":
         """See `splits.Split`."""

@@ -109,13 +109,13 @@ class Streamed:
         batch = self._compiled(None)(serialized, indices, indices)
         return tf.nest.map_structure(lambda values: values.numpy(), batch)
 
-    def labels(self, target: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
         """See `splits.Split`."""
-        prepare = self.preparation.of_target(target)
+        prepare = self.preparation.of_targets(targets)
         for chunk in self.source.chunks(prepare.features):
             batch = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
-            weights = batch.get("weights", {}).get(target)
-            yield batch["targets"][target].numpy(), None if weights is None else weights.numpy()
+            weights = {name: values.numpy() for name, values in batch.get("weights", {}).items()}
+            yield {name: (batch["targets"][name].numpy(), weights.get(name)) for name in targets}
 
     def check_classes(self, target: str, classes: int) -> "Streamed":
         """See `splits.Split`."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -84,9 +84,9 @@ class Preparation:
                 found[name] = last.categories(self._of(chain)[-1], len(chain.features))
         return found
 
-    def of_target(self, name: str) -> "Preparation":
-        """The preparation of a single target, without inputs."""
-        return dataclasses.replace(self, inputs={}, targets={name: self.targets[name]})
+    def of_targets(self, names: Sequence[str]) -> "Preparation":
+        """The preparation of these targets alone."""
+        return dataclasses.replace(self, inputs={}, targets={name: self.targets[name] for name in names})
 
     def _of(self, chain: Chain) -> list[dict[str, Any]]:
         return self.statistics[chain.field]

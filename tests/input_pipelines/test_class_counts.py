@@ -47,7 +47,7 @@ def _source(folder, file: str, feed: str) -> dict:
 
 def _counts(tree: dict) -> list[list[int]]:
     built = data.build(schema.record(DatasetConfig)(tree, "dataset"))
-    return class_counts.count(built.splits["train"], "label", Classes(INDICES, 4))
+    return class_counts.count(built.splits["train"], {"loss": ("label", Classes(INDICES, 4))})["loss"]
 
 
 def test_every_feed_counts_the_same(folder, monkeypatch):
@@ -74,9 +74,11 @@ def test_every_feed_counts_the_same(folder, monkeypatch):
             [[0, 2], [2, 1]],
         ),
         (np.array([[[0], [5]], [[1], [1]]]), [0.5, 1], Classes(INDICES, 2, has_axis=True, ignored=5), [[1, 2]]),
+        (np.array([True, False]), [1, 0], Classes(INDICES, 2), [[0, 1]]),
+        (np.array([True, False]), [1, 1], Classes(BINARY, 2), [[1, 1]]),
         (np.array([[0, 1], [1, 1]]), [[1, 0], [1, 1]], Classes(INDICES, 2), [[1, 2]]),
     ],
 )
 def test_forms_of_targets(target, weights, classes, expected):
     split = InMemory(Examples(np.zeros(len(target)), {"t": target}, {"t": np.array(weights)}))
-    assert class_counts.count(split, "t", classes) == expected
+    assert class_counts.count(split, {"loss": ("t", classes)}) == {"loss": expected}

@@ -6,10 +6,9 @@ from typing import Any
 
 from input_pipelines import class_counts
 from input_pipelines import data as data_lib
-from input_pipelines.class_counts import BINARY, Classes
+from input_pipelines.class_counts import BINARY, Classes, Counts, NoClassError
 from input_pipelines.configuration import TRAIN
 from input_pipelines.data import Data
-from input_pipelines.feed.splits import WrongClassError
 from trainer.common import schema
 from trainer.common.errors import ConfigError, unknown
 from trainer.components import target_classes
@@ -43,28 +42,38 @@ def resolved(
     Raises:
       ConfigError: weights do not fit a loss's classes, or a class to be balanced has no example.
     """
-    found, counts = [], dict(data.saved.class_counts)
-    for loss in losses:
-        config = configs[loss.name]
-        if config.class_weights is not None:
-            classes = target_classes.of(loss, config, outputs, targets[loss.target])
-            # Counting also shows whether the numbers in the target of a loss of the user's own are classes.
-            is_counted = config.class_weights == BALANCED or loss.targets_are_classes is None
-            if is_counted and loss.name not in counts:
-                counts[loss.name] = _counted(loss, config, classes, data)
-            table = _table(loss, config.class_weights, classes, counts.get(loss.name), _names(loss, classes, data))
-            loss = dataclasses.replace(loss, class_weights=ClassWeights(classes, tuple(map(tuple, table))))
-        found.append(loss)
-    return tuple(found), data_lib.with_class_counts(data, counts)
+    weighted = {loss.name: loss for loss in losses if configs[loss.name].class_weights is not None}
+    classes = {
+        name: target_classes.of(loss, configs[name], outputs, targets[loss.target]) for name, loss in weighted.items()
+    }
+    # Counting also shows whether the numbers in the target of a loss of the user's own are classes.
+    uncounted = {
+        name: (loss.target, classes[name])
+        for name, loss in weighted.items()
+        if configs[name].class_weights == BALANCED or loss.targets_are_classes is None
+        if name not in data.saved.class_counts
+    }
+    counts = {**data.saved.class_counts, **_counted(uncounted, weighted, configs, data)}
+    for name, loss in weighted.items():
+        given, names = configs[name].class_weights, _names(loss, classes[name], data)
+        table = tuple(map(tuple, _table(loss, given, classes[name], counts.get(name), names)))
+        weighted[name] = dataclasses.replace(loss, class_weights=ClassWeights(classes[name], table))
+    return tuple(weighted.get(loss.name, loss) for loss in losses), data_lib.with_class_counts(data, counts)
 
 
-def _counted(loss: NamedLoss, config: LossConfig, classes: Classes, data: Data) -> list[list[int]]:
+def _counted(
+    wanted: Mapping[str, tuple[str, Classes]],
+    losses: Mapping[str, NamedLoss],
+    configs: Mapping[str, LossConfig],
+    data: Data,
+) -> dict[str, Counts]:
     try:
-        return class_counts.count(data.splits[TRAIN], loss.target, classes)
-    except WrongClassError as error:
+        return class_counts.count(data.splits[TRAIN], wanted)
+    except NoClassError as error:
+        loss = losses[error.field]
         raise ConfigError(
             f"losses.{loss.name}.class_weights",
-            config.class_weights,
+            configs[loss.name].class_weights,
             f"needs classes, but target {loss.target!r} holds {error.value} in the training split; the classes of "
             f"{loss.source} are {error.allowed}",
         ) from error
@@ -76,9 +85,7 @@ def _names(loss: NamedLoss, classes: Classes, data: Data) -> tuple[str, ...]:
     return found[0] if classes.labels == 1 and len(found) == 1 and len(found[0]) == classes.count else ()
 
 
-def _table(
-    loss: NamedLoss, given: Any, classes: Classes, counts: Sequence[Sequence[int]] | None, names: Sequence[str]
-) -> Table:
+def _table(loss: NamedLoss, given: Any, classes: Classes, counts: Counts | None, names: Sequence[str]) -> Table:
     """For each label, or once for all of them, the weight of each class."""
     field = f"losses.{loss.name}.class_weights"
     if given == BALANCED:

@@ -90,8 +90,9 @@ def build(
         check_heads(losses, outputs)
         loss_checks.check_shapes(named, outputs, spec["targets"])
         data = checks.classes(losses, named, outputs, data)
-        named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
-        return Network(model, named, _metrics(losses, named, outputs, spec), data)
+        of_losses = _metrics(losses, named, outputs, spec)
+    named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
+    return Network(model, named, of_losses, data)
 
 
 def _metrics(

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import class_counts
 from input_pipelines.data import Data, SavedData
 from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
@@ -179,7 +178,7 @@ def test_counts_stay_with_the_run(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "data.json").read_text())["class_counts"] == {"label": [counts.tolist()]}
     assert f"class weights: label {', '.join(f'{weight:.4g}' for weight in len(present) / 4 / counts)}" in shown
 
-    monkeypatch.setattr(class_counts, "count", None)
+    monkeypatch.setattr(InMemory, "labels", None)
     history, config, _ = _run(tmp_path, 4)
     assert [(report.step, report.split) for report in history][-1] == (4, "validation")
     run = workdir.open_run(str(tmp_path / "run"))
