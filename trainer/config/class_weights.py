@@ -20,22 +20,23 @@ def check(value: Any, field: str) -> Any:
         return _by_class(value, field)
     if not isinstance(value, list | tuple) or not value:
         raise ConfigError(field, value, _ALLOWED)
-    if not any(isinstance(entry, list | tuple) for entry in value):
-        return _some(value, field)
-    pairs = []
-    for label, entry in enumerate(value):
-        if not isinstance(entry, list | tuple) or len(entry) != 2:
-            raise ConfigError(f"{field}.{label}", entry, "must be a pair [negative, positive], as for other labels")
-        pairs.append(_some(entry, f"{field}.{label}"))
-    return pairs
+    if any(isinstance(entry, list | tuple) for entry in value):
+        weights = [_pair(entry, f"{field}.{label}") for label, entry in enumerate(value)]
+    else:
+        weights = _numbers(value, field)
+    if not any(map(any, weights) if isinstance(weights[0], list) else weights):
+        raise ConfigError(field, value, "must hold at least one number above 0")
+    return weights
 
 
-def _some(values: Any, field: str) -> list[float]:
-    """Numbers of at least 0, not all of them 0."""
-    numbers = [schema.number()(entry, f"{field}.{index}") for index, entry in enumerate(values)]
-    if not any(numbers):
-        raise ConfigError(field, list(values), "must hold at least one number above 0")
-    return numbers
+def _numbers(values: Any, field: str) -> list[float]:
+    return [schema.number()(entry, f"{field}.{index}") for index, entry in enumerate(values)]
+
+
+def _pair(value: Any, field: str) -> list[float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ConfigError(field, value, "must be a pair [negative, positive], as for other labels")
+    return _numbers(value, field)
 
 
 def _by_class(value: dict, field: str) -> dict[str, float]:

@@ -74,7 +74,7 @@ OWN = f"{__name__}:own"
         ("balanced", {"loss": {"name": SPARSE, "ignore_class": -1}, "target": KINDS - 1, "read": (2,)}, [[1, 1]]),
         ("balanced", {"kind": [[1, 2, 1]]}, [[4 / 3, 2 / 3, 4 / 3]]),  # counted by an earlier process of the run
         ([2, 3], {"loss": OWN, "target": KINDS[:4], "read": (1,)}, [[2, 3]]),
-        ([[2, 3], [4, 5]], {"loss": "bce", "target": TAGS, "read": (2,)}, [[2, 3], [4, 5]]),
+        ([[2, 3], [0, 0]], {"loss": "bce", "target": TAGS, "read": (2,)}, [[2, 3], [0, 0]]),
         ({0: 2}, {"loss": "bce", "target": TAGS, "read": (2,)}, [[2, 1]]),
     ],
 )
@@ -90,6 +90,7 @@ def test_weights(given, more, expected):
         ([1, float("nan"), 2], {}, r"\.1=nan: must be a finite number"),
         ({0: float("inf")}, {}, r"\.0=inf: must be a finite number"),
         ([0, 0, 0], {}, "must hold at least one number above 0"),
+        ([[0, 0], [0, 0]], {}, "must hold at least one number above 0"),
         ({0: 0, 1: 0, 2: 0}, {}, "must leave at least one class with a weight above 0"),
         ([[1, 2], 3], {}, r"\.1=3: must be a pair"),
         ([1, 2], {}, r"=\[1.0, 2.0\]: must be 3 numbers, as head 'kind' has 3 classes"),
