@@ -37,11 +37,14 @@ class SavedData:
       fingerprints: the configuration's key of a source → split → a fingerprint.
       statistics: the configuration's key of a source → what its preparation learned.
       feeds: the configuration's key of a source → "memory" or "streaming".
+      class_counts: loss → for each of its labels, how many labels of each class the training split has; of losses whose
+        weights of classes need it.
     """
 
     fingerprints: Mapping[str, Mapping[str, str]]
     statistics: Mapping[str, fitting.Statistics]
     feeds: Mapping[str, str]
+    class_counts: Mapping[str, list[list[int]]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +69,21 @@ def build(config: DatasetConfig, saved: SavedData | None = None) -> Data:
 
     Args:
       config: the configuration's `dataset`.
-      saved: what an earlier process of the same run kept: its statistics are used again.
+      saved: what an earlier process of the same run kept: its statistics and counts are used again.
 
     Raises:
       ConfigError: the data cannot be used, naming the file and the row or record.
     """
+    data = _build(config, saved)
+    return data if saved is None else with_class_counts(data, saved.class_counts)
+
+
+def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data:
+    """The data with these counts of classes among what the run keeps."""
+    return dataclasses.replace(data, saved=dataclasses.replace(data.saved, class_counts=dict(counts)))
+
+
+def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
     if config.sources is None:
         return _build_source(config, "dataset", saved)
     built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}

@@ -6,7 +6,7 @@ cost. Replica r takes its contiguous share of the global batch, shares differing
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 from input_pipelines.examples import Examples
 from input_pipelines.feed import splits
 from input_pipelines.feed.augmentation import Augmentation
+from input_pipelines.sources.source import CHUNK
 
 _PARALLEL_CALLS = 2
 _PREFETCHED = 4  # elements: two steps of two replicas
@@ -98,6 +99,13 @@ class InMemory:
     def first(self, count: int) -> splits.Structure:
         """See `splits.Split`."""
         return tf.nest.map_structure(lambda array: array[:count], self.examples.structure)
+
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
+        """See `splits.Split`."""
+        for first in range(0, len(self), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            weights = {name: array[chunk] for name, array in self.examples.weights.items()}
+            yield {name: (self.examples.targets[name][chunk], weights.get(name)) for name in targets}
 
     def check_classes(self, target: str, classes: int) -> "InMemory":
         """See `splits.Split`."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -96,6 +96,12 @@ class Mixture:
         """See `splits.Split`: as many of each source."""
         firsts = [self._completed(name, part.first(count)) for name, part in self.parts.items()]
         return tf.nest.map_structure(lambda *values: np.concatenate(values), *firsts)
+
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
+        """See `splits.Split`: of one source after another, each with those targets that it has."""
+        for part in self.parts.values():
+            if own := [target for target in targets if target in part.spec["targets"]]:
+                yield from part.labels(own)
 
     def check_classes(self, target: str, classes: int) -> "Mixture":
         """See `splits.Split`."""

@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.common.errors import ConfigError
 
 Structure = dict[str, Any]
+Labels = dict[str, tuple[np.ndarray, np.ndarray | None]]
 Value = TypeVar("Value")
 
 
@@ -55,6 +56,12 @@ class Split(Protocol):
 
     def first(self, count: int) -> Structure:
         """Arrays of the first examples."""
+
+    def labels(self, targets: Sequence[str]) -> Iterator[Labels]:
+        """Target → its values and their weights, None where it has none, some examples at a time, before augmentation.
+
+        Every example comes once; nothing but these targets is read.
+        """
 
     def check_classes(self, target: str, classes: int) -> "Split":
         """Returns this split, checked to hold class indices from 0 to `classes` - 1 in a target.

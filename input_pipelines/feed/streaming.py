@@ -9,7 +9,7 @@ Every worker reads the records and decodes only its own.
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,14 @@ class Streamed:
         serialized, indices = next(iter(records.batch(count)))
         batch = self._compiled(None)(serialized, indices, indices)
         return tf.nest.map_structure(lambda values: values.numpy(), batch)
+
+    def labels(self, targets: Sequence[str]) -> Iterator[splits.Labels]:
+        """See `splits.Split`."""
+        prepare = self.preparation.of_targets(targets)
+        for chunk in self.source.chunks(prepare.features):
+            batch = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
+            weights = {name: values.numpy() for name, values in batch.get("weights", {}).items()}
+            yield {name: (batch["targets"][name].numpy(), weights.get(name)) for name in targets}
 
     def check_classes(self, target: str, classes: int) -> "Streamed":
         """See `splits.Split`."""

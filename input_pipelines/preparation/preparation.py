@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -83,6 +83,10 @@ class Preparation:
             if hasattr(last, "categories"):
                 found[name] = last.categories(self._of(chain)[-1], len(chain.features))
         return found
+
+    def of_targets(self, names: Sequence[str]) -> "Preparation":
+        """The preparation of these targets alone."""
+        return dataclasses.replace(self, inputs={}, targets={name: self.targets[name] for name in names})
 
     def _of(self, chain: Chain) -> list[dict[str, Any]]:
         return self.statistics[chain.field]

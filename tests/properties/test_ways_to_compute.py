@@ -61,7 +61,7 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
 )
 def test_micro_batches(replicas, changes):
     """The sums of the parts are those of the whole, here on one replica."""
-    changes = {"batch_size": 12} | changes
+    changes = {"batch_size": 12, "losses__label__class_weights": [1.0, 0.5, 3.0, 0.0]} | changes
     problems.assert_same(problems.run(replicas, STEPS, micro_batches=4, **changes), problems.run(1, STEPS, **changes))
 
 

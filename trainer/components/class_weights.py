@@ -1,10 +1,46 @@
-"""Binary cross-entropy for classes of very different frequency."""
+"""Weights for classes of very different frequency: of any loss's target, and binary cross-entropy with two."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
+
+from input_pipelines.class_counts import BINARY, ONE_HOT, Classes
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassWeights:
+    """Weights of the classes of a loss's target.
+
+    Attributes:
+      classes: the form in which the target holds classes.
+      table: for each label, the weight of each class; a single row is of all labels.
+    """
+
+    classes: Classes
+    table: tuple[tuple[float, ...], ...]
+
+    def of(self, target: tf.Tensor) -> tf.Tensor:
+        """The weight of each value's class, of the loss's values' shape; of each label's where there are several.
+
+        A number that is none of the classes has weight 0, as has the ignored one.
+        """
+        classes, dtype = self.classes, keras.config.floatx()
+        target = target[..., 0] if classes.has_axis else target
+        table = tf.constant(self.table, dtype)
+        if classes.form == BINARY:
+            of_labels = table if classes.labels > 1 else table[0]
+            return tf.where(tf.cast(target, dtype) > 0.5, of_labels[..., 1], of_labels[..., 0])
+        if classes.form == ONE_HOT:
+            return tf.gather(table[0], tf.argmax(tf.cast(target, dtype), axis=-1))
+        indices = tf.cast(tf.round(target) if target.dtype.is_floating else target, tf.int64)
+        is_class = (indices >= 0) & (indices < classes.count)
+        if classes.ignored is not None:
+            is_class &= indices != classes.ignored
+        return tf.where(is_class, tf.gather(table[0], tf.where(is_class, indices, 0)), 0)
 
 
 class ClassWeightedBinaryCrossentropy(keras.losses.Loss):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import labels, loss_functions
+from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss, Scores
 from trainer.components.predictions import Predictions, mask_of
 from trainer.config.settings import LossConfig
@@ -39,6 +40,7 @@ class NamedLoss:
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
       scores: what its predictions are.
       ignored_class: the class that it leaves out; None: none.
+      class_weights: weights of its target's classes; None where all weigh the same.
     """
 
     name: str
@@ -55,6 +57,7 @@ class NamedLoss:
     takes_probabilities: bool
     scores: Scores
     ignored_class: int | None
+    class_weights: ClassWeights | None = None
 
     @property
     def source(self) -> str:
@@ -125,16 +128,21 @@ class LossValues(NamedTuple):
     Attributes:
       values: one for each label, (examples, ...).
       weights: the weights of the labels by the data, without masks; None: 1.
+      of_classes: the weights of the labels' classes; None: 1.
       unmasked: bool, False where Keras masks a step or the class is ignored; None: nothing can be masked.
     """
 
     values: tf.Tensor
     weights: tf.Tensor | None
+    of_classes: tf.Tensor | None
     unmasked: tf.Tensor | None
 
     @property
     def labels(self) -> tf.Tensor | None:
-        """The weight of every label, 0 where there is none; of a shape that fits the values from the left; None: 1."""
+        """The weight of every label, 0 where there is none, of a shape that fits the values from the left; None: 1.
+
+        Weights of classes are the loss's alone: metrics do not know them, as in Keras.
+        """
         return labels.product((self.weights, self.unmasked), self.values.dtype)
 
     @property
@@ -167,15 +175,16 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     """
     prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
     weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
-    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, mask))
+    of_classes = None if loss.class_weights is None else loss.class_weights.of(target)
+    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask))
     if loss.pointwise and any(every_number):
         prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     values, own_mask = _values(loss, prediction, target)
     for found in (mask, own_mask):
         _check_mask(loss, found, values)
-    if weights is not None:
-        weights = _weights(loss, weights, values)
-    return LossValues(values, weights, labels.both(mask, own_mask))
+    weights = _fitting(weights, values, loss, f"dataset.weights.{loss.target}")
+    of_classes = _fitting(of_classes, values, loss, f"losses.{loss.name}.class_weights")
+    return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
 
 
 def sums(
@@ -199,7 +208,7 @@ def of_values(found: LossValues, part: tf.Tensor | None = None) -> LossSums:
     """The sums of a loss's values; `part` is that of `sums`."""
     values, unmasked = found.values, found.unmasked
     values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
-    weights = labels.product((found.labels, part), values.dtype)
+    weights = labels.product((found.weights, found.of_classes, unmasked, part), values.dtype)
     if weights is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
     weights, left = labels.broadcast(weights, values), None
@@ -271,16 +280,16 @@ def _check_mask(loss: NamedLoss, mask: tf.Tensor | None, values: tf.Tensor) -> N
         ) from error
 
 
-def _weights(loss: NamedLoss, weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+def _fitting(weights: tf.Tensor | None, values: tf.Tensor, loss: NamedLoss, field: str) -> tf.Tensor | None:
+    """The weights in the values' dtype; raises ConfigError where they do not broadcast to these."""
+    if weights is None:
+        return None
     weights = tf.cast(weights, values.dtype)
     try:
         labels.broadcast(weights, values)
     except ValueError as error:
-        raise ConfigError(
-            f"dataset.weights.{loss.target}",
-            list(weights.shape),
-            f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}",
-        ) from error
+        reason = f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}"
+        raise ConfigError(field, list(weights.shape), reason) from error
     return weights
 
 

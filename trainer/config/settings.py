@@ -7,6 +7,7 @@ from input_pipelines.configuration import DatasetConfig
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
+from trainer.config import class_weights
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
@@ -58,6 +59,13 @@ class LossConfig:
         "weights",
         "What the batch's weighted sum is divided by: the sum of the labels' weights, or as Keras does the number of "
         "values.",
+    )
+    class_weights: list | dict[str, float] | str | None = setting(
+        schema.optional(class_weights.check),
+        None,
+        "Weights of the classes of its target, which multiply the labels' own in this loss, not in metrics: one for "
+        "each class (`[negative, positive]` of a binary loss), or some by number or name, others being 1. `balanced`: "
+        "labels / (classes * labels of the class), counted in the training split. None: all weigh the same.",
     )
     metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")),

@@ -100,5 +100,5 @@ class Evaluator:
             results[f"loss/{loss.name}"] = mean
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = metric.result() if totals.weight_sums[k] > 0 else None
+                results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
         return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}

@@ -92,6 +92,7 @@ class ExperimentSummary:
       untrained: parameters that no gradient changes, such as moving averages of batch statistics.
       method: the combination method and how it is used.
       optimizers: all optimizers that update something.
+      class_weights: loss → the weights of its target's classes, for each of its labels; of losses that have some.
     """
 
     splits: Mapping[str, int]
@@ -105,6 +106,7 @@ class ExperimentSummary:
     untrained: int
     method: MethodUse
     optimizers: tuple[OptimizerUse, ...]
+    class_weights: Mapping[str, tuple[tuple[float, ...], ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def shared(self) -> int:
@@ -136,6 +138,10 @@ def lines(summary: ExperimentSummary) -> list[str]:
         "steps": f"{steps(method)}; applied {'per loss' if method.plan.applied_per_loss else 'jointly'}",
         "optimizers": optimizers(summary),
     }
+    if summary.class_weights:
+        texts["class weights"] = _listed(
+            f"{loss} {_listed(map(_row, rows), ' | ')}" for loss, rows in summary.class_weights.items()
+        )
     width = max(map(len, texts)) + 1
     return [f"{f'{subject}:':<{width}} {text}" for subject, text in texts.items()]
 
@@ -239,6 +245,10 @@ def _updated(uses: Sequence[OptimizerUse]) -> str:
 
 def _of(variables: int, parameters_: int) -> str:
     return f"({counted(variables, 'variable')}, {parameters_:,})"
+
+
+def _row(weights: Sequence[float]) -> str:
+    return _listed((f"{weight:.4g}" for weight in weights), ", ")
 
 
 def _listed(entries: Iterable[str], separator: str = "; ") -> str:

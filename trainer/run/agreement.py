@@ -61,6 +61,11 @@ def on_data(saved: SavedData, workers: Workers) -> None:
         if not _close(learned, saved.statistics[field])
     ]
     different += [
+        f"losses.{loss}.class_weights: the counts of classes in the training split are not the same"
+        for loss, counts in chief.class_counts.items()
+        if saved.class_counts.get(loss) != counts
+    ]
+    different += [
         f"{field}: the feed is {feed} there and {saved.feeds[field]} here (memory_limit)"
         for field, feed in chief.feeds.items()
         if saved.feeds[field] != feed

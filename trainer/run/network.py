@@ -21,7 +21,7 @@ from trainer.distributed import strategy as strategy_lib
 from trainer.evaluation.evaluator import Evaluator, Metrics
 from trainer.models import trunk_and_heads
 from trainer.output import checkpoint
-from trainer.run import checks
+from trainer.run import checks, class_weights
 
 
 def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
@@ -90,7 +90,9 @@ def build(
         check_heads(losses, outputs)
         loss_checks.check_shapes(named, outputs, spec["targets"])
         data = checks.classes(losses, named, outputs, data)
-        return Network(model, named, _metrics(losses, named, outputs, spec), data)
+        of_losses = _metrics(losses, named, outputs, spec)
+    named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
+    return Network(model, named, of_losses, data)
 
 
 def _metrics(

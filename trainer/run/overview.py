@@ -44,6 +44,7 @@ def of(built: Experiment) -> ExperimentSummary:
             )
             for group in built.optimizer_groups
         ),
+        class_weights={loss.name: loss.class_weights.table for loss in built.losses if loss.class_weights is not None},
     )
 
 

@@ -50,6 +50,13 @@ def test_lines():
     ]
 
 
+def test_weights_of_classes_have_a_line():
+    weights = {"a": ((1 / 3, 2.0),), "b": ((1.0, 2.5), (0.5, 6.0)), "c": (tuple(map(float, range(100))),)}
+    *before, line = summary.lines(dataclasses.replace(SUMMARY, class_weights=weights))
+    assert [each.split() for each in before] == [each.split() for each in summary.lines(SUMMARY)]
+    assert line == "class weights: a 0.3333, 2; b 1, 2.5 | 0.5, 6; c 0, 1, 2, 3, 4, 5, and 94 more"
+
+
 def test_many_losses_do_not_make_it_long():
     names = tuple(f"loss_{k}" for k in range(40))
     many = dataclasses.replace(
