@@ -119,7 +119,7 @@ IN_A_RANDOM_ORDER = ("random", "pcgrad", "gradvac")  # what is drawn depends on 
 @pytest.mark.parametrize(
     "names",
     [
-        ("sum", "independent", "uncertainty", "mgda", "cagrad", "modo", "db_mtl", "trimmed_mean"),
+        ("independent", "uncertainty", "mgda", "modo", "trimmed_mean"),
         pytest.param([name for name in METHODS if name not in IN_A_RANDOM_ORDER], marks=pytest.mark.ci_only),
     ],
     ids=["some", "all"],
@@ -151,11 +151,11 @@ def test_a_weight_of_0_leaves_mgda_the_other_loss():
         del tree["losses"][name]
     del tree["model"]["heads"]["vector"]
     both = _build(loading.resolve(tree))
-    batches, start = list(both.batches(0).take(3)), _values(both.step)
+    batches, start = list(both.batches(0).take(2)), _values(both.step)
     del tree["losses"]["number"], tree["model"]["heads"]["number"]
     one = _build(loading.resolve(tree))
     _assign(one.step, start)
-    with_it, without = _train(both.step, batches, 3)[-1], _train(one.step, batches, 3)[-1]
+    with_it, without = _train(both.step, batches, 2)[-1], _train(one.step, batches, 2)[-1]
     assert _moved(start, with_it) == {"trunk", "label"}
     for name, value in without.items():
         np.testing.assert_array_equal(with_it[name], value, err_msg=name)
@@ -164,12 +164,15 @@ def test_a_weight_of_0_leaves_mgda_the_other_loss():
 @pytest.mark.parametrize(
     "way",
     [
-        {"combine__name": "independent"},
         {"combine__name": "mgda", "reduction": "features"},
         {"combine__name": "famo", "reduction": "fused", "probe_every": 5},
         *(
             pytest.param(way, marks=pytest.mark.ci_only)
-            for way in ({"combine__name": "modo"}, {"combine__name": "upgrad", "combine__update_every": 2})
+            for way in (
+                {"combine__name": "independent"},
+                {"combine__name": "modo"},
+                {"combine__name": "upgrad", "combine__update_every": 2},
+            )
         ),
     ],
     ids=lambda way: way["combine__name"],
