@@ -105,7 +105,7 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
         dtype = tf.float64 if wide else rows.dtype
         return tf.cast(tf.linalg.matvec(tf.cast(rows, dtype), tf.cast(mixture, dtype), transpose_a=True), rows.dtype)
 
-    return mixing.with_room(combination, rows.dtype, [matrix], mixed)
+    return mixing.with_room(combination, rows.dtype, {by: matrix}, mixed)
 
 
 def _second(values: Any, name: str, combination: Combination, like: tf.Tensor) -> tf.Tensor:

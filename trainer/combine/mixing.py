@@ -1,6 +1,6 @@
 """Mixing matrices: a step's coefficients, for each variable, and the gradients that are mixed with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -120,7 +120,7 @@ def joint_coefficients(coefficients: tf.Tensor) -> tf.Tensor:
 def with_room(
     combination: Combination,
     dtype: tf.DType,
-    matrices: Sequence[tf.Tensor | None],
+    matrices: Mapping[Losses, tf.Tensor | None],
     mixed: Callable[[bool], Mixed],
 ) -> Mixed:
     """Returns what is mixed with factors that gradients of this dtype may be unable to hold.
@@ -131,12 +131,13 @@ def with_room(
     Args:
       combination: the combination that found the coefficients.
       dtype: of the gradients.
-      matrices: as `mixing_matrices` gave them.
+      matrices: as `mixing_matrices` gave them, one for each set of losses; where each variable has coefficients of its
+        own, none of them are looked at, because they stay within what float32 can hold.
       mixed: mixes the gradients; in float64 where its argument is True.
     """
-    if dtype == tf.float64 or not combination.method.sees_gramian:
+    if dtype == tf.float64 or not (combination.method.sees_gramian and combination.method.yields_coefficients):
         return mixed(False)
-    sizes = tf.abs(tf.concat([tf.reshape(matrix, [-1]) for matrix in matrices], axis=0))
+    sizes = tf.abs(tf.concat([tf.reshape(matrix, [-1]) for matrix in matrices.values()], axis=0))
     fit = tf.reduce_all((sizes == 0.0) | ((sizes > _SMALL) & (sizes < 1.0 / _SMALL)))
     return tf.cond(fit, lambda: mixed(False), lambda: mixed(True))
 
@@ -146,7 +147,7 @@ def weighted(combination: Combination, gradients: Sequence[tf.Tensor], factors: 
     return with_room(
         combination,
         gradients[0].dtype,
-        [factors],
+        {(): factors},
         lambda wide: ordered_sums.weighted(gradients, factors, wide=wide),
     )
 

@@ -56,7 +56,9 @@ class Joint:
                 for v, (own, matrix) in enumerate(zip(rows.gradients, matrices, strict=True))
             ]
 
-        return self.of_sums(mixing_lib.with_room(self.combination, rows.gradients[0][0].dtype, matrices, sums))
+        of_losses = dict(zip(self.reach.losses, matrices, strict=True))
+        dtype = rows.gradients[0][0].dtype
+        return self.of_sums(mixing_lib.with_room(self.combination, dtype, of_losses, sums))
 
     def of_sums(self, gradients: Sequence[tf.Tensor]) -> Gradients:
         """Returns for every optimizer the gradients it applies, from one gradient per variable of the reach."""
@@ -84,7 +86,9 @@ class OfEachLoss:
         def of_each(wide: bool) -> list[tuple[tf.Tensor, ...]]:
             return [self._own(group, rows, matrices, wide=wide) for group in self.groups]
 
-        mixed = mixing_lib.with_room(self.combination, rows.gradients[0][0].dtype, matrices, of_each)
+        of_losses = dict(zip(self.reach.losses, matrices, strict=True))
+        dtype = rows.gradients[0][0].dtype
+        mixed = mixing_lib.with_room(self.combination, dtype, of_losses, of_each)
         regularizers = regularizer_gradients(self.reach)
         result = []
         for group, gradients in zip(self.groups, mixed, strict=True):

@@ -19,9 +19,9 @@ WITH_GRAMIAN = [
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.ci_only)])
 def test_inactive_rows_may_hold_anything(name, options, dtype):
-    """Without an active loss the result is 0; with some it is, to the last bit, what it is where others hold zeros."""
+    """The result is, to the last bit, what it is where they hold zeros."""
     rows = np.random.RandomState(4).normal(size=(6, 5)).astype(dtype)
     active, losses = np.array([True, False, True, False, False, True]), LOSSES.copy()
     results = []
@@ -30,8 +30,14 @@ def test_inactive_rows_may_hold_anything(name, options, dtype):
         results.append(aggregate(name, rows, losses=losses, active=active, **options).numpy())
     assert np.all(np.isfinite(results[0]))
     np.testing.assert_array_equal(*results)
-    result = aggregate(name, rows[~active], losses=ANYTHING, active=[False] * 3, **options).numpy()
-    np.testing.assert_array_equal(result, np.zeros(5, dtype))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_without_an_active_loss_the_result_is_0(name, options):
+    for dtype in ("float32", "float64"):
+        rows = np.tile(ANYTHING[:, np.newaxis], 5).astype(dtype)
+        result = aggregate(name, rows, losses=ANYTHING, active=[False] * 3, **options).numpy()
+        np.testing.assert_array_equal(result, np.zeros(5, dtype))
 
 
 def test_trimmed_mean_of_one_loss_is_its_gradient():
