@@ -16,7 +16,7 @@ def short(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
 
 @pytest.mark.parametrize("changes", [{"combine__apply": "joint"}, {"combine__apply": "per_loss"}])
 def test_fair_grad_on_gradients_of_length_1e_minus_30(changes):
-    """What it applies grows as gradients shrink, as their length to the power of -1/3: here 1e10 times."""
+    """The update grows as gradients shrink, as their length to the power of -1/3: here 1e10 times."""
     moved = []
     for loss, rate in (("mse", 0.1), (f"{__name__}:short", 1e-11)):
         sgd = {"name": "sgd", "learning_rate": rate}
