@@ -34,10 +34,10 @@ def aggregate(
       name: a method's name.
       jacobian: (K, n), float32 or float64; row k is the gradient of loss k.
       losses: (K,) loss values, for methods that look at them.
-      active: (K,) bool; rows of losses to leave out are False. Default: all True.
+      active: (K,) bool; rows of losses to leave out are False, whatever they and their losses hold. Default: all True.
       seed: as the configuration's `seed`, for random methods.
       step: number of the step (from 0), for random methods.
-      weights: (K,) weights, for methods that use them. Default: ones.
+      weights: (K,) weights, for methods that use them; a loss of weight 0 is left out by every method. Default: ones.
       jacobian2: (K, n), the gradients over a second batch, for methods that look at two. Default: `jacobian`.
       **options: the method's options, as `combine.<name>.<option>`.
 
@@ -55,9 +55,10 @@ def aggregate(
     count = rows.shape[0]
     registry.check_count(name, checked, count)
     combination = combination_lib.build(name, checked, count)
-    everything = active is None
-    active = tf.ones([count], tf.bool) if everything else tf.cast(_vector(active, "active", count), tf.bool)
+    everything = active is None and weights is None
+    active = tf.ones([count], tf.bool) if active is None else tf.cast(_vector(active, "active", count), tf.bool)
     weights = tf.ones([count], tf.float64) if weights is None else _weights(weights, count)
+    active &= weights != 0.0
     problem = Problem(
         active=active,
         loss_weights=weights,
@@ -97,9 +98,14 @@ def _combined(combination: Combination, rows: tf.Tensor, second: tf.Tensor | Non
     )
     if matrix is None:
         return mixing.elements(combination, tf.unstack(rows), by, normalizers, problem, 0)
-    # One matrix has no replicas whose order of additions must be the same, so that this need not be `joint`.
-    mixture = tf.cast(tf.reduce_sum(matrix, axis=0), rows.dtype)
-    return tf.linalg.matvec(rows, mixture, transpose_a=True)
+    mixture = tf.reduce_sum(matrix, axis=0)
+
+    def mixed(wide: bool) -> tf.Tensor:
+        # One matrix has no replicas whose order of additions must be the same, so that this need not be `joint`.
+        dtype = tf.float64 if wide else rows.dtype
+        return tf.cast(tf.linalg.matvec(tf.cast(rows, dtype), tf.cast(mixture, dtype), transpose_a=True), rows.dtype)
+
+    return mixing.with_room(combination, rows.dtype, {by: matrix}, mixed)
 
 
 def _second(values: Any, name: str, combination: Combination, like: tf.Tensor) -> tf.Tensor:
@@ -148,7 +154,7 @@ def _losses(
         k = int(accepted.argmin())
         bound = combination.lower_bounds[k]
         raise ConfigError(f"losses.{k}", float(losses[k]), f"must be above {bound:g}: {name!r} takes its logarithm")
-    return losses
+    return tf.where(active, losses, 0.0)
 
 
 def _tensor(values: Any, field: str) -> tf.Tensor:

@@ -65,14 +65,15 @@ Where they conflict, try `pcgrad`, `upgrad` or `cagrad`; where the losses' scale
 | `combine.smoothing=0.9` | a step's coefficients are nine parts those of the step before (CR-MOGM) |
 | `combine.update_every=10` | a method's coefficients hold for ten steps, nine of them with one backward pass |
 
-- Learned weights, moving averages and targets are in the checkpoints. A loss without a label in a step does not exist
-  for the method in that step, and what the method remembers of this loss stays as it is.
+- Learned weights, moving averages and targets are in the checkpoints. A loss without a label in a step, or with the
+  weight 0 in that step, does not exist for the method, and what the method remembers of this loss stays as it is.
 - Variables of one loss alone get that loss's gradient as it is; with `sum`, `weighted`, `random` and methods that look
   at loss values it is multiplied by the loss's weight.
 - Where a problem has no solution (opposite gradients), the mean of the unit-length gradients is applied, and the step
   is counted in the reports (`fallbacks`).
 - A loss at or below zero whose logarithm is needed ends the run with its name.
-- Weights are solved for exactly, in float64, within the step.
+- Weights are solved for exactly, in float64, within the step. Those that float32 cannot hold, as gradients of length
+  1e-30 may have, are applied in float64.
 
 `trainer.combine.aggregate` runs any of them on a plain matrix:
 

@@ -142,11 +142,12 @@ class Combination:
 
         Returns:
           Coefficients of the gradients times their `scales`, (K,) or (K, K), 0 where inactive; the new state, unchanged
-          where it belongs to inactive losses; and whether there was no solution.
+          where it belongs to inactive losses; and whether there was no solution. Nothing that the problem or the state
+          holds of inactive losses plays a part in it, finite or not.
         """
         if not self.method.yields_coefficients:
             raise ValueError(f"{self.method.function.__name__!r} has coefficients of its own for every variable")
-        answer = self.answer(self._scaled(problem), state)
+        answer = self.answer(self._scaled(problem), self._of_active(problem, state))
         coefficients, new = answer.coefficients, dict(answer.state)
         if self.smoothing:
             before = state[_SMOOTHED]
@@ -164,26 +165,30 @@ class Combination:
 
     def observe(self, problem: Problem, after: tf.Tensor, state: State) -> dict[str, tf.Tensor]:
         """Returns the state once the (K,) float64 losses of the same batch `after` the update are known."""
-        new = dict(state) | self.method.observe(
-            self._scaled(problem), self._seen(after, problem.loss_weights), state, **self.options
-        )
+        seen = self._seen(after, problem.loss_weights), self._of_active(problem, state)
+        new = dict(state) | self.method.observe(self._scaled(problem), *seen, **self.options)
         return {name: where_active(problem.active, new[name], old) for name, old in state.items()}
 
     def _seen(self, losses: tf.Tensor, loss_weights: tf.Tensor) -> tf.Tensor:
         """(K,) losses as the method sees them."""
         return losses * loss_weights if self.use_weights else losses
 
+    def _of_active(self, problem: Problem, state: State) -> dict[str, tf.Tensor]:
+        """The state as the method sees it: that of inactive losses is the initial one."""
+        initial = self.initial_state() if state else {}
+        return {name: where_active(problem.active, state[name], value) for name, value in initial.items()}
+
     def _scaled(self, problem: Problem) -> Problem:
-        """The problem as the method sees it: of scaled losses and gradients."""
+        """The problem as the method sees it: of scaled losses and gradients, zeros where inactive."""
         scales = self.scales_of_mixed(problem)
         losses, gramian = problem.losses, problem.gramian
         if losses is not None:
             losses = tf.where(problem.active, self._seen(losses, problem.loss_weights), 0.0)
         if gramian is not None:
             gramian = gramian_lib.scaled(gramian, scales)
+            gramian = where_active(problem.active, gramian, tf.zeros_like(gramian))
             # Decompositions raise on what is not finite, before the step can say which loss it comes from.
             gramian = tf.where(tf.reduce_all(tf.math.is_finite(gramian)), gramian, tf.eye(self.count, dtype=tf.float64))
-            gramian = where_active(problem.active, gramian, tf.zeros_like(gramian))
         return problem._replace(losses=losses, gramian=gramian)
 
 

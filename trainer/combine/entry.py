@@ -103,6 +103,12 @@ class Method:
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS
 
     @property
+    def sees_gramian(self) -> bool:
+        """True where it looks at inner products of gradients, over all shared variables or each on its own."""
+        gramians = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
+        return self.looks_at in gramians
+
+    @property
     def finds_coefficients(self) -> bool:
         """True where it yields coefficients that differ from step to step."""
         return self.yields_coefficients and (self.looks_at is not LooksAt.NOTHING or self.random)

@@ -1,6 +1,7 @@
 """Mixing matrices: a step's coefficients, for each variable, and the gradients that are mixed with them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import tensorflow as tf
 
@@ -10,6 +11,9 @@ from trainer.combine.problem import Problem, where_active
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import ordered_sums
 from trainer.gradients.reach import Jacobian
+
+Mixed = TypeVar("Mixed")
+_SMALL = 2.0**-100  # factors above this and below its inverse leave float32 room for sums and normalizers
 
 
 def mixing_matrices(
@@ -113,16 +117,56 @@ def joint_coefficients(coefficients: tf.Tensor) -> tf.Tensor:
     return coefficients if coefficients.shape.rank == 1 else tf.reduce_sum(coefficients, axis=0)
 
 
-def joint(gradients: Sequence[tf.Tensor], matrix: tf.Tensor) -> tf.Tensor:
-    """The sum of a variable's mixed gradients: what one optimizer applies for all losses."""
-    return ordered_sums.weighted(gradients, tf.reduce_sum(matrix, axis=0))
+def with_room(
+    combination: Combination,
+    dtype: tf.DType,
+    matrices: Mapping[Losses, tf.Tensor | None],
+    mixed: Callable[[bool], Mixed],
+) -> Mixed:
+    """Returns what is mixed with factors that gradients of this dtype may be unable to hold.
+
+    A gradient of length 1e-30 can have a coefficient of 1e40, which float32 cannot hold, while their product is an
+    ordinary number. Such steps are rare, so that their cost does not matter.
+
+    Args:
+      combination: the combination that found the coefficients.
+      dtype: of the gradients.
+      matrices: as `mixing_matrices` gave them, one for each set of losses; where each variable has coefficients of its
+        own, none of them are looked at, because they stay within what float32 can hold.
+      mixed: mixes the gradients; in float64 where its argument is True.
+    """
+    if dtype == tf.float64 or not (combination.method.sees_gramian and combination.method.yields_coefficients):
+        return mixed(False)
+    sizes = tf.abs(tf.concat([tf.reshape(matrix, [-1]) for matrix in matrices.values()], axis=0))
+    fit = tf.reduce_all((sizes == 0.0) | ((sizes > _SMALL) & (sizes < 1.0 / _SMALL)))
+    return tf.cond(fit, lambda: mixed(False), lambda: mixed(True))
 
 
-def own(gradients: Sequence[tf.Tensor], matrix: tf.Tensor, receiver: int, *, only: int | None = None) -> tf.Tensor:
-    """The mixed gradient of one receiver (a row of `matrix`); made of gradient `only` alone where known."""
+def weighted(combination: Combination, gradients: Sequence[tf.Tensor], factors: tf.Tensor) -> tf.Tensor:
+    """The sum of some gradients times (k,) float64 `factors`, of which the coefficients are part; see `with_room`."""
+    return with_room(
+        combination,
+        gradients[0].dtype,
+        {(): factors},
+        lambda wide: ordered_sums.weighted(gradients, factors, wide=wide),
+    )
+
+
+def joint(gradients: Sequence[tf.Tensor], matrix: tf.Tensor, *, wide: bool = False) -> tf.Tensor:
+    """The sum of a variable's mixed gradients: what one optimizer applies for all losses; `wide`: in float64."""
+    return ordered_sums.weighted(gradients, tf.reduce_sum(matrix, axis=0), wide=wide)
+
+
+def own(
+    gradients: Sequence[tf.Tensor], matrix: tf.Tensor, receiver: int, *, only: int | None = None, wide: bool = False
+) -> tf.Tensor:
+    """The mixed gradient of one receiver (a row of `matrix`); made of gradient `only` alone where known.
+
+    `wide`: computed in float64.
+    """
     if only is not None:
-        return ordered_sums.weighted(gradients[only : only + 1], matrix[receiver, only : only + 1])
-    return ordered_sums.weighted(gradients, matrix[receiver])
+        return ordered_sums.weighted(gradients[only : only + 1], matrix[receiver, only : only + 1], wide=wide)
+    return ordered_sums.weighted(gradients, matrix[receiver], wide=wide)
 
 
 def _of_block(

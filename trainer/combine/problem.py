@@ -14,7 +14,8 @@ class Problem(NamedTuple):
     """One step's K x K problem; the same numbers on every replica.
 
     Attributes:
-      active: (K,) bool; a loss without a labelled example in the global batch, or not due in this step, is inactive.
+      active: (K,) bool; a loss without a labelled example in the global batch, not due in this step, or of weight 0, is
+        inactive.
       loss_weights: (K,) float64, the configuration's weights.
       losses: (K,) float64, the losses of the global batch; 0 where inactive; None for methods that do not look at them.
       gramian: (K, K) float64, inner products of the losses' gradients, zeros where inactive (of a method that looks

@@ -14,7 +14,6 @@ from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 from trainer.common.errors import ConfigError
 from trainer.config.settings import Config, method_options
 
-_GRAMIANS = (LooksAt.GRAMIAN, LooksAt.BLOCK_GRAMIANS, LooksAt.CROSS_GRAMIAN, LooksAt.MOVING_GRAMIAN)
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
 
 
@@ -104,7 +103,7 @@ def of(config: Config) -> StepPlan:
         every=every,
         view=views.get(method.looks_at, View.WHOLE_BATCH),
         applied_per_loss=config.combine.apply == "per_loss",
-        gramian=method.looks_at in _GRAMIANS,
+        gramian=method.sees_gramian,
         elementwise=method.looks_at is LooksAt.ELEMENTS,
         # Between steps that find coefficients these are known before the losses; what log losses divide by is not.
         losses_first=config.combine.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),

@@ -43,7 +43,7 @@ class LossConfig:
         schema.number_or_call(schema.number(), "name"),
         1.0,
         "Its weight in the sum of the losses, which `weighted` and `independent` use; a dictionary is a Keras schedule "
-        "over steps.",
+        "over steps. In a step with the weight 0 the loss takes no part, whatever the method.",
     )
     every: int = setting(schema.integer(1), 1, "It takes part in every n-th step only.")
     offset: int = setting(

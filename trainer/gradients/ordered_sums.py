@@ -20,16 +20,19 @@ def square(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(tf.cast(values, tf.float64)))
 
 
-def weighted(values: Sequence[tf.Tensor], coefficients: tf.Tensor) -> tf.Tensor:
+def weighted(values: Sequence[tf.Tensor], coefficients: tf.Tensor, *, wide: bool = False) -> tf.Tensor:
     """Σ cₖ vₖ, added from first to last without a copy of them all.
 
     Args:
       values: k tensors of one shape and floating dtype.
       coefficients: (k,) of any floating dtype.
+      wide: computes in float64, for coefficients that the values' dtype cannot hold.
 
     Returns:
       A tensor of the values' shape and dtype.
     """
+    if wide:
+        return tf.cast(weighted([tf.cast(value, tf.float64) for value in values], coefficients), values[0].dtype)
     negative = tf.unstack(-tf.cast(coefficients, values[0].dtype), len(values))
     total = -negative[0] * values[0]
     for coefficient, value in zip(negative[1:], values[1:], strict=True):

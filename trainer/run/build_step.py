@@ -37,7 +37,8 @@ def build(
     """
     weighted = network.data.splits[TRAIN].spec.get("weights", {})
     can_lack_labels = tuple(
-        loss.target in weighted or is_masked for loss, is_masked in zip(network.losses, masked, strict=True)
+        loss.target in weighted or is_masked or loss.class_weights is not None
+        for loss, is_masked in zip(network.losses, masked, strict=True)
     )
     step = step_build.build(
         plan,

@@ -47,14 +47,18 @@ class Joint:
 
     def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """Returns for every optimizer the gradients it applies."""
-        return self.of_sums(
-            [
-                mixing_lib.joint(own, matrix)
+
+        def sums(wide: bool) -> list[tf.Tensor]:
+            return [
+                mixing_lib.joint(own, matrix, wide=wide)
                 if matrix is not None
                 else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.normalizers, problem, v)
                 for v, (own, matrix) in enumerate(zip(rows.gradients, matrices, strict=True))
             ]
-        )
+
+        of_losses = dict(zip(self.reach.losses, matrices, strict=True))
+        dtype = rows.gradients[0][0].dtype
+        return self.of_sums(mixing_lib.with_room(self.combination, dtype, of_losses, sums))
 
     def of_sums(self, gradients: Sequence[tf.Tensor]) -> Gradients:
         """Returns for every optimizer the gradients it applies, from one gradient per variable of the reach."""
@@ -78,20 +82,35 @@ class OfEachLoss:
     def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """Returns for every optimizer the gradients it applies."""
         del problem
+
+        def of_each(wide: bool) -> list[tuple[tf.Tensor, ...]]:
+            return [self._own(group, rows, matrices, wide=wide) for group in self.groups]
+
+        of_losses = dict(zip(self.reach.losses, matrices, strict=True))
+        dtype = rows.gradients[0][0].dtype
+        mixed = mixing_lib.with_room(self.combination, dtype, of_losses, of_each)
         regularizers = regularizer_gradients(self.reach)
         result = []
-        for group in self.groups:
-            (k,) = group.losses
-            own = []
-            for v in group.positions:
-                by = self.reach.losses[v]
-                row = self.combination.receivers(by).index(k)
-                only = row if self.combination.method.diagonal or len(by) == 1 else None
-                gradient = mixing_lib.own(rows.gradients[v], matrices[v], row, only=only)
-                # A variable's regularizer counts once, for the first loss that reaches it.
-                own.append(gradient + regularizers[v] if k == by[0] and v in regularizers else gradient)
-            result.append(tuple(own))
-        return tuple(clip_by_norm(own, self.clip_norm) for own in result)
+        for group, gradients in zip(self.groups, mixed, strict=True):
+            # A variable's regularizer counts once, for the first loss that reaches it.
+            first = [v in regularizers and group.losses[0] == self.reach.losses[v][0] for v in group.positions]
+            own = zip(gradients, group.positions, first, strict=True)
+            own = tuple(gradient + regularizers[v] if added else gradient for gradient, v, added in own)
+            result.append(clip_by_norm(own, self.clip_norm))
+        return tuple(result)
+
+    def _own(
+        self, group: OptimizerGroup, rows: Rows, matrices: Sequence[tf.Tensor | None], *, wide: bool
+    ) -> tuple[tf.Tensor, ...]:
+        """One loss's mixed gradients of all that its optimizer updates."""
+        (k,) = group.losses
+        mixed = []
+        for v in group.positions:
+            by = self.reach.losses[v]
+            row = self.combination.receivers(by).index(k)
+            only = row if self.combination.method.diagonal or len(by) == 1 else None
+            mixed.append(mixing_lib.own(rows.gradients[v], matrices[v], row, only=only, wide=wide))
+        return tuple(mixed)
 
 
 def regularizer_gradients(reach: Reach) -> dict[int, tf.Tensor]:

@@ -14,7 +14,7 @@ from trainer.config.plan import View as ViewOf
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
-from trainer.step import alternating, applied, backward, cut, views
+from trainer.step import absence, alternating, applied, backward, cut, views
 from trainer.step.alternating import Alternating
 from trainer.step.carried import Carried
 from trainer.step.computation import Computation
@@ -92,8 +92,7 @@ def build(
         "reduction": reduction,
         "scaling": scaling,
     }
-    can_be_absent = zip(objectives.losses, settings.can_lack_labels, strict=True)
-    can_be_skipped = tuple(lacks or loss.every > 1 for loss, lacks in can_be_absent)
+    can_be_skipped = absence.can_be_absent(objectives, settings.can_lack_labels)
     return Step(
         objectives=objectives,
         reach=reach,
@@ -117,13 +116,14 @@ def _computation(
     in_parts = {"micro_batches": settings.micro_batches, "compiled": compiled}
     mix = applied.OfEachLoss if plan.applied_per_loss else applied.Joint
     mixing = mix(reach, combination, groups, settings.clip_norm)
+    of_rows = {"mixing": mixing, "can_be_absent": absence.can_be_absent(objectives, settings.can_lack_labels)}
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
             view = _view(plan, objectives, reach, combination, settings, gradient_averages)
-            return PerLoss(**common, **in_parts, mixing=mixing, view=view)
+            return PerLoss(**common, **in_parts, **of_rows, view=view)
         if kind is Way.FEATURES:
-            return Features(**common, mixing=mixing, parts=_parts(objectives, reach))
+            return Features(**common, **of_rows, parts=_parts(objectives, reach))
         sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
         return Fused(
             **common, **in_parts, mixing=mixing, keeps_coefficients=plan.keeps_coefficients, sums_first=sums_first

@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from trainer.combine import mixing as mixing_lib
+from trainer.combine.combination import Losses
+from trainer.combine.problem import Answer, Problem, where_active
 from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
-from trainer.gradients import ordered_sums, statistics
+from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
-from trainer.step import replicas
+from trainer.step import absence, replicas
 from trainer.step.applied import Joint
 from trainer.step.cut import CutModel
 from trainer.step.loss_scale import Scaling
@@ -30,6 +32,7 @@ from trainer.step.solving import Solver
 from trainer.step.values import Applied, LossNumbers, Measurement, State, StepSummary
 
 Extra = TypeVar("Extra")
+Found = tuple[tf.Tensor, Problem, Answer]  # the losses, their problem and its answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Features:
       mixing: from one gradient per variable to what each optimizer applies.
       reduction: how values travel between replicas.
       scaling: of the losses.
+      can_be_absent: for each loss, whether there can be steps in which it takes no part.
     """
 
     strategy: tf.distribute.Strategy
@@ -55,6 +59,7 @@ class Features:
     mixing: Joint
     reduction: Reduction
     scaling: Scaling
+    can_be_absent: tuple[bool, ...]
 
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
@@ -69,7 +74,7 @@ class Features:
         objectives.seed_random_layers(step)
         factor = self.scaling.of_sums(scale)
 
-        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
+        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Found]:
             numbers, dtype = objectives.numbers(losses), losses[0].loss_sum.dtype
             in_one = tf.nest.map_structure(lambda values: tf.cast(values, tf.float64), numbers[:3])  # of one dtype
             _, (gramian, in_one) = self.reduction.sum((), (gramian, in_one))
@@ -78,18 +83,28 @@ class Features:
             counts = objectives.counts(numbers)
             active, normalizers = objectives.active_and_normalizers(numbers.weight_sums, counts, step)
             losses_now = numbers.loss_sums * normalizers
+            if any(self.can_be_absent):  # where the sums need not be finite
+                losses_now = tf.where(active, losses_now, 0)
             normalizers = tf.cast(normalizers, tf.float64)
             (of_gramian,) = self.scaling.divided((normalizers,), factor)
             problem = objectives.problem(step, active, losses_now)
-            problem = problem._replace(gramian=gramian_lib.scaled(gramian, of_gramian))
+            gramian = gramian_lib.scaled(gramian, of_gramian)
+            if any(self.can_be_absent):
+                gramian = where_active(active, gramian, tf.zeros_like(gramian))
+            problem = problem._replace(gramian=gramian)
             answer = self.solver.solve(problem, state.combination)
             answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
             normalizers = self.scaling.times_rest(normalizers, scale, factor)  # from here on gradients of means
             scales = combination.scales(problem.loss_weights, problem.losses) * normalizers
             return answer.coefficients * scales, scales, (losses_now, problem, answer)
 
+        def mix(gradients: Sequence[tf.Tensor], by: Losses, factors: tf.Tensor, found: Found) -> tf.Tensor:
+            _, problem, _ = found
+            (gradients,) = absence.cleared([gradients], [by], problem.active, self.can_be_absent)
+            return mixing_lib.weighted(combination, gradients, tf.gather(factors, by))
+
         gradients, (losses, problem, answer) = weighted_gradients(
-            self.parts, objectives.losses, self.reach, batch, weigh, factor
+            self.parts, objectives.losses, self.reach, batch, weigh, mix, factor
         )
         active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
@@ -108,6 +123,7 @@ def weighted_gradients(
     reach: Reach,
     batch: Mapping[str, Any],
     weigh: Callable[[Sequence[LossSums], tf.Tensor], tuple[tf.Tensor, tf.Tensor, Extra]],
+    mix: Callable[[Sequence[tf.Tensor], Losses, tf.Tensor, Extra], tf.Tensor],
     scale: tf.Tensor | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """K backward passes to the features, and one on from there for the weighted sum.
@@ -120,6 +136,8 @@ def weighted_gradients(
       weigh: given every loss's sums and the (K, K) float64 inner products, over this replica's examples, of the
         gradients of Σ w·ℓ at the features, times `scale`², returns (K,) factors for shared variables, (K,) factors for
         task-specific ones, and anything more.
+      mix: given gradients, the indices of the losses they belong to, all (K,) factors and what else `weigh` returned,
+        returns the gradients' weighted sum.
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
 
     Returns:
@@ -149,12 +167,11 @@ def weighted_gradients(
     through_trunk = trunk_tape.gradient(
         features,
         [reach.variables[v].value for v in trunk],
-        output_gradients=ordered_sums.weighted(rows, shared),
+        output_gradients=mix(rows, tuple(range(len(losses))), shared, extra),
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
     gradients = dict(zip(trunk, through_trunk, strict=True))
     for v, by in enumerate(reach.losses):
         if v not in gradients:
-            factors = tf.gather(shared if len(by) > 1 else own, by)
-            gradients[v] = ordered_sums.weighted([columns[v][k] for k in by], factors)
+            gradients[v] = mix([columns[v][k] for k in by], by, shared if len(by) > 1 else own, extra)
     return tuple(tf.convert_to_tensor(gradients[v]) for v in range(len(reach.variables))), extra

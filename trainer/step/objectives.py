@@ -53,6 +53,11 @@ class Objectives:
         """The losses' names."""
         return [loss.name for loss in self.losses]
 
+    @property
+    def can_lack_weight(self) -> tuple[bool, ...]:
+        """For each loss, whether its weight is 0 in some steps: a constant 0, or perhaps a schedule."""
+        return tuple(callable(weight) or weight == 0 for weight in self.loss_weights)
+
     def seed_random_layers(self, micro_step: tf.Tensor) -> None:
         """Sets what random layers draw from in a micro-batch, on this replica."""
         replica_state.seed_random_layers(self.model, seed=self.seed, step=micro_step)
@@ -109,6 +114,8 @@ class Objectives:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """(..., K) bool, the losses that take part; (..., K), the factors that make means of their sums, else 0."""
         active = (weight_sums > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
+        if any(self.can_lack_weight):
+            active &= schedules.at(step, self.loss_weights) != 0
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weight_sums, counts)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
 

@@ -10,7 +10,7 @@ from trainer.combine import mixing as mixing_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
-from trainer.step import backward, replicas
+from trainer.step import absence, backward, replicas
 from trainer.step.applied import Mixing
 from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.objectives import Objectives
@@ -34,6 +34,7 @@ class PerLoss:
       scaling: of the losses.
       micro_batches: parts of a global batch that are computed one after another.
       compiled: compiles a function, where the run asks for it.
+      can_be_absent: for each loss, whether there can be steps in which it takes no part.
     """
 
     strategy: tf.distribute.Strategy
@@ -46,6 +47,7 @@ class PerLoss:
     scaling: Scaling
     micro_batches: int
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
+    can_be_absent: tuple[bool, ...]
 
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
@@ -73,6 +75,7 @@ class PerLoss:
         jacobian, sums = self.reduction.sum(local.jacobian, (local.loss_sums, local.weight_sums, local.left))
         numbers = LossNumbers(*sums, local.in_all)
         active, losses, part_normalizers, normalizers = self._normalizers(numbers, step, state)
+        jacobian = absence.cleared(jacobian, self.view.owners.losses, active, self.can_be_absent)
         finite = statistics.finite(jacobian, losses, self.view.owners)
 
         combination = self.solver.combination

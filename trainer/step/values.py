@@ -100,7 +100,8 @@ class StepSummary(NamedTuple):
 
     Attributes:
       losses: (K,) global means; 0 where inactive.
-      active: (K,) bool, the losses that take part: due in this step, with a labelled example in the global batch.
+      active: (K,) bool, the losses that take part: due in this step, of a weight other than 0, with a labelled example
+        in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
       in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
       answer: the combination's, its coefficients joint, (K,).

@@ -17,9 +17,10 @@ _MOST_STEPS = 100  # usually 5 to 10; rows that cancel are noticed after 15 to 4
 def nash_mtl(problem: Problem, *, max_norm: float = 1.0) -> Answer:
     """`nash_mtl`: α > 0 with G α = 1/α. https://arxiv.org/abs/2202.01017
 
-    The combined gradient is scaled down to the length `max_norm` if it is longer; 0 turns that off (its length is
-    then √K). Without a solution, that is if some v >= 0, v ≠ 0 has vᵀGv = 0 (as a zero or two opposite gradients do),
-    the weights are those of the mean of unit-length gradients, and the answer says that it fell back.
+    With d = Σ αₖ gₖ every αₖ gₖ·d is 1, so that ‖d‖² is the number K of active losses: d is √K long, however long the
+    gradients are. It is scaled down to the length `max_norm` if that is less; 0 turns that off. Without a solution,
+    that is if some v >= 0, v ≠ 0 has vᵀGv = 0 (as a zero or two opposite gradients do), the weights are those of the
+    mean of unit-length gradients, and the answer says that it fell back.
     """
     unit, norms = cosines.of_active(problem)
     coefficients, solved = _bargain(unit, tf.cast(norms > 0.0, tf.float64), 1.0)
@@ -123,8 +124,8 @@ NASH_MTL = Method(
         ),
         differences=(
             "Solved to convergence in every step from the same start, so that there is no state, where theirs takes 20 "
-            "rounds of a convex-concave procedure from the last step's α; theirs first divides G by its norm, which "
-            "makes α longer by the root of that norm and changes no direction."
+            "rounds of a convex-concave procedure from the last step's α. The length is theirs: they divide G by its "
+            "norm and put the norm back into the constraints, so that Σ αₖ gₖ is √K long before `max_norm` in both."
         ),
     ),
 )

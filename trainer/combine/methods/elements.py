@@ -33,18 +33,19 @@ def graddrop(gradients: tf.Tensor, problem: Problem, *, leak: float = 0.0) -> tf
 def trimmed_mean(gradients: tf.Tensor, problem: Problem, *, trim: int = 1) -> tf.Tensor:
     """`trimmed_mean`: per element the mean without the `trim` largest and smallest. https://arxiv.org/abs/1803.01498
 
-    Where fewer than 2 trim + 1 losses are active or reach the variable, as many are left out as leave one or two.
+    Where fewer than 2 trim + 1 losses are active or reach the variable, as many are left out as leave one or two; of
+    none the result is 0.
 
     Args:
       gradients: (k, ...).
       problem: of these losses.
     """
     count = tf.cast(problem_lib.count(problem.active), tf.int32)
-    out = tf.minimum(trim, (count - 1) // 2)
+    out = tf.maximum(tf.minimum(trim, (count - 1) // 2), 0)
     place = tf.range(gradients.shape[0])
     kept = tf.cast((place >= out) & (place < count - out), gradients.dtype)
     shape = [-1] + [1] * (gradients.shape.rank - 1)
-    last = gradients.dtype.max  # inactive ones, behind all others
+    last = gradients.dtype.max  # of inactive ones, which come behind all others
     in_order = tf.sort(tf.where(tf.reshape(problem.active, shape), gradients, last), axis=0)
     in_order = tf.where(tf.reshape(kept > 0, shape), in_order, 0)
     return tf.math.divide_no_nan(

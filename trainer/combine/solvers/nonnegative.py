@@ -113,6 +113,8 @@ def project_onto_simplex(values: tf.Tensor, active: tf.Tensor, mass: tf.Tensor |
 
     By sorting: https://doi.org/10.1145/1390156.1390191, figure 1.
     """
+    # The projection is the same for values less their largest, and the mass is not lost among large numbers.
+    values -= tf.reduce_max(tf.where(active, values, -float("inf")))
     first = tf.argsort(tf.where(active, values, -float("inf")), direction="DESCENDING")
     excess = tf.cumsum(tf.gather(tf.where(active, values, 0.0), first)) - mass
     threshold = excess / tf.range(1, active.shape[0] + 1, dtype=tf.float64)
