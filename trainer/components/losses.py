@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import loss_functions
+from trainer.components import loss_functions, loss_values
 from trainer.components.loss_functions import Loss
 from trainer.config.settings import LossConfig
 
@@ -162,14 +162,12 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             field,
             loss.function_name,
             f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
-            f"{_advice(error)}{type(error).__name__}: {first_line(error)}",
+            f"{loss_values.advice(error)}{type(error).__name__}: {first_line(error)}",
         ) from error
+    if values.shape.rank is None:
+        values = loss_values.one_per_example(values, prediction, f"{field}={loss.function_name}")
     if values.shape.rank == 0:
-        raise ConfigError(
-            field,
-            loss.function_name,
-            "returns a scalar; it must return one value per example (do not average over the batch)",
-        )
+        raise ConfigError(field, loss.function_name, loss_values.why_no_scalar(loss.function, field, prediction))
     if not values.dtype.is_floating:
         raise ConfigError(
             field,
@@ -183,15 +181,10 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             field,
             loss.function_name,
             f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
-            f"{prediction.shape}; it must return one value per example",
+            f"{prediction.shape}; it must return one value per example"
+            f"{loss_values.axes(loss.function, field, prediction)}",
         )
     return tf.cast(values, keras.config.floatx())
-
-
-def _advice(error: BaseException) -> str:
-    if "numpy" in str(error).lower():
-        return "a loss must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy: "
-    return ""
 
 
 def _broadcast(weights: tf.Tensor, values: tf.Tensor, loss: NamedLoss) -> tf.Tensor:

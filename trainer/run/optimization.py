@@ -19,6 +19,7 @@ from trainer.gradients.reach import Reach
 from trainer.run import checks
 from trainer.run.network import Network
 from trainer.step import discovery
+from trainer.step.random_draws import RandomDraws
 from trainer.step.variable_average import VariableAverage
 
 
@@ -39,14 +40,17 @@ class Optimization:
     average: VariableAverage | None
 
 
-def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Reach:
-    """Finds which loss reaches which variable; warns where none reaches one or where a loss's input looks wrong."""
-    reach = discovery.discover_reach(network.model, network.losses, spec, strategy)
+def find_reach(
+    network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy
+) -> tuple[Reach, RandomDraws]:
+    """Finds which loss reaches which variable, and what draws random numbers; warns where none reaches one or where a loss's input looks wrong."""
+    reach, draws = discovery.discover_reach(network.model, network.losses, spec, strategy)
     if reach.unreached:
         logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))
+    checks.not_finite(network.model, network.losses, network.data.not_finite)
     for line in checks.probabilities(network.model, network.losses, network.data.splits[TRAIN]):
         logging.warning("%s", line)
-    return reach
+    return reach, draws
 
 
 def build(

@@ -10,20 +10,24 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
+from trainer.components import loss_values
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.distributed import strategy as strategy_lib
 from trainer.gradients.reach import Reach
 from trainer.models import recomputation
 from trainer.models.names import variables_by_name
+from trainer.step.random_draws import RandomDraws
 
 SUMMED = "summed_over_replicas"  # name of an operation of a scratch trace in whose place a step has a collective
 
 
 def discover_reach(
     model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any], strategy: tf.distribute.Strategy
-) -> Reach:
-    """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
+) -> tuple[Reach, RandomDraws]:
+    """Finds which losses reach which variables, and what draws random numbers.
+
+    Both come from a scratch trace of one replica: a loss reaches the variables on which it has a gradient there.
 
     A loss with patterns of its own (`losses.<name>.variables`) reaches only the variables that they match.
 
@@ -44,14 +48,23 @@ def discover_reach(
     by_name = {id(variable): name for name, variable in variables_by_name(model).items()}
     names = tuple(by_name[id(variable)] for variable in variables)
     found: list[list[bool]] = []
+    draws = RandomDraws(model)
 
     def trace(batch: Mapping[str, Any]) -> None:
+        found.clear()  # a function that makes variables in its first trace is traced twice
         with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
-                outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
+                with draws.of_model():
+                    outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
+            except ConfigError:
+                raise
             except import_paths.USER_ERRORS as error:
-                raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
-            totals = [losses_lib.sums(loss, outputs, batch).loss_sum for loss in losses]
+                reason = f"{loss_values.advice(error)}{first_line(error)}"
+                raise ConfigError("model", model.name, f"fails with training=True: {reason}") from error
+            totals = []
+            for loss in losses:
+                with draws.of_loss(loss.name):
+                    totals.append(losses_lib.sums(loss, outputs, batch).loss_sum)
         _refuse_added_losses(model)
         for total in totals:
             gradients = tape.gradient(total, [variable.value for variable in variables])
@@ -69,12 +82,13 @@ def discover_reach(
         if loss.variables is not None:
             _restrict(reaches, loss, names)
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
-    return Reach(
+    reach = Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
         losses=tuple(by for by in reached if by),
         names=tuple(name for name, by in zip(names, reached, strict=True) if by),
         unreached=tuple(name for name, by in zip(names, reached, strict=True) if not by),
     )
+    return reach, draws
 
 
 def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> None:
