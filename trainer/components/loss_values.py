@@ -39,7 +39,7 @@ def axes(function: Any, field: str, prediction: tf.Tensor) -> str:
 
 
 def advice(error: BaseException) -> str:
-    """What to do about an error that a model or a loss raised while it was traced; nothing where there is no advice."""
+    """Advice on an error that a model or a loss raised while it was traced; nothing where there is none."""
     text = str(error)
     if "numpy" in text.lower():
         return "a loss must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy: "

@@ -75,7 +75,9 @@ class Evaluator:
             zeros = _Sums(*[tf.zeros([len(self.losses)], keras.config.floatx())] * 3)
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
-        one_pass.get_concrete_function(iter(data), _number(0))  # whatever cannot be traced fails here, not in the first evaluation
+        one_pass.get_concrete_function(
+            iter(data), _number(0)
+        )  # whatever cannot be traced fails here, not in the first evaluation
 
         def evaluate(trained: int = 0) -> dict[str, float | None]:
             average_statistics()

@@ -43,7 +43,10 @@ class Optimization:
 def find_reach(
     network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy
 ) -> tuple[Reach, RandomDraws]:
-    """Finds which loss reaches which variable, and what draws random numbers; warns where none reaches one or where a loss's input looks wrong."""
+    """Finds which loss reaches which variable, and what draws random numbers.
+
+    Warns where no loss reaches a variable, and where a loss's input looks wrong.
+    """
     reach, draws = discovery.discover_reach(network.model, network.losses, spec, strategy)
     if reach.unreached:
         logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))

@@ -71,6 +71,13 @@ def discover_reach(
             found.append([gradient is not None for gradient in gradients])
 
     tf.function(trace, autograph=False).get_concrete_function(batch_spec)
+    return _reach(variables, names, losses, found), draws
+
+
+def _reach(
+    variables: Sequence[keras.Variable], names: Sequence[str], losses: Sequence[NamedLoss], found: list[list[bool]]
+) -> Reach:
+    """The reach, from whether each loss has a gradient on each variable; changes `found`."""
     for loss, reaches in zip(losses, found, strict=True):
         if not any(reaches):
             raise ConfigError(
@@ -82,13 +89,12 @@ def discover_reach(
         if loss.variables is not None:
             _restrict(reaches, loss, names)
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
-    reach = Reach(
+    return Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
         losses=tuple(by for by in reached if by),
         names=tuple(name for name, by in zip(names, reached, strict=True) if by),
         unreached=tuple(name for name, by in zip(names, reached, strict=True) if not by),
     )
-    return reach, draws
 
 
 def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> None:

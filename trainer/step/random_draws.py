@@ -38,8 +38,7 @@ class RandomDraws:
 
     def __init__(self, model: keras.Model):
         self.any = False
-        self._model = model.name
-        self._layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+        self._model = model
         self._saved = {id(variable) for variable in model.variables}
         self._found: dict[str, dict[str, str]] = {}  # who draws → from what → where
 
@@ -53,13 +52,13 @@ class RandomDraws:
 
     @contextlib.contextmanager
     def of_model(self) -> Iterator[None]:
-        """What is traced within this context belongs to the layer in whose name scope it stands."""
+        """Takes what is traced within this context for a layer's, by the name scope in which it stands."""
         with self._observed(self._layer_of):
             yield
 
     @contextlib.contextmanager
     def of_loss(self, name: str) -> Iterator[None]:
-        """What is traced within this context belongs to the loss `name`."""
+        """Takes what is traced within this context for that of the loss `name`."""
         with self._observed(lambda scope: f"losses.{name}.loss"):
             yield
 
@@ -84,7 +83,7 @@ class RandomDraws:
             of_loss = who.startswith("losses.")
             raise ConfigError(
                 who if of_loss else "model",
-                ConfigError.ABSENT if of_loss else self._model,
+                ConfigError.ABSENT if of_loss else self._model.name,
                 f"{'' if of_loss else f'{who} '}draws by keras.random without a seed{where}, which cannot be repeated "
                 f"on any number of devices; {_instead(of_loss)}",
             )
@@ -103,13 +102,20 @@ class RandomDraws:
 
     def _layer_of(self, scope: str) -> str:
         """The layer, with those around it, that a name scope belongs to; Keras numbers the scopes of one name."""
-        parts = [part if part in self._layers else re.sub(r"_\d+$", "", part) for part in scope.split("/")]
-        path = "/".join(part for part in parts if part in self._layers)
-        return f"layer {path!r}" if path else "the model"
+        layer, path = self._model, []
+        for part in scope.split("/"):
+            within = {each.name: each for each in layer._flatten_layers(include_self=False, recursive=False)}
+            name = part if part in within else re.sub(r"_\d+$", "", part)
+            if name in within:
+                layer = within[name]
+                path.append(name)
+        return f"layer {'/'.join(path)!r}" if path else "the model"
 
 
 def _instead(of_loss: bool) -> str:
-    generator = "keras.random with seed=self.seed_generator, a keras.random.SeedGenerator that the layer makes for itself"
+    generator = (
+        "keras.random with seed=self.seed_generator, a keras.random.SeedGenerator that the layer makes for itself"
+    )
     return f"draw in a layer, by {generator}" if of_loss else f"use {generator}"
 
 

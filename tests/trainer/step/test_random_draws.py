@@ -1,6 +1,7 @@
-"""What draws random numbers: an evaluation repeats them, and what no resumed run can repeat is named."""
+"""Random numbers: an evaluation repeats them, and what no resumed run can repeat is named."""
 
 import io
+import pathlib
 
 import pytest
 from rich.console import Console
@@ -26,15 +27,19 @@ def _built(*args, replicas=1, **changes) -> experiment.Experiment:
 
 def test_what_no_resumed_run_draws_again_is_named():
     """One line for each layer and loss; none for layers of Keras."""
-    built = _built(["Stateful", "Nested", "OfTensorFlow", "AlwaysNoisy", *KERAS], f"{random_layers.__name__}:noisy_loss")
+    built = _built(
+        ["Stateful", "Nested", "OfTensorFlow", "AlwaysNoisy", *KERAS], f"{random_layers.__name__}:noisy_loss"
+    )
     others = "whose state no checkpoint holds, so that a resumed run draws others"
     found = {}
     for line in built.notes:
         who, _, rest = line.partition(" draws random numbers by ")
         found[who], _, end = rest.partition(f", {others}; ")
         assert end == (f"draw in a layer, by {INSTEAD}" if who.startswith("losses.") else f"use {INSTEAD}")
-    lines = open(random_layers.__file__).read().splitlines()
-    first, second = (f"random_layers.py:{1 + i}" for i, line in enumerate(lines) if "tf.random.normal(" in line or "map_fn(" in line)
+    lines = pathlib.Path(random_layers.__file__).read_text().splitlines()
+    first, second = (
+        f"random_layers.py:{1 + i}" for i, line in enumerate(lines) if "tf.random.normal(" in line or "map_fn(" in line
+    )
     third = f"random_layers.py:{1 + next(i for i, line in enumerate(lines) if 'tf.nn.dropout(' in line)}"
     assert found == {
         "layer 'trunk_0_stateful'": f"TensorFlow's RandomStandardNormal ({first})",
@@ -58,7 +63,9 @@ def test_keras_random_without_a_seed_is_refused():
     with pytest.raises(ConfigError) as caught:
         _built(["WithoutSeed"])
     message = str(caught.value)
-    assert message.startswith("model='trunk_and_heads': layer 'trunk_0_without_seed' draws by keras.random without a seed")
+    assert message.startswith(
+        "model='trunk_and_heads': layer 'trunk_0_without_seed' draws by keras.random without a seed"
+    )
     assert "(random_layers.py:" in message
     assert message.endswith(f"; use {INSTEAD}")
 
