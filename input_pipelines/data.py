@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from input_pipelines import configuration, examples, names
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
-from input_pipelines.examples import Examples
+from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
 from input_pipelines.feed import splits as splits_lib
 from input_pipelines.feed.in_memory import InMemory
@@ -56,12 +56,14 @@ class Data:
       saved: what the run keeps.
       notes: lines for the user: what was left out.
       names: of columns and classes.
+      not_finite: numbers in arrays of the user's own that are NaN or infinite.
     """
 
     splits: Mapping[str, Split]
     saved: SavedData
     notes: tuple[str, ...] = ()
     names: Names = Names()
+    not_finite: tuple[NotFinite, ...] = ()
 
 
 def build(config: DatasetConfig, saved: SavedData | None = None) -> Data:
@@ -99,7 +101,8 @@ def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
         parts = {name: built[f"dataset.sources.{name}"].splits[split] for name in quotas}
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
-    return Data(mixed, together, notes, names.merged(one.names for one in built.values()))
+    wrong = tuple(number for one in built.values() for number in one.not_finite)
+    return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong)
 
 
 def changes(saved: SavedData, now: SavedData, what: str = "has changed since the run began") -> list[str]:
@@ -183,7 +186,8 @@ def _of_function(config: SourceConfig, field: str) -> Data:
     built = {name: InMemory(split) for name, split in loaded.items()}
     _augment(built, config, field)
     fingerprints = {name: of_arrays(_flat(split)) for name, split in loaded.items()}
-    return Data(built, SavedData({field: fingerprints}, {field: {}}, {field: "memory"}))
+    saved = SavedData({field: fingerprints}, {field: {}}, {field: "memory"})
+    return Data(built, saved, not_finite=examples.not_finite(loaded, field))
 
 
 def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field: str) -> None:

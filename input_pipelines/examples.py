@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,28 @@ class Examples:
         return parts | ({"weights": dict(self.weights)} if self.weights else {})
 
 
+class NotFinite(NamedTuple):
+    """A number that is NaN or infinite.
+
+    Attributes:
+      field: the configuration's key of the array.
+      part: "inputs" or "targets".
+      name: of the array.
+      split: the split.
+      example: its position in the split.
+      value: the number.
+      batch: the example by itself, as `Examples.structure`.
+    """
+
+    field: str
+    part: str
+    name: str
+    split: str
+    example: int
+    value: float
+    batch: dict[str, Any]
+
+
 def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[str, Examples]:
     """The splits of a registered dataset or of a function of the user's own, checked.
 
@@ -58,6 +80,26 @@ def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[s
     for split, examples in checked.items():
         _check_alike(f"{field}.{split}", examples, checked[TRAIN])
     return checked
+
+
+def not_finite(splits: Mapping[str, Examples], field: str) -> tuple[NotFinite, ...]:
+    """The first NaN or infinity of every array of inputs and targets of the two splits, missing labels left out.
+
+    A model or a loss of the user's own may take it, so that whoever has these decides.
+    """
+    found = []
+    for split in (TRAIN, VALIDATION):
+        for part in ("inputs", "targets"):
+            for name, array in _as_dict(getattr(splits[split], part)).items():
+                if not np.issubdtype(array.dtype, np.floating) or not array.size:
+                    continue
+                if np.isfinite(array.min()) and np.isfinite(array.max()):  # without an array of the same size
+                    continue
+                where = np.argwhere(~np.isfinite(array))[0]
+                batch = _one(splits[split].structure, int(where[0]))
+                value, at = float(array[tuple(where)]), f"{field}.{split}.{part}.{name}".rstrip(".")
+                found.append(NotFinite(at, part, name, split, int(where[0]), value, batch))
+    return tuple(found)
 
 
 def check_weights(examples: Examples, field: str) -> None:
@@ -125,6 +167,12 @@ def _check_alike(field: str, examples: Examples, train: Examples) -> None:
 
 def _as_dict(arrays: Any) -> Mapping[str, np.ndarray]:
     return arrays if isinstance(arrays, Mapping) else {"": arrays}
+
+
+def _one(structure: Any, example: int) -> Any:
+    if isinstance(structure, Mapping):
+        return {name: _one(entry, example) for name, entry in structure.items()}
+    return structure[example : example + 1]
 
 
 def _without_missing(target: np.ndarray, weights: np.ndarray) -> np.ndarray:

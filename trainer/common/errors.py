@@ -8,6 +8,7 @@ from trainer.common import synonyms
 
 # Lines that Keras puts before the reason.
 _WRAPPERS = ("Exception encountered when calling", "in user code:")
+_CONSEQUENCES = ("CANCELLED", "ABORTED", "UNAVAILABLE")  # of an error elsewhere
 _LONGEST_LIST, _LISTED = 300, 12  # all names where they take at most 300 characters, else the nearest 12
 
 
@@ -145,9 +146,31 @@ def reason_of(error: BaseException) -> str:
     """The line of an error from within a graph that gives its reason: the last that is neither a place nor a node."""
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
     places += ("Arguments received", "•")  # what Keras adds below
-    lines = [_plain_text(line) for line in str(error).splitlines() if not line.strip().startswith(places)]
+    places += ("tf2xla conversion failed", "The op is created at")  # and XLA
+    lines = [_plain_text(line) for line in _of_one_root(str(error)) if not line.strip().startswith(places)]
     reasons = [line for line in lines if line]
     return _cut(_asserted(reasons[-1]), 300) if reasons else first_line(error)
+
+
+def _of_one_root(text: str) -> list[str]:
+    """The lines of a message; of one that lists the errors of several replicas, those of the first with a reason.
+
+    Where one replica fails, others may be cancelled, which says nothing.
+    """
+    lines = text.splitlines()
+    first = next((index for index, line in enumerate(lines) if line.endswith("root error(s) found.")), None)
+    if first is None:
+        return lines
+    roots: list[tuple[str, list[str]]] = []
+    for line in lines[first + 1 :]:
+        if start := re.match(r"\s+\(\d+\) ([A-Z_]+): (.*)", line):
+            roots.append((start[1], [start[2]]))
+        elif re.match(r"\d+ successful operations\.", line):
+            break
+        elif roots:
+            roots[-1][1].append(line)
+    reasons = [own for code, own in roots if code not in _CONSEQUENCES] or [own for _, own in roots]
+    return reasons[0] if reasons else lines
 
 
 def _asserted(line: str) -> str:

@@ -5,7 +5,7 @@ import inspect
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainer.common.errors import ConfigError, first_line, listed, unknown
@@ -65,7 +65,13 @@ def call(path: str, arguments: Mapping[str, Any], *, field: str, arguments_field
 
 
 def check_arguments(
-    target: Callable, arguments: Mapping[str, Any], *, field: str, positional: int = 0, listed_only: bool = False
+    target: Callable,
+    arguments: Mapping[str, Any],
+    *,
+    field: str,
+    positional: int = 0,
+    listed_only: bool = False,
+    refused: Collection[str] = (),
 ) -> None:
     """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
 
@@ -75,6 +81,7 @@ def check_arguments(
       field: the configuration's key, for errors.
       positional: how many arguments come before them.
       listed_only: refuse what `target` would take as **kwargs, too.
+      refused: arguments that the caller refuses, so that none is offered in the place of an unknown one.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[positional:]
@@ -85,7 +92,8 @@ def check_arguments(
     if listed_only or not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for key, value in arguments.items():
             if key not in names:
-                raise unknown(f"{field}.{key}", value, "argument", names, name=key)
+                offered = [name for name in names if name not in refused]
+                raise unknown(f"{field}.{key}", value, "argument", offered, name=key)
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise ConfigError(f"{field}.{parameter.name}", ConfigError.ABSENT, "is missing and must be given")

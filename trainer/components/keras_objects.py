@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +73,7 @@ def build(
     field: str,
     base: type,
     implied: Mapping[str, Any] | None = None,
+    refused: Collection[str] = (),
 ) -> Any:
     """Calls `target` with keyword arguments.
 
@@ -82,6 +83,7 @@ def build(
       field: the configuration's key, for errors.
       base: what the result must be an instance of.
       implied: arguments of the caller's own; those of the configuration win.
+      refused: arguments that the caller refuses; an error offers none of them.
 
     Raises:
       ConfigError: an argument does not exist, is missing, or is refused; the result is something else.
@@ -89,7 +91,10 @@ def build(
     # Layers take their common arguments (name, dtype, ...) as **kwargs and check those themselves.
     # Other Keras classes take **kwargs for names of the past; what they do not list is a mistake.
     layer = inspect.isclass(target) and issubclass(target, keras.layers.Layer)
-    import_paths.check_arguments(target, arguments, field=field, listed_only=inspect.isclass(target) and not layer)
+    listed_only = inspect.isclass(target) and not layer
+    # A class's `name` is the key by which the configuration names the class itself, except of a layer.
+    hidden = refused if layer else {*refused, "name"}
+    import_paths.check_arguments(target, arguments, field=field, listed_only=listed_only, refused=hidden)
     _check_booleans(target, arguments, field)
     try:
         result = target(**{**(implied or {}), **arguments})

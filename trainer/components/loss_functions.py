@@ -110,10 +110,12 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         keras_objects.make_numbers(found, arguments, field, lists=("alpha",))  # a focal loss's, one for each class
         if arguments.get("ignore_class") is not None:
             schema.integer(-(2**31))(arguments["ignore_class"], f"{field}.ignore_class")
+        _refuse_axis_of_examples(arguments, field)
         # A Loss object would divide by the number of replicas, unless it does not reduce at all.
         function = keras_objects.build(
-            found, arguments, field=field, base=keras.losses.Loss, implied={"reduction": "none"}
+            found, arguments, field=field, base=keras.losses.Loss, refused=("reduction", "dtype")
         )
+        function.reduction = "none"
     else:
         import_paths.check_arguments(found, arguments, field=field, positional=2)
         function = functools.partial(_with_autograph(found), **arguments)
@@ -129,6 +131,12 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         scores=_scores(found, arguments),
         ignored_class=arguments.get("ignore_class") if inspect.isclass(found) else None,
     )
+
+
+def _refuse_axis_of_examples(arguments: Mapping[str, Any], field: str) -> None:
+    axis = arguments.get("axis")
+    if 0 in (axis if isinstance(axis, list | tuple) else [axis]):
+        raise ConfigError(f"{field}.axis", axis, "must not hold 0, the axis of the examples")
 
 
 def name_of(function: Loss) -> str:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import labels, loss_functions
+from trainer.components import labels, loss_functions, loss_values
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss, Scores
 from trainer.components.predictions import Predictions, mask_of
@@ -232,14 +232,12 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[
             field,
             loss.function_name,
             f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
-            f"{_advice(error)}{type(error).__name__}: {first_line(error)}",
+            f"{loss_values.advice(error)}{type(error).__name__}: {first_line(error)}",
         ) from error
+    if values.shape.rank is None:
+        values = loss_values.one_per_example(values, prediction, f"{field}={loss.function_name}")
     if values.shape.rank == 0:
-        raise ConfigError(
-            field,
-            loss.function_name,
-            "returns a scalar; it must return one value per example (do not average over the batch)",
-        )
+        raise ConfigError(field, loss.function_name, loss_values.why_no_scalar(loss.function, field, prediction))
     if not values.dtype.is_floating:
         raise ConfigError(
             field,
@@ -253,7 +251,8 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[
             field,
             loss.function_name,
             f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
-            f"{prediction.shape}; it must return one value per example",
+            f"{prediction.shape}; it must return one value per example"
+            f"{loss_values.axes(loss.function, field, prediction)}",
         )
     return tf.cast(values, keras.config.floatx()), None if mask is None else tf.cast(mask, tf.bool)
 
@@ -291,9 +290,3 @@ def _fitting(weights: tf.Tensor | None, values: tf.Tensor, loss: NamedLoss, fiel
         reason = f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}"
         raise ConfigError(field, list(weights.shape), reason) from error
     return weights
-
-
-def _advice(error: BaseException) -> str:
-    if "numpy" in str(error).lower():
-        return "a loss must use TensorFlow or Keras operations (tf.argmax, tf.gather) instead of NumPy: "
-    return ""

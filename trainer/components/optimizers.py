@@ -132,7 +132,8 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.opti
     if isinstance(arguments.get("learning_rate"), Mapping):
         arguments["learning_rate"] = schedules.build(arguments["learning_rate"], f"{field}.learning_rate", timeline)
     keras_objects.make_numbers(found, arguments, field)
-    optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer)
+    refused = (*_REFUSED, "ema_momentum")  # which nothing reads without `use_ema`
+    optimizer = keras_objects.build(found, arguments, field=field, base=keras.optimizers.Optimizer, refused=refused)
     _apply_without_reduction(optimizer)
     _name_failures(optimizer, field)
     if (schedule := schedule_of(optimizer)) is not None:

@@ -53,6 +53,16 @@ def differences(saved: Config, now: Config) -> list[str]:
     ]
 
 
+def draws_otherwise(saved: Config, now: Config) -> str | None:
+    """Returns the reason why a run whose model draws random numbers cannot be resumed; None where it can."""
+    if saved.jit_compile == now.jit_compile:
+        return None
+    return (
+        f"jit_compile is {saved.jit_compile} there and {now.jit_compile} here (the model draws random numbers, and XLA "
+        "draws others)"
+    )
+
+
 def differences_from_chief(chief: Config, own: Config) -> list[str]:
     """A description of every field in which a worker's own configuration differs, except where its data are."""
     return list(_different(chief, own).values())

@@ -1,12 +1,14 @@
 """State that every replica keeps for itself: random layers and batch statistics."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
-_RANDOM_LAYERS = 0x52414E44  # sets these seeds apart from others that are drawn from (seed, step)
+# These set seeds apart from others that are drawn from (seed, step).
+_RANDOM_LAYERS = 0x52414E44
+_EVALUATION = 0x4556414C
 
 
 def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> None:
@@ -16,13 +18,17 @@ def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> Non
     every seed generator is a function of (seed, layer, replica, step): masks differ between replicas and steps, and
     repeat with the seed.
     """
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    for layer, state in enumerate(_seed_states(model)):
-        words = tf.constant([seed & 0x7FFFFFFF, (seed >> 31) ^ _RANDOM_LAYERS], tf.int64)
-        for part in (layer, replica, step):
-            words = tf.cast(tf.random.experimental.stateless_fold_in(words, part), tf.int64)
-        # The generator counts up the second word; keeping both positive leaves it room.
-        state.value.assign(tf.cast(words & 0x3FFFFFFF, state.value.dtype))
+    _seed(model, seed, _RANDOM_LAYERS, (step,))
+
+
+def seed_evaluation(model: keras.Model, *, seed: int, step: tf.Tensor, batch: tf.Tensor) -> None:
+    """Does the same before the forward pass of an evaluation, for layers that draw there, too.
+
+    What they draw is a function of (seed, layer, replica, steps taken, number of the evaluation's batch), so that every
+    evaluation of the same variables by as many replicas gives the same numbers, whichever process it runs in. Training
+    sets its own seeds before every step, so that an evaluation leaves them as they are.
+    """
+    _seed(model, seed, _EVALUATION, (step, batch))
 
 
 @contextlib.contextmanager
@@ -57,6 +63,21 @@ def build_statistics_average(strategy: tf.distribute.Strategy, model: keras.Mode
             variable.value.assign(mean)
 
     return tf.function(lambda: strategy.run(on_replica), autograph=False)
+
+
+def draws(model: keras.Model) -> bool:
+    """True where a layer of the model holds a generator of random numbers, as dropout does."""
+    return bool(_seed_states(model))
+
+
+def _seed(model: keras.Model, seed: int, purpose: int, numbers: Sequence[tf.Tensor]) -> None:
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    for layer, state in enumerate(_seed_states(model)):
+        words = tf.constant([seed & 0x7FFFFFFF, (seed >> 31) ^ purpose], tf.int64)
+        for part in (layer, replica, *numbers):
+            words = tf.cast(tf.random.experimental.stateless_fold_in(words, part), tf.int64)
+        # The generator counts up the second word; keeping both positive leaves it room.
+        state.value.assign(tf.cast(words & 0x3FFFFFFF, state.value.dtype))
 
 
 def _seed_states(model: keras.Model) -> list[keras.Variable]:

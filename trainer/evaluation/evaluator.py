@@ -36,6 +36,7 @@ class Evaluator:
       metrics: loss name → metric name → metric.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
+      seed: of what random layers draw.
     """
 
     strategy: tf.distribute.Strategy
@@ -44,17 +45,20 @@ class Evaluator:
     metrics: Metrics
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
+    seed: int = 0
 
-    def build(self) -> Callable[[], dict[str, float | None]]:
+    def build(self) -> Callable[..., dict[str, float | None]]:
         """A function that evaluates a split.
 
         Returns:
+          A function of the number of steps that the model has been trained for, from which random layers draw. It gives
           `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
         """
         data = self.strategy.distribute_datasets_from_function(self.batches)
         average_statistics = replica_state.build_statistics_average(self.strategy, self.model)
 
-        def on_replica(batch: Mapping[str, Any]) -> _Sums:
+        def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
+            replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
             predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
             found = [losses_lib.compute(loss, predictions, batch) for loss in self.losses]
             for loss, values in zip(self.losses, found, strict=True):
@@ -70,9 +74,9 @@ class Evaluator:
             )
 
         @tf.function(autograph=False)
-        def one_pass(iterator: Any) -> _Sums:
+        def one_pass(iterator: Any, trained: tf.Tensor) -> _Sums:
             def body(step: tf.Tensor, totals: _Sums) -> tuple[tf.Tensor, _Sums]:
-                sums = self.strategy.run(on_replica, args=(next(iterator),))
+                sums = self.strategy.run(on_replica, args=(next(iterator), trained, step))
                 summed = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in sums)
                 return step + 1, _Sums(*(total + value for total, value in zip(totals, summed, strict=True)))
 
@@ -80,14 +84,15 @@ class Evaluator:
             zeros = _Sums(zeros, zeros, zeros, tf.zeros([len(self.losses)], tf.int64))
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
-        one_pass.get_concrete_function(iter(data))  # whatever cannot be traced fails here, not in the first evaluation
+        # Whatever cannot be traced fails here, not in the first evaluation.
+        one_pass.get_concrete_function(iter(data), _number(0))
 
-        def evaluate() -> dict[str, float | None]:
+        def evaluate(trained: int = 0) -> dict[str, float | None]:
             average_statistics()
             for metrics in self.metrics.values():
                 for metric in metrics.values():
                     metric.metric.reset_state()
-            totals = one_pass(iter(data))
+            totals = one_pass(iter(data), _number(trained))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
         return evaluate
@@ -102,3 +107,7 @@ class Evaluator:
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
         return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
+
+
+def _number(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)

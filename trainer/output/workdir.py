@@ -17,6 +17,7 @@ import itertools
 import os
 import pathlib
 import socket
+from collections.abc import Sequence
 
 from trainer.common.errors import ConfigError, system_reason
 from trainer.config import loading, resuming
@@ -141,7 +142,18 @@ def _why_not_resumed(workdir: Workdir, config: Config) -> str | None:
         different = resuming.differences(loading.load_saved(workdir.config), config)
     except ConfigError as error:
         return error.allowed if error.field == _FIELD else f"its {workdir.config.name} cannot be used: {error}"
-    return f"its run has another configuration: {'; '.join(different)}; choose another directory" if different else None
+    return _is_another(different) if different else None
+
+
+def refuse_other_draws(workdir: Workdir, config: Config) -> None:
+    """Raises ConfigError where a run whose model draws random numbers would draw others when resumed with `config`."""
+    reason = resuming.draws_otherwise(loading.load_saved(workdir.config), config)
+    if reason is not None:
+        raise ConfigError(_FIELD, str(workdir.path), _is_another([reason]))
+
+
+def _is_another(different: Sequence[str]) -> str:
+    return f"its run has another configuration: {'; '.join(different)}; choose another directory"
 
 
 def _check_free(path: str | None) -> None:

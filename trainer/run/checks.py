@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.data import Data
+from input_pipelines.examples import NotFinite
 from input_pipelines.feed.splits import Split, WrongClassError
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of, unknown
@@ -116,6 +117,28 @@ def probabilities(model: keras.Model, losses: Sequence[NamedLoss], train: Split)
     except import_paths.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
     return loss_checks.logits_taken_for_probabilities(losses, predictions.outputs)
+
+
+def not_finite(model: keras.Model, losses: Sequence[NamedLoss], numbers: Sequence[NotFinite]) -> None:
+    """Raises ConfigError for NaN or infinity in an array of the user's that the untrained model or a loss passes on."""
+    for number in numbers:
+        batch = tf.nest.map_structure(tf.constant, number.batch)
+        outputs = losses_lib.full_precision(model(batch["inputs"], training=False))
+        if number.part == "inputs":
+            results = {f"head {loss.head!r}": outputs[loss.head] for loss in losses}
+            advice = "put a number in its place"
+        else:
+            read = [loss for loss in losses if loss.target == number.name]
+            results = {f"loss {loss.name!r}": losses_lib.sums(loss, outputs, batch).loss_sum for loss in read}
+            advice = f"where an example has no label, give it the weight 0 in weights.{number.name}"
+        for result, values in results.items():
+            if not bool(tf.reduce_all(tf.math.is_finite(values))):
+                named = f"{number.part[:-1]} {number.name!r}" if number.name else "the input"
+                raise ConfigError(
+                    number.field,
+                    f"example {number.example}",
+                    f"{named} of the {number.split} split holds {number.value} there, and so does {result}; {advice}",
+                )
 
 
 def dense_tables(model: keras.Model, reach: Reach) -> list[str]:

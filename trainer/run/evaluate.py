@@ -29,7 +29,8 @@ def evaluate(
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     checkpoint.restore(saved, {"model": checkpoint.model_state(built.model), **built.step.averages()})
+    step = checkpoint.step_of(saved)
     with built.step.averaged():
-        report = Report(checkpoint.step_of(saved), VALIDATION, built.evaluator.build()())
+        report = Report(step, VALIDATION, built.evaluator.build()(step))
     terminal.print_table(report, built.heads, title=f"Validation of {saved}", console=console)
     return report

@@ -55,6 +55,7 @@ class Experiment:
       intervals: how often something is due.
       best: what tells which checkpoint is the best.
       early_stopping: when to end before the last step.
+      draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
     """
 
@@ -71,6 +72,7 @@ class Experiment:
     intervals: Intervals
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
+    draws: bool
     notes: tuple[str, ...]
 
     @property
@@ -137,7 +139,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(config.model, config.losses, config.seed, spec, data, strategy)
-    reach, masked = optimization_lib.find_reach(network, spec, strategy)
+    reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
         config.combine,
@@ -152,7 +154,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
     validation = network.data.splits[VALIDATION]
-    evaluator = network_lib.build_evaluator(network, validation, config.batch_size, strategy)
+    evaluator = network_lib.build_evaluator(network, validation, config.batch_size, config.seed, strategy)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -168,7 +170,8 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
         intervals=_intervals(config, timeline),
         best=monitor.resolve(config.best, "best", network.metrics),
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
-        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *dense),
+        draws=draws.any,
+        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *dense),
     )
 
 

@@ -42,7 +42,7 @@ class Loop:
       request: whether this process has been asked to stop.
       history: the reports so far; grows.
       train_steps: the in-graph loop.
-      evaluate: evaluates the validation split.
+      evaluate: evaluates the validation split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
     """
 
@@ -53,7 +53,7 @@ class Loop:
     request: StopRequest
     history: list[Report]
     train_steps: Callable[..., tuple[State, Totals]]
-    evaluate: Callable[[], dict[str, float | None]]
+    evaluate: Callable[[int], dict[str, float | None]]
     boundaries: tuple[int, ...]
 
     def run(self, start: Start, iterator: Iterator) -> End:
@@ -128,7 +128,7 @@ class Loop:
     def _publish_evaluation(self, step: int) -> None:
         self.watchdog.doing(f"the evaluation after step {step}")
         with self._running(f"evaluation after step {step}"), self.built.step.averaged():
-            values = self.evaluate()
+            values = self.evaluate(step)
         self._publish(Report(step, VALIDATION, values))
         self.recorder.start_clock(step)
 

@@ -114,9 +114,9 @@ def _metrics(
 
 
 def build_evaluator(
-    network: Network, validation: Split, batch_size: int, strategy: tf.distribute.Strategy
+    network: Network, validation: Split, batch_size: int, seed: int, strategy: tf.distribute.Strategy
 ) -> Evaluator:
-    """Builds what evaluates a split."""
+    """Builds what evaluates a split; random layers draw from `seed`."""
     return Evaluator(
         strategy,
         network.model,
@@ -124,4 +124,5 @@ def build_evaluator(
         network.metrics,
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
+        seed,
     )

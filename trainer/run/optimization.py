@@ -41,11 +41,15 @@ class Optimization:
 
 
 def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Discovered:
-    """Finds which loss reaches which variable and which can be masked; warns where something looks wrong."""
+    """Finds which loss reaches which variable, which can be masked, and what draws random numbers.
+
+    Warns where no loss reaches a variable, and where a loss's input looks wrong.
+    """
     found = discovery.discover_reach(network.model, network.losses, spec, strategy)
     reach = found.reach
     if reach.unreached:
         logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))
+    checks.not_finite(network.model, network.losses, network.data.not_finite)
     for line in checks.probabilities(network.model, network.losses, network.data.splits[TRAIN]):
         logging.warning("%s", line)
     return found

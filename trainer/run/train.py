@@ -106,6 +106,8 @@ def _built(
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
     built = experiment.build(config, strategy, saved)
+    if run and built.draws:
+        workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
@@ -115,7 +117,7 @@ def _built(
 
 def _traced(
     built: Experiment, iterator: Iterator, start: Start
-) -> tuple[Callable[..., tuple[State, Totals]], Callable[[], dict[str, float | None]]]:
+) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
     """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
+from trainer.components import loss_values
 from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
@@ -17,6 +18,7 @@ from trainer.distributed import strategy as strategy_lib
 from trainer.gradients.reach import Reach
 from trainer.models import recomputation
 from trainer.models.names import variables_by_name
+from trainer.step.random_draws import RandomDraws
 
 SUMMED = "summed_over_replicas"  # name of an operation of a scratch trace in whose place a step has a collective
 
@@ -27,16 +29,20 @@ class Discovered(NamedTuple):
     Attributes:
       reach: which of them reach which variable.
       masked: for each of them, whether a mask or an ignored class can take some of its values out.
+      draws: what draws random numbers.
     """
 
     reach: Reach
     masked: tuple[bool, ...]
+    draws: RandomDraws
 
 
 def discover_reach(
     model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any], strategy: tf.distribute.Strategy
 ) -> Discovered:
-    """Finds which losses reach which variables, from the gradients that exist in a scratch trace of one replica.
+    """Finds which losses reach which variables, which can be masked, and what draws random numbers.
+
+    All come from a scratch trace of one replica: a loss reaches the variables on which it has a gradient there.
 
     A loss with patterns of its own (`losses.<name>.variables`) reaches only the variables that they match.
 
@@ -58,14 +64,24 @@ def discover_reach(
     names = tuple(by_name[id(variable)] for variable in variables)
     found: list[list[bool]] = []
     masked: list[bool] = []
+    draws = RandomDraws(model)
 
     def trace(batch: Mapping[str, Any]) -> None:
+        found.clear()
+        masked.clear()  # a function that makes variables in its first trace is traced twice
         with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
-                predictions = predictions_lib.of(model(batch["inputs"], training=True))
+                with draws.of_model():
+                    predictions = predictions_lib.of(model(batch["inputs"], training=True))
+            except ConfigError:
+                raise
             except import_paths.USER_ERRORS as error:
-                raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
-            sums = [losses_lib.sums(loss, predictions, batch) for loss in losses]
+                reason = f"{loss_values.advice(error)}{first_line(error)}"
+                raise ConfigError("model", model.name, f"fails with training=True: {reason}") from error
+            sums = []
+            for loss in losses:
+                with draws.of_loss(loss.name):
+                    sums.append(losses_lib.sums(loss, predictions, batch))
         _refuse_added_losses(model)
         masked.extend(of_loss.left is not None for of_loss in sums)
         for of_loss in sums:
@@ -73,6 +89,13 @@ def discover_reach(
             found.append([gradient is not None for gradient in gradients])
 
     tf.function(trace, autograph=False).get_concrete_function(batch_spec)
+    return Discovered(_reach(variables, names, losses, found), tuple(masked), draws)
+
+
+def _reach(
+    variables: Sequence[keras.Variable], names: Sequence[str], losses: Sequence[NamedLoss], found: list[list[bool]]
+) -> Reach:
+    """The reach, from whether each loss has a gradient on each variable; changes `found`."""
     for loss, reaches in zip(losses, found, strict=True):
         if not any(reaches):
             raise ConfigError(
@@ -84,13 +107,12 @@ def discover_reach(
         if loss.variables is not None:
             _restrict(reaches, loss, names)
     reached = [tuple(k for k, reaches in enumerate(found) if reaches[v]) for v in range(len(variables))]
-    reach = Reach(
+    return Reach(
         variables=tuple(variable for variable, by in zip(variables, reached, strict=True) if by),
         losses=tuple(by for by in reached if by),
         names=tuple(name for name, by in zip(names, reached, strict=True) if by),
         unreached=tuple(name for name, by in zip(names, reached, strict=True) if not by),
     )
-    return Discovered(reach, tuple(masked))
 
 
 def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> None:
