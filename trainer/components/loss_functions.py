@@ -18,6 +18,8 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
 _FREE_SHAPE = ("CTC", "Circle")
+# Losses of Keras that compare examples with one another.
+_COMPARE = ("Circle",)
 # Losses that are the mean over the last axis of a function of one number and one prediction.
 _POINTWISE = (
     "MeanSquaredError",
@@ -41,12 +43,14 @@ class LossFunction(NamedTuple):
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
+      may_compare: whether the value of an example may depend on other examples, as far as its name says.
     """
 
     function: Loss
     targets_are_classes: bool | None
     pointwise: bool
     takes_probabilities: bool
+    may_compare: bool
 
 
 def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
@@ -84,6 +88,7 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         targets_are_classes=classes,
         pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
+        may_compare=import_paths.is_path(function_name) or keras_objects.name_of(found) in _COMPARE,
     )
 
 

@@ -16,7 +16,7 @@ from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import loss_functions
 from trainer.components.loss_functions import Loss
-from trainer.config.settings import LossConfig
+from trainer.config.settings import GLOBAL_BATCH, LossConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class NamedLoss:
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
+      over: the examples that its function sees together, as in the configuration; None: each is on its own.
+      may_compare: whether the value of an example may depend on other examples, as far as its name says.
     """
 
     name: str
@@ -50,6 +52,8 @@ class NamedLoss:
     targets_are_classes: bool | None
     pointwise: bool
     takes_probabilities: bool
+    over: str | None
+    may_compare: bool
 
     @property
     def source(self) -> str:
@@ -101,6 +105,8 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         targets_are_classes=resolved.targets_are_classes,
         pointwise=resolved.pointwise,
         takes_probabilities=resolved.takes_probabilities,
+        over=config.over,
+        may_compare=resolved.may_compare,
     )
 
 
@@ -126,7 +132,8 @@ def sums(
       batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
         the loss's values: (examples,) or any shape that fits them from the left; for a mean over the last axis (squared
         error, say) also one for every number of the target.
-      part: (examples,), 1 for examples that count and 0 for others; None: all count.
+      part: (examples,), 1 for examples that count and 0 for others; None: all count. Of a loss over the global batch
+        the gradient is that of the sum over all examples all the same (see `comparisons.py`).
 
     Raises:
       ConfigError: the function returns a scalar, or weights that do not broadcast to its values.
@@ -140,9 +147,11 @@ def sums(
     if weights is None and part is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
     weights = tf.ones_like(values) if weights is None else _broadcast(tf.cast(weights, values.dtype), values, loss)
-    if part is not None:
-        weights *= _broadcast(tf.cast(part, values.dtype), values, loss)
-    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), values_per_example)
+    counted = weights if part is None else weights * _broadcast(tf.cast(part, values.dtype), values, loss)
+    loss_sum = tf.reduce_sum(counted * values)
+    if part is not None and loss.over == GLOBAL_BATCH:
+        loss_sum = _with_gradient_of(tf.reduce_sum(weights * values), loss_sum)
+    return LossSums(loss_sum, tf.reduce_sum(counted), values_per_example)
 
 
 def weighs_every_number(weights: Any, target: Any, prediction: Any) -> bool:
@@ -186,6 +195,12 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tf.Ten
             f"{prediction.shape}; it must return one value per example",
         )
     return tf.cast(values, keras.config.floatx())
+
+
+@tf.custom_gradient
+def _with_gradient_of(objective: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """`value`, with the gradient of `objective`."""
+    return tf.identity(value), lambda upstream: (upstream, None)
 
 
 def _advice(error: BaseException) -> str:

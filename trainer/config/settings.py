@@ -11,6 +11,7 @@ from trainer.common.schema import setting
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
+REPLICA, GLOBAL_BATCH = "replica", "global_batch"
 _ADAM = {"name": "adam", "learning_rate": 1e-3}
 
 
@@ -58,6 +59,13 @@ class LossConfig:
         "weights",
         "What the batch's weighted sum is divided by: the sum of the labels' weights, or as Keras does the number of "
         "values.",
+    )
+    over: str | None = setting(
+        schema.optional(schema.choice("set of examples", (REPLICA, GLOBAL_BATCH))),
+        None,
+        "The labelled examples that its function sees together, for a loss that compares examples with one another: "
+        "`global_batch`, all of a step, whatever the number of devices; `replica`, those of each device (and "
+        "micro-batch). None: the value of an example depends on no other one.",
     )
     metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")), [], "Keras metrics of its head and target, for the validation split."

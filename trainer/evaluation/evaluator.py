@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from trainer.components import comparisons
 from trainer.components import losses as losses_lib
 from trainer.components import metrics as metrics_lib
 from trainer.components.losses import NamedLoss
@@ -34,6 +35,7 @@ class Evaluator:
       metrics: loss name → metric name → metric.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
+      largest_batch: the most examples that a step has, over all replicas.
     """
 
     strategy: tf.distribute.Strategy
@@ -42,6 +44,7 @@ class Evaluator:
     metrics: Metrics
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
+    largest_batch: int
 
     def build(self) -> Callable[[], dict[str, float | None]]:
         """A function that evaluates and returns `loss/<loss>` and `<loss>/<metric>`; None where no label is there."""
@@ -50,7 +53,7 @@ class Evaluator:
 
         def on_replica(batch: Mapping[str, Any]) -> _Sums:
             outputs = losses_lib.full_precision(self.model(batch["inputs"], training=False))
-            sums = [losses_lib.sums(loss, outputs, batch) for loss in self.losses]
+            sums = comparisons.sums(self.losses, outputs, batch, batch_size=self.largest_batch, partial=True)
             for loss in self.losses:
                 weights = batch.get("weights", {}).get(loss.target)
                 for metric in self.metrics[loss.name].values():

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
+from trainer.components import comparisons
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.distributed import strategy as strategy_lib
@@ -51,7 +52,7 @@ def discover_reach(
                 outputs = losses_lib.full_precision(model(batch["inputs"], training=True))
             except import_paths.USER_ERRORS as error:
                 raise ConfigError("model", model.name, f"fails with training=True: {first_line(error)}") from error
-            totals = [losses_lib.sums(loss, outputs, batch).loss_sum for loss in losses]
+            totals = [loss_sums.loss_sum for loss_sums in comparisons.sums(losses, outputs, batch)]
         _refuse_added_losses(model)
         for total in totals:
             gradients = tape.gradient(total, [variable.value for variable in variables])
@@ -112,6 +113,11 @@ def _nested_functions_inlined() -> Iterator[None]:
 
 class _ScratchReplica(tf.distribute.ReplicaContext):
     """A replica context for traces that never run: one replica's variables, and reductions that leave values alone."""
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """There is no other replica, so that nothing is gathered."""
+        return 1
 
     def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
         del reduce_op, options

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from trainer.combine import mixing as mixing_lib
+from trainer.components import comparisons
 from trainer.components import losses as losses_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed.all_reduce import Reduction
@@ -86,7 +87,7 @@ class Features:
             return answer.coefficients * scales, scales, (losses_now, problem, answer)
 
         gradients, (losses, problem, answer) = weighted_gradients(
-            self.parts, objectives.losses, self.reach, batch, weigh, factor
+            self.parts, objectives.losses, self.reach, batch, weigh, factor, objectives.batch_size
         )
         active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
@@ -106,6 +107,7 @@ def weighted_gradients(
     batch: Mapping[str, Any],
     weigh: Callable[[Sequence[LossSums], tf.Tensor], tuple[tf.Tensor, tf.Tensor, Extra]],
     scale: tf.Tensor | None = None,
+    batch_size: int | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """K backward passes to the features, and one on from there for the weighted sum.
 
@@ -118,6 +120,7 @@ def weighted_gradients(
         gradients of Σ w·ℓ at the features, times `scale`², returns (K,) factors for shared variables, (K,) factors for
         task-specific ones, and anything more.
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
+      batch_size: examples of the global batch, as `comparisons.sums` has it.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ, times `scale`; and what else `weigh` returned.
@@ -129,7 +132,7 @@ def weighted_gradients(
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
         outputs = losses_lib.full_precision(parts.heads(features, training=True))
-        found = tuple(losses_lib.sums(loss, outputs, batch) for loss in losses)
+        found = comparisons.sums(losses, outputs, batch, batch_size=batch_size)
     rows, columns = [], [{} for _ in reach.variables]
     for k, loss_sums in enumerate(found):
         positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]

@@ -63,7 +63,9 @@ class PerLoss:
         factor = self.scaling.of_sums(scale)
         parts = view.parts(batch, micro_step)
         passes = self.compiled(backward.per_loss_gradients)
-        jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts)
+        jacobian, losses = passes(
+            objectives.model, objectives.losses, view.reach, batch, factor, parts, objectives.batch_size
+        )
         loss_sums, weight_sums, values_per_example = (
             tf.reshape(tf.stack(column), [len(parts), -1]) for column in zip(*losses, strict=True)
         )
