@@ -75,8 +75,7 @@ def workload(
     depends = _depends(graph, reached_from)
     of_shared = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) > 1})
     of_own = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) == 1})
-    feeds = _feeds(graph, totals, stops=frozenset())
-    learns = _feeds(graph, totals, stops=_STOPS)
+    feeds, learns = (_feeds(graph, totals, stops=stops) for stops in (frozenset(), _STOPS))
     _warn_of_what_is_not_counted(graph, feeds)
 
     counts: Counter[tuple[frozenset[int], tuple[frozenset[int], ...], int]] = Counter()

@@ -1,6 +1,5 @@
 """Losses that compare examples with one another: noticed before the first step, refused where a batch is cut."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from trainer.components.losses import NamedLoss
 from trainer.config.settings import GLOBAL_BATCH, REPLICA, Config
 from trainer.run.network import Network
 
-_SOME_EXAMPLES = 32
+_SOME_EXAMPLES, _LOOKED_AT = 32, 128  # that many with a label, among at least that many
 # Relative to the largest value. The same numbers in smaller tensors may be rounded otherwise, by far less than this.
 _SAME = 1e-4
 
@@ -26,24 +25,17 @@ def check(config: Config, network: Network, replicas: int) -> list[str]:
     Args:
       config: the resolved configuration.
       network: the untrained model, its losses (functions of Keras' are known to compare examples or not to) and the
-        data. Some examples of the first batch are tried; the first of the split would often be of a single class.
+        data. Some examples of the first steps are tried; the first of the split would often be of a single class.
       replicas: number of devices.
 
     Raises:
       ConfigError: such a loss on several devices or with micro-batches, where it would be another loss than on one.
     """
-    micro_batches = config.micro_batches
-    asked = [loss for loss in network.losses if loss.may_compare and loss.over is None]
-    if not asked:
-        return []
-    try:
-        batch = _first_batch(network.data.splits[TRAIN], config.batch_size // micro_batches, config.seed)
-        outputs = losses_lib.full_precision(network.model(batch["inputs"], training=False))
-    except import_paths.USER_ERRORS:  # what cannot be read or computed is named where the run needs it
-        return []
-    lines = []
-    for loss in asked:
-        if not compares(loss, outputs, batch):
+    micro_batches, lines = config.micro_batches, []
+    for loss in network.losses:
+        if not loss.may_compare or loss.over is not None:
+            continue
+        if not _is_noticed(loss, network, config.batch_size // micro_batches, config.seed):
             continue
         what = f"{loss.function_name} gives an example another value where other examples of the batch are there"
         field = f"losses.{loss.name}.over"
@@ -61,22 +53,12 @@ def check(config: Config, network: Network, replicas: int) -> list[str]:
     return lines
 
 
-def compares(loss: NamedLoss, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> bool:
-    """True where a loss gives labelled examples other values in two halves than together.
+def compares(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> bool:
+    """True where a loss gives examples other values in two halves than together.
 
-    False where that cannot be told: fewer than two examples have a label, the function fails on them, or it gives other
+    False where that cannot be told: there are fewer than two examples, the function fails on them, or it gives other
     values when it is called again.
-
-    Args:
-      loss: the loss.
-      outputs: head name → predictions.
-      batch: `targets` and perhaps `weights`.
     """
-    prediction, target = loss.prediction(outputs), batch["targets"][loss.target]
-    weights = batch.get("weights", {}).get(loss.target)
-    if weights is not None:
-        there = np.any(np.asarray(weights) != 0, axis=tuple(range(1, len(weights.shape))))
-        prediction, target = tf.boolean_mask(prediction, there), tf.boolean_mask(target, there)
     half = int(prediction.shape[0]) // 2
     if half == 0:
         return False
@@ -98,7 +80,28 @@ def compares(loss: NamedLoss, outputs: Mapping[str, Any], batch: Mapping[str, An
     return bool(np.any(np.abs(together[finite] - apart[finite]) > _SAME * largest))
 
 
-def _first_batch(train: Split, batch_size: int, seed: int) -> Mapping[str, Any]:
-    """The first examples of the first batch of a run."""
+def _is_noticed(loss: NamedLoss, network: Network, batch_size: int, seed: int) -> bool:
+    """True where a loss compares examples; False also where what it reads cannot be computed, which a run names."""
+    try:
+        inputs, target = _labelled_examples(network.data.splits[TRAIN], loss, batch_size, seed)
+        outputs = losses_lib.full_precision(network.model(inputs, training=False))
+    except import_paths.USER_ERRORS:
+        return False
+    return compares(loss, loss.prediction(outputs), target)
+
+
+def _labelled_examples(train: Split, loss: NamedLoss, batch_size: int, seed: int) -> tuple[Any, tf.Tensor]:
+    """Inputs and targets of the first examples of a run that have a label for a loss."""
     batches = train.training(batch_size=batch_size, seed=seed, first_step=0, ends=[0, batch_size])
-    return tf.nest.map_structure(lambda values: values[:_SOME_EXAMPLES], next(iter(batches)))
+    found, count = [], 0
+    for batch in batches.take(-(-_LOOKED_AT // batch_size)):
+        examples = (batch["inputs"], batch["targets"][loss.target])
+        weights = batch.get("weights", {}).get(loss.target)
+        if weights is not None:
+            there = tf.reduce_any(tf.not_equal(weights, 0), axis=tuple(range(1, weights.shape.rank)))
+            examples = tf.nest.map_structure(lambda values, there=there: tf.boolean_mask(values, there), examples)
+        found.append(examples)
+        count += int(examples[1].shape[0])
+        if count >= _SOME_EXAMPLES:
+            break
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0)[:_SOME_EXAMPLES], *found)
