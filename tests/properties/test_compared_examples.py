@@ -171,7 +171,7 @@ def test_noticed_unless_it_is_said():
     (line,) = [note for note in built.notes if "losses.place.over" in note]
     assert "'global_batch'" in line
     network = experiment.network_lib.Network(built.model, built.losses, {}, built.data)
-    with pytest.raises(ConfigError, match=r"losses\.place\.over=None: triplet .*2 devices.*'global_batch'.*'replica'"):
+    with pytest.raises(ConfigError, match=r"losses\.place\.over=None: triplet.*2 devices.*'global_batch'.*'replica'"):
         comparing.check(config, network, 2)
     in_parts = dataclasses.replace(config, batch_size=12, micro_batches=4)
     with pytest.raises(ConfigError, match=r"losses\.place\.over=None: .*leave micro_batches at 1"):

@@ -37,7 +37,7 @@ def check(config: Config, network: Network, replicas: int) -> list[str]:
             continue
         if not _is_noticed(loss, network, config.batch_size // micro_batches, config.seed):
             continue
-        what = f"{loss.function_name} gives an example another value where other examples of the batch are there"
+        what = f"{loss.function_name}'s value for an example depends on the other examples of its batch"
         field = f"losses.{loss.name}.over"
         if micro_batches > 1:
             choice = f"leave micro_batches at 1, or set {REPLICA!r} to compare those of each part of a batch"
