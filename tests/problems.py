@@ -221,6 +221,17 @@ def exploding_loss(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(tf.exp(tf.square(prediction)), axis=-1)
 
 
+def triplet(target: tf.Tensor, prediction: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
+    """A loss that compares the examples of a batch: of each the mean over the triplets of which it is the anchor."""
+    labels = tf.reshape(target, [-1])
+    distance = tf.reduce_sum(tf.square(prediction[:, None] - prediction[None]), -1)
+    same = tf.equal(labels[:, None], labels[None])
+    positive = same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
+    counted = tf.cast(positive[:, :, None] & ~same[:, None, :], distance.dtype)
+    values = tf.nn.relu(distance[:, :, None] - distance[:, None, :] + margin)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * counted, [1, 2]), tf.reduce_sum(counted, [1, 2]))
+
+
 def two_towers(width: int = 4) -> keras.Model:
     """A model of the user's own: two towers, the second a middle layer shared by two heads."""
     inputs = keras.Input((6,), name="inputs")

@@ -113,6 +113,11 @@ def evaluation_steps(count: int, batch_size: int, replicas: int) -> int:
     return max(1, min(-(-count // batch_size), count // replicas))
 
 
+def largest_evaluation_batch(batch_size: int, replicas: int) -> int:
+    """Returns a number that no step of an evaluation exceeds in examples, whatever their number."""
+    return max(batch_size, 2 * replicas)
+
+
 def evaluation_ends(count: int, batch_size: int, replicas: int) -> list[int]:
     """Returns the bounds of the nearly equal parts of an evaluation, replica by replica within each step."""
     parts = evaluation_steps(count, batch_size, replicas) * replicas

@@ -26,6 +26,13 @@ RUNS = {
 }
 for _name in ("pcgrad", "famo", "moco"):  # the optimizers' own state is in the others
     RUNS[_name] |= problems.SIMPLE
+# Examples are compared with those of other workers, and 29 of an evaluation are not shared evenly.
+RUNS["pcgrad"]["losses__place"] = {
+    "head": "vector",
+    "target": "label",
+    "loss": "tests.problems:triplet",
+    "over": "global_batch",
+}
 RUNS["batch statistics"] = INTERVALS | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],

@@ -19,6 +19,8 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
 _FREE_SHAPE = ("CTC", "Circle")
+# Losses of Keras that compare examples with one another.
+_COMPARE = ("Circle",)
 # Losses that are the mean over the last axis of a function of one number and one prediction.
 _POINTWISE = (
     "MeanSquaredError",
@@ -81,6 +83,7 @@ class LossFunction(NamedTuple):
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
       scores: what its predictions are.
       ignored_class: the class that it leaves out; None: none.
+      may_compare: whether the value of an example may depend on other examples, as far as its name says.
     """
 
     function: Loss
@@ -89,6 +92,7 @@ class LossFunction(NamedTuple):
     takes_probabilities: bool
     scores: Scores
     ignored_class: int | None
+    may_compare: bool
 
 
 def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
@@ -130,6 +134,7 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         takes_probabilities=_takes_probabilities(found, arguments),
         scores=_scores(found, arguments),
         ignored_class=arguments.get("ignore_class") if inspect.isclass(found) else None,
+        may_compare=import_paths.is_path(function_name) or keras_objects.name_of(found) in _COMPARE,
     )
 
 

@@ -18,7 +18,7 @@ from trainer.components import labels, loss_functions, loss_values
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss, Scores
 from trainer.components.predictions import Predictions, mask_of
-from trainer.config.settings import LossConfig
+from trainer.config.settings import GLOBAL_BATCH, LossConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,8 @@ class NamedLoss:
       scores: what its predictions are.
       ignored_class: the class that it leaves out; None: none.
       class_weights: weights of its target's classes; None where all weigh the same.
+      over: the examples that its function sees together, as in the configuration; None: each is on its own.
+      may_compare: whether the value of an example may depend on other examples, as far as its name says.
     """
 
     name: str
@@ -57,6 +59,8 @@ class NamedLoss:
     takes_probabilities: bool
     scores: Scores
     ignored_class: int | None
+    over: str | None
+    may_compare: bool
     class_weights: ClassWeights | None = None
 
     @property
@@ -119,6 +123,8 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         takes_probabilities=resolved.takes_probabilities,
         scores=resolved.scores,
         ignored_class=resolved.ignored_class,
+        over=config.over,
+        may_compare=resolved.may_compare,
     )
 
 
@@ -145,12 +151,12 @@ class LossValues(NamedTuple):
         """
         return labels.product((self.weights, self.unmasked), self.values.dtype)
 
-    @property
-    def label_count(self) -> tf.Tensor:
-        """Scalar int64, the number of values whose label has a weight above 0."""
-        if self.labels is None:
+    def label_count(self, part: tf.Tensor | None = None) -> tf.Tensor:
+        """Scalar int64, the number of values whose label has a weight above 0; `part` is that of `sums`."""
+        counted = labels.product((self.labels, part), self.values.dtype)
+        if counted is None:
             return tf.size(self.values, tf.int64)
-        return tf.math.count_nonzero(labels.broadcast(self.labels, self.values))
+        return tf.math.count_nonzero(labels.broadcast(counted, self.values))
 
     def left(self, part: tf.Tensor | None = None) -> tf.Tensor:
         """Scalar, the number of values that masks leave; `part` is that of `sums`."""
@@ -199,24 +205,28 @@ def sums(
       loss: the loss.
       predictions: of the model.
       batch: `targets` and perhaps `weights`.
-      part: (examples,), 1 for examples that count and 0 for others; None: all count.
+      part: (examples,), 1 for examples that count and 0 for others; None: all count. Of a loss over the global batch
+        the gradient is that of the sum over all examples all the same (see `comparisons.py`).
     """
-    return of_values(compute(loss, predictions, batch), part)
+    return of_values(compute(loss, predictions, batch), part, gradient_of_all=loss.over == GLOBAL_BATCH)
 
 
-def of_values(found: LossValues, part: tf.Tensor | None = None) -> LossSums:
-    """The sums of a loss's values; `part` is that of `sums`."""
+def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_all: bool = False) -> LossSums:
+    """The sums of a loss's values over a part of them, as `sums` has it, perhaps with the gradient of the whole sum."""
     values, unmasked = found.values, found.unmasked
     values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
     weights = labels.product((found.weights, found.of_classes, unmasked, part), values.dtype)
     if weights is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
-    weights, left = labels.broadcast(weights, values), None
+    counted = labels.broadcast(weights, values)
     if unmasked is not None:
-        left = found.left(part)
         # What a masked step holds may be no number, and 0 · NaN is NaN.
         values = tf.where(labels.broadcast(unmasked, values), values, tf.zeros_like(values))
-    return LossSums(tf.reduce_sum(weights * values), tf.reduce_sum(weights), values_per_example, left)
+    loss_sum = tf.reduce_sum(counted * values)
+    if part is not None and gradient_of_all:
+        loss_sum = _with_gradient_of(of_values(found).loss_sum, loss_sum)
+    left = None if unmasked is None else found.left(part)
+    return LossSums(loss_sum, tf.reduce_sum(counted), values_per_example, left)
 
 
 def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -263,6 +273,12 @@ def _computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
         return function(target, prediction)
     target, prediction = (keras.ops.convert_to_tensor(each, dtype=function.dtype) for each in (target, prediction))
     return function.call(target, prediction)
+
+
+@tf.custom_gradient
+def _with_gradient_of(objective: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """`value`, with the gradient of `objective`."""
+    return tf.identity(value), lambda upstream: (upstream, None)
 
 
 def _check_mask(loss: NamedLoss, mask: tf.Tensor | None, values: tf.Tensor) -> None:

@@ -12,7 +12,7 @@ from input_pipelines import configuration as data_configuration
 from trainer.combine import registry
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 from trainer.common.errors import ConfigError
-from trainer.config.settings import Config, method_options
+from trainer.config.settings import GLOBAL_BATCH, Config, method_options
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
 
@@ -87,6 +87,7 @@ def of(config: Config) -> StepPlan:
     method, _ = registry.resolve(config.combine.name, method_options(config.combine))
     _check_method(config, method)
     _check_batch(config, method)
+    _check_compared(config, method)
     if config.reduction == "fused":
         _check_fused(config)
     if config.combine.update_every > 1:
@@ -184,6 +185,20 @@ def _check_batch(config: Config, method: Method) -> None:
             config.micro_batches,
             f"must be 1: {config.combine.name!r} needs the whole batch once more after the update",
         )
+
+
+def _check_compared(config: Config, method: Method) -> None:
+    """Raises ConfigError for a loss that compares examples which the step does not have together."""
+    for name, loss in config.losses.items():
+        allowed = None
+        if loss.over is not None and method.looks_at is LooksAt.CROSS_GRAMIAN:
+            allowed = f"compares examples of the two halves of a batch, which {config.combine.name!r} needs apart"
+        elif loss.over == GLOBAL_BATCH and config.micro_batches > 1:
+            allowed = "compares all examples of a batch; leave micro_batches at 1"
+        elif loss.over == GLOBAL_BATCH and config.jit_compile:
+            allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
+        if allowed is not None:
+            raise ConfigError(f"losses.{name}.over", loss.over, allowed)
 
 
 def _check_fused(config: Config) -> None:

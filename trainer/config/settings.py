@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
+REPLICA, GLOBAL_BATCH = "replica", "global_batch"
 
 
 # Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
@@ -66,6 +67,13 @@ class LossConfig:
         "Weights of the classes of its target, which multiply the labels' own in this loss, not in metrics: one for "
         "each class (`[negative, positive]` of a binary loss), or some by number or name, others being 1. `balanced`: "
         "labels / (classes * labels of the class), counted in the training split. None: all weigh the same.",
+    )
+    over: str | None = setting(
+        schema.optional(schema.choice("set of examples", (REPLICA, GLOBAL_BATCH))),
+        None,
+        "The labelled examples that its function sees together, for a loss that compares examples with one another: "
+        "`global_batch`, all of a step, whatever the number of devices; `replica`, those of each device (and "
+        "micro-batch). None: the value of an example depends on no other one.",
     )
     metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")),

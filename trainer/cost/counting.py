@@ -14,12 +14,15 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.framework import ops  # the profiler's statistics have no public name
 
+from trainer.components import comparisons, predictions
 from trainer.components.losses import NamedLoss
+from trainer.config.settings import GLOBAL_BATCH
 from trainer.cost import passes
 from trainer.cost.passes import Passes
-from trainer.cost.workload import Operations, Variable, Workload
+from trainer.cost.workload import Gathered, Operations, Variable, Workload
+from trainer.distributed import gathering
 from trainer.gradients.reach import Reach
-from trainer.run import experiment
+from trainer.run import checks, experiment
 from trainer.run.experiment import Experiment
 from trainer.step import backward, discovery
 
@@ -72,8 +75,7 @@ def workload(
     depends = _depends(graph, reached_from)
     of_shared = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) > 1})
     of_own = _depends(graph, {handle: by for handle, by in reached_from.items() if len(by) == 1})
-    feeds = _feeds(graph, totals, stops=frozenset())
-    learns = _feeds(graph, totals, stops=_STOPS)
+    feeds, learns = (_feeds(graph, totals, stops=stops) for stops in (frozenset(), _STOPS))
     _warn_of_what_is_not_counted(graph, feeds)
 
     counts: Counter[tuple[frozenset[int], tuple[frozenset[int], ...], int]] = Counter()
@@ -110,7 +112,23 @@ def workload(
         features=sum(features.values()),
         width=tf.as_dtype(keras.config.floatx()).size,
         statistics=tuple(statistics),
+        gathered=_gathered(model, losses, batch_spec),
     )
+
+
+def _gathered(model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mapping[str, Any]) -> tuple[Gathered, ...]:
+    """The tensors that losses over the global batch read, each once."""
+    over = [k for k, loss in enumerate(losses) if loss.over == GLOBAL_BATCH]
+    if not over:
+        return ()
+    outputs = checks.outputs(model, batch_spec["inputs"], model.name)
+    read = {k: comparisons.gathered([losses[k]], predictions.Predictions(outputs, {}), batch_spec) for k in over}
+    found = []
+    for key, tensor in {key: tensor for own in read.values() for key, tensor in own.items()}.items():
+        dtype = gathering.travels_as(tf.as_dtype(tensor.dtype))
+        feeds = frozenset(k for k in over if key in read[k])
+        found.append(Gathered(feeds, dtype.name, math.prod(tensor.shape) * dtype.size))
+    return tuple(found)
 
 
 def count(op: tf.Operation) -> float:

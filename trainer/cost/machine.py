@@ -43,7 +43,8 @@ class Machine:
         rate = 1e12 * self.tflops * self.utilisation
         forward, backward = cost.forward / rate, cost.backward / rate
         combine = cost.float64 / (1e12 * self.float64_tflops) + cost.traffic / (1e9 * self.memory_gbytes)
-        alone = sum(self.all_reduce_seconds(size, replicas) for size in cost.alone + cost.statistics)
+        gathered = tuple(size * replicas for size in cost.gathered)
+        alone = sum(self.all_reduce_seconds(size, replicas) for size in cost.alone + cost.statistics + gathered)
         late = self.all_reduce_seconds(sum(cost.late), replicas, messages=cost.packs)
         beside = min(late, backward * cost.overlap)
         return Seconds(forward + backward, combine, alone + late, beside)

@@ -46,6 +46,8 @@ class StepCost:
       traffic: bytes read and written to reduce, combine and apply gradients.
       packs: how many collectives the gradients travel in.
       overlap: the part of the backward pass beside which gradients may travel.
+      gathered: bytes of one replica's rows in each collective that gives every replica those of all; what a replica
+        gives to be summed is as many times as large as there are replicas, and overlaps with nothing.
     """
 
     forward: float
@@ -60,6 +62,7 @@ class StepCost:
     traffic: float
     packs: int
     overlap: float
+    gathered: tuple[int, ...] = ()
 
     @property
     def operations(self) -> float:
@@ -68,13 +71,17 @@ class StepCost:
 
     @property
     def reduced(self) -> int:
-        """Bytes that one replica gives to be summed."""
+        """Bytes that one replica gives to be summed, without gathered rows."""
         return sum(self.alone) + sum(self.statistics) + sum(self.late)
+
+    def reduced_on(self, replicas: int) -> int:
+        """Bytes that one of several replicas gives to be summed."""
+        return self.reduced + replicas * sum(self.gathered)
 
     @property
     def collectives(self) -> int:
         """The number of sums over all replicas."""
-        return len(self.alone) + len(self.statistics) + self.packs
+        return len(self.alone) + len(self.statistics) + len(self.gathered) + self.packs
 
 
 def steps(workload: Workload, passes: Passes) -> tuple[tuple[float, StepCost], ...]:
@@ -118,6 +125,7 @@ def _step(workload: Workload, passes: Passes) -> StepCost:
         traffic=sum(own.traffic for own in gradients),
         packs=sum(_packs(sizes, passes.bytes_per_pack) for sizes in late),
         overlap=1 / passes.micro_batches,
+        gathered=_gathered(workload) * (2 if passes.observes else 1),
     )
 
 
@@ -139,6 +147,14 @@ def _statistics(
         if passes.recompute and of_trunk:
             times += len(trunk_passes)
         yield from [int(each.count)] * (times * passes.micro_batches)
+
+
+def _gathered(workload: Workload) -> tuple[int, ...]:
+    """Bytes of one replica's rows in each collective of a forward pass: one for each dtype."""
+    sizes: dict[str, int] = {}
+    for each in workload.gathered:
+        sizes[each.dtype] = sizes.get(each.dtype, 0) + each.size
+    return tuple(sizes.values())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def prediction(workload: Workload, passes: Passes, machine: Machine, replicas: S
         "forward, GFLOP": counted(lambda cost: cost.forward, 1e9),
         "backward, GFLOP": counted(lambda cost: cost.backward, 1e9),
         "combine and update, GFLOP": counted(lambda cost: cost.combine + cost.float64 + cost.update, 1e9),
-        "reduced, MB": [_number(average(kinds, lambda cost: cost.reduced) / 1e6) if n > 1 else "0" for n in replicas],
+        "reduced, MB": [_number(_reduced(kinds, n) / 1e6) if n > 1 else "0" for n in replicas],
         "gradients held, MB": [_number(max(cost.held for _, cost in kinds) / 1e6)] * len(replicas),
         "forward and backward, ms": timed(lambda seconds: seconds.compute),
         "combine and update, ms": timed(lambda seconds: seconds.combine),
@@ -94,8 +94,8 @@ def comparison(workloads: Iterable[Workload], passes: Passes, machine: Machine, 
                 for n in replicas
             ]
             held = max(cost.held for _, cost in kinds)
-            reduced = average(kinds, lambda cost: cost.reduced)
-            cells = (f"{operations:.2f}", _number(reduced / 1e6), _number(held / 1e6), *times)
+            reduced = _number(_reduced(kinds, max(replicas)) / 1e6)
+            cells = (f"{operations:.2f}", reduced, _number(held / 1e6), *times)
             rows.append((name, str(workload.losses), *cells))
     headings = ("method", "K", "operations", "reduced, MB", "gradients, MB", *(f"{n} replicas" for n in replicas))
     return Table("Operations and step times as multiples of the plain sum's", headings, tuple(rows))
@@ -116,6 +116,10 @@ def _title(workload: Workload, passes: Passes) -> str:
 
 def _mean_step(kinds: Iterable[tuple[float, StepCost]], machine: Machine, replicas: int) -> float:
     return average(kinds, lambda cost: machine.step_seconds(cost, replicas).step)
+
+
+def _reduced(kinds: Iterable[tuple[float, StepCost]], replicas: int) -> float:
+    return average(kinds, lambda cost: cost.reduced_on(replicas))
 
 
 def _operations(cost: StepCost) -> float:

@@ -45,6 +45,21 @@ class Variable:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gathered:
+    """A tensor whose rows every replica has of all replicas, for losses that compare the examples of a global batch.
+
+    Attributes:
+      feeds: the losses (indices) that read it.
+      dtype: name of the dtype in which it travels.
+      size: bytes of one replica's rows.
+    """
+
+    feeds: frozenset[int]
+    dtype: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
     """A model with its losses, at a number of examples per replica.
 
@@ -57,6 +72,7 @@ class Workload:
       width: bytes of a loss.
       statistics: sums over all replicas within the forward pass, as of synchronized batch statistics, one by one;
         `count` is bytes, and `gradients` says which backward passes sum as many once more.
+      gathered: what losses over the global batch read. Their operations are counted of one replica's examples.
     """
 
     examples: int
@@ -66,6 +82,7 @@ class Workload:
     features: int
     width: int
     statistics: tuple[Operations, ...] = ()
+    gathered: tuple[Gathered, ...] = ()
 
     @property
     def forward(self) -> float:
@@ -114,5 +131,8 @@ class Workload:
             losses=count,
             operations=of_kept(self.operations),
             statistics=of_kept(self.statistics),
+            gathered=tuple(
+                dataclasses.replace(each, feeds=each.feeds & kept) for each in self.gathered if each.feeds & kept
+            ),
             variables=tuple(variable for variable in variables if variable.losses),
         )

@@ -20,7 +20,8 @@ def lines(workload: Workload, passes: Passes) -> list[str]:
     per_example = (mean(lambda cost: cost.forward), mean(lambda cost: cost.backward))
     forward, backward = (_scaled(count / workload.examples) for count in per_example)
     combine = _scaled(mean(lambda cost: cost.combine + cost.float64 + cost.update))
-    reduced, collectives = mean(lambda cost: cost.reduced), mean(lambda cost: cost.collectives)
+    reduced = mean(lambda cost: cost.reduced)
+    collectives = mean(lambda cost: cost.collectives - len(cost.gathered))
     found = [
         f"Operations per example: forward {forward}, backward {backward}; "
         f"per step: combining and applying gradients {combine}.",
@@ -31,6 +32,12 @@ def lines(workload: Workload, passes: Passes) -> list[str]:
         found.append(
             f"Of these, synchronized batch statistics: {_collectives(of_statistics[0])}, "
             f"{_scaled(of_statistics[1], 'B')} together; the passes wait for each."
+        )
+    if workload.gathered:
+        of_rows = mean(lambda cost: len(cost.gathered)), mean(lambda cost: sum(cost.gathered))
+        found.append(
+            f"Besides, examples gathered for losses over the global batch: {_collectives(of_rows[0])}, "
+            f"{_scaled(of_rows[1], 'B')} of each replica's examples."
         )
     return found
 

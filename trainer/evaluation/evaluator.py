@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.components import losses as losses_lib
+from trainer.components import comparisons
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
@@ -37,6 +37,7 @@ class Evaluator:
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
       seed: of what random layers draw.
+      largest_batch: the most examples that a step has, over all replicas.
     """
 
     strategy: tf.distribute.Strategy
@@ -45,6 +46,7 @@ class Evaluator:
     metrics: Metrics
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
+    largest_batch: int
     seed: int = 0
 
     def build(self) -> Callable[..., dict[str, float | None]]:
@@ -60,17 +62,16 @@ class Evaluator:
         def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
             replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
             predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
-            found = [losses_lib.compute(loss, predictions, batch) for loss in self.losses]
-            for loss, values in zip(self.losses, found, strict=True):
+            found = comparisons.evaluated(self.losses, predictions, batch, self.largest_batch)
+            for loss, of_loss in zip(self.losses, found, strict=True):
                 target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
                 for metric in self.metrics[loss.name].values():
-                    metric.update(target, prediction, values.labels)
-            sums = [losses_lib.of_values(values) for values in found]
+                    metric.update(target, prediction, of_loss.labels)
             return _Sums(
-                tf.stack([of_loss.loss_sum for of_loss in sums]),
-                tf.stack([of_loss.weight_sum for of_loss in sums]),
-                tf.stack([values.left() for values in found]),
-                tf.stack([values.label_count for values in found]),
+                tf.stack([of_loss.sums.loss_sum for of_loss in found]),
+                tf.stack([of_loss.sums.weight_sum for of_loss in found]),
+                tf.stack([of_loss.count for of_loss in found]),
+                tf.stack([of_loss.label_count for of_loss in found]),
             )
 
         @tf.function(autograph=False)

@@ -14,6 +14,7 @@ from input_pipelines.feed.splits import Split, WrongClassError
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of, unknown
 from trainer.components import loss_checks
+from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.settings import LossConfig
@@ -123,13 +124,13 @@ def not_finite(model: keras.Model, losses: Sequence[NamedLoss], numbers: Sequenc
     """Raises ConfigError for NaN or infinity in an array of the user's that the untrained model or a loss passes on."""
     for number in numbers:
         batch = tf.nest.map_structure(tf.constant, number.batch)
-        outputs = losses_lib.full_precision(model(batch["inputs"], training=False))
+        predictions = predictions_lib.of(model(batch["inputs"], training=False))
         if number.part == "inputs":
-            results = {f"head {loss.head!r}": outputs[loss.head] for loss in losses}
+            results = {f"head {loss.head!r}": predictions.outputs[loss.head] for loss in losses}
             advice = "put a number in its place"
         else:
             read = [loss for loss in losses if loss.target == number.name]
-            results = {f"loss {loss.name!r}": losses_lib.sums(loss, outputs, batch).loss_sum for loss in read}
+            results = {f"loss {loss.name!r}": losses_lib.sums(loss, predictions, batch).loss_sum for loss in read}
             advice = f"where an example has no label, give it the weight 0 in weights.{number.name}"
         for result, values in results.items():
             if not bool(tf.reduce_all(tf.math.is_finite(values))):

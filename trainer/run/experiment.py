@@ -20,7 +20,7 @@ from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.evaluation.evaluator import Evaluator
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, monitor
+from trainer.run import build_step, checks, comparing, monitor
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
 from trainer.run.network import batch_spec
@@ -140,6 +140,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(config.model, config.losses, config.seed, spec, data, strategy)
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
+    compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
         config.combine,
@@ -171,7 +172,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
         best=monitor.resolve(config.best, "best", network.metrics),
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
         draws=draws.any,
-        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *dense),
+        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )
 
 

@@ -11,6 +11,7 @@ from absl import logging
 from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, DatasetConfig
 from input_pipelines.data import Data, SavedData
+from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
@@ -124,5 +125,6 @@ def build_evaluator(
         network.metrics,
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
+        splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),
         seed,
     )

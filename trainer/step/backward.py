@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
-from trainer.components import losses as losses_lib
+from trainer.components import comparisons
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.gradients.reach import Jacobian, Reach
@@ -21,6 +21,7 @@ def per_loss_gradients(
     batch: Mapping[str, Any],
     scale: tf.Tensor | None = None,
     parts: Sequence[tf.Tensor | None] = (None,),
+    batch_size: int | None = None,
 ) -> tuple[Jacobian, tuple[LossSums, ...]]:
     """One forward pass and one backward pass per loss, over this replica's part of the batch.
 
@@ -32,13 +33,14 @@ def per_loss_gradients(
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
       parts: which examples count, as `losses.sums` has it; the losses are those of the first part, then those of the
         next, and `reach` is of all of them.
+      batch_size: examples of the global batch, as `comparisons.sums` has it.
 
     Returns:
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
       shape), times `scale`; and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
-        sums = forward(model, losses, batch, parts)
+        sums = forward(model, losses, batch, parts, batch_size)
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
     gradients: list[Any] = []
     for k, loss_sums in enumerate(sums):
@@ -63,6 +65,7 @@ def weighted_gradients(
     reach: Reach,
     batch: Mapping[str, Any],
     weigh: Callable[[Sequence[LossSums]], tuple[tf.Tensor, tf.Tensor, Extra]],
+    batch_size: int | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """One forward and one backward pass of a weighted sum of the losses, over this replica's part of the batch.
 
@@ -73,12 +76,13 @@ def weighted_gradients(
       batch: `inputs`, `targets` and perhaps `weights`.
       weigh: given every loss's sums, returns (K,) factors for shared variables, (K,) factors for task-specific ones
         (the same tensor where they are the same), and anything more.
+      batch_size: examples of the global batch, as `comparisons.sums` has it.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
     """
     with tf.GradientTape(persistent=True) as tape:
-        found = forward(model, losses, batch)
+        found = forward(model, losses, batch, batch_size=batch_size)
         with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
             shared, own, extra = weigh(found)
         values = tf.stack([loss.loss_sum for loss in found])
@@ -102,10 +106,11 @@ def forward(
     losses: Sequence[NamedLoss],
     batch: Mapping[str, Any],
     parts: Sequence[tf.Tensor | None] = (None,),
+    batch_size: int | None = None,
 ) -> tuple[LossSums, ...]:
     """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
     predictions = predictions_lib.of(model(batch["inputs"], training=True))
-    return tuple(losses_lib.sums(loss, predictions, batch, part) for part in parts for loss in losses)
+    return comparisons.sums(losses, predictions, batch, parts, batch_size)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

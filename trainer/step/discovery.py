@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import loss_values
-from trainer.components import losses as losses_lib
+from trainer.components import comparisons, loss_values
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.distributed import strategy as strategy_lib
@@ -81,7 +80,7 @@ def discover_reach(
             sums = []
             for loss in losses:
                 with draws.of_loss(loss.name):
-                    sums.append(losses_lib.sums(loss, predictions, batch))
+                    sums += comparisons.sums([loss], predictions, batch)
         _refuse_added_losses(model)
         masked.extend(of_loss.left is not None for of_loss in sums)
         for of_loss in sums:
@@ -150,6 +149,11 @@ def _nested_functions_inlined() -> Iterator[None]:
 
 class _ScratchReplica(tf.distribute.ReplicaContext):
     """A replica context for traces that never run: one replica's variables, and reductions that leave values alone."""
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """There is no other replica, so that nothing is gathered."""
+        return 1
 
     def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
         del reduce_op, options

@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer.combine import mixing as mixing_lib
 from trainer.combine.combination import Losses
 from trainer.combine.problem import Answer, Problem, where_active
-from trainer.components import losses as losses_lib
+from trainer.components import comparisons
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import LossSums, NamedLoss
 from trainer.distributed.all_reduce import Reduction
@@ -104,7 +104,7 @@ class Features:
             return mixing_lib.weighted(combination, gradients, tf.gather(factors, by))
 
         gradients, (losses, problem, answer) = weighted_gradients(
-            self.parts, objectives.losses, self.reach, batch, weigh, mix, factor
+            self.parts, objectives.losses, self.reach, batch, weigh, mix, factor, objectives.batch_size
         )
         active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
@@ -125,6 +125,7 @@ def weighted_gradients(
     weigh: Callable[[Sequence[LossSums], tf.Tensor], tuple[tf.Tensor, tf.Tensor, Extra]],
     mix: Callable[[Sequence[tf.Tensor], Losses, tf.Tensor, Extra], tf.Tensor],
     scale: tf.Tensor | None = None,
+    batch_size: int | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """K backward passes to the features, and one on from there for the weighted sum.
 
@@ -139,6 +140,7 @@ def weighted_gradients(
       mix: given gradients, the indices of the losses they belong to, all (K,) factors and what else `weigh` returned,
         returns the gradients' weighted sum.
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
+      batch_size: examples of the global batch, as `comparisons.sums` has it.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ, times `scale`; and what else `weigh` returned.
@@ -150,7 +152,7 @@ def weighted_gradients(
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
         predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
-        found = tuple(losses_lib.sums(loss, predictions, batch) for loss in losses)
+        found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
     rows, columns = [], [{} for _ in reach.variables]
     for k, loss_sums in enumerate(found):
         positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]

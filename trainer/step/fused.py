@@ -85,7 +85,9 @@ class Fused:
             return shared, shared if method.weighs_task_specific else own, (loss_sums, weight_sums, counts, answer)
 
         passes = self.compiled(backward.weighted_gradients)
-        gradients, numbers = passes(objectives.model, objectives.losses, self.reach, batch, weigh)
+        gradients, numbers = passes(
+            objectives.model, objectives.losses, self.reach, batch, weigh, objectives.batch_size
+        )
         return FusedSums(gradients, *numbers)
 
     def _answer(self, problem: Problem, state: State) -> Answer:

@@ -66,7 +66,7 @@ class Objectives:
         """Every loss's sums once more: random layers draw what they drew before, and statistics stay what they are."""
         self.seed_random_layers(step)
         with replica_state.kept(self.model):
-            return backward.forward(self.model, self.losses, batch)
+            return backward.forward(self.model, self.losses, batch, batch_size=self.batch_size)
 
     def numbers(self, sums: Sequence[LossSums], sizes: Sequence[int] | None = None) -> LossNumbers:
         """The numbers of one replica's part.

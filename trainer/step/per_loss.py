@@ -65,7 +65,9 @@ class PerLoss:
         factor = self.scaling.of_sums(scale)
         parts = view.parts(batch, micro_step)
         passes = self.compiled(backward.per_loss_gradients)
-        jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts)
+        jacobian, losses = passes(
+            objectives.model, objectives.losses, view.reach, batch, factor, parts, objectives.batch_size
+        )
         return LocalSums(view.folded(jacobian), *objectives.numbers(losses, view.sizes))
 
     def _reduce_and_combine(

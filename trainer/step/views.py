@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
+from trainer.distributed import gathering
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import half_batches
 from trainer.gradients.moving_average import GradientAverages
@@ -159,10 +160,8 @@ class TwoHalves:
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Masks of 1 and 0 for the examples of this replica at even and at odd positions of the global batch."""
-        context = tf.distribute.get_replica_context()
         size = self.batch_size // self.micro_batches
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-        first = micro_step % self.micro_batches * size + replica * size // context.num_replicas_in_sync
+        first = micro_step % self.micro_batches * size + gathering.first_row(size)
         count = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
         return half_batches.masks(count, first, tf.as_dtype(keras.config.floatx()))
 

@@ -43,6 +43,7 @@ SYNCHRONIZED = {
     "model.heads.digit": str([{"layer": "Dense", "units": 40}, _NORMALISED, {"layer": "Dense", "units": 10}]),
 }
 HALF_LABELLED = {"dataset.name": "tests.trainer.cost.test_cost:digits_half_labelled"}
+COMPARED = {"losses.digit.over": "global_batch", "losses.redraw.over": "global_batch"}
 SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
 
 
@@ -78,6 +79,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
         pytest.param(2, LOG_LOSSES | {"combine.update_every": "10"}, id="log losses, now and then"),
         pytest.param(2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}, id="heads apart"),
         pytest.param(2, SYNCHRONIZED | {"combine.name": "pcgrad"}, id="synchronized statistics"),
+        pytest.param(2, COMPARED | FUSED | {"combine.name": "famo"}, id="examples compared"),
         *(
             pytest.param(2, overrides, id=name, marks=pytest.mark.ci_only)
             for name, overrides in {
@@ -118,7 +120,7 @@ def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
         traced = _work(graph, pick)
         assert predicted.operations == pytest.approx(traced.operations / replicas, rel=WITHIN)
         if replicas > 1:
-            assert predicted.reduced == traced.reduced / replicas
+            assert predicted.reduced_on(replicas) == traced.reduced / replicas
             assert predicted.collectives == traced.collectives / replicas
 
 

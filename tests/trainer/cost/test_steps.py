@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from trainer.config.plan import Way
+from trainer.cost.machine import Machine
 from trainer.cost.passes import Passes
 from trainer.cost.steps import average, steps
-from trainer.cost.workload import Operations, Variable, Workload
+from trainer.cost.workload import Gathered, Operations, Variable, Workload
 
 ALL, A, B, C = frozenset({0, 1, 2}), frozenset({0}), frozenset({1}), frozenset({2})
 # A trunk of 1000 operations behind the input and 2000 further on; heads of 10, 20 and 30 operations; a head's layer of
@@ -71,6 +72,20 @@ def test_losses_after_the_update():
     plain, observed = _only(Passes(Way.FUSED)), _only(Passes(Way.FUSED, observes=True))
     assert dataclasses.replace(observed, forward=plain.forward, alone=()) == plain
     assert (observed.forward, observed.alone) == (2 * plain.forward, (4 * 6,))
+
+
+def test_examples_of_all_replicas():
+    """A collective for each dtype in each forward pass, as many times as large as there are replicas."""
+    tensors = (Gathered(A, "float32", 400), Gathered(A | C, "int64", 32), Gathered(C, "float32", 80))
+    compared = dataclasses.replace(WORKLOAD, gathered=tensors)
+    plain, cost = _only(Passes()), _only(Passes(), compared)
+    assert (cost.gathered, cost.collectives) == ((480, 32), plain.collectives + 2)
+    assert cost.reduced_on(8) == plain.reduced + 8 * 512
+    assert _only(Passes(Way.FUSED, observes=True), compared).gathered == (480, 32, 480, 32)
+    assert _only(Passes(), compared.first(2)).gathered == (400, 32)
+    link = Machine(1.0, 1.0, 1.0, 1.0, node_size=8, node_link_gbytes=1.0, link_gbytes=1.0, latency_us=0.0)
+    more = link.step_seconds(cost, 8).reduce - link.step_seconds(plain, 8).reduce
+    assert more == pytest.approx(2 * 7 / 8 * 8 * 512 / 1e9)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import dataclasses
 from tests.trainer.cost.test_steps import ALL, ALL_VARIABLES, EVERY_GRADIENT, HEADS, TRUNK, WORKLOAD, A, C
 from trainer.config.plan import Way
 from trainer.cost.passes import Passes
-from trainer.cost.workload import Operations
+from trainer.cost.workload import Gathered, Operations
 from trainer.describe import step_cost
 
 EXAMPLES, SUMS = 4, 2 * 3 * 4  # bytes of Σ w·ℓ and Σ w of three losses
@@ -20,6 +20,13 @@ def test_operations_and_bytes():
     assert reduced == (
         f"Reduced per step, by each of several replicas: {(4 * ALL_VARIABLES + SUMS) / 1000:.3g} kB in 1 collective."
     )
+
+
+def test_gathered_examples():
+    compared = dataclasses.replace(WORKLOAD, gathered=(Gathered(A, "float32", 400), Gathered(A, "int64", 32)))
+    *plain, gathered = step_cost.lines(compared, Passes())
+    assert plain == step_cost.lines(WORKLOAD, Passes())
+    assert "2 collectives, 432 B of each replica's examples" in gathered
 
 
 def test_synchronized_statistics():
