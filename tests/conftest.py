@@ -1,5 +1,6 @@
 """Four logical CPU devices, data of the tests' own, signals that arrive, and no graph kept after its test."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "ci_only" in item.keywords:
                 item.add_marker(pytest.mark.skipif(True, reason="slow; CI runs it (CI=true)"))
+
+
+def pytest_collection_finish() -> None:
+    """Takes what is imported out of later garbage collections, each of which would look at all of TensorFlow."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

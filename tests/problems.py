@@ -25,6 +25,7 @@ _SGD = {"name": "sgd", "learning_rate": 0.05}
 # Changes that a method does not see: variables are still reached by four losses, by two and by one. With fewer of them
 # and without the optimizers' own numbers a step is traced in half the time.
 SIMPLE = {
+    "model__trunk": [{"layer": "Dense", "units": 7, "activation": "tanh", "use_bias": False}],
     "model__heads": {
         head: [{"layer": "Dense", "units": units, "use_bias": False}]
         for head, units in {"label": 4, "number": 1, "vector": 3}.items()

@@ -53,7 +53,7 @@ def _in_pieces(vector: np.ndarray, values: dict[str, np.ndarray], paths: list[st
 @pytest.mark.parametrize("name", problems.methods())
 def test_a_step_is_what_aggregate_gives(name):
     """Shared variables get the combined gradient; task-specific ones their own, which some methods weigh too."""
-    built = build(1, name, **PLAIN)
+    built = build(1, name, **problems.SIMPLE | PLAIN)
     batch, before, paths = next(iter(built.batches(0))), _values(built), _shared(built)
     whole, values = _gradients(built, batch)
     weights = [loss.weight for loss in built.config.losses.values()]

@@ -26,7 +26,9 @@ _COSINE = {"name": "cosine_decay", "initial_learning_rate": 0.1}  # over the run
 _RANDOM = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dropout", "rate": 0.3}]
 # Every kind of state beside a method's own.
 KINDS = {
-    "averages, alternating losses, weights on a schedule, the best": {
+    "averages, alternating losses, weights on a schedule, the best, a loss scale, fused": {
+        "precision": "mixed_float16",
+        "reduction": "fused",
         "ema": 0.9,
         "losses__number__every": 3,
         "losses__number__optimizer": {"name": "adam", "learning_rate": _COSINE},
@@ -37,8 +39,11 @@ KINDS = {
         "early_stopping": {"metric": "label/accuracy", "patience": 1, "min_delta": 9.0},
     },
     "dropout and batch statistics": {"model__trunk": _RANDOM},
-    "optimizers with many kinds of state": {
+    "optimizers with many kinds of state, smoothed weights, per loss": {
+        "combine__name": "pcgrad",
+        "combine__smoothing": 0.8,
         "combine__apply": "per_loss",
+        "precision": "float32",
         **{
             f"losses__{loss}__optimizer": {"name": name, "learning_rate": 0.01}
             for loss, name in zip(problems.LOSSES, ("nadam", "adafactor", "lion", "ftrl"), strict=True)
@@ -50,13 +55,6 @@ KINDS = {
         "reduction": "features",
         "precision": "float32",
     },
-    "smoothed weights, per loss": {
-        "combine__name": "pcgrad",
-        "combine__smoothing": 0.8,
-        "combine__apply": "per_loss",
-        "precision": "float32",
-    },
-    "a loss scale, fused": {"precision": "mixed_float16", "reduction": "fused"},
 }
 # One with weights, one with averages of gradients, and one without state of its own; of the others test_replicas.py
 # shows that steps depend on nothing but the variables.

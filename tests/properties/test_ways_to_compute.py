@@ -45,7 +45,7 @@ REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name"
 )
 def test_another_way_to_compute_the_same(way, combine, replicas, changes):
     """The same as the plain way on one replica."""
-    changes = {"combine__name": combine} | changes
+    changes = problems.SIMPLE | {"combine__name": combine} | changes
     way = problems.run(replicas, STEPS, **changes, **WAYS[way])
     problems.assert_same(way, problems.run(1, STEPS, **changes), reports=False)
 
@@ -61,7 +61,7 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
 )
 def test_micro_batches(replicas, changes):
     """The sums of the parts are those of the whole, here on one replica."""
-    changes = {"batch_size": 12, "losses__label__class_weights": [1.0, 0.5, 3.0, 0.0]} | changes
+    changes = problems.SIMPLE | {"batch_size": 12, "losses__label__class_weights": [1.0, 0.5, 3.0, 0.0]} | changes
     problems.assert_same(problems.run(replicas, STEPS, micro_batches=4, **changes), problems.run(1, STEPS, **changes))
 
 
@@ -150,7 +150,7 @@ def test_weights_by_hand(reduction):
 @pytest.mark.ci_only
 @pytest.mark.parametrize("changes", [{"reduction": "features"}, {"combine__update_every": 3}])
 def test_weights_do_not_depend_on_the_number_of_replicas(changes):
-    changes = {"combine__name": "pcgrad"} | changes | MISSING
+    changes = {"combine__name": "pcgrad"} | changes | MISSING | problems.SIMPLE
     problems.assert_same(problems.run(3, STEPS, **changes), problems.run(1, STEPS, **changes))
 
 

@@ -29,6 +29,12 @@ def _train(path: pathlib.Path, replicas: int = 1, console: Console | None = None
     return train.train(problems.config(**changes), str(path), problems.strategy(replicas), console or _console())
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing them takes longer than the steps; the run that all tests share has some."""
+    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of 25 steps with missing labels."""
@@ -200,9 +206,8 @@ def test_bad_configurations_leave_nothing(tmp_path):
 
 
 @pytest.mark.ci_only
-def test_float32_replicas_matter_less_than_seeds(tmp_path, monkeypatch):
+def test_float32_replicas_matter_less_than_seeds(tmp_path):
     """On the digits, 1 and 2 replicas are closer to each other than any two of three seeds are."""
-    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
     curves = {}
     for replicas, seed in ((1, 0), (2, 0), (1, 1), (1, 2)):
         overrides = [("seed", str(seed)), ("steps", "60"), ("report_every", "1"), ("eval_every", "60")]
