@@ -1,4 +1,4 @@
-"""Four logical CPU devices, data of the tests' own, signals that arrive, and no graph kept after its test."""
+"""Four logical CPU devices, data of the tests' own, signals that arrive, no pictures, no graph kept after its test."""
 
 import os
 import pathlib
@@ -14,6 +14,8 @@ import pytest  # noqa: E402  (the variables above are read on import)
 import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
+
+from trainer.output import plots  # noqa: E402
 
 DEVICES = 4
 # These launch several workers, which take every core, and share something slow: they run in one of pytest's processes.
@@ -62,6 +64,18 @@ def _signals_are_not_ignored() -> None:
 @pytest.fixture(scope="session")
 def root() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Given to a test that looks at the picture of a run of this process."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process end without their picture, which takes longer than all steps of a small problem."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
 
 
 @pytest.fixture(autouse=True)
