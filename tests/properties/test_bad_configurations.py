@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from configs import digits
-from tests import forked, problems
+from tests import config_files, forked, problems
 from tests.properties.mistakes import BASES, VALUES, Case, cases, places
 from tests.trainer.test_main import run
 from trainer.common.errors import ConfigError, RunError
@@ -152,7 +152,7 @@ def test_mistakes_on_the_command_line(tmp_path, root, resolves, count):
     for index, case in enumerate(found):
         place = tmp_path / str(index)
         place.mkdir()
-        (tmp_path / f"{index}.py").write_text(_as_file(case.tree))
+        (tmp_path / f"{index}.py").write_text(config_files.text(case.tree))
         arguments = [f"--config=../{index}.py", "--workdir=run", "--config.steps=1"]
         # What resolves imports TensorFlow, which the one that this forks from has done.
         result = (
@@ -176,8 +176,3 @@ def _resolves(tree: dict[str, Any]) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def _as_file(tree: dict[str, Any]) -> str:
-    imports = "from math import inf, nan\nimport ml_collections\n"
-    return f"{imports}def get_config():\n    return ml_collections.ConfigDict({tree!r})\n"
