@@ -25,6 +25,8 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_slurm.py",
     "tests/properties/test_several_workers.py",
 }
+# The tests of such a file share data that take long to read: they run in one process, too, whichever is free.
+TOGETHER = {"tests/configs/test_census_income.py"}
 
 
 def pytest_configure() -> None:
@@ -36,7 +38,10 @@ class _Scheduling(LoadScopeScheduling):
     """Tests go to whichever process is free, but those of some files all to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "one after another" if nodeid.partition("::")[0] in ONE_AFTER_ANOTHER else nodeid
+        file = nodeid.partition("::")[0]
+        if file in ONE_AFTER_ANOTHER:
+            return "one after another"
+        return file if file in TOGETHER else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
