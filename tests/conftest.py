@@ -1,4 +1,4 @@
-"""Four logical CPU devices, data of the tests' own, signals that arrive, and no graph kept after its test."""
+"""Four logical CPU devices, data of the tests' own, signals that arrive, no pictures, no graph kept after its test."""
 
 import gc
 import os
@@ -16,6 +16,8 @@ import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
+from trainer.output import plots  # noqa: E402
+
 DEVICES = 4
 # These launch several workers, which take every core, and share something slow: they run in one of pytest's processes.
 ONE_AFTER_ANOTHER = {
@@ -24,6 +26,8 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_slurm.py",
     "tests/properties/test_several_workers.py",
 }
+# The tests of such a file share data that take long to read: they run in one process, too, whichever is free.
+TOGETHER = {"tests/configs/test_census_income.py"}
 
 
 def pytest_configure() -> None:
@@ -35,7 +39,10 @@ class _Scheduling(LoadScopeScheduling):
     """Tests go to whichever process is free, but those of some files all to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "one after another" if nodeid.partition("::")[0] in ONE_AFTER_ANOTHER else nodeid
+        file = nodeid.partition("::")[0]
+        if file in ONE_AFTER_ANOTHER:
+            return "one after another"
+        return file if file in TOGETHER else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
@@ -69,6 +76,18 @@ def _signals_are_not_ignored() -> None:
 @pytest.fixture(scope="session")
 def root() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Given to a test that looks at the picture of a run of this process."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process end without their picture, which takes longer than all steps of a small problem."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
 
 
 @pytest.fixture(autouse=True)

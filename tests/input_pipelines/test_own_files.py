@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
-from tests import forked, problems
+from tests import config_files, forked, problems
 from tests.input_pipelines import reading, user_files
 from tests.properties.test_resume import results
 from trainer.common.errors import ConfigError, RunError
@@ -35,6 +35,7 @@ def _tree(dataset: dict, **changes) -> dict:
         "eval_every": 6,
         "checkpoint_every": 5,
         "keep_checkpoints": 9,
+        "reduction": "fused",
         "dataset": {"window": reading.TINY_WINDOW, **dataset},
         "model": {
             "trunk": [{"layer": "Flatten"}, {"layer": "Dense", "units": 5, "activation": "tanh"}],
@@ -221,18 +222,10 @@ def test_a_class_that_there_is_not(tmp_path, split):
 # The command line.
 # ---------------------------------------------------------------------------------------------------------------------
 
-_CONFIG = """
-import ml_collections
-
-
-def get_config():
-    return ml_collections.ConfigDict({tree!r})
-"""
-
 
 def _assert_answered(home: pathlib.Path, dataset: dict, code: int, *words: str) -> None:
     """One line, no traceback, this exit code; no directory of a run where it was found before the first step."""
-    (home / "config.py").write_text(_CONFIG.format(tree=_tree(dataset, steps=30)))
+    (home / "config.py").write_text(config_files.text(_tree(dataset, steps=30)))
     result = forked.run("trainer.main", "--config=config.py", "--workdir=run", cwd=home)
     assert result.returncode == code, result.stderr
     (line,) = result.stderr.splitlines()

@@ -12,20 +12,14 @@ import time
 import uuid
 from collections.abc import Mapping
 
-_CONFIG = """
-import ml_collections
-from tests import problems
+from tests import config_files, problems
 
-
-def get_config():
-    return ml_collections.ConfigDict(problems.tree(**{changes!r}))
-"""
 _MARK = "LAUNCHED_BY_A_TEST"
 
 
 def write_config(path: pathlib.Path, **changes: object) -> None:
     """A configuration file of `tests.problems`, changed as `problems.tree` does."""
-    path.write_text(_CONFIG.format(changes=changes))
+    path.write_text(config_files.text(problems.tree(**changes)))
 
 
 def train(root: pathlib.Path, directory: pathlib.Path, workers: int, runs: Mapping[str, Mapping]) -> None:

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from tests import config_files, problems
 from tests.launch import soak
 from tests.launch.launched import Launched, train, write_config
 from tests.launch.soak import Fault
@@ -65,7 +66,7 @@ def test_a_worker_that_hangs_in_python(tmp_path, root):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("result['seed'] = rank", "error: configuration: worker 1 is not like worker 0: seed is 0 there and 1 here"),
+        ("tree['seed'] = rank", "error: configuration: worker 1 is not like worker 0: seed is 0 there and 1 here"),
         (
             "os.environ['EXAMPLES'] = str(60 + rank)",
             "error: dataset: worker 1 is not like worker 0: dataset: the train split is not the same",
@@ -74,18 +75,9 @@ def test_a_worker_that_hangs_in_python(tmp_path, root):
 )
 def test_workers_that_differ(tmp_path, root, line, words):
     """The difference is reported before anything is written."""
-    text = f"""
-import json, os
-import ml_collections
-from tests import problems
-
-def get_config():
-    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    result = problems.tree(dataset__name="tests.launch.unlike:load")
-    {line}
-    return ml_collections.ConfigDict(result)
-"""
-    (tmp_path / "config.py").write_text(text)
+    tree = problems.tree(dataset__name="tests.launch.unlike:load")
+    rank = 'rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]'
+    (tmp_path / "config.py").write_text(config_files.text(tree, f"{rank}; {line}"))
     with Launched(root, tmp_path, 2, trainer=("--workdir=run",)) as launched:
         assert launched.wait() == 2, launched.output
         assert words in launched.output

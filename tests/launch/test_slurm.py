@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.launch.slurm import cluster as slurm
+from tests.launch.small import SLOW, SMALL
 from tests.properties.test_resume import results
 from tests.readmes import SLURM
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.ci_only
 STARTED, ENDED = 240, 300  # seconds until a job has trained a while, until one is over
 STEPS = 150
 EXACT = [f"--config.steps={STEPS}", "--config.precision=float64", "--config.report_every=10"]
-EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100"]
+EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100", *SMALL, SLOW]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_preempted_and_killed_it_ends_as_if_it_had_not_been(cluster, project, un
 
 def test_the_time_limit_saves_and_requeues(cluster, project):
     """Slurm itself signals before the limit; a job that is cancelled is not requeued."""
-    job = _submit(cluster, project, "--config.steps=1000000", options=("--time=60",))
+    job = _submit(cluster, project, *EXACT, "--config.steps=1000000", options=("--time=60",))
     slurm.wait_until(lambda: _reported(project, job), "the first report", STARTED)
     # USR1@180 is due at once; Slurm looks every 30 seconds, and 30 seconds ahead.
     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=3")
@@ -160,9 +161,8 @@ def test_an_array_is_a_sweep(cluster, project):
     """Every task has a run of its own, with the flags of its line after the common ones."""
     sweep = "--combine=pcgrad --config.seed=1\n--combine=weighted '--config.seed=2' --config.losses.ink.weight=\"2\"\n"
     (project / "sweep.txt").write_text(sweep)
-    job = _submit(
-        cluster, project, "--sweep=sweep.txt", "--config.steps=20", "--config.seed=0", options=("--array=1-2",)
-    )
+    common = (*SMALL, "--config.steps=20", "--config.seed=0")
+    job = _submit(cluster, project, "--sweep=sweep.txt", *common, options=("--array=1-2",))
     found = {}
     for task in ("1", "2"):
         assert cluster.wait_for_end(f"{job}_{task}", ENDED)["JobState"] == "COMPLETED", _printed(project, job)
@@ -273,13 +273,14 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
 
 
 def test_the_readmes_commands(cluster, project):
-    """As they are written, except for the number of steps."""
+    """As they are written, except for the number of steps and the size of the model."""
     alone, write, sweep = SLURM
     subprocess.run(["bash", "-c", write], cwd=project, check=True)
     lines = (project / "sweep.txt").read_text().splitlines()
     assert len(set(lines)) == 6
-    job = cluster.submit(project, *alone.split()[1:], "--config.steps=20")
-    array = cluster.submit(project, *sweep.split()[1:], "--config.steps=20")
+    few = (*SMALL, "--config.steps=20")
+    job = cluster.submit(project, *alone.split()[1:], *few)
+    array = cluster.submit(project, *sweep.split()[1:], *few)
     for number in (job, *(f"{array}_{task}" for task in range(1, 7))):
         ended = cluster.wait_for_end(number, 2 * ENDED)
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), _printed(project, number)

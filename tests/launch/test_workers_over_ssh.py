@@ -14,6 +14,7 @@ import pytest
 
 from launch import plans
 from tests.launch.programs import COUNTED, MARK, SAVES, STUBBORN, finish, marked, python, wait_for_lines
+from tests.launch.small import SMALL
 from tests.readmes import LAUNCHES
 
 
@@ -136,7 +137,7 @@ def test_commands_that_hosts_do_not_have(launch, ssh):
 @pytest.mark.ci_only
 @pytest.mark.parametrize("command", LAUNCHES)
 def test_the_readmes_commands(root, tmp_path, request, command):
-    """As they are written, except for the number of steps and the hosts."""
+    """As they are written, except for the number of steps, the size of the model and the hosts."""
     project = tmp_path / "project"
     shutil.copytree(root, project, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
     (project / ".venv" / "bin").mkdir(parents=True)
@@ -152,7 +153,7 @@ def test_the_readmes_commands(root, tmp_path, request, command):
     (workdir,) = (project / word.partition("=")[2] for word in words if word.startswith("--workdir="))
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(
-        [*words, "--config.steps=20"], cwd=project, env=environment, capture_output=True, text=True, timeout=400
+        [*words, *SMALL, "--config.steps=20"], cwd=project, env=environment, capture_output=True, text=True, timeout=400
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "[0] " in result.stdout

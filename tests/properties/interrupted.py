@@ -8,23 +8,18 @@ import subprocess
 import tensorflow as tf
 from rich.console import Console
 
-from tests import problems
+from tests import config_files, problems
 from tests.trainer.output import test_history
 from trainer.output import checkpoint
 from trainer.run import train as train_lib
 
 INTERVALS = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
 STEPS = 600
-CONFIG = f"""
-import ml_collections
-from tests import problems
-
-
-def get_config():
-    return ml_collections.ConfigDict(problems.tree(
-        precision="float32", steps={STEPS}, report_every=40, eval_every=100, checkpoint_every=11, steps_per_loop=5,
-    ))
-"""
+CONFIG = config_files.text(
+    problems.tree(
+        precision="float32", steps=STEPS, report_every=40, eval_every=100, checkpoint_every=11, steps_per_loop=5
+    )
+)
 
 
 def train(path: pathlib.Path, replicas: int = 1, **changes) -> None:

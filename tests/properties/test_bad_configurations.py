@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from configs import digits
-from tests import forked, problems
+from tests import config_files, forked, problems
 from tests.properties.mistakes import BASES, VALUES, Case, cases, places
 from tests.trainer.test_main import run
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.config.settings import Config
-from trainer.output import plots
 from trainer.run import train
 
 CASES_PER_BASE = 61  # of 8 bases, in one process; with those of the command line more than 500
@@ -67,21 +66,15 @@ def _as_resolved(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
-@pytest.fixture
-def no_picture(monkeypatch):
-    """The curves look the same whatever the configuration, and drawing them takes longer than the step."""
-    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
-
-
 @pytest.mark.parametrize("name", BASES)
-def test_bases_are_valid(name, no_picture):
+def test_bases_are_valid(name):
     assert train_one_step(loading.resolve(BASES[name])) is None
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "digits" else pytest.mark.ci_only) for name in BASES]
 )
-def test_mistakes_train_a_step_or_give_one_line(name, no_picture):
+def test_mistakes_train_a_step_or_give_one_line(name):
     outcomes = {}  # by resolved configuration: many mistakes leave one that was tried already
 
     @hypothesis.seed(list(BASES).index(name))
@@ -159,7 +152,7 @@ def test_mistakes_on_the_command_line(tmp_path, root, resolves, count):
     for index, case in enumerate(found):
         place = tmp_path / str(index)
         place.mkdir()
-        (tmp_path / f"{index}.py").write_text(_as_file(case.tree))
+        (tmp_path / f"{index}.py").write_text(config_files.text(case.tree))
         arguments = [f"--config=../{index}.py", "--workdir=run", "--config.steps=1"]
         # What resolves imports TensorFlow, which the one that this forks from has done.
         result = (
@@ -183,8 +176,3 @@ def _resolves(tree: dict[str, Any]) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def _as_file(tree: dict[str, Any]) -> str:
-    imports = "from math import inf, nan\nimport ml_collections\n"
-    return f"{imports}def get_config():\n    return ml_collections.ConfigDict({tree!r})\n"

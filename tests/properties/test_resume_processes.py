@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
+from tests import forked
 from tests.properties.interrupted import CONFIG, STEPS, finish, results, wait_for_training
 from tests.trainer.output import test_history
 from trainer.output import checkpoint
@@ -37,6 +37,12 @@ def start(tmp_path, root):
         process.communicate()
 
 
+def _train_whole(path: pathlib.Path, *flags: str) -> None:
+    """The run `whole` of the same program, without an interruption."""
+    result = forked.run("trainer.main", "--config=config.py", "--workdir=whole", *flags, cwd=path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.ci_only
 def test_killed_at_five_random_moments(tmp_path, start):
     """SIGKILL between, in and after steps, reports, evaluations and saves: the same bits as never interrupted.
@@ -44,7 +50,7 @@ def test_killed_at_five_random_moments(tmp_path, start):
     The run has an optimizer's state for every loss, the method's own, and a mixing matrix's moving average.
     """
     flags = ("--combine=gradvac", "--config.combine.apply=per_loss", "--config.combine.smoothing=0.8")
-    finish(start("whole", *flags))
+    _train_whole(tmp_path, *flags)
     moments = random.Random(0)
     for _ in range(5):
         process = start("killed", *flags)
@@ -94,18 +100,18 @@ def test_a_second_interrupt_ends_at_once(tmp_path, start):
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[pathlib.Path]:
-    """A script that runs its arguments on a disk of their own (`$DISK`), and where the disk's files are afterwards."""
+def small_disk(tmp_path) -> pathlib.Path:
+    """A folder in which something can be mounted, with a configuration."""
     probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("needs Linux namespaces (unshare --map-root-user --mount) for a file system of its own")
+    (tmp_path / "config.py").write_text(CONFIG)
     return tmp_path
 
 
 def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
     """Runs a script with a file system of its own mounted at `disk`; returns its lines."""
     (path / "disk").mkdir()
-    (path / "config.py").write_text(CONFIG)
     environment = os.environ | {"PYTHONPATH": str(root)}
     train = f"{sys.executable} -m trainer.main --config=config.py --workdir=disk/run --config.keep_checkpoints=99"
     script = f'set -u; train="{train}"\n{script}'
@@ -116,9 +122,9 @@ def _on_disk(path: pathlib.Path, root: pathlib.Path, script: str) -> list[str]:
 
 
 @pytest.mark.ci_only
-def test_a_disk_that_fills_during_a_save(small_disk, start, root):
+def test_a_disk_that_fills_during_a_save(small_disk, root):
     """One line and exit code 1; with room again the run resumes from its last checkpoint to the same end."""
-    finish(start("whole"))
+    _train_whole(small_disk)
     lines = _on_disk(
         small_disk,
         root,

@@ -9,14 +9,18 @@ import signal
 import sys
 
 import numpy as np
-import tensorflow as tf
 
-from tests import problems
 from trainer import command_line
-from trainer.distributed import cluster, rendezvous, strategy
-from trainer.distributed.workers import Workers
-from trainer.output import plots
-from trainer.run import train
+
+command_line.import_keras()  # as the trainer does; what else imports Keras imports all of it
+
+import tensorflow as tf  # noqa: E402
+
+from tests import problems  # noqa: E402
+from trainer.distributed import cluster, rendezvous, strategy  # noqa: E402
+from trainer.distributed.workers import Workers  # noqa: E402
+from trainer.output import plots  # noqa: E402
+from trainer.run import train  # noqa: E402
 
 
 def main(directory: str, runs: str) -> None:

@@ -57,6 +57,7 @@ import sklearn
 from trainer import command_line
 command_line.import_keras()
 assert "keras" in sys.modules and "tensorflow" in sys.modules
+import trainer.run.train
 assert "matplotlib" not in sys.modules
 import matplotlib.pyplot, sklearn.metrics
 """

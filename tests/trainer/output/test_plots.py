@@ -20,7 +20,7 @@ def _reports(losses: list[str]) -> list[Report]:
 
 
 @pytest.mark.parametrize(("count", "width", "height"), [(1, 3, 2), (6, 6, 2), (12, 6, 3)])
-def test_the_panels_of_many_losses_stand_below_one_another(count, width, height, tmp_path):
+def test_the_panels_of_many_losses_stand_below_one_another(count, width, height, tmp_path, pictures):
     losses = [f"loss{index}" for index in range(count)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns where a panel has no room
