@@ -116,7 +116,7 @@ def _evaluated(
 def _compared(
     losses: Sequence[NamedLoss], predictions: Predictions, batch: Batch, batch_size: int | None, *, partial: bool
 ) -> Callable[[NamedLoss], _Compared]:
-    """Returns a function from a loss to the labelled examples that it compares; `partial`: that of `gathering.share`."""
+    """Returns a function from a loss to the labelled examples it compares; `partial`: that of `gathering.share`."""
     own = _Compared(predictions, batch, None)
     over_all = [loss for loss in losses if loss.over == GLOBAL_BATCH]
     of_all = _global_batch(over_all, predictions, batch, batch_size, partial)
