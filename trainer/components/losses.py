@@ -234,7 +234,8 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[
     field = f"losses.{loss.name}.loss"
     try:
         found = _computed(loss.function, target, prediction)
-        values, mask = tf.convert_to_tensor(found), mask_of(found)
+        # The mask of Keras' `circle` says where its value is 0, not where a label is.
+        values, mask = tf.convert_to_tensor(found), None if loss.function_name.lower() == "circle" else mask_of(found)
     except ConfigError:
         raise
     except import_paths.USER_ERRORS as error:
