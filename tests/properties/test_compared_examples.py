@@ -10,6 +10,7 @@ import tensorflow as tf
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import comparisons, losses, predictions
+from trainer.components.loss_sums import LossSums
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import comparing, experiment
@@ -119,7 +120,7 @@ def test_sums_and_gradients_of_every_replica(weighted):
         lambda context: of_rows(rows[context.replica_id_in_sync_group])
     )
 
-    def on_replica(part: dict) -> tuple[losses.LossSums, tf.Tensor]:
+    def on_replica(part: dict) -> tuple[LossSums, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(part["outputs"]["place"])
             (sums,) = comparisons.sums([loss], predictions.of(part["outputs"]), part["batch"], batch_size=11)

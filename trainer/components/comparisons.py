@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.components import labels
+from trainer.components import labels, loss_sums
 from trainer.components import losses as losses_lib
-from trainer.components.losses import LossSums, NamedLoss
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
 from trainer.config.settings import GLOBAL_BATCH
 from trainer.distributed import gathering
@@ -37,7 +38,7 @@ class _Compared(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation needs of one loss, over a replica's part of a batch.
+    """The sums and the labels of one loss, over a replica's part of a batch.
 
     Attributes:
       sums: of its values.
@@ -100,10 +101,10 @@ def _evaluated(
 ) -> Evaluated:
     if loss.over is None:
         found = losses_lib.compute(loss, predictions, batch)
-        return Evaluated(losses_lib.of_values(found), found.left(), found.labels, found.label_count())
+        return Evaluated(loss_sums.of_values(found), found.left(), found.labels, found.label_count())
     examples = compared(loss)
     found = losses_lib.compute(loss, examples.predictions, examples.batch)
-    sums_of_own = losses_lib.of_values(found, examples.counted)
+    sums_of_own = loss_sums.of_values(found, examples.counted)
     weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
     of_own = labels.product((weights, mask), found.values.dtype)
     count = sums_of_own.left

@@ -53,7 +53,7 @@ _KNOWN = ("keras.", "trainer.components.")  # the modules of these
 
 
 class Kind(enum.Enum):
-    """What a loss's targets say: labels that are there or not (1 or 0), also as 1 or -1; one class of several; else."""
+    """The kinds of targets: labels that are there or not (1 or 0), also as 1 or -1; one class of several; others."""
 
     LABELS = "labels"
     MARGINS = "margins"
@@ -62,7 +62,7 @@ class Kind(enum.Enum):
 
 
 class Scores(NamedTuple):
-    """What a loss takes predictions for.
+    """The meaning that a loss gives to predictions.
 
     Attributes:
       kind: of its targets.
@@ -159,7 +159,7 @@ def _with_autograph(function: Loss) -> Loss:
 
 
 def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
-    """What a loss's predictions are, by the Keras class that it is or derives from, or the Keras function."""
+    """The meaning of a loss's predictions, by the Keras class that it is or derives from, or the Keras function."""
     bases = inspect.getmro(function) if inspect.isclass(function) else (function,)
     names = {schema.squashed(keras_objects.name_of(base)) for base in bases if base.__module__.startswith(_KNOWN)}
 

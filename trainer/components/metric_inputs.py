@@ -40,7 +40,7 @@ _ACTIVATIONS = {Kind.LABELS: tf.sigmoid, Kind.MARGINS: tf.sigmoid, Kind.CLASSES:
 
 @dataclasses.dataclass(frozen=True)
 class MetricInputs:
-    """How a target and a prediction become what a metric takes.
+    """The way from a target and a prediction to what a metric takes.
 
     Attributes:
       kind: what the predictions are scores of, to make probabilities of them; None: they are taken as they are.
@@ -108,7 +108,7 @@ def resolve(
 
 
 def _kind(loss: NamedLoss, target: Any, prediction: Any) -> Kind:
-    """What a head's numbers are scores of: by the loss, or by the shapes where the loss is the user's own."""
+    """The kind of targets that a head's numbers are scores of: by the loss, or where it is the user's by the shapes."""
     if loss.scores.kind is not Kind.OTHER:
         return loss.scores.kind
     if prediction.shape[-1] == 1:

@@ -10,7 +10,7 @@ _ATTRIBUTE = "_keras_mask"  # where Keras keeps the mask of a tensor
 
 
 class Predictions(NamedTuple):
-    """What a model gives for some examples.
+    """The outputs of a model for some examples, and their masks.
 
     Attributes:
       outputs: head name → output, batch first; half-precision ones as float32.

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from trainer.components import comparisons
 from trainer.components import predictions as predictions_lib
-from trainer.components.losses import LossSums, NamedLoss
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
 from trainer.gradients.reach import Jacobian, Reach
 
 Extra = TypeVar("Extra")

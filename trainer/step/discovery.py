@@ -23,7 +23,7 @@ SUMMED = "summed_over_replicas"  # name of an operation of a scratch trace in wh
 
 
 class Discovered(NamedTuple):
-    """What a scratch trace tells of the losses.
+    """The findings of a scratch trace.
 
     Attributes:
       reach: which of them reach which variable.

@@ -18,7 +18,8 @@ from trainer.combine.combination import Losses
 from trainer.combine.problem import Answer, Problem, where_active
 from trainer.components import comparisons
 from trainer.components import predictions as predictions_lib
-from trainer.components.losses import LossSums, NamedLoss
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import statistics

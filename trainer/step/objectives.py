@@ -11,7 +11,8 @@ from trainer.combine.combination import step_seed
 from trainer.combine.problem import Problem
 from trainer.common.durations import Timeline
 from trainer.components import schedules
-from trainer.components.losses import LossSums, NamedLoss
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
 from trainer.distributed import replica_state
 from trainer.distributed.all_reduce import Reduction
 from trainer.step import backward

@@ -12,7 +12,7 @@ from tests import problems
 from trainer.common import errors
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
-from trainer.components import losses, optimizers
+from trainer.components import losses, optimizers, predictions
 from trainer.config import loading
 from trainer.run import experiment
 
@@ -28,7 +28,8 @@ def _named(loss: Any) -> losses.NamedLoss:
 def _sums(loss: Any, shape: tuple[int, ...] = SHAPE) -> losses.LossSums:
     keras.config.set_floatx("float64")
     target, prediction = (np.random.RandomState(seed).uniform(size=shape) for seed in (0, 1))
-    return losses.sums(_named(loss), {"label": tf.constant(prediction)}, {"targets": {"t": tf.constant(target)}})
+    outputs = predictions.of({"label": tf.constant(prediction)})
+    return losses.sums(_named(loss), outputs, {"targets": {"t": tf.constant(target)}})
 
 
 @pytest.mark.parametrize("name", ["dice", "tversky"])

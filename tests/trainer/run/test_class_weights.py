@@ -16,7 +16,7 @@ from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.names import Names
 from tests import problems
 from trainer.common.errors import ConfigError
-from trainer.components import losses
+from trainer.components import losses, predictions
 from trainer.components.losses import NamedLoss
 from trainer.config import loading, settings
 from trainer.output import plots, workdir
@@ -131,7 +131,7 @@ def test_a_class_of_weight_0_is_not_labelled():
 
     def sums(labels, weights) -> tuple[float, ...]:
         batch = {"targets": {"kind": tf.constant(labels)}, "weights": {"kind": tf.constant(weights, tf.float64)}}
-        return tuple(float(value) for value in losses.sums(loss, outputs, batch))
+        return tuple(float(value) for value in losses.sums(loss, predictions.of(outputs), batch)[:3])
 
     log = np.log(3)
     assert sums([0, 1, 2, 7], [1, 1, 0.5, 1]) == pytest.approx((3.5 * log, 3.5, 1))
@@ -142,7 +142,7 @@ def test_a_loss_without_a_value_for_each_pixel():
     loss, _ = _resolved([1, 2, 3], loss=OWN, target=np.tile(KINDS[:, None], 2), read=(2, 3))
     batch = {"targets": {"kind": tf.constant(KINDS[:, None] * [1, 1])}}
     with pytest.raises(ConfigError, match=r"losses.kind.class_weights=\[6, 2\]: do not broadcast to the values of"):
-        losses.sums(loss, {"kind": tf.zeros((6, 2, 3), tf.float64)}, batch)
+        losses.sums(loss, predictions.of({"kind": tf.zeros((6, 2, 3), tf.float64)}), batch)
 
 
 def _run(tmp_path, steps: int) -> tuple[list[Report], settings.Config, str]:

@@ -1,0 +1,85 @@
+"""The values of one loss, their labels, and the sums that make a global mean of them."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from trainer.components import labels
+
+
+class LossSums(NamedTuple):
+    """One replica's sums of one loss; each a scalar of the loss's dtype.
+
+    Attributes:
+      loss_sum: Σ w·ℓ.
+      weight_sum: Σ w (the number of values where there are no weights).
+      values_per_example: number of values per example.
+      left: number of values that masks and ignored classes leave; None where they take nothing out.
+    """
+
+    loss_sum: tf.Tensor
+    weight_sum: tf.Tensor
+    values_per_example: tf.Tensor
+    left: tf.Tensor | None = None
+
+
+class LossValues(NamedTuple):
+    """One loss's values over a replica's part of the batch.
+
+    Attributes:
+      values: one for each label, (examples, ...).
+      weights: the weights of the labels by the data, without masks; None: 1.
+      of_classes: the weights of the labels' classes; None: 1.
+      unmasked: bool, False where Keras masks a step or the class is ignored; None: nothing can be masked.
+    """
+
+    values: tf.Tensor
+    weights: tf.Tensor | None
+    of_classes: tf.Tensor | None
+    unmasked: tf.Tensor | None
+
+    @property
+    def labels(self) -> tf.Tensor | None:
+        """The weight of every label, 0 where there is none, of a shape that fits the values from the left; None: 1.
+
+        Weights of classes are the loss's alone: metrics do not know them, as in Keras.
+        """
+        return labels.product((self.weights, self.unmasked), self.values.dtype)
+
+    def label_count(self, part: tf.Tensor | None = None) -> tf.Tensor:
+        """Scalar int64, the number of values whose label has a weight above 0; `part` is that of `sums`."""
+        counted = labels.product((self.labels, part), self.values.dtype)
+        if counted is None:
+            return tf.size(self.values, tf.int64)
+        return tf.math.count_nonzero(labels.broadcast(counted, self.values))
+
+    def left(self, part: tf.Tensor | None = None) -> tf.Tensor:
+        """Scalar, the number of values that masks leave; `part` is that of `sums`."""
+        counted = labels.product((self.unmasked, part), self.values.dtype)
+        if counted is None:
+            return tf.cast(tf.size(self.values), self.values.dtype)
+        return tf.reduce_sum(labels.broadcast(counted, self.values))
+
+
+def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_all: bool = False) -> LossSums:
+    """The sums of a loss's values over a part of them, as `sums` has it, perhaps with the gradient of the whole sum."""
+    values, unmasked = found.values, found.unmasked
+    values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
+    weights = labels.product((found.weights, found.of_classes, unmasked, part), values.dtype)
+    if weights is None:
+        return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
+    counted = labels.broadcast(weights, values)
+    if unmasked is not None:
+        # What a masked step holds may be no number, and 0 · NaN is NaN.
+        values = tf.where(labels.broadcast(unmasked, values), values, tf.zeros_like(values))
+    loss_sum = tf.reduce_sum(counted * values)
+    if part is not None and gradient_of_all:
+        loss_sum = _with_gradient_of(of_values(found).loss_sum, loss_sum)
+    left = None if unmasked is None else found.left(part)
+    return LossSums(loss_sum, tf.reduce_sum(counted), values_per_example, left)
+
+
+@tf.custom_gradient
+def _with_gradient_of(objective: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """`value`, with the gradient of `objective`."""
+    return tf.identity(value), lambda upstream: (upstream, None)
