@@ -154,8 +154,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     )
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
-    validation = network.data.splits[VALIDATION]
-    evaluator = network_lib.build_evaluator(network, validation, config.batch_size, config.seed, strategy)
+    evaluator = network_lib.build_evaluator(network, config.batch_size, config.seed, strategy)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,

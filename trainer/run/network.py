@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from input_pipelines import data as data_lib
-from input_pipelines.configuration import TRAIN, DatasetConfig
+from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
@@ -114,10 +114,9 @@ def _metrics(
     }
 
 
-def build_evaluator(
-    network: Network, validation: Split, batch_size: int, seed: int, strategy: tf.distribute.Strategy
-) -> Evaluator:
-    """Builds what evaluates a split; random layers draw from `seed`."""
+def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.distribute.Strategy) -> Evaluator:
+    """Builds what evaluates the validation split; random layers draw from `seed`."""
+    validation = network.data.splits[VALIDATION]
     return Evaluator(
         strategy,
         network.model,
