@@ -22,7 +22,7 @@ from trainer.cost.passes import Passes
 from trainer.cost.workload import Gathered, Operations, Variable, Workload
 from trainer.distributed import gathering
 from trainer.gradients.reach import Reach
-from trainer.run import checks, experiment
+from trainer.run import build_step, checks, experiment
 from trainer.run.experiment import Experiment
 from trainer.step import backward, discovery
 
@@ -47,11 +47,12 @@ _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf",
 def of_experiment(built: Experiment, batch: int) -> tuple[Workload, Passes]:
     """The workload of a built experiment, with `batch` examples on each replica, and the passes of its step."""
     tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
-    missing = any(loss.target in built.train.spec.get("weights", {}) for loss in built.losses)
+    objectives = built.step.objectives
+    missing = any(build_step.can_lack_labels(built.losses, built.train.spec, objectives.masked))
     counted = workload(
         built.model, built.losses, built.reach, experiment.batch_spec(built.train, batch), built.strategy
     )
-    return counted, passes.of(built.config, missing=missing)
+    return counted, passes.of(built.config, missing=missing, numbers=3 if objectives.counts_what_is_left else 2)
 
 
 def workload(

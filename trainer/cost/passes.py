@@ -29,6 +29,7 @@ class Passes:
       loss_valued: a fused pass needs the reduced losses first.
       observes: the losses are computed once more after the update.
       missing: labels may be missing, so that a fused pass needs their number first.
+      numbers: how many of each loss are summed: Σ w·ℓ and Σ w, and the number of values where masks take some out.
       micro_batches: parts of the batch, one after another.
       recompute: every backward pass through the trunk computes it once more.
       reduce_width: bytes of each number that travels; None: as wide as its variable.
@@ -47,6 +48,7 @@ class Passes:
     loss_valued: bool = False
     observes: bool = False
     missing: bool = False
+    numbers: int = 2
     micro_batches: int = 1
     recompute: bool = False
     reduce_width: int | None = None
@@ -59,6 +61,7 @@ class Passes:
         return Passes(
             Way.FUSED,
             missing=self.missing,
+            numbers=self.numbers,
             micro_batches=self.micro_batches,
             recompute=self.recompute,
             reduce_width=self.reduce_width,
@@ -74,12 +77,13 @@ class Passes:
         )
 
 
-def of(config: Config, *, missing: bool) -> Passes:
+def of(config: Config, *, missing: bool, numbers: int = 2) -> Passes:
     """The passes of a resolved configuration; not those that only measure.
 
     Args:
       config: the configuration.
       missing: whether some labels may be missing.
+      numbers: of each loss that are summed over replicas.
     """
     plan = plan_lib.of(config)
     method, _ = registry.resolve(config.combine.name, method_options(config.combine))
@@ -96,6 +100,7 @@ def of(config: Config, *, missing: bool) -> Passes:
         loss_valued=plan.losses_first,
         observes=plan.observes,
         missing=missing,
+        numbers=numbers,
         micro_batches=config.micro_batches,
         recompute=config.model.recompute,
         reduce_width=_WIDTHS.get(config.reduce_dtype),

@@ -237,8 +237,8 @@ def _receivers(variable: Variable, passes: Passes, losses: int) -> int:
 
 
 def _first(workload: Workload, passes: Passes) -> tuple[int, ...]:
-    """Bytes of the collective for which the backward pass must wait: Σ w·ℓ and Σ w of every loss."""
-    sums = 2 * workload.losses
+    """Bytes of the collective for which the backward pass must wait: Σ w·ℓ and the like of every loss."""
+    sums = passes.numbers * workload.losses
     if passes.way is Way.FEATURES:
         return (_FLOAT64 * (workload.losses**2 + sums),)  # with the Gramian
     if passes.way is Way.FUSED and (passes.loss_valued or passes.missing):
@@ -248,7 +248,7 @@ def _first(workload: Workload, passes: Passes) -> tuple[int, ...]:
 
 def _after(workload: Workload, passes: Passes) -> tuple[int, ...]:
     """Bytes of the collective of those sums after the update."""
-    return (workload.width * 2 * workload.losses,) if passes.observes else ()
+    return (workload.width * passes.numbers * workload.losses,) if passes.observes else ()
 
 
 def _late(workload: Workload, passes: Passes) -> list[list[int]]:
@@ -260,7 +260,7 @@ def _late(workload: Workload, passes: Passes) -> list[list[int]]:
     groups: dict[str | int, list[int]] = {}
     parts = 2 if passes.halves else 1
     if not _first(workload, passes):
-        groups[workload.width] = [workload.width * workload.losses * parts] * 2
+        groups[workload.width] = [workload.width * workload.losses * parts] * passes.numbers
     for row in range(workload.losses * parts):
         for variable in reversed(workload.variables):
             if row < _rows(variable, passes):

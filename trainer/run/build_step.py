@@ -1,12 +1,14 @@
 """The last stage of an experiment: its step."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN
 from trainer.common.durations import Timeline
 from trainer.components import schedules
+from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
 from trainer.config.plan import StepPlan
 from trainer.config.settings import Config, LossConfig
@@ -35,18 +37,14 @@ def build(
 
     `masked` says of each loss whether a mask or an ignored class can take some of its values out.
     """
-    weighted = network.data.splits[TRAIN].spec.get("weights", {})
-    can_lack_labels = tuple(
-        loss.target in weighted or is_masked or loss.class_weights is not None
-        for loss, is_masked in zip(network.losses, masked, strict=True)
-    )
+    lacking = can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
     step = step_build.build(
         plan,
         step_build.Settings(
             every=every(config, plan, timeline),
             micro_batches=config.micro_batches,
             clip_norm=config.clip_norm,
-            can_lack_labels=can_lack_labels,
+            can_lack_labels=lacking,
             scales_losses=config.precision == "mixed_float16",
             jit_compile=config.jit_compile,
         ),
@@ -66,8 +64,23 @@ def build(
         gradient_averages=optimization.gradient_averages,
         reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
     )
-    plan_lib.check_labels(config, labels_can_be_missing=any(can_lack_labels))
+    plan_lib.check_labels(config, labels_can_be_missing=any(lacking))
     return step
+
+
+def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
+    """Returns for each loss whether its labels may weigh less than 1, so that a batch may hold none for it.
+
+    Args:
+      losses: the losses.
+      spec: of the training split, as `Split.spec`.
+      masked: for each loss, whether a mask or an ignored class can take some of its values out.
+    """
+    weighted = spec.get("weights", {})
+    return tuple(
+        loss.target in weighted or is_masked or loss.class_weights is not None
+        for loss, is_masked in zip(losses, masked, strict=True)
+    )
 
 
 def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:

@@ -9,5 +9,7 @@ task-specific numbers:
                             from the losses' values, the 2 K go first, in one of their own
     features                K² + 2 K in float64, then Σ nᵥ + m
     observing               2 K more
+
+Where masks or an ignored class take values out of a loss with `normalizer: examples`, 2 K is 3 K.
     over the global batch   what such losses read of all replicas' examples, in one collective more for each dtype
 """

@@ -17,7 +17,6 @@ from tests.answers import NO_TENSORFLOW_SECONDS, assert_one_line
 from tests.readmes import COMPARISON
 from trainer.config import loading
 from trainer.cost import counting, steps
-from trainer.cost import passes as passes_lib
 from trainer.cost.steps import StepCost
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
@@ -45,6 +44,7 @@ SYNCHRONIZED = {
 HALF_LABELLED = {"dataset.name": "tests.trainer.cost.test_cost:digits_half_labelled"}
 COMPARED = {"losses.digit.over": "global_batch", "losses.redraw.over": "global_batch"}
 SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image', 'loss': 'mae'}"}
+IGNORED_CLASS = {"losses.digit.loss.ignore_class": "-1", "losses.digit.normalizer": "examples"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
             1, {"combine.name": "pcgrad", "combine.apply": "per_loss", "clip_norm": "1.0"}, id="per loss, full"
         ),
         pytest.param(2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "pcgrad"}, id="partly shared head"),
-        pytest.param(2, HALF_LABELLED, id="missing labels"),
+        pytest.param(2, HALF_LABELLED | IGNORED_CLASS, id="missing labels"),
         pytest.param(1, {"losses.ink.variables": "['head_ink*']"}, id="some variables"),
         pytest.param(2, {"model.trunk": "[{'layer': 'Flatten'}]"}, id="nothing shared"),
         pytest.param(2, {"precision": "float64"}, id="float64"),
@@ -72,7 +72,7 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
         pytest.param(2, {"precision": "mixed_bfloat16"}, id="mixed precision"),
         pytest.param(2, {"bytes_per_pack": "200000"}, id="packs"),
         pytest.param(2, FUSED | {"combine.name": "uncertainty"}, id="fused, from the losses"),
-        pytest.param(2, FUSED | {"combine.name": "famo"}, id="fused, losses after the update"),
+        pytest.param(2, FUSED | IGNORED_CLASS | {"combine.name": "famo"}, id="fused, losses after the update"),
         pytest.param(2, {"combine.name": "modo"}, id="two half batches"),
         pytest.param(2, {"combine.name": "moco"}, id="moving averages"),
         pytest.param(2, {"combine.name": "graddrop"}, id="element by element"),
@@ -134,9 +134,7 @@ def digits_half_labelled() -> dict[str, Examples]:
 
 
 def _predict(built: Experiment, replicas: int) -> tuple[tuple[float, StepCost], ...]:
-    spec = experiment.batch_spec(built.train, BATCH // replicas)
-    workload = counting.workload(built.model, built.losses, built.step.reach, spec, built.strategy)
-    return steps.steps(workload, passes_lib.of(built.config, missing=bool(built.train.spec.get("weights"))))
+    return steps.steps(*counting.of_experiment(built, BATCH // replicas))
 
 
 class _Work(NamedTuple):
