@@ -107,10 +107,10 @@ class InMemory:
             weights = {name: array[chunk] for name, array in self.examples.weights.items()}
             yield {name: (self.examples.targets[name][chunk], weights.get(name)) for name in targets}
 
-    def check_classes(self, target: str, classes: int) -> "InMemory":
+    def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "InMemory":
         """See `splits.Split`."""
         labels = self.examples.targets[target]
-        wrong = np.argwhere((labels < 0) | (labels >= classes) | (labels % 1 != 0))
+        wrong = np.argwhere(((labels < 0) | (labels >= classes) | (labels % 1 != 0)) & (labels != ignored))
         if len(wrong):
             first = tuple(wrong[0])
             place = "" if self.where is None else f" ({self.where(int(first[0]))})"

@@ -103,10 +103,10 @@ class Mixture:
             if own := [target for target in targets if target in part.spec["targets"]]:
                 yield from part.labels(own)
 
-    def check_classes(self, target: str, classes: int) -> "Mixture":
+    def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "Mixture":
         """See `splits.Split`."""
         checked = {
-            name: part.check_classes(target, classes) if target in part.spec["targets"] else part
+            name: part.check_classes(target, classes, ignored) if target in part.spec["targets"] else part
             for name, part in self.parts.items()
         }
         return dataclasses.replace(self, parts=checked)

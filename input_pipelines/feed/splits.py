@@ -63,8 +63,8 @@ class Split(Protocol):
         Every example comes once; nothing but these targets is read.
         """
 
-    def check_classes(self, target: str, classes: int) -> "Split":
-        """Returns this split, checked to hold class indices from 0 to `classes` - 1 in a target.
+    def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "Split":
+        """Returns this split, checked to hold class indices from 0 to `classes` - 1, or `ignored`, in a target.
 
         Raises:
           WrongClassError: there is another one; streaming splits raise where it is read.

@@ -36,13 +36,13 @@ class Streamed:
       source: the split, with records.
       preparation: makes inputs, targets and weights of its features.
       augmentation: random changes of training examples.
-      classes: target → how many classes it may have.
+      classes: target → how many classes it may have, and the one beside them that a loss ignores, or None.
     """
 
     source: Source
     preparation: Preparation
     augmentation: Augmentation | None = None
-    classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
 
     @property
     def spec(self) -> splits.Structure:
@@ -117,9 +117,9 @@ class Streamed:
             weights = {name: values.numpy() for name, values in batch.get("weights", {}).items()}
             yield {name: (batch["targets"][name].numpy(), weights.get(name)) for name in targets}
 
-    def check_classes(self, target: str, classes: int) -> "Streamed":
+    def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "Streamed":
         """See `splits.Split`."""
-        return dataclasses.replace(self, classes={**self.classes, target: classes})
+        return dataclasses.replace(self, classes={**self.classes, target: (classes, ignored)})
 
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:
         """See `splits.Split`."""
@@ -204,9 +204,11 @@ class Streamed:
 
     def _within_classes(self, targets: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
         checks = []
-        for target, classes in self.classes.items():
+        for target, (classes, ignored) in self.classes.items():
             labels = targets[target]
             wrong = tf.logical_or(labels < 0, labels >= tf.cast(classes, labels.dtype))
+            if ignored is not None:
+                wrong = tf.logical_and(wrong, labels != tf.cast(ignored, labels.dtype))
             checks.append(
                 tf.debugging.Assert(
                     tf.logical_not(tf.reduce_any(wrong)),

@@ -40,25 +40,32 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
             )
 
 
-def logits_taken_for_probabilities(losses: Sequence[NamedLoss], outputs: Mapping[str, tf.Tensor]) -> list[str]:
-    """One line for each loss that takes probabilities and reads, in these outputs, something else.
+def logits_taken_for_probabilities(
+    losses: Sequence[NamedLoss], outputs: Mapping[str, tf.Tensor], metrics: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """One line for each loss that takes probabilities and reads, in these outputs, something else; or for its metrics.
 
     Args:
       losses: the losses.
       outputs: head name → predictions for some examples.
+      metrics: loss name → its metrics that take what the head gives for probabilities.
     """
     lines = []
     for loss in losses:
-        if not loss.takes_probabilities:
+        if not loss.takes_probabilities and not metrics[loss.name]:
             continue
         prediction = loss.prediction(outputs)
         low, high = float(tf.reduce_min(prediction)), float(tf.reduce_max(prediction))
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
+        if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+            continue
+        given = f"losses.{loss.name}: {loss.source} gives values from {low:.3g} to {high:.3g}, but "
+        if loss.takes_probabilities:
             lines.append(
-                f"losses.{loss.name}: {loss.source} gives values from {low:.3g} to {high:.3g}, but "
-                f"{loss.function_name} takes probabilities (0 to 1): set losses.{loss.name}.loss.from_logits=True, or "
-                "end the head with a softmax or sigmoid."
+                f"{given}{loss.function_name} takes probabilities (0 to 1): set "
+                f"losses.{loss.name}.loss.from_logits=True, or end the head with a softmax or sigmoid."
             )
+        else:
+            lines.append(f"{given}its metrics take probabilities (0 to 1): {', '.join(metrics[loss.name])}.")
     return lines
 
 

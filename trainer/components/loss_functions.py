@@ -133,7 +133,7 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
         pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
         scores=_scores(found, arguments),
-        ignored_class=arguments.get("ignore_class") if inspect.isclass(found) else None,
+        ignored_class=arguments.get("ignore_class"),
         may_compare=import_paths.is_path(function_name) or keras_objects.name_of(found) in _COMPARE,
     )
 

@@ -45,10 +45,12 @@ class MetricInputs:
     Attributes:
       kind: what the predictions are scores of, to make probabilities of them; None: they are taken as they are.
       ignores: whether a class is ignored, which no metric knows; class 0 with weight 0 stands for it.
+      of_probabilities: whether the metric takes what the head gives for probabilities.
     """
 
     kind: Kind | None
     ignores: bool
+    of_probabilities: bool = False
 
     def of(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the target and the prediction; `weights` are those of labels, of the first axes of the target."""
@@ -91,11 +93,12 @@ def resolve(
         implied["threshold"] = 0.5  # without one it takes the largest of the outputs for the only positive one
     if issubclass(found, _metrics.IoU) and not issubclass(found, _metrics.BinaryIoU | _metrics.OneHotIoU):
         implied |= _of_classes(found, arguments, field, target, prediction)
+    of_probabilities = issubclass(found, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
     if loss.scores.are_probabilities:
-        return inputs, implied
+        return dataclasses.replace(inputs, of_probabilities=of_probabilities), implied
     if issubclass(found, _CROSSENTROPIES):
         return inputs, implied | {"from_logits": True}
-    if not issubclass(found, _OF_PROBABILITIES) or _is_for_logits(arguments):
+    if not of_probabilities:
         return inputs, implied
     if kind is Kind.OTHER:
         raise ConfigError(

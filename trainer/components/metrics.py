@@ -5,8 +5,9 @@ that take probabilities are given probabilities.
 """
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -122,7 +123,8 @@ def build(
                 also=tuple(_RESOLVED),
             )
             metrics[name] = _one(loss, found, arguments, name, field, weighted, (target, prediction))
-            _try_once(metrics[name], found, arguments, field, given, (target, prediction, weights))
+            function = _function(metrics[name].metric) if import_paths.is_path(given) else None
+            _try_once(metrics[name], function, field, given, (target, prediction, weights))
     return metrics
 
 
@@ -186,8 +188,7 @@ def _fitted(
 
 def _try_once(
     metric: LossMetric,
-    found: Any,
-    arguments: Mapping[str, Any],
+    function: Callable[[tf.Tensor, tf.Tensor], Any] | None,
     field: str,
     name: str,
     specs: tuple[Any, Any, Any | None],
@@ -203,7 +204,7 @@ def _try_once(
     try:
         metric.update(*examples(_FEW), given)
         result = metric.metric.result()
-        values = None if inspect.isclass(found) else [found(*examples(n), **arguments) for n in (_FEW, _FEW + 1)]
+        values = None if function is None else [function(*examples(n)) for n in (_FEW, _FEW + 1)]
     except Exception as error:
         reason = f"does not fit a target of shape {shapes[0]} and predictions of shape {shapes[1]}: {first_line(error)}"
         raise ConfigError(field, name, reason) from error
@@ -221,6 +222,13 @@ def _try_once(
         )
     _check_result(result, field, name)
     metric.metric.reset_state()
+
+
+def _function(metric: keras.metrics.Metric) -> Callable[[tf.Tensor, tf.Tensor], Any] | None:
+    """The function of which a metric is the mean; None where it is no such metric."""
+    if not isinstance(metric, keras.metrics.MeanMetricWrapper):
+        return None
+    return functools.partial(metric._fn, **metric._fn_kwargs)
 
 
 def _check_result(result: Any, field: str, name: str) -> None:

@@ -17,6 +17,7 @@ from trainer.components import loss_checks
 from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.metrics import LossMetric
 from trainer.config.settings import LossConfig
 from trainer.gradients.reach import Reach
 from trainer.models import embeddings
@@ -72,14 +73,11 @@ def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
     return given
 
 
-def classes(
-    configs: Mapping[str, LossConfig], losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data
-) -> Data:
+def classes(losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data) -> Data:
     """Returns the data with class indices checked: beyond a head's classes, a GPU would give NaN, a CPU fail somewhere.
 
     Args:
-      configs: the losses' configuration.
-      losses: the losses.
+      losses: the losses; a class that one ignores may be any number.
       heads: head name → what the model gives for it, as `outputs` returns them.
       data: the data; streaming splits raise where they read another class.
 
@@ -89,11 +87,11 @@ def classes(
     checked = dict(data.splits)
     for loss in losses:
         count = loss.prediction(heads).shape[-1]
-        if not loss.targets_are_classes or "ignore_class" in configs[loss.name].loss:
+        if not loss.targets_are_classes:
             continue
         for split, examples in checked.items():
             try:
-                checked[split] = examples.check_classes(loss.target, count)
+                checked[split] = examples.check_classes(loss.target, count, loss.ignored_class)
             except WrongClassError as error:
                 raise ConfigError(
                     f"losses.{loss.name}.target",
@@ -104,20 +102,26 @@ def classes(
     return dataclasses.replace(data, splits=checked)
 
 
-def probabilities(model: keras.Model, losses: Sequence[NamedLoss], train: Split) -> list[str]:
-    """A line for every loss that takes probabilities where the untrained model gives something else.
+def probabilities(
+    model: keras.Model, losses: Sequence[NamedLoss], metrics: Mapping[str, Mapping[str, LossMetric]], train: Split
+) -> list[str]:
+    """A line for every loss that takes, or has metrics that take, probabilities where the untrained model gives others.
 
     Raises:
       ConfigError: the model fails on training examples.
     """
-    if not any(loss.takes_probabilities for loss in losses):
+    of_probabilities = {
+        name: [metric for metric, built in own.items() if built.inputs.of_probabilities]
+        for name, own in metrics.items()
+    }
+    if not any(loss.takes_probabilities or of_probabilities[loss.name] for loss in losses):
         return []
     inputs = tf.nest.map_structure(tf.constant, train.first(_SOME_EXAMPLES)["inputs"])
     try:
         predictions = predictions_lib.of(model(inputs, training=False))
     except import_paths.USER_ERRORS as error:
         raise ConfigError("model", model.name, f"fails on training examples: {reason_of(error)}") from error
-    return loss_checks.logits_taken_for_probabilities(losses, predictions.outputs)
+    return loss_checks.logits_taken_for_probabilities(losses, predictions.outputs, of_probabilities)
 
 
 def not_finite(model: keras.Model, losses: Sequence[NamedLoss], numbers: Sequence[NotFinite]) -> None:

@@ -90,7 +90,7 @@ def build(
         outputs = checks.outputs(model, spec["inputs"], config.name)
         check_heads(losses, outputs)
         loss_checks.check_shapes(named, outputs, spec["targets"])
-        data = checks.classes(losses, named, outputs, data)
+        data = checks.classes(named, outputs, data)
         of_losses = _metrics(losses, named, outputs, spec)
     named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
     return Network(model, named, of_losses, data)

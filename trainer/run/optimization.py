@@ -50,7 +50,7 @@ def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribut
     if reach.unreached:
         logging.warning("No loss reaches %s; they stay as they are.", ", ".join(reach.unreached))
     checks.not_finite(network.model, network.losses, network.data.not_finite)
-    for line in checks.probabilities(network.model, network.losses, network.data.splits[TRAIN]):
+    for line in checks.probabilities(network.model, network.losses, network.metrics, network.data.splits[TRAIN]):
         logging.warning("%s", line)
     return found
 

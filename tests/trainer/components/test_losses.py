@@ -249,8 +249,12 @@ def test_logits_taken_for_probabilities_are_a_warning(caplog, loss, head, warned
 def test_every_crossentropy_is_looked_at(loss, warned):
     outputs = {"label": tf.constant([[0.2, 1.5], [0.0, 1.0]])}
     named = losses.build("l", _config(loss))
-    assert len(loss_checks.logits_taken_for_probabilities([named], outputs)) == warned
-    assert not loss_checks.logits_taken_for_probabilities([named], {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])})
+    assert len(loss_checks.logits_taken_for_probabilities([named], outputs, {"l": []})) == warned
+    probabilities = {"label": tf.constant([[0.2, 0.8], [0.0, 1.0]])}
+    assert not loss_checks.logits_taken_for_probabilities([named], probabilities, {"l": ["auc"]})
+    lines = loss_checks.logits_taken_for_probabilities([named], outputs, {"l": ["auc"]})
+    assert len(lines) == 1
+    assert ("its metrics take probabilities (0 to 1): auc" in lines[0]) != warned
 
 
 def test_the_command_line_shows_the_warning(tmp_path, root):

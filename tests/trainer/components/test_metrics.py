@@ -181,6 +181,13 @@ def of_the_batch(target, prediction):
     return keras.ops.mean(target) - keras.ops.mean(prediction)
 
 
+class OfTheBatch(keras.metrics.MeanMetricWrapper):
+    """The mean of such numbers."""
+
+    def __init__(self, name=None, dtype=None):
+        super().__init__(of_the_batch, name, dtype)
+
+
 class Results(keras.metrics.Mean):
     """A metric of several results by name."""
 
@@ -202,6 +209,7 @@ class Text(Results):
     ("metric", "words"),
     [
         ("tests.trainer.components.test_metrics:of_the_batch", "returns shape \\(\\) for 3 examples"),
+        ("tests.trainer.components.test_metrics:OfTheBatch", "returns shape \\(\\) for 3 examples"),
         ("tests.trainer.components.test_metrics:Results", "gives 2 results by name"),
         ("tests.trainer.components.test_metrics:Text", "gives str"),
         ({"name": "pearson_correlation", "axis": 0}, "that of the examples"),
