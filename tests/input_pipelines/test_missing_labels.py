@@ -6,6 +6,10 @@ import tensorflow as tf
 
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig
+from input_pipelines.examples import Examples
+from input_pipelines.feed import unlabelled
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.mixture import Mixture
 from tests import problems
 from trainer.common import schema
 from trainer.common.errors import ConfigError
@@ -249,3 +253,15 @@ def test_a_whole_number_may_be_written_with_a_point(tmp_path, missing):
     tree |= {"inputs": {"x": {}}, "targets": {"t": {"feature": "class", "missing": missing}}}
     weights = data.build(schema.record(DatasetConfig)(tree, "dataset")).splits["train"].examples.weights
     np.testing.assert_array_equal(weights["t"], _arrays()["class"] != 2)
+
+
+def test_columns_without_any_label_are_named():
+    """Of all sources together: one may have labels for what another lacks."""
+    weights = np.array([[1.0, 0, 0], [0, 0, 0], [2, 0, 0.5]])
+    one = InMemory(Examples(np.ones((3, 2)), {"y": np.ones((3, 3)), "z": np.ones(3)}, {"y": weights, "z": np.ones(3)}))
+    named = unlabelled.lines(one, {"targets.y": ("a", "b", "c")})
+    assert named == ["column 'b' of target 'y' has 0 labels in 3 training examples; nothing is learned for it"]
+    other = InMemory(Examples(np.ones((3, 2)), {"y": np.ones((3, 3))}, {"y": weights[:, ::-1] * [1, 1, 0]}))
+    assert unlabelled.lines(Mixture({"one": one, "other": other}, {"one": 1, "other": 1}), {}) == [
+        "column '1' of target 'y' has 0 labels in 6 training examples; nothing is learned for it"
+    ]
