@@ -18,7 +18,7 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian, statistics
 from trainer.run import build_step, experiment, network, optimization
 from trainer.run.experiment import Experiment
-from trainer.step import replicas
+from trainer.step import absence, replicas
 from trainer.step.objectives import Objectives
 from trainer.step.per_loss import PerLoss
 from trainer.step.step import Step
@@ -109,6 +109,7 @@ def _step(config: Config, built: Experiment) -> Step:
     own = optimization.build(
         config.combine,
         config.losses,
+        config.optimizer,
         config.shared_optimizer,
         config.ema,
         built.reach,
@@ -116,7 +117,8 @@ def _step(config: Config, built: Experiment) -> Step:
         built.strategy,
     )
     shared = network.Network(built.model, built.losses, {}, built.data)
-    return build_step.build(config, plan_lib.of(config), shared, built.reach, own, built.timeline, built.strategy)
+    masked, plan = built.step.objectives.masked, plan_lib.of(config)
+    return build_step.build(config, plan, shared, built.reach, masked, own, built.timeline, built.strategy)
 
 
 @contextlib.contextmanager
@@ -137,6 +139,12 @@ def _what_methods_share_is_traced_once() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner, name in ((Reduction, "sum"), (PerLoss, "_normalizers"), (Objectives, "problem")):
             stack.enter_context(mock.patch.object(owner, name, once(getattr(owner, name), is_method=True)))
-        for module, name in ((statistics, "finite"), (statistics, "norms_and_cosines"), (gramian, "of_shared")):
+        shared = (
+            (absence, "cleared"),
+            (statistics, "finite"),
+            (statistics, "norms_and_cosines"),
+            (gramian, "of_shared"),
+        )
+        for module, name in shared:
             stack.enter_context(mock.patch.object(module, name, once(getattr(module, name))))
         yield
