@@ -135,7 +135,7 @@ def test_the_default_experiment_without_a_picture(tmp_path):
         assert line in summary
     products = 2 * (64 * 9 * 32 + 64 * 9 * 32 * 64 + 16 * 9 * 64 * 64 + 1024 * 128)  # of the trunk, an example
     assert 0.95 < products / (1e6 * float(re.search(r"forward ([\d.]+) M", result.stdout)[1])) < 1
-    assert re.search(r"shared +Adam +cosine_decay +8 +" + f"{trunk:,}", result.stdout)
+    assert re.search(rf"shared +Adam +cosine_decay \(.*warmup_steps=1 epoch\) +8 +{trunk:,}", result.stdout)
     flags = ["--combine=pcgrad", "--config.steps=1", "--config.eval_every=1", "--workdir=run"]
     trained = forked.run("trainer.main", *flags, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr

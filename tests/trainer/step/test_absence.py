@@ -47,10 +47,10 @@ def _build(config: Config) -> Experiment:
 def _step(built: Experiment, config: Config) -> Step:
     """The step of a configuration on the model of an experiment."""
     network = Network(built.model, built.losses, {}, built.data)
-    made = optimization.build(
-        config.combine, config.losses, config.shared_optimizer, None, built.reach, built.timeline, built.strategy
-    )
-    return build_step.build(config, plan.of(config), network, built.reach, made, built.timeline, built.strategy)
+    optimizers = (config.losses, config.optimizer, config.shared_optimizer)
+    made = optimization.build(config.combine, *optimizers, None, built.reach, built.timeline, built.strategy)
+    masked = built.step.objectives.masked
+    return build_step.build(config, plan.of(config), network, built.reach, masked, made, built.timeline, built.strategy)
 
 
 def _train(step: Step, batches: Any, count: int) -> list[dict[str, np.ndarray]]:
@@ -212,6 +212,7 @@ def test_weights_that_are_never_0_add_nothing(weight, compared):
         loss_weights=[loss.weight for loss in config.losses.values()],
         timeline=None,
         seed=0,
+        masked=(False,) * len(problems.LOSSES),
     )
     ones = tf.TensorSpec([len(problems.LOSSES)], tf.float64)
     function = tf.function(objectives.active_and_normalizers, autograph=False)
