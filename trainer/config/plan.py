@@ -122,14 +122,14 @@ def check_labels(config: Config, *, labels_can_be_missing: bool) -> None:
 
     Args:
       config: a resolved configuration.
-      labels_can_be_missing: whether a target that a loss compares has weights.
+      labels_can_be_missing: whether labels of a loss have weights, their own or of classes, or can be masked.
     """
     plan = of(config)
     if plan.between is None or not plan.sums_first(labels_can_be_missing=labels_can_be_missing):
         return
     field, value = ("reduction", "fused") if plan.probes else (UPDATE_EVERY, config.combine.update_every)
     if labels_can_be_missing:
-        reason = "counts a batch's labels before its backward pass where a target has weights"
+        reason = "counts a batch's labels before its backward pass where labels have weights or can be masked"
     else:
         reason = "needs the losses of the whole batch before its backward pass"
     if config.micro_batches > 1:
