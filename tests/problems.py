@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -110,13 +110,18 @@ def tree(**changes: Any) -> dict[str, Any]:
         },
         "shared_optimizer": adam,
     }
+    return changed(result, changes)
+
+
+def changed(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dictionary, with `a.b` set in place to the value of `a__b`."""
     for path, value in changes.items():
         *parents, last = path.split("__")
-        node = result
+        node = tree
         for key in parents:
             node = node.setdefault(key, {})
         node[last] = value
-    return result
+    return tree
 
 
 def config(**changes: Any) -> settings.Config:

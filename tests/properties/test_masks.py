@@ -74,13 +74,7 @@ def _build(replicas: int = 1, **changes: Any) -> Experiment:
         "losses": losses,
         "shared_optimizer": SGD,
     }
-    for path, value in changes.items():
-        node = tree
-        *parents, last = path.split("__")
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return experiment.build(loading.resolve(tree), problems.strategy(replicas))
+    return experiment.build(loading.resolve(problems.changed(tree, changes)), problems.strategy(replicas))
 
 
 @pytest.fixture(scope="module")

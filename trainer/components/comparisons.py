@@ -164,9 +164,7 @@ def _labelled(loss: NamedLoss, compared: _Compared) -> _Compared:
     found = [each for each in (weights, masks.get(loss.head)) if each is not None]
     if not found:
         return compared
-    there = tf.constant(True)
-    for each in found:
-        there &= tf.reduce_any(tf.cast(each, tf.bool), axis=tuple(range(1, each.shape.rank)))
+    there = tf.reduce_all([labels.of_examples(each) for each in found], axis=0)
 
     def kept(values: tf.Tensor) -> tf.Tensor:
         return tf.boolean_mask(values, there)

@@ -28,20 +28,25 @@ def both(mask: tf.Tensor | None, other: tf.Tensor | None) -> tf.Tensor | None:
     return _of_rank(mask, rank) & _of_rank(other, rank)
 
 
-def broadcast(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns weights of shape (examples, ...) as one for each of a loss's values; axes of 1 at the end are left out.
+def fit(weights: tf.Tensor, values: tf.Tensor) -> bool:
+    """Returns True where weights of shape (examples, ...) broadcast to a loss's values as `broadcast` does it."""
+    own, of_values = list(weights.shape), list(values.shape)
+    while len(own) > len(of_values) and own[-1] == 1:
+        own.pop()
+    pairs = zip(own[1:], of_values[1:], strict=False)
+    return len(own) <= len(of_values) and all(w in (1, v) for w, v in pairs if None not in (w, v))
 
-    Raises:
-      ValueError: they do not broadcast to the values.
-    """
-    shape = tuple(weights.shape)
+
+def broadcast(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns weights that `fit` as one for each of a loss's values; axes of 1 at the end are left out."""
     while weights.shape.rank > values.shape.rank and weights.shape[-1] == 1:
         weights = tf.squeeze(weights, -1)
-    weights = _of_rank(weights, values.shape.rank)
-    pairs = zip(weights.shape[1:], values.shape[1:], strict=False)
-    if weights.shape.rank != values.shape.rank or any(w not in (1, v) for w, v in pairs if None not in (w, v)):
-        raise ValueError(f"weights of shape {shape} do not broadcast to values of shape {tuple(values.shape)}")
-    return tf.broadcast_to(weights, tf.shape(values))
+    return tf.broadcast_to(_of_rank(weights, values.shape.rank), tf.shape(values))
+
+
+def of_examples(weights: tf.Tensor) -> tf.Tensor:
+    """(examples,) bool, whether an example has a label: whether any of its weights, or of its mask, is not 0."""
+    return tf.reduce_any(tf.cast(weights, tf.bool), axis=tuple(range(1, weights.shape.rank)))
 
 
 def are_of_every_number(weights: tf.Tensor | None, target: tf.Tensor, prediction: tf.Tensor) -> bool:

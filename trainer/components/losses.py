@@ -6,7 +6,7 @@ number of values), and both sums are taken over all replicas first.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -133,10 +133,7 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     if loss.pointwise and any(every_number):
         prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     values, own_mask = _values(loss, prediction, target)
-    for found in (mask, own_mask):
-        _check_mask(loss, found, values)
-    weights = _fitting(weights, values, loss, f"dataset.weights.{loss.target}")
-    of_classes = _fitting(of_classes, values, loss, f"losses.{loss.name}.class_weights")
+    _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
 
 
@@ -205,28 +202,22 @@ def _computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
     return function.call(target, prediction)
 
 
-def _check_mask(loss: NamedLoss, mask: tf.Tensor | None, values: tf.Tensor) -> None:
-    if mask is None:
-        return
-    try:
-        labels.broadcast(mask, values)
-    except ValueError as error:
-        raise ConfigError(
-            f"losses.{loss.name}.loss",
-            loss.function_name,
-            f"gives values of shape {tuple(values.shape)}, but {loss.source} has a mask of shape {tuple(mask.shape)}: "
-            "return a value for every step, or end the mask before the head",
-        ) from error
-
-
-def _fitting(weights: tf.Tensor | None, values: tf.Tensor, loss: NamedLoss, field: str) -> tf.Tensor | None:
-    """The weights in the values' dtype; raises ConfigError where they do not broadcast to these."""
-    if weights is None:
-        return None
-    weights = tf.cast(weights, values.dtype)
-    try:
-        labels.broadcast(weights, values)
-    except ValueError as error:
-        reason = f"do not broadcast to the values of loss {loss.name!r}, of shape {tuple(values.shape)}"
-        raise ConfigError(field, list(weights.shape), reason) from error
-    return weights
+def _check_fit(loss: NamedLoss, values: tf.Tensor, weights: Any, of_classes: Any, masks: Sequence[Any]) -> None:
+    """Raises ConfigError for weights or a mask that do not broadcast to a loss's values."""
+    shape = tuple(values.shape)
+    for field, found in (
+        (f"dataset.weights.{loss.target}", weights),
+        (f"losses.{loss.name}.class_weights", of_classes),
+    ):
+        if found is not None and not labels.fit(found, values):
+            raise ConfigError(
+                field, list(found.shape), f"do not broadcast to the values of loss {loss.name!r}, of shape {shape}"
+            )
+    for mask in masks:
+        if mask is not None and not labels.fit(mask, values):
+            raise ConfigError(
+                f"losses.{loss.name}.loss",
+                loss.function_name,
+                f"gives values of shape {shape}, but {loss.source} has a mask of shape {tuple(mask.shape)}: return a "
+                "value for every step, or end the mask before the head",
+            )

@@ -113,7 +113,7 @@ def build(
         for index, spec in enumerate(specs):
             field = f"losses.{loss.name}.{key}.{index}"
             given, arguments = keras_objects.split(spec)
-            name = _name(arguments.pop("as", None) or given.rpartition(":")[2], field, metrics, given, weighted)
+            name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(
                 _resolve(given, loss, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
                 keras.metrics,

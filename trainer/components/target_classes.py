@@ -7,11 +7,11 @@ import keras
 
 from input_pipelines.class_counts import BINARY, INDICES, ONE_HOT, Classes
 from trainer.common.errors import ConfigError
+from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 from trainer.config.settings import LossConfig
 
 _ONE_HOT = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge")
-_BINARY = ("BinaryCrossentropy", "BinaryFocalCrossentropy", "Hinge", "SquaredHinge")
 _WEIGHTED = "ClassWeightedBinaryCrossentropy"
 
 
@@ -35,10 +35,10 @@ def of(loss: NamedLoss, config: LossConfig, outputs: Mapping[str, Any], target: 
         return Classes(INDICES, read[-1], has_axis=given != read[:-1], ignored=ignored)
     if loss.function_name in _ONE_HOT:
         return Classes(ONE_HOT, read[-1], has_axis=given != read)
-    if loss.function_name in _BINARY:
-        return _binary(loss, config, read, given)
     if loss.function_name == _WEIGHTED:
         raise _refused(loss, config, f"stands beside losses.{loss.name}.loss.class_weights; give one of them")
+    if loss.scores.kind in (Kind.LABELS, Kind.MARGINS):
+        return _binary(loss, config, read, given)
     raise _refused(loss, config, f"is for losses of classes (cross-entropies, hinges), not {loss.function_name}")
 
 

@@ -9,7 +9,7 @@ from input_pipelines.configuration import TRAIN
 from input_pipelines.feed.splits import Split
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError
-from trainer.components import predictions
+from trainer.components import labels, predictions
 from trainer.components.losses import NamedLoss
 from trainer.config.settings import GLOBAL_BATCH, REPLICA, Config
 from trainer.run.network import Network
@@ -98,7 +98,7 @@ def _labelled_examples(train: Split, loss: NamedLoss, batch_size: int, seed: int
         examples = (batch["inputs"], batch["targets"][loss.target])
         weights = batch.get("weights", {}).get(loss.target)
         if weights is not None:
-            there = tf.reduce_any(tf.not_equal(weights, 0), axis=tuple(range(1, weights.shape.rank)))
+            there = labels.of_examples(weights)
             examples = tf.nest.map_structure(lambda values, there=there: tf.boolean_mask(values, there), examples)
         found.append(examples)
         count += int(examples[1].shape[0])
