@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from input_pipelines.feed import splits
+from input_pipelines.feed import in_memory, splits
 from input_pipelines.feed.in_memory import InMemory
 
 COUNT = 23
@@ -83,3 +83,16 @@ def test_evaluation_sees_every_example_once_in_order(count, replicas, batch_size
     np.testing.assert_array_equal(np.concatenate(shares), np.arange(count))
     if count >= replicas:
         assert min(len(share) for share in shares) >= 1
+
+
+@pytest.mark.parametrize("count", [1_797, 60_000, 1_000_000])
+def test_orders_are_random_in_themselves_and_between_epochs(count):
+    """As of true permutations: correlations of neighbours, and of two epochs, are within three standard deviations."""
+    positions = tf.range(count, dtype=tf.int64)
+    for seed in range(20):
+        words = splits.seed_words(seed)
+        first, second = (
+            in_memory._permuted(positions, count, words, tf.constant(epoch, tf.int64)).numpy() for epoch in (0, 1)
+        )
+        for one, other in ((first[:-1], first[1:]), (first, second)):
+            assert abs(np.corrcoef(one, other)[0, 1]) < 3 / np.sqrt(count), (count, seed)
