@@ -192,8 +192,9 @@ def _of_function(config: SourceConfig, field: str) -> Data:
 
 def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field: str) -> None:
     """Gives the training split the configured augmentation, in place."""
-    changes = augmentation.build(config.augment, f"{field}.augment", built[TRAIN].spec)
-    built[TRAIN] = dataclasses.replace(built[TRAIN], augmentation=changes)
+    train = built[TRAIN]
+    changes = augmentation.build(config.augment, f"{field}.augment", train.spec, train.first)
+    built[TRAIN] = dataclasses.replace(train, augmentation=changes)
 
 
 def _flat(split: Examples) -> dict[str, np.ndarray]:

@@ -1,16 +1,20 @@
 """Random changes of training inputs, drawn for every example from (seed, its position) alone.
 
 An operation is a dataclass of its options. Called with values, batch first, and with the draws of the batch, it returns
-new values of the same shape. Values that go together (a picture and its mask) see the same draws.
+new values of the same shape. Values that go together (a picture and its mask) see the same draws. What moves pixels
+(`moves.py`) moves the targets on them with their weights.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
+from input_pipelines.feed import moves
+from input_pipelines.feed.moves import Flip, Rotate, Shift, Zoom, wide
 from input_pipelines.feed.random_draws import Draws
 from input_pipelines.preparation import operations as operations_lib
 from trainer.common import schema
@@ -18,51 +22,7 @@ from trainer.common.errors import ConfigError, first_line, unknown
 from trainer.common.schema import setting
 
 _ON = "on"
-
-
-@dataclasses.dataclass(frozen=True)
-class Flip:
-    """Mirror pictures left to right (`axis` "horizontal") or upside down ("vertical"), half of them."""
-
-    axis: str = setting(schema.choice("axis", ("horizontal", "vertical")), "horizontal")
-
-    def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
-        mirrored = tf.reverse(values, [2 if self.axis == "horizontal" else 1])
-        return tf.where(_wide(draws.uniform(0, 1) < 0.5, values), mirrored, values)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shift:
-    """Move pictures by up to the share `by` of height and width; uncovered pixels are black."""
-
-    by: float = setting(schema.fraction)
-
-    def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
-        moves = tf.round(draws.uniform(-self.by, self.by, 2) * tf.constant(list(values.shape[1:3]), tf.float32))
-        ones, zeros = tf.ones_like(moves[:, 0]), tf.zeros_like(moves[:, 0])
-        return _transformed(values, [ones, zeros, moves[:, 1], zeros, ones, moves[:, 0]], "NEAREST")
-
-
-@dataclasses.dataclass(frozen=True)
-class Rotate:
-    """Turn pictures by up to `degrees` either way."""
-
-    degrees: float = setting(schema.number(positive=True))
-
-    def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
-        angles = draws.uniform(-self.degrees, self.degrees) * (math.pi / 180)
-        return _about_the_middle(values, tf.cos(angles), tf.sin(angles))
-
-
-@dataclasses.dataclass(frozen=True)
-class Zoom:
-    """Enlarge or shrink pictures by up to the share `by`."""
-
-    by: float = setting(schema.fraction)
-
-    def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
-        factors = 1 / draws.uniform(1 - self.by, 1 + self.by)
-        return _about_the_middle(values, factors, tf.zeros_like(factors))
+_SAMPLE = 256  # examples that say whether a target of real numbers holds classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +32,7 @@ class Brightness:
     by: float = setting(schema.number(positive=True))
 
     def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
-        return values + _wide(tf.cast(draws.uniform(-self.by, self.by), values.dtype), values)
+        return values + wide(tf.cast(draws.uniform(-self.by, self.by), values.dtype), values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +43,7 @@ class Contrast:
 
     def __call__(self, values: tf.Tensor, draws: Draws) -> tf.Tensor:
         mean = tf.reduce_mean(values, axis=tuple(range(1, values.shape.rank)), keepdims=True)
-        factors = _wide(tf.cast(draws.uniform(1 - self.by, 1 + self.by), values.dtype), values)
+        factors = wide(tf.cast(draws.uniform(1 - self.by, 1 + self.by), values.dtype), values)
         return mean + factors * (values - mean)
 
 
@@ -112,7 +72,7 @@ class Cutout:
         )
         rows, columns = (tf.logical_and(place >= 0, place < self.size) for place in places)
         hidden = tf.logical_and(rows[:, :, tf.newaxis], columns[:, tf.newaxis, :])
-        return tf.where(_wide(hidden, values), tf.zeros((), values.dtype), values)
+        return tf.where(wide(hidden, values), tf.zeros((), values.dtype), values)
 
 
 AUGMENTATIONS: Mapping[str, type] = {
@@ -133,15 +93,23 @@ class Augmentation:
 
     Attributes:
       operations: each with the names of what it changes: `inputs`, `inputs.<name>` or `targets.<name>`.
+      whole: the names of those that hold whole numbers only, which a move must not mix.
     """
 
     operations: tuple[tuple[Any, tuple[str, ...]], ...]
+    whole: Collection[str] = ()
 
     def __call__(self, batch: dict[str, Any], seed: int, positions: tf.Tensor) -> dict[str, Any]:
-        """A batch changed, from the run's seed and (examples,) positions in the endless sequence of epochs."""
+        """A batch changed, from the run's seed and (examples,) positions in the endless sequence of epochs.
+
+        Targets of which a move uncovers pixels have weights in it, whether they had some or not.
+        """
         for purpose, (operation, names) in enumerate(self.operations):
             draws = Draws(seed, purpose, positions)
             for name in names:
+                if isinstance(operation, moves.Move):
+                    batch = self._moved(batch, name, operation, draws)
+                    continue
                 before = _get(batch, name)
                 if isinstance(operation, operations_lib.Own):
                     after = tf.convert_to_tensor(operation.function(before, draws, **operation.arguments))
@@ -150,15 +118,33 @@ class Augmentation:
                 batch = _replaced(batch, name, tf.ensure_shape(tf.cast(after, before.dtype), before.shape))
         return batch
 
+    def changed(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the specifications of one changed example."""
+        after = self(_zeros(spec), 0, tf.range(2, dtype=tf.int64))
+        return tf.nest.map_structure(lambda values: tf.TensorSpec(values.shape[1:], values.dtype), after)
 
-def build(specs: Sequence[Mapping[str, Any]], field: str, spec: Mapping[str, Any]) -> Augmentation | None:
+    def _moved(self, batch: dict[str, Any], name: str, move: moves.Move, draws: Draws) -> dict[str, Any]:
+        before = _get(batch, name)
+        part, _, target = name.partition(".")
+        if part != "targets":
+            return _replaced(batch, name, move(before, draws, name in self.whole))
+        weights = batch.get("weights", {})
+        after, own = moves.of_target(move, before, weights.get(target), draws, whole=name in self.whole)
+        batch = _replaced(batch, name, after)
+        return batch if own is None else batch | {"weights": {**weights, target: tf.cast(own, keras.config.floatx())}}
+
+
+def build(
+    specs: Sequence[Mapping[str, Any]], field: str, spec: Mapping[str, Any], first: Callable[[int], Mapping[str, Any]]
+) -> Augmentation | None:
     """The augmentation of a configuration; None where there is none.
 
     Args:
       specs: each a `name` (registered, or an import path), options, and perhaps `on`: what it changes, by default all
-        inputs.
+        inputs, and of moves all pictures among them with the targets that lie on them.
       field: the configuration's key, for errors.
       spec: specifications of one example.
+      first: a number → arrays of that many examples, unchanged.
 
     Raises:
       ConfigError: an operation, option or name that does not exist, or values that it cannot change.
@@ -168,28 +154,53 @@ def build(specs: Sequence[Mapping[str, Any]], field: str, spec: Mapping[str, Any
     without = [{key: value for key, value in each.items() if key != _ON} for each in specs]
     built = operations_lib.build(without, field, AUGMENTATIONS)
     inputs = [f"inputs.{name}" for name in spec["inputs"]] if isinstance(spec["inputs"], Mapping) else ["inputs"]
-    known = [*inputs, *(f"targets.{name}" for name in spec["targets"])]
+    targets = [f"targets.{name}" for name in spec["targets"]]
     found = []
     for index, (operation, each) in enumerate(zip(built, specs, strict=True)):
-        names = schema.sequence(schema.string)(each.get(_ON, inputs), f"{field}.{index}.{_ON}")
+        usual = _on_pictures(spec, inputs, targets) if isinstance(operation, moves.Move) else inputs
+        names = schema.sequence(schema.string)(each.get(_ON, usual), f"{field}.{index}.{_ON}")
         for name in names:
-            if name not in known:
-                raise unknown(f"{field}.{index}.{_ON}", name, "input or target", known)
+            if name not in (*inputs, *targets):
+                raise unknown(f"{field}.{index}.{_ON}", name, "input or target", [*inputs, *targets])
         found.append((operation, tuple(names)))
         _try_once(Augmentation((found[-1],)), f"{field}.{index}", each["name"], spec)
-    return Augmentation(tuple(found))
+    moved = {name for operation, names in found if isinstance(operation, moves.Move) for name in names}
+    return Augmentation(tuple(found), _whole(moved, spec, first))
+
+
+def _on_pictures(spec: Mapping[str, Any], inputs: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """The inputs that are pictures, with the targets of the same rows and columns; all inputs where none is one."""
+    shapes = {name: _get(spec, name).shape for name in (*inputs, *targets)}
+    pictures = [name for name in inputs if shapes[name].rank >= 2]
+    on_them = [name for name in targets if any(moves.lies_on(shapes[name], shapes[each]) for each in pictures)]
+    return [*pictures, *on_them] or list(inputs)
+
+
+def _whole(
+    names: Collection[str], spec: Mapping[str, Any], first: Callable[[int], Mapping[str, Any]]
+) -> frozenset[str]:
+    """Those of the names whose values are whole numbers: of integers, and targets that show no other number."""
+    integers = {name for name in names if not _get(spec, name).dtype.is_floating}
+    others = [name for name in names if name not in integers and name.startswith("targets.")]
+    sample = first(_SAMPLE) if others else {}
+    return frozenset(integers | {name for name in others if not np.any(_get(sample, name) % 1)})
 
 
 def _try_once(augmentation: Augmentation, field: str, name: str, spec: Mapping[str, Any]) -> None:
-    batch = tf.nest.map_structure(lambda leaf: tf.zeros((2, *leaf.shape), leaf.dtype), dict(spec))
-    for changed in augmentation.operations[0][1]:
-        if not _get(batch, changed).dtype.is_floating:
+    operation, names = augmentation.operations[0]
+    for changed in names:
+        if not isinstance(operation, moves.Move) and not _get(spec, changed).dtype.is_floating:
             raise ConfigError(field, name, f"changes {changed}, which is not of real numbers; prepare it with 'scale'")
     try:
-        augmentation(batch, 0, tf.range(2, dtype=tf.int64))
+        augmentation(_zeros(spec), 0, tf.range(2, dtype=tf.int64))
     except Exception as error:
-        shapes = ", ".join(str(tuple(_get(spec, changed).shape)) for changed in augmentation.operations[0][1])
+        shapes = ", ".join(str(tuple(_get(spec, changed).shape)) for changed in names)
         raise ConfigError(field, name, f"does not fit an example of shape {shapes}: {first_line(error)}") from error
+
+
+def _zeros(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of two examples of zeros."""
+    return tf.nest.map_structure(lambda leaf: tf.zeros((2, *leaf.shape), leaf.dtype), dict(spec))
 
 
 def _get(batch: Mapping[str, Any], name: str) -> Any:
@@ -200,29 +211,3 @@ def _get(batch: Mapping[str, Any], name: str) -> Any:
 def _replaced(batch: dict[str, Any], name: str, value: tf.Tensor) -> dict[str, Any]:
     part, dot, rest = name.partition(".")
     return batch | {part: {**batch[part], rest: value} if dot else value}
-
-
-def _wide(per_example: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    return per_example[(..., *(tf.newaxis,) * (values.shape.rank - per_example.shape.rank))]
-
-
-def _about_the_middle(values: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Pictures whose point (x, y) comes from (a x - b y, b x + a y), both measured from the middle."""
-    middle_y, middle_x = ((length - 1) / 2 for length in values.shape[1:3])
-    across = middle_x - (a * middle_x - b * middle_y)
-    down = middle_y - (b * middle_x + a * middle_y)
-    return _transformed(values, [a, -b, across, b, a, down], "BILINEAR")
-
-
-def _transformed(values: tf.Tensor, rows: Sequence[tf.Tensor], interpolation: str) -> tf.Tensor:
-    zeros = tf.zeros_like(rows[0])
-    flat = values if values.shape.rank == 4 else values[..., tf.newaxis]
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=flat,
-        transforms=tf.stack([*rows, zeros, zeros], axis=1),
-        output_shape=tf.constant(list(values.shape[1:3]), tf.int32),
-        fill_value=0.0,
-        interpolation=interpolation,
-        fill_mode="CONSTANT",
-    )
-    return tf.reshape(moved, tf.shape(values))

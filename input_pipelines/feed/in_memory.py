@@ -21,9 +21,9 @@ _PARALLEL_CALLS = 2
 _PREFETCHED = 4  # elements: two steps of two replicas
 _STEPS_PER_BLOCK = 16
 _BLOCK_BYTES = 2**24
-# Of the cipher behind TensorFlow's permutation, Simon, as published (https://eprint.iacr.org/2013/404): with the four of
-# `index_shuffle` the orders of two epochs are nearly the same (r = 0.9 of 60,000 examples). The key has a third word.
-_ROUNDS, _KEY = 32, 498247692
+# Rounds of Simon, the cipher behind TensorFlow's permutation (https://eprint.iacr.org/2013/404), as published. With the
+# four of `index_shuffle` the orders of two epochs are nearly the same (r = 0.9 of 60,000 examples).
+_ROUNDS, _THIRD_WORD = 32, 498247692
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +42,13 @@ class InMemory:
     categories: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     where: Callable[[int], str] | None = None
 
-    @property
+    @functools.cached_property
     def spec(self) -> splits.Structure:
         """See `splits.Split`."""
-        return tf.nest.map_structure(
+        spec = tf.nest.map_structure(
             lambda array: tf.TensorSpec(array.shape[1:], tf.as_dtype(array.dtype)), self.examples.structure
         )
+        return spec if self.augmentation is None else self.augmentation.changed(spec)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -135,7 +136,7 @@ def _steps_per_block(examples: Examples, batch_size: int) -> int:
 def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
     """Maps int64 `positions` through the permutation of range(count) that (seed, epoch) determines."""
     seed = tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch)
-    key = tf.cast(tf.concat([seed, [_KEY]], axis=0), tf.uint32)
+    key = tf.cast(tf.concat([seed, [_THIRD_WORD]], axis=0), tf.uint32)
     return tf.raw_ops.RandomIndexShuffle(
         index=positions, seed=key, max_index=tf.constant(count - 1, tf.int64), rounds=_ROUNDS
     )

@@ -44,10 +44,11 @@ class Streamed:
     augmentation: Augmentation | None = None
     classes: Mapping[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def spec(self) -> splits.Structure:
         """See `splits.Split`."""
-        return self.preparation.spec
+        spec = self.preparation.spec
+        return spec if self.augmentation is None else self.augmentation.changed(spec)
 
     @property
     def categories(self) -> Mapping[str, tuple[int, ...]]:

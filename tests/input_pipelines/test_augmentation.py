@@ -5,14 +5,16 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from input_pipelines.feed import augmentation, splits
+from input_pipelines.feed import augmentation, moves, splits
 from input_pipelines.feed.augmentation import Augmentation
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.random_draws import Draws
 from trainer.common.errors import ConfigError
 
 PICTURES = np.random.RandomState(0).uniform(size=(40, 6, 8, 2)).astype(np.float32)
+BATCH = {"inputs": tf.constant(PICTURES), "targets": {"mask": tf.constant(PICTURES)}}
 POSITIONS = tf.range(100, 140, dtype=tf.int64)
+MOVES = [{"name": "flip"}, {"name": "shift", "by": 0.3}, {"name": "rotate", "degrees": 30}, {"name": "zoom", "by": 0.3}]
 OPERATIONS = [
     {"name": "flip"},
     {"name": "flip", "axis": "vertical"},
@@ -37,12 +39,13 @@ def _spec(**targets) -> dict:
     return {"inputs": tf.TensorSpec(PICTURES.shape[1:], tf.float32), "targets": targets}
 
 
-def _build(*specs: dict) -> Augmentation:
-    return augmentation.build(specs, "dataset.augment", _spec(mask=tf.TensorSpec(PICTURES.shape[1:], tf.float32)))
+def _build(*specs: dict, target: np.ndarray = PICTURES) -> Augmentation:
+    spec = _spec(mask=tf.TensorSpec(target.shape[1:], tf.as_dtype(target.dtype)))
+    return augmentation.build(specs, "dataset.augment", spec, lambda count: {"targets": {"mask": target[:count]}})
 
 
 def _changed(spec: dict, seed: int = 0) -> np.ndarray:
-    return _build(spec)({"inputs": tf.constant(PICTURES), "targets": {}}, seed, POSITIONS)["inputs"].numpy()
+    return _build(spec | {"on": "inputs"})(BATCH, seed, POSITIONS)["inputs"].numpy()
 
 
 def _uniform(*bounds) -> np.ndarray:
@@ -73,11 +76,11 @@ def test_shifts_by_whole_pixels_into_black():
 def test_a_quarter_turn_and_a_zoom_about_the_middle():
     square = tf.constant(PICTURES[:, :, 1:7])
     ones, zeros = tf.ones([len(PICTURES)]), tf.zeros([len(PICTURES)])
-    turned = augmentation._about_the_middle(square, zeros, ones).numpy()
+    turned = moves.about_the_middle(square, zeros, ones).numpy()
     np.testing.assert_allclose(turned, np.rot90(square, axes=(1, 2)), atol=1e-5)
-    same = augmentation._about_the_middle(square, ones, zeros).numpy()
+    same = moves.about_the_middle(square, ones, zeros).numpy()
     np.testing.assert_allclose(same, square, atol=1e-6)
-    smaller = augmentation._about_the_middle(square, 2 * ones, zeros).numpy()
+    smaller = moves.about_the_middle(square, 2 * ones, zeros).numpy()
     assert (smaller[:, 0] == 0).all()
     assert (smaller[:, 2:4, 2:4] > 0).all()
 
@@ -111,7 +114,7 @@ def test_every_operation_depends_on_seed_and_position_alone(spec):
     assert changed.shape == PICTURES.shape
     assert not np.array_equal(changed, PICTURES)
     assert not np.array_equal(changed, _changed(spec, seed=1))
-    part = _build(spec)({"inputs": tf.constant(PICTURES[7:9]), "targets": {}}, 0, POSITIONS[7:9])["inputs"]
+    part = _build(spec)(tf.nest.map_structure(lambda values: values[7:9], BATCH), 0, POSITIONS[7:9])["inputs"]
     np.testing.assert_allclose(part, changed[7:9], rtol=1e-6, atol=1e-7)
 
 
@@ -120,8 +123,75 @@ def test_what_goes_together_is_changed_together():
     batch = {"inputs": tf.constant(PICTURES), "targets": {"mask": tf.constant(2 * PICTURES)}}
     changed = _build({"name": "shift", "by": 0.4, "on": on}, {"name": "flip", "on": on})(batch, 5, POSITIONS)
     np.testing.assert_array_equal(changed["targets"]["mask"], 2 * changed["inputs"])
-    alone = _build({"name": "flip"})(batch, 5, POSITIONS)
+    alone = _build({"name": "flip", "on": "inputs"})(batch, 5, POSITIONS)
     np.testing.assert_array_equal(alone["targets"]["mask"], batch["targets"]["mask"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+@pytest.mark.parametrize("weights", [None, "examples", "pixels"])
+@pytest.mark.parametrize("move", MOVES, ids=lambda spec: spec["name"])
+def test_classes_on_pixels_stay_classes_and_keep_their_weights(move, weights, dtype):
+    """Classes 1, 3 and 4; the input says what a pixel's class and weight were, and 0 that it comes from outside."""
+    random = np.random.RandomState(1)
+    classes = random.choice([1, 3, 4], size=(40, 6, 8, 1)).astype(dtype)
+    given = {"examples": 1.0 + np.arange(40), "pixels": random.choice([0, 1, 2], size=(40, 6, 8))}.get(weights)
+    per_pixel = np.ones((40, 6, 8)) if given is None else np.broadcast_to(given.T, (8, 6, 40)).T
+    if weights == "pixels":
+        per_pixel = given
+    source = classes[..., 0].astype(np.int64) * 100 + per_pixel.astype(np.int64) + 1  # moved as the target is: nearest
+    batch = {"inputs": tf.constant(source[..., None]), "targets": {"mask": tf.constant(classes)}}
+    if given is not None:
+        batch["weights"] = {"mask": tf.constant(given, tf.float32)}
+    spec = {"inputs": tf.TensorSpec((6, 8, 1), tf.int64), "targets": {"mask": tf.TensorSpec((6, 8, 1), dtype)}}
+    built = augmentation.build([move], "dataset.augment", spec, lambda count: {"targets": {"mask": classes[:count]}})
+    after = built(batch, 3, POSITIONS)
+    seen, mask = after["inputs"].numpy()[..., 0], after["targets"]["mask"].numpy()[..., 0]
+    inside = seen > 0
+    assert mask.dtype == dtype
+    assert not np.array_equal(mask, classes[..., 0])
+    np.testing.assert_array_equal(mask, np.where(inside, seen // 100, 0))
+    if "weights" in after:
+        found = after["weights"]["mask"].numpy()
+        found = found if found.ndim == 3 else np.broadcast_to(found[:, None, None], inside.shape)
+        np.testing.assert_array_equal(found, np.where(inside, seen % 100 - 1, 0))
+    else:
+        assert (move["name"], weights, inside.all()) == ("flip", None, True)
+
+
+def test_numbers_on_pixels_are_mixed_of_labelled_ones_alone():
+    """A plane in x and y stays one under rotation wherever it has a weight; a pixel without a label spoils none."""
+    rows, columns = np.meshgrid(np.arange(12.0), np.arange(12.0), indexing="ij")
+    plane = np.broadcast_to((rows + 2 * columns + 0.5)[..., None], (40, 12, 12, 1)).astype(np.float32)
+    holes = np.random.RandomState(0).uniform(size=(40, 12, 12)) > 0.05
+    inputs = np.stack([np.broadcast_to(rows, holes.shape), np.broadcast_to(columns, holes.shape)], -1)
+    spec = {"inputs": tf.TensorSpec((12, 12, 2), tf.float32), "targets": {"t": tf.TensorSpec((12, 12, 1), tf.float32)}}
+    built = augmentation.build([MOVES[2]], "dataset.augment", spec, lambda count: {"targets": {"t": plane[:count]}})
+    batch = {
+        "inputs": tf.constant(inputs, tf.float32),
+        "targets": {"t": tf.constant(np.where(holes[..., None], plane, 0))},
+        "weights": {"t": tf.constant(holes, tf.float32)},
+    }
+    after = built(batch, 0, POSITIONS)
+    weights, seen = after["weights"]["t"].numpy() > 0, after["inputs"].numpy()
+    assert 0.3 < weights.mean() < 0.9
+    expected = (seen[..., :1] + 2 * seen[..., 1:] + 0.5) * weights[..., None]
+    np.testing.assert_allclose(after["targets"]["t"], expected, atol=1e-3)
+
+
+def test_moves_take_along_what_lies_on_the_picture():
+    spec = {
+        "inputs": {"image": tf.TensorSpec((6, 8, 2), tf.float32), "age": tf.TensorSpec((1,), tf.float32)},
+        "targets": {
+            "mask": tf.TensorSpec((6, 8), tf.int64),
+            "half": tf.TensorSpec((3, 4, 1), tf.float32),
+            "label": tf.TensorSpec((), tf.int64),
+        },
+    }
+    built = augmentation.build([{"name": "rotate", "degrees": 9}], "a", spec, lambda count: {})
+    assert built.operations[0][1] == ("inputs.image", "targets.mask")
+    changed = built.changed(spec)
+    assert changed["weights"] == {"mask": tf.TensorSpec((6, 8), tf.float32)}
+    assert {part: changed[part] for part in spec} == spec
 
 
 @pytest.mark.parametrize(("workers", "replicas", "first_step"), [(1, 1, 3), (1, 4, 0), (2, 2, 0), (1, 3, 5)])
@@ -129,7 +199,8 @@ def test_replicas_workers_and_starts_do_not_matter(workers, replicas, first_step
     """Over several epochs, each of which changes a picture in another way."""
     examples = Examples(PICTURES, {"t": np.arange(40)})
     split = InMemory(
-        examples, augmentation.build([{"name": "noise", "deviation": 0.1}], "a", _spec(t=tf.TensorSpec((), tf.int64)))
+        examples,
+        augmentation.build([{"name": "noise", "deviation": 0.1}], "a", _spec(t=tf.TensorSpec((), tf.int64)), None),
     )
 
     def batches(workers: int, replicas: int, first: int) -> np.ndarray:
@@ -154,7 +225,8 @@ def test_replicas_workers_and_starts_do_not_matter(workers, replicas, first_step
         ({"name": "shift"}, "0.by", "is missing"),
         ({"name": "shift", "by": 1.5}, "0.by", "below 1"),
         ({"name": "flip", "on": "targets.msk"}, "0.on", "did you mean 'targets.mask'"),
-        ({"name": "flip", "on": "targets.label"}, "0", "targets.label, which is not of real numbers"),
+        ({"name": "flip", "on": "targets.label"}, "0", "does not fit an example of shape ()"),
+        ({"name": "noise", "deviation": 1, "on": "targets.label"}, "0", "targets.label, which is not of real numbers"),
         ({"name": "flip", "on": "targets.number"}, "0", "does not fit an example of shape ()"),
         ({"name": "tests.input_pipelines.test_augmentation:own"}, "0.factor", "is missing"),
     ],
@@ -166,6 +238,6 @@ def test_mistakes_are_named(spec, field, words):
         "number": tf.TensorSpec((), tf.float32),
     }
     with pytest.raises(ConfigError) as caught:
-        augmentation.build([spec], "dataset.augment", _spec(**targets))
+        augmentation.build([spec], "dataset.augment", _spec(**targets), None)
     assert caught.value.field == f"dataset.augment.{field}"
     assert words in str(caught.value)
