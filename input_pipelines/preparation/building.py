@@ -5,18 +5,22 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import InputConfig, SourceConfig, TargetConfig
 from input_pipelines.preparation import operations
 from input_pipelines.preparation.chain import Chain
+from input_pipelines.preparation.class_operations import Bins, Equals, Groups, OneHot, Threshold
 from input_pipelines.preparation.number_operations import Standardise
-from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.preparation.vocabulary_operations import Categories
+from input_pipelines.preparation.picture_operations import BILINEAR, NEAREST, CentralCrop, Reshape, Resize
+from input_pipelines.preparation.vocabulary_operations import Categories, Classes
 from input_pipelines.sources.source import Source
 from trainer.common.errors import ConfigError, unknown
 
 _NUMBERS, _CATEGORIES = "numbers", "categories"
+_MAKE_CLASSES = (Bins, Threshold, Equals, Groups, OneHot, Categories, Classes)
+_MOVE = (Resize, CentralCrop, Reshape)
 
 
 def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
@@ -41,21 +45,23 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
     Raises:
       ConfigError: such a feature is prepared in another way first.
     """
-    found = {}
-    for part in ("inputs", "targets"):
-        for name, each in (getattr(config, part) or {}).items():
-            at = f"{field}.{part}.{name}"
-            for feature in _features(each, at, name, train):
-                if train.features[feature].shape.is_fully_defined():
-                    continue
-                first = operations.build(each.prepare[:1], f"{at}.prepare")
-                if not first or not isinstance(first[0], Resize):
-                    shape = tuple(train.features[feature].shape)
-                    raise ConfigError(
-                        f"{at}.prepare", feature, f"has shape {shape}, which varies: begin with the operation 'resize'"
-                    )
-                if found.setdefault(feature, first[0]) != first[0]:
-                    raise ConfigError(f"{at}.prepare.0", feature, "must have the size that its other uses give it")
+    found: dict[str, Resize] = {}
+    inputs = [_chain(each, f"{field}.inputs.{name}", name, train) for name, each in (config.inputs or {}).items()]
+    for chain in (*inputs, *targets(config, field, train).values()):
+        at = f"{chain.field}.prepare"
+        for feature in chain.features:
+            shape = train.features[feature].shape
+            if shape.is_fully_defined():
+                continue
+            first = chain.operations[0] if chain.operations else None
+            if not isinstance(first, Resize):
+                reason = f"has shape {tuple(shape)}, which varies: begin with the operation 'resize'"
+                raise ConfigError(at, feature, reason)
+            if chain.missing is not None and first.method != NEAREST:
+                reason = f"would mix pixels without a label (missing={chain.missing}) with others; {NEAREST!r} does not"
+                raise ConfigError(f"{at}.0.method", first.method or BILINEAR, reason)
+            if found.setdefault(feature, first) != first:
+                raise ConfigError(f"{at}.0", feature, "must have the size that its other uses give it")
     return found
 
 
@@ -75,11 +81,39 @@ def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chai
     chain = _chain(config, field, name, source)
     return dataclasses.replace(
         chain,
+        operations=_keeping_classes(chain, source),
         missing=_as_value_of(chain.features, source, config.missing, f"{field}.missing"),
         weight=config.weight,
         is_target=True,
         optional=any(name in source.optional for name in chain.features),
     )
+
+
+def _keeping_classes(chain: Chain, source: Source) -> tuple[Any, ...]:
+    """A target's operations: of those that resize, "nearest" where they would mix classes, unless they say how."""
+    return tuple(
+        dataclasses.replace(operation, method=NEAREST)
+        if isinstance(operation, Resize) and operation.method is None and _holds_classes(chain, index, source)
+        else operation
+        for index, operation in enumerate(chain.operations)
+    )
+
+
+def _holds_classes(chain: Chain, index: int, source: Source) -> bool:
+    """Returns True where a target holds whole numbers in the end, and before its operation `index` already."""
+    if any(isinstance(operation, _MAKE_CLASSES) for operation in chain.operations[:index]):
+        return True
+    if not all(isinstance(operation, (*_MAKE_CLASSES, *_MOVE)) for operation in chain.operations):
+        return False
+    specs = [source.features[name] for name in chain.features]
+    if any(spec.shape.rank == 3 and spec.shape[-1] != 1 for spec in specs):  # a picture in colour
+        return False
+    if not any(spec.dtype.is_floating for spec in specs):
+        return True
+    if not all(spec.shape.is_fully_defined() for spec in specs):
+        return False
+    chunk = next(source.chunks(chain.features))
+    return not any(np.any(np.nan_to_num(values) % 1) for values in chunk.values() if values.dtype != object)
 
 
 def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -> Any:

@@ -62,15 +62,24 @@ class Chain:
             missing.append(tf.equal(values, tf.constant(self.missing, values.dtype)))
         return tf.logical_not(tf.reduce_any(tf.stack(missing), axis=0)) if missing else None
 
-    def steps(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> Iterator[tf.Tensor]:
-        """Yields the values before the first operation and after each one that has an entry in `learned`."""
-        yield values
+    def steps(
+        self, values: tf.Tensor, learned: Sequence[dict[str, Any]], present: tf.Tensor | None = None
+    ) -> Iterator[tuple[tf.Tensor, tf.Tensor | None]]:
+        """Yields the values before the first operation and after each one that has an entry in `learned`.
+
+        With them the mask of labels, which begins as `present` and fits the values from the left (None: no mask).
+        """
+        yield values, present
         for index, (operation, of_operation) in enumerate(zip(self.operations, learned, strict=False)):
+            before = values
             try:
-                values = operation(values, of_operation)
+                values = operation(before, of_operation)
             except _FAILURES as error:
-                raise self._failure(index, values, error) from error
-            yield values
+                raise self._failure(index, before, error) from error
+            if present is not None:
+                moves = hasattr(operation, "labelled") and present.shape.as_list() == before.shape.as_list()
+                present = fitted(operation.labelled(present) if moves else present, values)
+            yield values, present
 
     def collect(self, so_far: Any, values: tf.Tensor, present: np.ndarray, learned: Sequence[dict[str, Any]]) -> Any:
         """Adds a chunk to what the first operation without an entry in `learned` has gathered so far.
@@ -94,16 +103,19 @@ class Chain:
             f"fails on {', '.join(self.features[:3])} ({given}): {first_line(error)}",
         )
 
-    def prepared(self, values: tf.Tensor, learned: Sequence[dict[str, Any]]) -> tf.Tensor:
-        """The values after all operations, real numbers in the run's precision."""
-        *_, result = self.steps(values, learned)
+    def prepared(
+        self, values: tf.Tensor, learned: Sequence[dict[str, Any]], present: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns the values after all operations, real numbers in the run's precision, and the mask of labels then."""
+        *_, (result, present) = self.steps(values, learned, present)
         if result.dtype == tf.string:
             raise ConfigError(
                 self.field,
                 ", ".join(self.features[:3]),
                 "holds text; prepare it with 'categories', 'classes' or 'equals'",
             )
-        return tf.cast(result, keras.config.floatx()) if result.dtype.is_floating or result.dtype == tf.bool else result
+        real = result.dtype.is_floating or result.dtype == tf.bool
+        return tf.cast(result, keras.config.floatx()) if real else result, present
 
 
 def fitted(present: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from input_pipelines.preparation import operations
-from input_pipelines.preparation.chain import Chain, as_wide, fitted
+from input_pipelines.preparation.chain import Chain, as_wide
 from input_pipelines.sources.source import Source
 
 Statistics = dict[str, list[dict[str, Any]]]
@@ -32,9 +32,9 @@ def learn(chains: Sequence[Chain], train: Source) -> Statistics:
         for batch in train.chunks(list(dict.fromkeys(name for chain in waiting for name in chain.features))):
             for chain in waiting:
                 raw = chain.values(batch)
-                *_, values = chain.steps(raw, learned[chain.field])
-                present = chain.present(raw) if chain.is_target else None
-                shown = np.ones(values.shape, bool) if present is None else as_wide(fitted(present, values), values)
+                before = chain.present(raw) if chain.is_target else None
+                *_, (values, present) = chain.steps(raw, learned[chain.field], before)
+                shown = np.ones(values.shape, bool) if present is None else as_wide(present, values)
                 collected[chain.field] = chain.collect(
                     collected[chain.field], values, np.asarray(shown), learned[chain.field]
                 )

@@ -1,4 +1,7 @@
-"""Operations on pictures, and the one that makes pictures of flat numbers."""
+"""Operations on pictures, and the one that makes pictures of flat numbers.
+
+Those that move pixels say by `labelled` which of the pixels that they return have a label.
+"""
 
 import dataclasses
 
@@ -10,21 +13,30 @@ from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
 
+NEAREST, BILINEAR = "nearest", "bilinear"
+_ROUNDING = 1e-5
+
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-    """An image of `height` x `width` pixels."""
+    """An image of `height` x `width` pixels, by default "bilinear", and "nearest" for targets that hold classes."""
 
     height: int = setting(schema.integer(1))
     width: int = setting(schema.integer(1))
-    method: str = setting(
-        schema.choice("method", ("area", "bicubic", "bilinear", "gaussian", "lanczos3", "nearest")), "bilinear"
+    method: str | None = setting(
+        schema.optional(schema.choice("method", ("area", "bicubic", "bilinear", "gaussian", "lanczos3", "nearest"))),
+        None,
     )
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
+        method = self.method or BILINEAR
         # Reducing without smoothing would leave a grain that depends on where pixels fall.
-        antialias = self.method != "nearest"
-        return tf.image.resize(_pictures(values), (self.height, self.width), self.method, antialias=antialias)
+        return tf.image.resize(_pictures(values), (self.height, self.width), method, antialias=method != NEAREST)
+
+    def labelled(self, present: tf.Tensor) -> tf.Tensor:
+        """Returns where a pixel is made of labelled ones alone."""
+        share_without = self(tf.cast(~present, tf.float32), {})
+        return tf.abs(share_without) < _ROUNDING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +51,10 @@ class CentralCrop:
         top, left = (values.shape[1] - self.height) // 2, (values.shape[2] - self.width) // 2
         return tf.image.crop_to_bounding_box(values, top, left, self.height, self.width)
 
+    def labelled(self, present: tf.Tensor) -> tf.Tensor:
+        """Returns where a pixel that stays has a label."""
+        return self(present, {})
+
 
 @dataclasses.dataclass(frozen=True)
 class Grayscale:
@@ -48,6 +64,10 @@ class Grayscale:
         if _pictures(values).shape[-1] != 3:
             raise ValueError(f"needs three channels, not {values.shape[-1]}")
         return tf.image.rgb_to_grayscale(values)
+
+    def labelled(self, present: tf.Tensor) -> tf.Tensor:
+        """Returns where all channels have a label."""
+        return tf.reduce_all(present, axis=-1, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +88,10 @@ class Reshape:
         if np.prod(shape) != count:
             raise ValueError(f"cannot give {count} numbers the shape {self.shape}")
         return tf.reshape(values, [-1, *shape])
+
+    def labelled(self, present: tf.Tensor) -> tf.Tensor:
+        """Returns where a number in its new place has a label."""
+        return self(present, {})
 
 
 def _pictures(values: tf.Tensor) -> tf.Tensor:

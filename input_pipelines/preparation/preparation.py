@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation import building, fitting
-from input_pipelines.preparation.chain import Batch, Chain, as_wide, fitted
+from input_pipelines.preparation.chain import Batch, Chain, as_wide
 from input_pipelines.preparation.fitting import Statistics
 from input_pipelines.sources.source import Source
 
@@ -43,16 +43,15 @@ class Preparation:
 
         Every target of real numbers, or with a value that means "missing", has weights: 0 where there is no label.
         """
-        inputs = {name: chain.prepared(chain.values(batch), self._of(chain)) for name, chain in self.inputs.items()}
+        inputs = {name: chain.prepared(chain.values(batch), self._of(chain))[0] for name, chain in self.inputs.items()}
         targets, weights = {}, {}
         for name, chain in self.targets.items():
             values = chain.values(batch)
             present = chain.present(values)
             if present is not None and values.dtype != tf.string:
                 values = tf.where(present, values, tf.zeros((), values.dtype))
-            target = chain.prepared(values, self._of(chain))
+            target, present = chain.prepared(values, self._of(chain), present)
             if present is not None:
-                present = fitted(present, target)
                 # What stands for a missing label need not be among the classes.
                 target = tf.where(as_wide(present, target), target, tf.zeros((), target.dtype))
                 weights[name] = tf.cast(present, keras.config.floatx())

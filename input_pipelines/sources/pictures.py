@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.preparation.picture_operations import NEAREST, Resize
 from input_pipelines.sources import record_files
 
 
@@ -11,7 +11,7 @@ def sized(spec: tf.TensorSpec, size: Resize | None) -> tf.TensorSpec:
     if size is None:
         return spec
     # Of the nearest pixels none is between two values: classes of pixels stay whole.
-    dtype = spec.dtype if size.method == "nearest" else tf.float32
+    dtype = spec.dtype if size.method == NEAREST else tf.float32
     return tf.TensorSpec((size.height, size.width, spec.shape[-1]), dtype)
 
 
