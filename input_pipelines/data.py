@@ -86,9 +86,23 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 
 
 def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
-    if config.sources is None:
-        return _build_source(config, "dataset", saved)
-    built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}
+    fields = {"dataset": config} if config.sources is None else configuration.parts(config)
+    files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
+    opened = {field: _opened(source, field) for field, source in files.items()}
+    # What one name means is learned from all sources together.
+    trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
+    prepared = preparation.build(trains, saved and saved.statistics)
+    built = {
+        field: _fed(source, field, opened[field], prepared[field], saved)
+        if field in opened
+        else _of_function(source, field)
+        for field, source in fields.items()
+    }
+    return built["dataset"] if config.sources is None else _mixed(config, built)
+
+
+def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
+    """The data of several sources as one."""
     together = SavedData(
         {field: one.saved.fingerprints[field] for field, one in built.items()},
         {field: one.saved.statistics[field] for field, one in built.items()},
@@ -140,9 +154,8 @@ def load_saved(path: pathlib.Path) -> SavedData | None:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
-def _build_source(config: SourceConfig, field: str, saved: SavedData | None) -> Data:
-    if configuration.is_function(config.name):
-        return _of_function(config, field)
+def _opened(config: SourceConfig, field: str) -> dict[str, Source]:
+    """The splits of a source as they are read, both of them, with an example at least."""
     open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
     sources: dict[str, Source] = open_splits(config, field)
     if config.held_out is not None:
@@ -152,9 +165,14 @@ def _build_source(config: SourceConfig, field: str, saved: SavedData | None) -> 
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
         if not len(sources[split]):
             raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
-    if sizes := building.sizes(config, field, sources[TRAIN]):
-        sources = {name: source.resized(sizes) for name, source in sources.items()}
-    prepare = preparation.build(config, field, sources[TRAIN], saved and saved.statistics.get(field))
+    sizes = building.sizes(config, field, sources[TRAIN])
+    return {name: source.resized(sizes) for name, source in sources.items()} if sizes else sources
+
+
+def _fed(
+    config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation, saved: SavedData | None
+) -> Data:
+    """The data of a source: every split prepared and held in memory, or streamed."""
     feed = _feed(config, field, sources, prepare)
     if config.feed == "auto" and saved is not None:
         feed = saved.feeds.get(field, feed)

@@ -135,7 +135,8 @@ def _features(config: InputConfig, field: str, name: str, source: Source) -> tup
     patterns = [name] if config.feature is None else config.feature
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matching = [feature for feature in source.features if fnmatch.fnmatchcase(feature, pattern)]
+        # A column's own name is no pattern, whatever is in it.
+        matching = [pattern] if pattern in source.features else fnmatch.filter(source.features, pattern)
         if not matching:
             _check_exists(pattern, at, source)
         found.update(dict.fromkeys(matching))

@@ -91,24 +91,31 @@ class Preparation:
         return self.statistics[chain.field]
 
 
-def build(config: SourceConfig, field: str, train: Source, statistics: Statistics | None) -> Preparation:
-    """The preparation of a source, with what it learns from the training split.
+def build(
+    parts: Mapping[str, tuple[SourceConfig, Source]], saved: Mapping[str, Statistics] | None = None
+) -> dict[str, Preparation]:
+    """The preparation of every source, with what is learned from their training splits.
 
     Args:
-      config: the source's configuration.
-      field: its key.
-      train: the training split.
-      statistics: what an earlier process of the same run learned; None: learn it now.
+      parts: the configuration's key of a source → its configuration, its training split.
+      saved: key of a source → what an earlier process of the same run learned; None: learn it now.
 
     Raises:
       ConfigError: a feature or an operation that does not exist or does not fit.
     """
-    targets = building.targets(config, field, train)
-    inputs = building.inputs(config, field, train, targets)
-    chains = [*inputs.values(), *targets.values()]
-    if statistics is None or set(statistics) != {chain.field for chain in chains}:
-        statistics = fitting.learn(chains, train)
-    return Preparation(inputs, targets, statistics, train.features)
+    made, chains = {}, {}
+    for field, (config, train) in parts.items():
+        targets = building.targets(config, field, train)
+        inputs = building.inputs(config, field, train, targets)
+        made[field] = inputs, targets
+        chains[field] = [*inputs.values(), *targets.values()]
+    known = saved or {}
+    if any(set(known.get(field, ())) != {chain.field for chain in own} for field, own in chains.items()):
+        known = fitting.learn({field: (own, parts[field][1]) for field, own in chains.items()})
+    return {
+        field: Preparation(inputs, targets, known[field], parts[field][1].features)
+        for field, (inputs, targets) in made.items()
+    }
 
 
 def _weighed(present: tf.Tensor | None, weights: tf.Tensor) -> tf.Tensor:

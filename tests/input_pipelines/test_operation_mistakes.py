@@ -78,7 +78,7 @@ def test_features_that_an_operation_does_not_fit_are_named(spec, values, expecte
     }
     train = Arrays({"values": values, "y": np.zeros(len(values))}, str)
     with pytest.raises(ConfigError) as caught:
-        preparation.build(schema.record(SourceConfig)(tree, "dataset"), "dataset", train, None).spec(train)
+        preparation.build({"dataset": (schema.record(SourceConfig)(tree, "dataset"), train)})["dataset"].spec(train)
     line = str(caught.value)
     assert "\n" not in line
     assert "dataset.inputs.x.prepare.0" in line

@@ -218,7 +218,7 @@ def test_statistics_are_those_of_training(rows):
         "targets": {"label": {"prepare": ["standardise"]}},
     }
     config = schema.record(SourceConfig)(tree, "dataset")
-    prepare = preparation.build(config, "dataset", Arrays(arrays, str), None)
+    prepare = preparation.build({"dataset": (config, Arrays(arrays, str))})["dataset"]
     others = {"number": np.array([0.0, 3.0, 1e9]), "word": np.array([b"two", b"four", b"one"], object)}
     made = prepare({name: tf.constant(value) for name, value in (others | {"label": np.array([0, 4, 8])}).items()})
     logs = np.log1p(arrays["number"])
@@ -230,7 +230,9 @@ def test_statistics_are_those_of_training(rows):
     np.testing.assert_array_equal(made["inputs"]["word"], [order.index(b"two") + 1, 0, order.index(b"one") + 1])
     label = (np.array([0, 4, 8]) - arrays["label"].mean()) / arrays["label"].std()
     np.testing.assert_allclose(made["targets"]["label"], label, rtol=1e-12)
-    resumed = preparation.build(config, "dataset", Arrays(others | {"label": np.zeros(3)}, str), prepare.statistics)
+    resumed = preparation.build(
+        {"dataset": (config, Arrays(others | {"label": np.zeros(3)}, str))}, {"dataset": prepare.statistics}
+    )["dataset"]
     assert resumed.statistics == prepare.statistics
 
 
