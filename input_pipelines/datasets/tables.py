@@ -18,7 +18,6 @@ cut at quantiles, by the training rows alone.
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ import sklearn.datasets
 
 from input_pipelines.configuration import TRAIN, VALIDATION
 from input_pipelines.examples import Examples
-from trainer.common import schema
+from trainer.common import patterns, schema
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.schema import setting
 
@@ -142,13 +141,13 @@ def _columns_of(table: Table, target: _Target, field: str) -> list[str]:
     return [target.classes] if target.columns is None else _matching(table, target.columns, field)
 
 
-def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
+def _matching(table: Table, names: Sequence[str], field: str) -> list[str]:
     """The columns of numbers that the patterns name, each once, in their order."""
-    if not patterns:
-        raise ConfigError(field, list(patterns), "must name at least one column")
+    if not names:
+        raise ConfigError(field, list(names), "must name at least one column")
     found: dict[str, None] = {}
-    for index, pattern in enumerate(patterns):
-        columns = [column for column in table.numbers if fnmatch.fnmatchcase(column, pattern)]
+    for index, pattern in enumerate(names):
+        columns = patterns.matching(table.numbers, pattern)
         if not columns:
             raise unknown(f"{field}.{index}", pattern, "column of numbers", table.numbers)
         found.update(dict.fromkeys(columns))

@@ -1,8 +1,7 @@
 """From a source's configuration to chains: their features, their operations, the value for a missing label."""
 
 import dataclasses
-import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from input_pipelines.preparation.number_operations import Standardise
 from input_pipelines.preparation.picture_operations import BILINEAR, NEAREST, CentralCrop, Reshape, Resize
 from input_pipelines.preparation.vocabulary_operations import Categories, Classes
 from input_pipelines.sources.source import Source
+from trainer.common import patterns
 from trainer.common.errors import ConfigError, unknown
 
 _NUMBERS, _CATEGORIES = "numbers", "categories"
@@ -28,10 +28,17 @@ def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str
     if config.inputs is None:
         found = _free_inputs(f"{field}.inputs", train, targets)
     else:
-        found = {name: _chain(each, f"{field}.inputs.{name}", name, train) for name, each in config.inputs.items()}
+        found = _named_inputs(config, field, train, targets)
     for chain in found.values():
         _refuse_absent_numbers(chain, train)
     return found
+
+
+def _named_inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
+    """Input name → its chain, as configured; a pattern never takes what a target or a weight is made of."""
+    used = _used(targets)
+    named = (config.inputs or {}).items()
+    return {name: _chain(each, f"{field}.inputs.{name}", name, train, used) for name, each in named}
 
 
 def targets(config: SourceConfig, field: str, train: Source) -> dict[str, Chain]:
@@ -46,8 +53,8 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
       ConfigError: such a feature is prepared in another way first.
     """
     found: dict[str, Resize] = {}
-    inputs = [_chain(each, f"{field}.inputs.{name}", name, train) for name, each in (config.inputs or {}).items()]
-    for chain in (*inputs, *targets(config, field, train).values()):
+    made = targets(config, field, train)
+    for chain in (*_named_inputs(config, field, train, made).values(), *made.values()):
         at = f"{chain.field}.prepare"
         for feature in chain.features:
             shape = train.features[feature].shape
@@ -65,10 +72,9 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
     return found
 
 
-def _chain(config: InputConfig, field: str, name: str, source: Source) -> Chain:
-    return Chain(
-        field, _features(config, field, name, source), tuple(operations.build(config.prepare, f"{field}.prepare"))
-    )
+def _chain(config: InputConfig, field: str, name: str, source: Source, used: Collection[str] = ()) -> Chain:
+    features = _features(config, field, name, source, used)
+    return Chain(field, features, tuple(operations.build(config.prepare, f"{field}.prepare")))
 
 
 def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chain:
@@ -130,16 +136,22 @@ def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -
     return int(value) if kind.is_integer else value
 
 
-def _features(config: InputConfig, field: str, name: str, source: Source) -> tuple[str, ...]:
+def _features(
+    config: InputConfig, field: str, name: str, source: Source, used: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The features that names and patterns choose; patterns choose none of those `used` otherwise."""
     at = f"{field}.feature"
-    patterns = [name] if config.feature is None else config.feature
+    given = [name] if config.feature is None else config.feature
     found: dict[str, None] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        # A column's own name is no pattern, whatever is in it.
-        matching = [pattern] if pattern in source.features else fnmatch.filter(source.features, pattern)
+    for pattern in [given] if isinstance(given, str) else given:
+        matching = patterns.matching(source.features, pattern)
         if not matching:
             _check_exists(pattern, at, source)
-        found.update(dict.fromkeys(matching))
+        free = [feature for feature in matching if feature == pattern or feature not in used]
+        if not free:
+            reason = f"matches {', '.join(matching[:3])}, which targets or weights are made of, and nothing else"
+            raise ConfigError(at, pattern, reason)
+        found.update(dict.fromkeys(free))
     return tuple(found)
 
 
@@ -161,9 +173,14 @@ def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
             raise ConfigError(f"{chain.field}.feature", name, reason)
 
 
+def _used(targets: Mapping[str, Chain]) -> set[str | None]:
+    """The features that targets and their weights are made of."""
+    return {name for chain in targets.values() for name in (*chain.features, chain.weight)}
+
+
 def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
     """Inputs made of the columns that no target uses: numbers standardised, text as categories."""
-    used = {name for chain in targets.values() for name in (*chain.features, chain.weight)}
+    used = _used(targets)
     free = {name: spec for name, spec in source.features.items() if name not in used}
     text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)
     numbers = tuple(name for name in free if name not in text)

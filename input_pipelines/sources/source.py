@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
+from trainer.common import patterns
 from trainer.common.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min
@@ -235,18 +236,25 @@ def splits_by_name(
 
 def _by_name(path: str, default: str) -> dict[str, list[str]]:
     def is_there(start: str) -> bool:
-        return bool(tf.io.gfile.glob(os.path.join(path, start + default)))
+        return bool(_files(path, start + default))
 
     if not is_there(TRAIN):
         return {TRAIN: [default]}
     return {split: [start + default] for split, start in splits_by_name(is_there).items()}
 
 
-def _matching(field: str, path: str, patterns: Sequence[str]) -> list[str]:
+def _files(path: str, pattern: str) -> list[str]:
+    """The files within a folder that a pattern matches; of a pattern that is a file's own name, that one alone."""
+    exact = os.path.join(path, pattern)
+    found = [exact] if tf.io.gfile.exists(exact) else tf.io.gfile.glob(os.path.join(patterns.escaped(path), pattern))
+    return sorted(file for file in found if not tf.io.gfile.isdir(file))
+
+
+def _matching(field: str, path: str, names: Sequence[str]) -> list[str]:
     root = tf.io.gfile
     files = []
-    for pattern in patterns:
-        matching = sorted(file for file in root.glob(os.path.join(path, pattern)) if not root.isdir(file))
+    for pattern in names:
+        matching = _files(path, pattern)
         if not matching:
             there = listed(root.listdir(path), pattern)
             raise ConfigError(field, pattern, f"is no file in {path}; it holds: {there}")

@@ -1,14 +1,13 @@
 """Finds which losses reach which variable, in a scratch trace that never runs."""
 
 import contextlib
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from trainer.common import import_paths
+from trainer.common import import_paths, patterns
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import comparisons, loss_values
 from trainer.components import predictions as predictions_lib
@@ -118,14 +117,15 @@ def _restrict(reaches: list[bool], loss: NamedLoss, names: Sequence[str]) -> Non
     """Leaves in `reaches` only the variables whose names the loss's patterns match."""
     reached = [name for name, reaches_it in zip(names, reaches, strict=True) if reaches_it]
     for index, pattern in enumerate(loss.variables):
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in reached):
+        if not patterns.matching(reached, pattern):
             raise ConfigError(
                 f"losses.{loss.name}.variables.{index}",
                 pattern,
                 f"matches none of the variables that the loss reaches: {', '.join(reached)}",
             )
+    chosen = {name for pattern in loss.variables for name in patterns.matching(names, pattern)}
     for v, name in enumerate(names):
-        reaches[v] &= any(fnmatch.fnmatchcase(name, pattern) for pattern in loss.variables)
+        reaches[v] &= name in chosen
 
 
 @contextlib.contextmanager
