@@ -182,6 +182,7 @@ def _fed(
             _try_first(split, f"{field}.splits.{name}")
     else:
         built = {name: _in_memory(source, prepare, f"{field}.{name}") for name, source in sources.items()}
+    needless = _needless_missing(built[TRAIN], config, field)
     _augment(built, config, field)
     return Data(
         built,
@@ -194,7 +195,8 @@ def _fed(
             f"{field}: {source.skipped} images of the {name} split do not decode and were left out"
             for name, source in sources.items()
             if source.skipped
-        ),
+        )
+        + needless,
         names.of(prepare, sources[TRAIN]),
     )
 
@@ -213,6 +215,17 @@ def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field:
     train = built[TRAIN]
     changes = augmentation.build(config.augment, f"{field}.augment", train.spec, train.first)
     built[TRAIN] = dataclasses.replace(train, augmentation=changes)
+
+
+def _needless_missing(train: Streamed | InMemory, config: SourceConfig, field: str) -> tuple[str, ...]:
+    """Lines about values that mean "missing" and that no label of a training split held in memory has."""
+    if not isinstance(train, InMemory):
+        return ()
+    return tuple(
+        f"{field}.targets.{name}.missing={target.missing!r}: no label of the training split is that, nor absent"
+        for name, target in config.targets.items()
+        if target.missing is not None and name not in train.examples.weights
+    )
 
 
 def _flat(split: Examples) -> dict[str, np.ndarray]:

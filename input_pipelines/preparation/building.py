@@ -13,6 +13,7 @@ from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.class_operations import Bins, Equals, Groups, OneHot, Threshold
 from input_pipelines.preparation.number_operations import Standardise
 from input_pipelines.preparation.picture_operations import BILINEAR, NEAREST, CentralCrop, Reshape, Resize
+from input_pipelines.preparation.values import as_held
 from input_pipelines.preparation.vocabulary_operations import Categories, Classes
 from input_pipelines.sources.source import Source
 from trainer.common import patterns
@@ -127,13 +128,12 @@ def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -
     if value is None:
         return None
     kinds = {source.features[name].dtype for name in names}
-    if tf.string in kinds:
-        return str(value)
-    kind = kinds.pop() if len(kinds) == 1 else tf.float64
-    fits = isinstance(value, bool) == (kind == tf.bool) and isinstance(value, bool | int | float)
-    if not fits or (kind.is_integer and not (value % 1 == 0 and kind.min <= value <= kind.max)):
-        raise ConfigError(field, value, f"must be a value that {', '.join(names[:3])} can have, {kind.name}")
-    return int(value) if kind.is_integer else value
+    kind = kinds.pop() if len(kinds) == 1 else tf.string if tf.string in kinds else tf.float64
+    try:
+        return as_held(value, kind)
+    except ValueError as error:
+        reason = f"must be a value that {', '.join(names[:3])} can have, {kind.name}"
+        raise ConfigError(field, value, reason) from error
 
 
 def _features(

@@ -95,6 +95,16 @@ class Chain:
         except _FAILURES as error:
             raise self._failure(len(learned), values, error) from error
 
+    def learned(self, collected: Any, learned: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Returns what the first operation without an entry in `learned` makes of all that it gathered."""
+        index = len(learned)
+        try:
+            return self.operations[index].learned(collected)
+        except ValueError as error:
+            at = f"{self.field}.prepare.{index}"
+            reason = f"does not fit {', '.join(self.features[:3])}: {first_line(error)}"
+            raise ConfigError(at, operations_lib.name_of(self.operations[index]), reason) from error
+
     def _failure(self, index: int, values: tf.Tensor, error: Exception) -> ConfigError:
         given = f"{values.dtype.name}{list(values.shape[1:])}"
         return ConfigError(

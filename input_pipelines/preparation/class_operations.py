@@ -7,10 +7,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.preparation.values import Learned, as_float64, real, unless_nan
+from input_pipelines.preparation.values import (
+    Learned,
+    as_float64,
+    as_held,
+    distinct,
+    real,
+    some,
+    tensor_type,
+    unless_nan,
+)
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
+
+_SHOWN = 100  # values that are gathered for an error
+_NO_CLASSES = "holds no whole numbers; 'classes' or 'bins' makes classes of it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,19 +80,36 @@ class Threshold:
 
 @dataclasses.dataclass(frozen=True)
 class Equals:
-    """1 where the value is one of `values` (numbers or text), 0 otherwise."""
+    """1 where the value is one of `values` (numbers or text), 0 otherwise. Each must occur in the training split."""
 
     values: list[Any] = setting(schema.sequence(schema.scalar))
 
+    def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+        """Gathers those of the values that occur not, and others that do."""
+        lacking, others = so_far or (list(self.values), set())
+        there = distinct(values, present)
+        lacking = [value for value in lacking if as_held(value, tensor_type(values)) not in there]
+        return lacking, others if len(others) >= _SHOWN else others | there
+
+    def learned(self, collected: Any) -> Learned:
+        """Nothing; raises ValueError for a value that does not occur."""
+        lacking, others = collected
+        if lacking:
+            raise ValueError(f"the training split lacks {lacking[0]!r}; it has {some(others)}")
+        return {}
+
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
-        wanted = [str(value) for value in self.values] if values.dtype == tf.string else self.values
+        wanted = [as_held(value, values.dtype) for value in self.values]
         equal = [tf.equal(values, tf.constant(value, values.dtype)) for value in wanted]
         return unless_nan(values, tf.cast(tf.reduce_any(tf.stack(equal), axis=0), keras.config.floatx()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """The class of a class: `of` has the new class of each, in order; -1, no class, for those that it lacks."""
+    """The class of a class: `of` has the new class of each, in order; -1, no class, for those that it lacks.
+
+    Every new class must occur in the training split.
+    """
 
     of: list[int] = setting(schema.sequence(schema.integer(0)))
 
@@ -89,9 +118,22 @@ class Groups:
         if not self.of:
             raise ConfigError(f"{field}.of", self.of, "needs the new class of each class")
 
+    def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+        """Gathers the classes that occur."""
+        if values.dtype == object or np.issubdtype(values.dtype, np.floating):
+            raise ValueError(_NO_CLASSES)
+        return (so_far or set()) | distinct(values, present)
+
+    def learned(self, collected: Any) -> Learned:
+        """Nothing; raises ValueError for a new class that does not occur."""
+        there = {int(self.of[label]) for label in collected if label in range(len(self.of))}
+        if lacking := sorted(set(self.of) - there):
+            raise ValueError(f"no class of group {lacking[0]} is in the training split; it has {some(collected)}")
+        return {}
+
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         if values.dtype.is_floating or values.dtype == tf.string:
-            raise ValueError("holds no whole numbers; 'classes' or 'bins' makes classes of it")
+            raise ValueError(_NO_CLASSES)
         values = tf.cast(values, tf.int64)
         groups = tf.gather(tf.constant(self.of, tf.int64), tf.clip_by_value(values, 0, len(self.of) - 1))
         return tf.where(tf.logical_and(values >= 0, values < len(self.of)), groups, -tf.ones_like(groups))

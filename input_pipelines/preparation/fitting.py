@@ -54,7 +54,8 @@ class _Fit:
 
     def learn(self) -> None:
         """Notes what the next operation makes of what it gathered."""
-        self.learned.append(self.operations[len(self.learned)].learned(self.collected))
+        first = next(iter(self.chains.values()))
+        self.learned.append(first.learned(self.collected, self.learned))
         self.collected = None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.preparation.values import Learned
+from input_pipelines.preparation.values import Learned, as_held, tensor_type
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
@@ -65,12 +65,14 @@ class Classes:
                 raise ConfigError(f"{field}.names", name, "is the name of two classes")
 
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
-        """Every label."""
-        return (so_far or set()).union(values[np.broadcast_to(present, values.shape)].tolist())
+        """The labels' type, and every label."""
+        _, before = so_far or (None, set())
+        return tensor_type(values), before.union(values[np.broadcast_to(present, values.shape)].tolist())
 
     def learned(self, collected: Any) -> Learned:
         """`names`, by class."""
-        names = sorted(collected) if self.names is None else self.names
+        dtype, labels = collected
+        names = sorted(labels) if self.names is None else [as_held(name, dtype) for name in self.names]
         return {"names": [_text(name) for name in names]}
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from input_pipelines import data
-from input_pipelines.configuration import DatasetConfig
+from input_pipelines.configuration import DatasetConfig, SourceConfig
+from input_pipelines.preparation import preparation
+from input_pipelines.sources.source import Arrays
 from tests.input_pipelines import reading
 from trainer.common import patterns, schema
 from trainer.common.errors import ConfigError
@@ -140,3 +143,74 @@ def test_text_in_one_source_and_numbers_in_another_are_named(tmp_path):
         sources[name] = {"name": "csv", "path": str(tmp_path), "splits": splits, "inputs": inputs, "targets": {"y": {}}}
     with pytest.raises(ConfigError, match=r"sources\.b\.inputs\.code\.feature='code': holds text, and .*sources\.a"):
         _mixed(sources)
+
+
+_COLUMNS = {
+    "truth": np.array([True, False, True]),
+    "whole": np.array([1, 2, 3]),
+    "real": np.array([1.0, 2.5, np.nan]),
+    "text": np.array(["1", "True", "red"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"),
+    [
+        *(("truth", [value], [1, 0, 1]) for value in (True, "true", "True", 1, 1.0, "1")),
+        *(("truth", [value], [0, 1, 0]) for value in (False, "false", 0)),
+        *(("whole", [value], [1, 0, 0]) for value in (1, 1.0, "1", "1.0")),
+        *(("real", [value], [0, 1, np.nan]) for value in (2.5, "2.5")),
+        ("real", [1, "2.5"], [1, 1, np.nan]),
+        ("text", ["1"], [1, 0, 0]),
+        ("text", [1, True], [1, 1, 0]),
+    ],
+)
+def test_values_of_a_configuration_match_as_the_column_holds_them(column, values, found):
+    made = _prepared(column, {"name": "equals", "values": values})
+    np.testing.assert_array_equal(made, found)
+
+
+@pytest.mark.parametrize(
+    ("column", "names"), [("truth", [1, "False"]), ("whole", ["1.0", 2, 3.0]), ("text", [1, True, "red"])]
+)
+def test_names_of_classes_match_in_the_same_way(column, names):
+    numbers = [0, 1, 0] if column == "truth" else [0, 1, 2]
+    np.testing.assert_array_equal(_prepared(column, {"name": "classes", "names": names}), numbers)
+
+
+@pytest.mark.parametrize(
+    ("column", "operation", "words"),
+    [
+        ("text", {"name": "equals", "values": ["red", "blue"]}, "lacks 'blue'; it has '1', 'True', 'red'"),
+        ("text", {"name": "equals", "values": ["true"]}, "lacks 'true'"),
+        ("whole", {"name": "equals", "values": ["4"]}, "lacks '4'; it has 1, 2, 3"),
+        ("whole", {"name": "equals", "values": ["red"]}, "'red' is no whole number"),
+        ("whole", {"name": "equals", "values": [1.5]}, "1.5 is no whole number"),
+        ("truth", {"name": "equals", "values": ["yes"]}, "'yes' is neither true nor false"),
+        ("real", {"name": "equals", "values": [True]}, "True is no number"),
+        ("whole", {"name": "groups", "of": [2, 0, 0, 1, 2, 3]}, "no class of group 2 is in the training split"),
+    ],
+)
+def test_values_that_the_training_split_lacks_are_named(column, operation, words):
+    with pytest.raises(ConfigError) as caught:
+        _prepared(column, operation)
+    assert caught.value.field == "dataset.inputs.x.prepare.0"
+    assert words in str(caught.value)
+
+
+def _prepared(column: str, operation: dict) -> np.ndarray:
+    train = Arrays({"x": _COLUMNS[column], "y": np.zeros(3)}, str)
+    tree = {"name": "npz", "path": "p", "inputs": {"x": {"prepare": [operation]}}, "targets": {"y": {}}}
+    prepare = preparation.build({"dataset": (schema.record(SourceConfig)(tree, "dataset"), train)})["dataset"]
+    return prepare({name: tf.constant(values) for name, values in train.arrays.items()})["inputs"].numpy()
+
+
+@pytest.mark.parametrize(("missing", "said"), [("2", False), (7, True)])
+def test_a_value_for_missing_labels_that_never_occurs_is_said(tmp_path, missing, said):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("x,y\n1,1\n2,2\n3,3\n")
+    tree = {"name": "csv", "path": str(tmp_path), "inputs": {"x": {}}, "targets": {"y": {"missing": missing}}}
+    built = reading.build(tree)
+    assert [line for line in built.notes if "no label of the training split" in line] == (
+        ["dataset.targets.y.missing=7: no label of the training split is that, nor absent"] if said else []
+    )
