@@ -1,12 +1,17 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import os
 import re
 import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from trainer import command_line
 from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
@@ -74,6 +79,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
+    base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
     workers = None
     if _STRATEGY.value == "multi_worker":
         signals.hold()
@@ -84,10 +90,12 @@ def _train() -> None:
     with command_line.quiet():  # a configuration may import TensorFlow
         config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
     if workers is None or workers.rank == 0:
-        workdir.check(_WORKDIR.value, config)
+        workdir.check(_WORKDIR.value, config, base)
     profile = _profiled_steps()
     with command_line.quiet():
         command_line.import_keras()
+        from rich.console import Console
+
         from input_pipelines.sources import catalogue
         from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
         from trainer.run import train
@@ -99,7 +107,8 @@ def _train() -> None:
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
+        console = Console(highlight=False, file=output)
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, base)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -119,14 +128,19 @@ def _evaluate() -> None:
             )
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
+    output = sys.stdout
     run = workdir.open_run(_WORKDIR.value)
     config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
         command_line.import_keras()
+        from rich.console import Console
+
         from trainer.distributed import strategy
         from trainer.run import evaluate
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
+    console = Console(highlight=False, file=output)
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console)
+    command_line.refuse_lost_output(output)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

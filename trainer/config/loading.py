@@ -15,8 +15,8 @@ from typing import Any
 import ml_collections
 
 from trainer.combine.registry import METHODS
-from trainer.common import atomic_files, import_paths, schema
-from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.common import atomic_files, import_paths, json_text, schema
+from trainer.common.errors import ConfigError, first_line, text_of, unknown
 from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
@@ -62,7 +62,11 @@ def load(
 
 def resolve(tree: Mapping[str, Any]) -> Config:
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
-    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(_plain(tree), ""))))
+    try:
+        plain = _plain(tree)
+    except RecursionError as error:
+        raise ConfigError("configuration", ConfigError.ABSENT, "is nested too deeply") from error
+    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(plain, ""))))
 
 
 def to_json(config: Config) -> str:
@@ -78,7 +82,7 @@ def save(config: Config, path: pathlib.Path) -> None:
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read or is of another format."""
     try:
-        tree = json.loads(path.read_text())
+        tree = json_text.parse(path.read_bytes(), finite=False)  # a setting may be infinite
     except (OSError, ValueError) as error:
         raise ConfigError(
             "--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})"
@@ -96,7 +100,8 @@ def _other_format(tree: Any) -> str | None:
     if given == _FORMAT:
         return None
     reason = _EARLIER.get(given) if isinstance(given, int) else None
-    return f"holds a run of format {given}, {reason or 'made by another version than this one'}; start a new run"
+    shown = text_of(given)[:40]
+    return f"holds a run of format {shown}, {reason or 'made by another version than this one'}; start a new run"
 
 
 def _with_own_names(config: Config) -> Config:

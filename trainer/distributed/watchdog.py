@@ -64,7 +64,7 @@ class Watchdog:
         faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
         print(line, file=sys.__stderr__, flush=True)
         if self.log is not None:
-            with contextlib.suppress(OSError), self.log.open("a") as file:
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
                 file.write(f"{line}\n")
         os._exit(EXIT_CODE)

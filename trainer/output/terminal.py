@@ -38,7 +38,7 @@ class Terminal:
         console: Console | None = None,
     ):
         self._console = console or Console(highlight=False)
-        self._log = log.open("a")
+        self._log = log.open("a", encoding="utf-8", errors="backslashreplace")
         self._submit = submit
         self._steps = steps
         self._losses = losses
