@@ -158,6 +158,9 @@ def _build_source(config: SourceConfig, field: str, saved: SavedData | None) -> 
     if sizes := building.sizes(config, field, sources[TRAIN]):
         sources = {name: source.resized(sizes) for name, source in sources.items()}
     prepare = preparation.build(config, field, sources[TRAIN], saved and saved.statistics.get(field))
+    for name, leaf in splits_lib.per_example(prepare.spec):
+        if 0 in leaf.shape.as_list():
+            raise ConfigError(f"{field}.{name}", f"{leaf.dtype.name}{leaf.shape.as_list()}", examples.EMPTY)
     feed = _feed(config, field, sources, prepare)
     if config.feed == "auto" and saved is not None:
         feed = saved.feeds.get(field, feed)

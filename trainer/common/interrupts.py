@@ -52,9 +52,10 @@ def ending_at_once(descriptor: int) -> Iterator[None]:
     """
     before = signal.getsignal(signal.SIGINT)
     try:
-        if before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, _End(descriptor))
-    except ValueError:  # another thread, which gets no signals
+        if before in (signal.SIG_IGN, None):
+            raise ValueError
+        signal.signal(signal.SIGINT, _End(descriptor))
+    except ValueError:  # also of another thread, which gets no signals
         yield
         return
     try:

@@ -129,7 +129,7 @@ def current() -> pathlib.Path:
         return pathlib.Path(".")
 
 
-def check(path: str | None, config: Config, base: pathlib.Path) -> None:
+def check(path: str | None, config: Config, base: pathlib.Path | None = None) -> None:
     """Raises ConfigError where a run of `config` can neither start nor resume at `path` below `base`.
 
     None stands for `create`'s own choice. Nothing is written.
@@ -139,13 +139,13 @@ def check(path: str | None, config: Config, base: pathlib.Path) -> None:
         held.release()
 
 
-def claim(path: str | None, config: Config, base: pathlib.Path) -> Workdir | None:
+def claim(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir | None:
     """Returns the directory of a run to resume, locked; None where a new run can start at `path`.
 
     Args:
       path: the directory; None for `create`'s own choice.
       config: the configuration to resume with.
-      base: the directory that a relative `path` is in.
+      base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
       ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.
@@ -186,8 +186,8 @@ def _is_another(different: Sequence[str]) -> str:
     return f"its run has another configuration: {'; '.join(different)}; choose another directory"
 
 
-def _at(path: str, base: pathlib.Path) -> Workdir:
-    return Workdir(base / path, given=pathlib.Path(path))
+def _at(path: str, base: pathlib.Path | None) -> Workdir:
+    return Workdir((base or current()) / path, given=pathlib.Path(path))
 
 
 def _is_utf8(path: str) -> bool:
@@ -198,7 +198,7 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _check_free(path: str | None, base: pathlib.Path) -> None:
+def _check_free(path: str | None, base: pathlib.Path | None) -> None:
     target = _at(path or _DATED, base)
     left = next((entry for entry in target.contents if path is not None and entry.exists()), None)
     if left is not None:
@@ -228,13 +228,13 @@ def _lock(workdir: Workdir) -> Workdir:
     return dataclasses.replace(workdir, descriptor=descriptor)
 
 
-def create(path: str | None, config: Config, base: pathlib.Path) -> Workdir:
+def create(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir:
     """Makes and locks the directory of a new run and saves its configuration there.
 
     Args:
       path: where; None for a new folder under `runs/`, named for the date and time.
       config: the run's configuration.
-      base: the directory that a relative `path` is in.
+      base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
       ConfigError: it cannot be made.
@@ -267,7 +267,7 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def _new_dated(base: pathlib.Path) -> Workdir:
+def _new_dated(base: pathlib.Path | None) -> Workdir:
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in itertools.chain([""], (f"_{count}" for count in itertools.count(2))):
         workdir = _at(f"{_DATED}/{stamp}{suffix}", base)
