@@ -28,7 +28,8 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        error.filename = str(path)  # of a full disk the system does not say which file it was
         raise

@@ -1,6 +1,5 @@
 """JSON that comes from outside the process, read so that whatever is wrong with it is a ValueError of one line."""
 
-import contextlib
 import json
 import math
 from typing import Any
@@ -21,11 +20,27 @@ def parse(text: str | bytes, *, finite: bool = True) -> Any:
     if isinstance(text, bytes):
         text = text.decode()
     number = _finite if finite else None
-    with contextlib.suppress(RecursionError):
+    try:
         value = json.loads(text, object_pairs_hook=_dictionary, parse_float=number, parse_constant=number)
-        if not _is_deeper(value, _DEEPEST):
-            return value
-    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    except RecursionError as error:
+        raise _too_deep() from error
+    refuse_deep(value)
+    return value
+
+
+def refuse_deep(value: Any) -> None:
+    """Raises ValueError where lists and dictionaries lie within one another too deeply for `parse`."""
+    entries = [value]
+    for _ in range(_DEEPEST + 1):
+        inner = [each.values() if isinstance(each, dict) else each for each in entries if isinstance(each, dict | list)]
+        entries = [entry for each in inner for entry in each]
+        if not entries:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
 def _dictionary(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -42,14 +57,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"it holds {text[:80]}, which is no finite number")
     return value
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    """True where lists and dictionaries lie within one another to more than this number of levels."""
-    entries = [value]
-    for _ in range(levels + 1):
-        inner = [each.values() if isinstance(each, dict) else each for each in entries if isinstance(each, dict | list)]
-        entries = [entry for each in inner for entry in each]
-        if not entries:
-            return False
-    return True

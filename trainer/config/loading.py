@@ -22,6 +22,7 @@ from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
 _FORMAT = 3
+_BITS = 4096  # of whole numbers: Python writes larger ones as text, and reads them, only where it is told to
 _EARLIER = {
     1: "made before variables were named by their place in the model",
     2: "made when `gradients` was a key beside `reduction`",
@@ -64,7 +65,10 @@ def resolve(tree: Mapping[str, Any]) -> Config:
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
     try:
         plain = _plain(tree)
-    except RecursionError as error:
+        json_text.refuse_deep(plain)  # it could be saved, and not read
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError("configuration", ConfigError.ABSENT, "is nested too deeply") from error
     return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(plain, ""))))
 
@@ -163,16 +167,24 @@ def _plain(value: Any, field: str = "") -> Any:
         # A ConfigDict iterates alphabetically; losses and heads keep the order in which they were written.
         value = {key: value[key] for key in getattr(value, "_fields", value)}
     if isinstance(value, Mapping):
-        return {key: _plain(entry, schema.join(field, str(key))) for key, entry in value.items()}
+        entries = ((_text(key), entry) for key, entry in value.items())
+        return {key: _plain(entry, schema.join(field, text_of(key))) for key, entry in entries}
     if isinstance(value, list | tuple):
         return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ConfigError(field, ConfigError.ABSENT, f"must be a number of at most {_BITS} bits")
     if value is None or isinstance(value, bool | int | float | str):
-        return value
+        return _text(value)
     raise ConfigError(
         field,
         value,
         "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)",
     )
+
+
+def _text(value: Any) -> Any:
+    """`value`, a string without whatever a class of the user's own has added to it."""
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _override(tree: dict[str, Any], key: str, text: str) -> None:
