@@ -47,7 +47,7 @@ def train(
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
-      base: the directory that a relative `workdir` is in; None for the current one.
+      base: where a relative `workdir` is; None for the current directory.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
@@ -57,8 +57,7 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
-    base = base or workdir_lib.current()  # a user's code may go elsewhere
+    workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
     run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
     watchdog.log = run and run.log
@@ -75,15 +74,12 @@ def train(
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
-        streams.occupy()  # a user's code may have closed one, and no file may take its place
         stack.enter_context(writer.disk_errors())
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
-        if run and saved is None:
-            data_lib.save(built.data.saved, run.data)
-        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
+        history = _history(run, config, built, saved, start)  # before files are opened
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
@@ -128,7 +124,19 @@ def _traced(
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    streams.occupy()  # a user's code may have closed one, and no file may take its place
     return train_steps, evaluate
+
+
+def _history(
+    run: Workdir | None, config: Config, built: Experiment, saved: SavedData | None, start: Start
+) -> list[Report]:
+    """Saves what a new run keeps of its data, or takes back what an interrupted one wrote; the reports that stay."""
+    if run is None:
+        return []
+    if saved is None:
+        data_lib.save(built.data.saved, run.data)
+    return resume.rewind(run, config, start.step) if start.resumes else []
 
 
 def _recorder(
