@@ -255,8 +255,9 @@ def leaving_at_once(wanted: bool) -> Iterator[None]:
 
 def leave(code: int) -> NoReturn:
     """Ends the process at once, without what libraries do at its end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a user's code has put something else there
+            stream.flush()
     os._exit(code)
 
 

@@ -205,7 +205,7 @@ def test_files_of_a_run_that_hold_something_else(tmp_path, content):
     for path in (run.config, run.data, run.metrics):
         path.write_bytes(content)
     for read in (lambda: workdir.claim(str(tmp_path), problems.config()), lambda: data_lib.load_saved(run.data)):
-        with pytest.raises(ConfigError, match=r"config\.json cannot be used|data\.json': cannot be read") as error:
+        with pytest.raises(ConfigError, match=r"(config|data)\.json") as error:
             read()
         assert str(error.value).isprintable()
     assert history.read(run.metrics) == []

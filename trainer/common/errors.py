@@ -29,7 +29,7 @@ class ConfigError(ValueError):
         self.allowed = " ".join(allowed.split())
         where = field if len(field) <= 160 else f"{field[:77]}...{field[-80:]}"
         given = "" if value is self.ABSENT else f"={_short(value)}"
-        super().__init__(_printable(f"{where}{given}: {self.allowed}"))
+        super().__init__(printable(f"{where}{given}: {self.allowed}"))
 
 
 class NotPreparedError(ConfigError):
@@ -194,11 +194,11 @@ def _asserted(line: str) -> str:
 
 def _plain_text(line: str) -> str:
     """`line` without colours and TensorFlow's names of graph nodes."""
-    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
+    return printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
 
 
-def _printable(text: str) -> str:
-    """`text` with whatever a terminal could not show, or would obey, written as in Python."""
+def printable(text: str) -> str:
+    """Returns `text` with whatever a terminal could not show, or would obey, written as in Python."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.common.errors import RunError, StoppedError, with_notes
+from trainer.common.errors import RunError, StoppedError, printable, with_notes
 from trainer.output.reports import TRAIN, Report
 
 
@@ -97,6 +97,7 @@ class Terminal:
 
     def say(self, line: str, *, show: bool = True) -> None:
         """Prints a line and logs it; the log alone gets it where not `show`."""
+        line = printable(line)  # names of a user's own may hold anything
         self._submit(self._write_to_log, _with_time(line))
         if show:
             self._console.print(escape(line), soft_wrap=True)
