@@ -115,11 +115,6 @@ def test_no_weights_may_be_none():
             "holds nothing",
         ),
         ({"name": "odd", "part": "inputs", "value": {"": np.zeros(3)}}, "dataset.train.inputs", "is not empty"),
-        (
-            {"name": "odd", "part": "inputs", "value": {5: np.zeros(3)}},
-            "dataset.train.inputs",
-            "a name must be a string",
-        ),
         ({"name": "odd", "part": "targets", "value": {"\udcff": np.zeros(3)}}, "dataset.train.targets", "UTF-8 has"),
         ({"name": "raises"}, "dataset.name", "RuntimeError: no luck ("),
         ({"name": "exits"}, "dataset.name", "SystemExit: 3"),

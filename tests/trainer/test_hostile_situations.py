@@ -65,29 +65,34 @@ def test_code_of_the_users_own_takes_neither_the_output_nor_the_place(place):
     assert (place / "run" / "curves.png").exists()
 
 
-@needs_full
-@pytest.mark.parametrize("name", ["config.json", "data.json"])
-def test_a_disk_that_is_full_at_the_start_leaves_a_place_to_start_again(place, name):
-    (place / "run").mkdir()
-    (place / "run" / f".incomplete_{name}").symlink_to("/dev/full")
-    result = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
-    assert_one_line(result, f"cannot write {place}/run/", "No space left on device", code=1)
-    assert {path.name for path in (place / "run").iterdir()} <= {"config.json", "lock"}
-    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert (place / "run" / "report.md").exists()
+def _start(place: pathlib.Path) -> subprocess.CompletedProcess:
+    return forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
 
 
 @needs_full
-@pytest.mark.parametrize("name", ["report.md", "curves.png"])
-def test_a_disk_that_is_full_at_the_end(place, name):
-    (place / "run").mkdir()
-    (place / "run" / f".incomplete_{name}").symlink_to("/dev/full")
-    result = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
-    assert_one_line(result, f"{name}: No space left on device", code=1)
-    assert not (place / "run" / name).exists()
-    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
+def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
+    """When it begins, and at its end."""
+    run = place / "run"
+    run.mkdir()
+    (run / ".incomplete_data.json").symlink_to("/dev/full")
+    assert_one_line(_start(place), f"cannot write {run}/data.json: No space left on device", code=1)
+    assert {path.name for path in run.iterdir()} == {"config.json", "lock"}
+    (run / ".incomplete_curves.png").symlink_to("/dev/full")
+    assert_one_line(_start(place), f"cannot write {run}/curves.png: No space left on device", code=1)
+    assert (run / "report.md").exists()
+    assert not list(run.glob("*curves.png"))
+    again = _start(place)
     assert (again.returncode, again.stderr) == (0, "")
+    assert (run / "curves.png").exists()
+
+
+@needs_full
+def test_a_disk_that_is_full_before_anything_is_written(tmp_path):
+    (tmp_path / ".incomplete_config.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        workdir.create(str(tmp_path), problems.config())
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert workdir.claim(str(tmp_path), problems.config()) is None
 
 
 def test_training_continues_when_nobody_reads_and_a_terminal_knows_only_ascii(place, root):

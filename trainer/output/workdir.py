@@ -247,9 +247,13 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None) -
         workdir = _lock(_new_dated(base) if path is None else _at(path, base))
     except OSError as error:
         raise ConfigError(_FIELD, path or _DATED, f"cannot be written: {system_reason(error)}") from error
-    if workdir.config.exists():
-        raise ConfigError(_FIELD, path, "another run has just started there")
-    loading.save(config, workdir.config)
+    try:
+        if workdir.config.exists():
+            raise ConfigError(_FIELD, path, "another run has just started there")
+        loading.save(config, workdir.config)
+    except BaseException:
+        workdir.release()
+        raise
     return workdir
 
 
