@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +34,7 @@ needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /
 def hostile() -> dict[str, Examples]:
     """Data of a function that leaves little as it was."""
     os.chdir("/")
+    warnings.simplefilter("error")
     sys.stdout.close()
     sys.stderr.close()
     sys.stdout = sys.stderr = None
@@ -47,7 +49,9 @@ def place(tmp_path):
     """An empty directory to run in, with the small configuration beside it."""
     (tmp_path / "small.py").write_text(config_files.text(SMALL))
     tree = SMALL | {"dataset": {"name": "tests.trainer.test_hostile_situations:hostile"}}
-    (tmp_path / "hostile.py").write_text(config_files.text(tree, "os.chdir('/'); os.close(1)"))
+    (tmp_path / "hostile.py").write_text(
+        config_files.text(tree, "os.chdir('/'); os.close(1); __import__('warnings').simplefilter('error')")
+    )
     (tmp_path / "cwd").mkdir()
     return tmp_path / "cwd"
 

@@ -129,13 +129,15 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
     module.__file__ = path
     try:
         # Not imported: that would leave a __pycache__ beside the file, and read a stale one after a quick edit.
-        exec(compile(file.read_bytes(), path, "exec"), vars(module))
+        with import_paths.users_code():
+            exec(compile(file.read_bytes(), path, "exec"), vars(module))
     except import_paths.USER_ERRORS as error:
         raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError("--config", path, "must define get_config() returning an ml_collections.ConfigDict")
     try:
-        config = module.get_config()
+        with import_paths.users_code():
+            config = module.get_config()
     except import_paths.USER_ERRORS as error:
         raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
