@@ -110,9 +110,10 @@ def build(config: SourceConfig, field: str, train: Source, statistics: Statistic
     targets = building.targets(config, field, train)
     inputs = building.inputs(config, field, train, targets)
     chains = [*inputs.values(), *targets.values()]
-    for chain, name in ((chain, name) for chain in chains for name in chain.features):
-        if train.features[name].shape.num_elements() == 0:
-            raise ConfigError(chain.field, name, examples.EMPTY)
+    for chain in chains:
+        for name in chain.features:
+            if train.features[name].shape.num_elements() == 0:
+                raise ConfigError(chain.field, name, examples.EMPTY)
     if statistics is None or set(statistics) != {chain.field for chain in chains}:
         return Preparation(inputs, targets, fitting.learn(chains, train), train.features)
     built = Preparation(inputs, targets, statistics, train.features)
