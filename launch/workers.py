@@ -10,6 +10,7 @@ from absl import app, flags
 from launch import gpus, plans
 from launch.supervision import PREEMPTED, Supervisor, WorkerStart, say
 from trainer import command_line
+from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
 
 _WORKERS = flags.DEFINE_integer("workers", None, "How many workers to start on this machine.")
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         directory = os.path.abspath(_DIRECTORY.value or os.getcwd())
         if _HOSTS.value is None:
             _check_here(directory)
-            devices = gpus.divided(gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
+            devices = gpus.divided(visible_gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
         else:
             plans.check_hosts(_HOSTS.value, _PORT.value)
             passed_on = {name: _passed_on(name) for name in _ENVIRONMENT.value}

@@ -11,6 +11,7 @@ import pytest
 from launch import gpus, plans
 from launch.supervision import how
 from tests.launch.programs import finish, python
+from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
 
 
@@ -99,7 +100,7 @@ def test_gpus_that_cannot_be_shared_out(gpus_there, per_worker, field):
     ("given", "expected"), [("0,1", ["0", "1"]), ("", []), ("-1", []), ("3, GPU-ab,-1,2", ["3", "GPU-ab"])]
 )
 def test_gpus_that_the_environment_shows(given, expected):
-    assert gpus.visible({"CUDA_VISIBLE_DEVICES": given}) == expected
+    assert visible_gpus.visible({"CUDA_VISIBLE_DEVICES": given}) == expected
 
 
 def test_gpus_that_the_driver_lists(tmp_path, monkeypatch):
@@ -107,7 +108,7 @@ def test_gpus_that_the_driver_lists(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert gpus.visible({}) == ["0", "1"]
+    assert visible_gpus.visible({}) == ["0", "1"]
 
 
 def test_workers_on_a_machine_get_their_own_gpus(launch):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from trainer.common import atomic_files
+
 TRAIN, VALIDATION = "train", "validation"
 
 
@@ -30,7 +32,7 @@ class JsonLines:
     """Appends each report to a file as one JSON object with flat keys."""
 
     def __init__(self, path: pathlib.Path):
-        self._file = path.open("a")
+        self._file = atomic_files.open_to_append(path)
 
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
