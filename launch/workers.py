@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             plans.check_hosts(_HOSTS.value, _PORT.value)
             passed_on = {name: _passed_on(name) for name in _ENVIRONMENT.value}
-            ssh = _ssh()
+            ssh, fence = _ssh(), plans.firewall(_HOSTS.value, _PORT.value, _GPUS.value)
     except ConfigError as error:
         command_line.fail(error, 2)
 
@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
                 say(f"CUDA_VISIBLE_DEVICES of each worker: {' | '.join(map(str, devices))}")
             return _rounds(supervisor, here)
         say("TensorFlow's server has no authentication; this lets only the workers reach it, on each host, as root:")
-        say(plans.firewall(_HOSTS.value, _PORT.value))
+        say(fence)
         return _rounds(supervisor, elsewhere)
 
 
