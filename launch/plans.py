@@ -114,9 +114,8 @@ def firewall(hosts: Sequence[str], port: int, gpus_per_worker: int | None) -> st
     """
     places = [_bare(host) for host in hosts]
     numbers = _numbers(places)
-    several = len(set(places)) > 1
     tables = {f"trainer_{port + turn}": f"tcp dport {port + turn}" for turn in sorted(set(_turns(places)))}
-    if several and gpus_per_worker != 0:
+    if gpus_per_worker != 0:
         # The system chooses NCCL's ports, as those of outgoing connections, whose packets come back to them.
         tables["trainer_nccl"] = f"tcp dport {_CHOSEN_PORTS[0]}-{_CHOSEN_PORTS[-1]} ct state new"
     return shlex.join(["nft", " ".join(_table(name, match, numbers) for name, match in tables.items())])

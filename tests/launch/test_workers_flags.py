@@ -159,7 +159,6 @@ def test_firewall_lets_in_the_hosts_alone():
         assert f"add table inet {name}; delete table inet {name}; table inet {name} {{" in commands
         assert f"iif lo accept; {peers.format(match)}" in commands
     assert "nccl" not in plans.firewall(hosts, 4000, 0)  # no GPU is used
-    assert "nccl" not in plans.firewall(hosts[:2], 4000, None)  # nothing leaves the host
 
 
 def test_another_firewall_takes_the_place_of_the_first():
