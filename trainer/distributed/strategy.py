@@ -119,8 +119,8 @@ def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> 
     return None
 
 
-def set_arithmetic(*, tensor_float_32: bool, deterministic: bool) -> None:
-    """Tells TensorFlow how all operations that run after this compute; call it before anything is built.
+def set_kernels(*, tensor_float_32: bool, deterministic: bool) -> None:
+    """Tells TensorFlow which kernels all operations have that run after this; call it before anything is built.
 
     Args:
       tensor_float_32: whether GPUs may round the factors of float32 products to 10 bits.

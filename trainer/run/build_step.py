@@ -69,7 +69,7 @@ def build(
 
 
 def reduction(dtype: str | None, bytes_per_pack: int, reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:
-    """How the gradients of these variables are summed, as `reduce_dtype` and `bytes_per_pack` have it.
+    """The sum over replicas of these variables' gradients, as `reduce_dtype` and `bytes_per_pack` have it.
 
     Raises:
       ConfigError: these devices cannot sum them in their type.

@@ -127,9 +127,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    # Before anything else: all that is built and run reads these from Keras and from TensorFlow.
-    network_lib.set_precision(config.precision, strategy)
-    strategy_lib.set_arithmetic(tensor_float_32=config.tensor_float_32, deterministic=config.deterministic)
+    network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     data = network_lib.read_data(
         config.dataset,
         saved,
