@@ -14,9 +14,10 @@ _SECONDS = 120  # that a process may take to import TensorFlow and to look for G
 _LOOK = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
 # TensorFlow's loader of CUDA's libraries says which of them it lacks at this level only.
 _TALKATIVE = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "dso_loader=1"}
-_LIBRARY = re.compile(r"Could not load dynamic library '([^']+)'; dlerror: (?:\1: )?([^;\n]*)")
-_DRIVER = re.compile(r"failed call to cuInit: (.+)", re.IGNORECASE)
-_NO_DRIVER = "Could not find cuda drivers"
+_MISSING = re.compile(r"Could not load dynamic library '([^']+)'; dlerror: (?:\1: )?([^;\n]*)")
+_DRIVERS = "libcuda.so.1"
+_INITIAL = re.compile(r".*failed call to cuInit: (.+)", re.IGNORECASE)
+_ERROR = re.compile(r"^[EW]\d{4} [^\]]*\] (.+)", re.MULTILINE)
 
 
 def check(strategy: str, *, virtual_devices: int | None, allow_cpu: bool) -> None:
@@ -42,22 +43,28 @@ def check(strategy: str, *, virtual_devices: int | None, allow_cpu: bool) -> Non
         raise ConfigError("--strategy", strategy, reason)
 
 
-def reason_in(log: str) -> str:
-    """Returns why there are no GPUs, from what TensorFlow logs while it looks for them."""
-    missing = dict(_LIBRARY.findall(log))
-    driver = _DRIVER.findall(log)
+def reason_in(log: str, visible: str | None = None) -> str:
+    """Returns why there are no GPUs, from what TensorFlow logs while it looks for them.
+
+    Args:
+      log: all lines, those of the loader too.
+      visible: CUDA_VISIBLE_DEVICES, where it is set.
+    """
+    missing = dict(_MISSING.findall(log))
+    of_driver, initial, errors = missing.pop(_DRIVERS, None), _INITIAL.findall(log), _ERROR.findall(log)
     reasons = []
-    if _NO_DRIVER in log:
-        reasons.append("the driver's library libcuda.so.1 cannot be loaded")
-    if driver:
-        reasons.append(f"the driver answers: {driver[-1].strip()}")
+    if of_driver is not None:
+        reasons.append(f"cannot load {_DRIVERS}, which the driver brings ({of_driver})")
+    elif initial:
+        reasons.append(
+            f"cuInit fails: {initial[-1]}" + ("" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})")
+        )
     if missing:
         why = "; ".join(dict.fromkeys(missing.values()))
-        reasons.append(f"cannot load {', '.join(missing)} ({why}), which launch/requirements-gpu.lock installs")
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None and not missing:
-        reasons.append(f"CUDA_VISIBLE_DEVICES is {given}")
-    return "; ".join(reasons) or "it does not say why (TF_CPP_MIN_LOG_LEVEL=0 shows its messages)"
+        reasons.append(f"cannot load {', '.join(missing)}, which launch/requirements-gpu.lock installs ({why})")
+    if not reasons:
+        reasons.append(errors[-1] if errors else "it does not say why (TF_CPP_MIN_LOG_LEVEL=0 shows its messages)")
+    return "; ".join(reasons)
 
 
 def _reason() -> str:
@@ -76,4 +83,4 @@ def _reason() -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"it cannot be asked why ({first_line(error)})"
-    return reason_in(result.stderr)
+    return reason_in(result.stderr, os.environ.get("CUDA_VISIBLE_DEVICES"))
