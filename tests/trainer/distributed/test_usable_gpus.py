@@ -81,7 +81,7 @@ def test_a_machine_without_gpus(monkeypatch):
         (
             [
                 *(
-                    f"I{_AT} dso_loader.cc:144] {_UNLOADED} '{name}'; dlerror: {name}: {_NO_FILE}; LD_LIBRARY_PATH: /opt"
+                    f"I{_AT} dso_loader.cc:144] {_UNLOADED} '{name}'; dlerror: {name}: {_NO_FILE}; LD_LIBRARY_PATH: /a"
                     for name in ("libcudnn.so.9", "libcufft.so.11")
                 ),
                 f"W{_AT} gpu_device.cc:2342] Cannot dlopen some GPU libraries. Please make sure",
