@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
             if any(devices):
                 say(f"CUDA_VISIBLE_DEVICES of each worker: {' | '.join(map(str, devices))}")
             return _rounds(supervisor, here)
-        say("TensorFlow's server has no authentication; this lets only the workers reach it, on each host, as root:")
+        say("TensorFlow's server and NCCL have no authentication; this keeps others from them, on each host, as root:")
         say(fence)
         return _rounds(supervisor, elsewhere)
 

@@ -103,7 +103,7 @@ def test_the_reason_is_the_loaders(lines, visible, expected):
 
 
 def _replicas(count: int, kind: str):
-    """What a strategy tells of its devices, which are not here."""
+    """A stand-in for a strategy that tells of devices which are not here."""
     devices = tuple(f"/replica:0/task:0/device:{kind}:{index}" for index in range(count))
     return types.SimpleNamespace(num_replicas_in_sync=count, extended=types.SimpleNamespace(worker_devices=devices))
 
