@@ -1,8 +1,29 @@
-"""Files that are written whole or not at all, text as UTF-8 wherever the process runs."""
+"""Files that are written whole or not at all, never through a symbolic link, and text as UTF-8 everywhere."""
 
 import contextlib
+import errno
 import os
 import pathlib
+from typing import TextIO
+
+
+def open_no_link(path: str | os.PathLike[str], flags: int) -> int:
+    """Opens a file as `os.open` does, also as the `opener` of `open`; raises OSError where its name is a symbolic link.
+
+    In a folder that others may write to, somebody's link could lead to any file that is the user's.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        reason = f"{os.path.basename(path)} is a symbolic link, which a run never writes through"
+        raise OSError(errno.ELOOP, reason, os.fspath(path)) from error
+
+
+def open_to_append(path: pathlib.Path) -> TextIO:
+    """Opens a text file to write behind what it holds; raises OSError where it cannot, or its name is a link."""
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", opener=open_no_link)
 
 
 def is_still_at(path: pathlib.Path, descriptor: int) -> bool:
@@ -22,8 +43,9 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     partial = path.with_name(f".incomplete_{path.name}")
     # A name of a file need not be text that UTF-8 can hold.
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+    file = open(partial, "wb", opener=open_no_link)  # noqa: SIM115 (what cannot be opened is not removed)
     try:
-        with partial.open("wb") as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

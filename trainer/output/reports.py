@@ -34,7 +34,7 @@ class JsonLines:
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._file = atomic_files.open_to_append(path)
 
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""

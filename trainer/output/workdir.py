@@ -156,6 +156,8 @@ def claim(path: str | None, config: Config, base: pathlib.Path | None = None) ->
     if path is not None and ("\0" in path or not _is_utf8(path)):
         raise ConfigError(_FIELD, path, "must be a path of characters that UTF-8 has, which is what TensorFlow reads")
     try:
+        if path is not None:
+            _refuse_links(_at(path, base))
         if path is None or not _at(path, base).config.exists():
             _check_free(path, base)
             return None
@@ -184,6 +186,13 @@ def refuse_other_draws(workdir: Workdir, config: Config) -> None:
 
 def _is_another(different: Sequence[str]) -> str:
     return f"its run has another configuration: {'; '.join(different)}; choose another directory"
+
+
+def _refuse_links(workdir: Workdir) -> None:
+    link = next((entry for entry in (*workdir.contents, workdir.lock) if entry.is_symlink()), None)
+    if link is not None:
+        reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
+        raise ConfigError(_FIELD, str(workdir.shown), reason)
 
 
 def _at(path: str, base: pathlib.Path | None) -> Workdir:
@@ -216,7 +225,7 @@ def _check_free(path: str | None, base: pathlib.Path | None) -> None:
 
 def _lock(workdir: Workdir) -> Workdir:
     """Takes the directory for this process; the system gives it back when the process ends, in whatever way."""
-    descriptor = os.open(workdir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = atomic_files.open_no_link(workdir.lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
