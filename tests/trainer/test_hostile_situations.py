@@ -82,7 +82,7 @@ def fill(name: str) -> None:
 
 
 def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
-    """When it begins, and at its end."""
+    """As it begins, and at its end."""
     run, module = place / "run", "tests.trainer.test_hostile_situations"
     fills = f"import {module} as own; own.fill(os.environ['FULL'])"
     (place.parent / "full.py").write_text(config_files.text(SMALL, fills))
