@@ -35,6 +35,7 @@ class Introduction:
       addresses: a hash of all addresses, as it was told.
       token: drawn at random by every process, so that two starts of a rank differ.
       seen: a hash of the tokens of all workers, once it knows them; "" before.
+      turn: how often that has changed, so that what was said before is not taken for what was said last.
       recorded: of an answer: whether it holds what the request has said.
     """
 
@@ -43,6 +44,7 @@ class Introduction:
     addresses: str
     token: str
     seen: str = ""
+    turn: int = 0
     recorded: bool = False
 
     def line(self) -> bytes:
@@ -70,8 +72,8 @@ def read(line: bytes) -> Introduction:
     for name, kind in kinds.items():
         if type(given[name]) is not kind or (kind is str and not _HEX.fullmatch(given[name])):
             raise ValueError(f"{name} cannot be this")
-    if not 0 <= given["rank"] < given["workers"] < 10**6:
-        raise ValueError("rank and workers cannot be these")
+    if not 0 <= given["rank"] < given["workers"] < 10**6 or given["turn"] < 0:
+        raise ValueError("numbers cannot be these")
     return Introduction(**given)
 
 

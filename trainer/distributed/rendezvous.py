@@ -96,7 +96,9 @@ class _Meeting:
         self._addresses = _hash(cluster.addresses)
         self._lock = threading.Lock()
         self._tokens = {self._rank: secrets.token_hex(16)}
-        self._seen: dict[int, str] = {}  # rank → the hash of all tokens that it has said
+        self._all_tokens, self._turn = "", 0  # a hash of all tokens; "" while one is missing
+        # rank → the hash of all tokens that it has said, behind its turn: answers and requests may overtake each other
+        self._seen: dict[int, tuple[int, str]] = {}
         self._confirmed: dict[int, str] = {}  # rank → the hash that it has heard from this worker
         self._foreign_since: dict[int, float] = {}
         self._strangers: list[str] = []
@@ -122,8 +124,8 @@ class _Meeting:
         with self._lock:
             difference = self._difference(request, request.rank)
             known = difference is None and self._tokens.get(request.rank) == request.token
-            if known and request.seen:
-                self._seen[request.rank] = request.seen
+            if known:
+                self._hear(request)
             if difference is not None and len(self._strangers) < _MOST_STRANGERS:
                 line = f"worker {self._rank}: a process on {host} looks for it and {difference}; it is ignored"
                 self._strangers += [line] if line not in self._strangers else []
@@ -145,14 +147,13 @@ class _Meeting:
             if isinstance(answer, Introduction):
                 self._note(rank, asked, answer)
             elif rank in self._others and answer is not NoAnswer.SILENT and self._agrees(rank):
-                self._confirmed[rank] = self._seen[rank]  # it has left
+                self._confirmed[rank] = self._all_tokens  # it has left
             elif answer is NoAnswer.FOREIGN:
                 since = self._foreign_since.setdefault(rank, time.monotonic())
                 if time.monotonic() - since >= _ENDING_SECONDS:
                     raise RunError(f"worker {self._rank}: {self._place(rank)} {_NOT_WAITING}")
             elif rank in self._others and answer is NoAnswer.REFUSED:
-                for known in (self._tokens, self._seen, self._confirmed):
-                    known.pop(rank, None)
+                self._take(rank, None)
 
     def missing(self) -> tuple[str, str]:
         """The workers that are waited for, "" where there are none, and what is wrong with them."""
@@ -191,30 +192,37 @@ class _Meeting:
     def _note(self, rank: int, asked: Introduction, answer: Introduction) -> None:
         if rank == self._rank:
             return
-        if self._tokens.get(rank) != answer.token:  # a new process of this rank
-            self._confirmed.pop(rank, None)
-        self._tokens[rank], self._seen[rank] = answer.token, answer.seen
+        self._take(rank, answer.token)
+        self._hear(answer)
         if answer.recorded:
             self._confirmed[rank] = asked.seen
 
+    def _take(self, rank: int, token: str | None) -> None:
+        """Takes the process with this token for the worker of the rank; None: there is none any more."""
+        if self._tokens.get(rank) == token:
+            return
+        for known in (self._tokens, self._seen, self._confirmed):
+            known.pop(rank, None)
+        if token is not None:
+            self._tokens[rank] = token
+        tokens = (own for _, own in sorted(self._tokens.items()))
+        self._all_tokens = _hash(tokens) if len(self._tokens) == self._count else ""
+        self._turn += 1
+
+    def _hear(self, other: Introduction) -> None:
+        self._seen[other.rank] = max(self._seen.get(other.rank, (0, "")), (other.turn, other.seen))
+
     def _own(self, recorded: bool = False) -> Introduction:
         token = self._tokens[self._rank]
-        return Introduction(self._rank, self._count, self._addresses, token, self._all_tokens(), recorded)
-
-    def _all_tokens(self) -> str:
-        """A hash of the tokens of all workers; "" while one is missing."""
-        if len(self._tokens) < self._count:
-            return ""
-        return _hash(token for _, token in sorted(self._tokens.items()))
+        return Introduction(self._rank, self._count, self._addresses, token, self._all_tokens, self._turn, recorded)
 
     def _agrees(self, rank: int) -> bool:
-        return bool(self._seen.get(rank)) and self._seen[rank] == self._all_tokens()
+        return self._all_tokens != "" and self._seen.get(rank, (0, ""))[1] == self._all_tokens
 
     def _unsettled(self) -> list[int]:
         """The workers that have not seen what this one has, or not confirmed to have heard so."""
-        own = self._all_tokens()
         return [
-            rank for rank in self._others if not own or self._seen.get(rank) != own or self._confirmed.get(rank) != own
+            rank for rank in self._others if not self._agrees(rank) or self._confirmed.get(rank) != self._all_tokens
         ]
 
     def _place(self, rank: int) -> str:

@@ -107,15 +107,28 @@ def test_all_meet_whenever_they_come():
         assert [worker.said for worker in workers] == [[]] * 5
 
 
+def test_an_answer_that_a_request_has_overtaken_changes_nothing():
+    """A worker that leaves once its request was heard can not be asked again for what it has said there."""
+    first, second = _clusters(2)
+    meeting, other = rendezvous._Meeting(first), rendezvous._Meeting(second)
+    early = other.own()
+    meeting.learn(1, meeting.own(), early)
+    other.learn(0, early, meeting.answer(early, "host"))
+    assert meeting.answer(other.own(), "host").recorded
+    meeting.learn(1, meeting.own(), early)
+    meeting.learn(1, meeting.own(), introductions.NoAnswer.REFUSED)
+    assert meeting.to_ask() == []
+
+
 def test_who_is_missing_is_said(monkeypatch):
     """One that is there, and cannot meet all of them either, is not missing; nor does a silent port count."""
-    monkeypatch.setattr(rendezvous, "_FIRST_WORD", 0.1)
+    monkeypatch.setattr(rendezvous, "_FIRST_WORD", 0.9)
     first, second, third = _clusters(3)
     missing = f"worker 2 ({first.addresses[2]})"
     with (
         socket.create_server(("127.0.0.1", _port(third))),
         _Worker(first, limit=1.5) as worker,
-        _Worker(second, limit=1.5),
+        _Worker(second, limit=2.5),
     ):
         assert worker.wait() == f"RunError: worker 0: {missing} not there after 2 s"
         assert worker.said[-1] == f"worker 0 waits for {missing}"
