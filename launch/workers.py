@@ -69,6 +69,9 @@ Hosts need python3 and keys that let ssh in without a password. TensorFlow's ser
 authentication and listens on every interface: a firewall must keep out all but the workers. With --hosts, the
 launcher prints a command that sets one up.
 
+A signal, or an output that nobody reads any more, lets the workers save and end; who has not ended --stop_timeout
+seconds later is killed. A second Ctrl-C kills at once.
+
 Flags:
 """
 _FOR_GOOD = (0, 2, 130)  # done, a bad configuration, ended by hand
