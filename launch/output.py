@@ -44,7 +44,7 @@ def copy(source: BinaryIO, prefix: bytes, target: int, unread: Callable[[], None
 
 
 def _print(target: int, line: bytes, patience: float | None = None) -> bool:
-    """Whether the line was written: False where its reader is gone, or has not taken it in time."""
+    """Writes a line; returns false where its reader is gone, or has not taken it in time."""
     lock = _printing[target]
     if not lock.acquire(timeout=-1 if patience is None else patience):
         return False

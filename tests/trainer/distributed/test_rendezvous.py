@@ -8,100 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
 import pytest
 
 from launch import plans
-from trainer.common.errors import ConfigError, RunError
+from tests.trainer.distributed.meeting import Worker, clusters, port_of
+from trainer.common.errors import RunError
 from trainer.distributed import introductions, rendezvous
 from trainer.distributed.cluster import Cluster
-
-
-def _clusters(count: int) -> list[Cluster]:
-    addresses = tuple(f"127.0.0.1:{port}" for port in plans.free_ports(count))
-    return [Cluster(addresses, rank, "TF_CONFIG") for rank in range(count)]
-
-
-def _port(cluster: Cluster, rank: int | None = None) -> int:
-    return int(cluster.addresses[cluster.rank if rank is None else rank].rpartition(":")[2])
-
-
-class _Worker:
-    """A worker in a thread that meets the others and then listens at its port, as TensorFlow's server does.
-
-    Attributes:
-      said: the lines that it has said.
-      end: "met", or the error in one line, once there is one.
-    """
-
-    def __init__(self, cluster: Cluster, late: float = 0.0, limit: float = 20.0):
-        self.said: list[str] = []
-        self.end = ""
-        self._cluster, self._late, self._limit = cluster, late, limit
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def wait(self) -> str:
-        """Its end, which must come."""
-        deadline = time.monotonic() + 20
-        while not self.end:
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.01)
-        return self.end
-
-    def _run(self) -> None:
-        time.sleep(self._late)
-        try:
-            rendezvous.meet(self._cluster, self._limit, self.said.append)
-        except (ConfigError, RunError) as error:
-            self.end = f"{type(error).__name__}: {error}"
-            return
-        with _Server(_port(self._cluster)):
-            self.end = "met"
-            self._over.wait(20)
-
-
-class _Server:
-    """Answers everybody with the first bytes of TensorFlow's server, a frame of HTTP/2, and closes."""
-
-    def __init__(self, port: int):
-        self._socket = socket.create_server(("127.0.0.1", port))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> "_Server":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._thread.join()
-        self._socket.close()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._socket.accept()
-                with connection, contextlib.suppress(OSError):
-                    connection.sendall(b"\0\0\0\4\0\0\0\0\0")
 
 
 def test_all_meet_whenever_they_come():
     """Also where the first ones have stopped listening before the last one has heard so from all."""
     with contextlib.ExitStack() as stack:
         workers = [
-            stack.enter_context(_Worker(cluster, late))
-            for cluster, late in zip(_clusters(5), (0, 0.7, 0.3, 0.3, 0), strict=True)
+            stack.enter_context(Worker(cluster, late))
+            for cluster, late in zip(clusters(5), (0, 0.7, 0.3, 0.3, 0), strict=True)
         ]
         assert [worker.wait() for worker in workers] == ["met"] * 5
         assert [worker.said for worker in workers] == [[]] * 5
@@ -109,7 +33,7 @@ def test_all_meet_whenever_they_come():
 
 def test_an_answer_that_a_request_has_overtaken_changes_nothing():
     """A worker that leaves once its request was heard can not be asked again for what it has said there."""
-    first, second = _clusters(2)
+    first, second = clusters(2)
     meeting, other = rendezvous._Meeting(first), rendezvous._Meeting(second)
     early = other.own()
     meeting.learn(1, meeting.own(), early)
@@ -123,12 +47,12 @@ def test_an_answer_that_a_request_has_overtaken_changes_nothing():
 def test_who_is_missing_is_said(monkeypatch):
     """One that is there, and cannot meet all of them either, is not missing; nor does a silent port count."""
     monkeypatch.setattr(rendezvous, "_FIRST_WORD", 0.9)
-    first, second, third = _clusters(3)
+    first, second, third = clusters(3)
     missing = f"worker 2 ({first.addresses[2]})"
     with (
-        socket.create_server(("127.0.0.1", _port(third))),
-        _Worker(first, limit=1.5) as worker,
-        _Worker(second, limit=2.5),
+        socket.create_server(("127.0.0.1", port_of(third))),
+        Worker(first, limit=1.5) as worker,
+        Worker(second, limit=2.5),
     ):
         assert worker.wait() == f"RunError: worker 0: {missing} not there after 2 s"
         assert worker.said[-1] == f"worker 0 waits for {missing}"
@@ -136,10 +60,10 @@ def test_who_is_missing_is_said(monkeypatch):
 
 def test_a_worker_that_is_started_again_meets_those_that_wait(monkeypatch):
     """Its first process was seen, and is gone; the others wait for the second one."""
-    first, second, third = _clusters(3)
-    with _Worker(first) as early, _Worker(second, limit=1) as gone:
+    first, second, third = clusters(3)
+    with Worker(first) as early, Worker(second, limit=1) as gone:
         assert gone.wait().startswith(f"RunError: worker 1: worker 2 ({first.addresses[2]}) not there")
-        with _Worker(second) as again, _Worker(third) as late:
+        with Worker(second) as again, Worker(third) as late:
             assert [early.wait(), again.wait(), late.wait()] == ["met"] * 3
 
 
@@ -163,10 +87,10 @@ def _told(cluster: Cluster, addresses: Sequence[str], rank: int) -> Cluster:
 def test_workers_that_were_told_different_things(monkeypatch, addresses, rank, of_second, of_first):
     """Each of them says what differs, also the one that finds it a little later."""
     monkeypatch.setattr(rendezvous, "_STAY_SECONDS", 0.6)
-    first, second, spare = _clusters(3)
+    first, second, spare = clusters(3)
     first = _told(first, first.addresses[:2], 0)
-    told = _told(second, addresses.format(*spare.addresses, port=_port(first)).split(), rank)
-    with _Worker(first) as one, _Worker(told) as other:
+    told = _told(second, addresses.format(*spare.addresses, port=port_of(first)).split(), rank)
+    with Worker(first) as one, Worker(told) as other:
         place = f"worker 1 ({first.addresses[1]})"
         assert one.wait() == f"ConfigError: TF_CONFIG: {place} says that it is {of_second}"
         place = f"worker {1 - rank} ({told.addresses[1 - rank]})"
@@ -174,18 +98,18 @@ def test_workers_that_were_told_different_things(monkeypatch, addresses, rank, o
 
 
 def test_a_rank_that_is_started_twice_on_a_host_does_not_disturb_the_first():
-    first, second = _clusters(2)
+    first, second = clusters(2)
     where = first.addresses[0]
-    with _Worker(first) as waiting:
+    with Worker(first) as waiting:
         time.sleep(0.3)
-        with _Worker(first) as twice:
+        with Worker(first) as twice:
             assert twice.wait() == (
                 f"RunError: worker 0 cannot listen at {where}: Address already in use: worker 0 of 2 waits there; it "
                 "may have been started twice"
             )
-        with _Worker(second) as late:
+        with Worker(second) as late:
             assert [waiting.wait(), late.wait()] == ["met", "met"]
-            with _Worker(first) as twice:
+            with Worker(first) as twice:
                 assert twice.wait().startswith(
                     f"RunError: worker 0 cannot listen at {where}: Address already in use; the port answers, but not "
                     "as a worker that waits: a run trains there already"
@@ -195,23 +119,23 @@ def test_a_rank_that_is_started_twice_on_a_host_does_not_disturb_the_first():
 def test_a_rank_that_is_started_twice_on_two_hosts_does_not_disturb_the_first(monkeypatch):
     """Its address leads to the first one's host; here, to the first one's port."""
     monkeypatch.setattr(rendezvous, "_ENDING_SECONDS", 0.5)
-    first, second = _clusters(2)
+    first, second = clusters(2)
     (elsewhere,) = plans.free_ports(1)
     listen = rendezvous._listen
     on_the_other_host = lambda cluster, own: listen(_told(cluster, [f"127.0.0.1:{elsewhere}"], 0), own)  # noqa: E731
-    with _Worker(first) as waiting:
+    with Worker(first) as waiting:
         time.sleep(0.3)
         monkeypatch.setattr(rendezvous, "_listen", on_the_other_host)
-        with _Worker(first) as twice:
+        with Worker(first) as twice:
             assert twice.wait() == (
                 f"RunError: worker 0: another process answers at its address, {first.addresses[0]}, as worker 0 of 2: "
                 "it was started twice, or elsewhere than its address says"
             )
         monkeypatch.setattr(rendezvous, "_listen", listen)
-        with _Worker(second) as late:
+        with Worker(second) as late:
             assert [waiting.wait(), late.wait()] == ["met", "met"]
             monkeypatch.setattr(rendezvous, "_listen", on_the_other_host)
-            with _Worker(first) as twice:
+            with Worker(first) as twice:
                 end = twice.wait()
     assert any(
         end
@@ -224,16 +148,16 @@ def test_a_rank_that_is_started_twice_on_two_hosts_does_not_disturb_the_first(mo
 def test_a_stray_process_is_told_and_ignored(monkeypatch):
     """One that belongs to other workers; those that it has asked say so, once, and wait on."""
     monkeypatch.setattr(rendezvous, "_STAY_SECONDS", 0.3)
-    first, second = _clusters(2)
+    first, second = clusters(2)
     (port,) = plans.free_ports(1)
     stray = Cluster((first.addresses[0], f"127.0.0.1:{port}", "127.0.0.1:1"), 1, "TF_CONFIG")
-    with _Worker(first) as waiting:
-        with _Worker(stray) as other:
+    with Worker(first) as waiting:
+        with Worker(stray) as other:
             assert other.wait() == (
                 f"ConfigError: TF_CONFIG: worker 0 ({first.addresses[0]}) says that it is worker 0 of 2; this is "
                 "worker 1 of 3"
             )
-        with _Worker(second) as late:
+        with Worker(second) as late:
             assert [waiting.wait(), late.wait()] == ["met", "met"]
     ((line,), _) = waiting.said, late.said
     assert line.endswith(
@@ -243,7 +167,7 @@ def test_a_stray_process_is_told_and_ignored(monkeypatch):
 
 def test_stray_connections_keep_nobody_from_meeting():
     """Silent ones, slow ones, garbage, and lines that are nearly right: more than the worker keeps at once."""
-    first, second = _clusters(2)
+    first, second = clusters(2)
     right = introductions.Introduction(1, 2, "0" * 32, "1" * 32).line()
     lines = [
         b"",
@@ -258,19 +182,19 @@ def test_stray_connections_keep_nobody_from_meeting():
         right.replace(b'"rank": 1', wrong) for wrong in (b'"rank": 1e999', b'"rank": NaN', b'"rank": true', b'"r": 1')
     ]
     with contextlib.ExitStack() as stack:
-        waiting = stack.enter_context(_Worker(first))
+        waiting = stack.enter_context(Worker(first))
         time.sleep(0.3)
         for number in range(400):
-            stray = stack.enter_context(socket.create_connection(("127.0.0.1", _port(first)), timeout=5))
+            stray = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(first)), timeout=5))
             with contextlib.suppress(OSError):  # closed for a newer one already
                 stray.sendall(lines[number % len(lines)])
-        late = stack.enter_context(_Worker(second))
+        late = stack.enter_context(Worker(second))
         assert [waiting.wait(), late.wait()] == ["met", "met"]
         assert waiting.said == late.said == []
 
 
 def test_names_that_cannot_be_looked_up_are_not_there():
-    (alone,) = _clusters(1)
+    (alone,) = clusters(1)
     for host in ("no-such-host.invalid", "a..b", "a" * 70):
         cluster = Cluster((*alone.addresses, f"{host}:1"), 0, "TF_CONFIG")
         with pytest.raises(RunError, match=rf"worker 1 \({host}:1\) not there after 0 s"):
@@ -283,7 +207,7 @@ def test_names_that_cannot_be_looked_up_are_not_there():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_wait(root, tmp_path, number, code, early):
     """Nothing is saved then, which 42 would mean. One that comes while TensorFlow is imported waits until then."""
-    cluster, _ = _clusters(2)
+    cluster, _ = clusters(2)
     task = {"cluster": {"worker": cluster.addresses}, "task": {"type": "worker", "index": 0}}
     command = [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}"]
     environment = os.environ | {"TF_CONFIG": json.dumps(task)}
