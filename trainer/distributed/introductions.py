@@ -91,7 +91,7 @@ def ask(address: str, own: Introduction, seconds: float) -> Introduction | NoAns
             if isinstance(answer, Introduction):
                 return answer
             found.add(answer)
-    except (OSError, UnicodeError):  # a name that is not known (yet), or can be none
+    except (OSError, ValueError):  # a name that is not known (yet), or can be none
         return NoAnswer.SILENT
     # Refused by all, or not certain.
     return next((answer for answer in (NoAnswer.FOREIGN, NoAnswer.SILENT) if answer in found), NoAnswer.REFUSED)

@@ -160,7 +160,7 @@ class _Meeting:
         with self._lock:
             if absent := [rank for rank in self._others if rank not in self._tokens]:
                 return ", ".join(map(self._place, absent)), "not there"
-            return ", ".join(map(self._place, self._unsettled())), "there, but without a way to all others"
+            return ", ".join(map(self._place, self._unsettled())), "there, but has not said that it sees all others"
 
     def strangers(self) -> list[str]:
         """Lines about processes that have asked although they belong to other workers; each once."""
@@ -241,7 +241,7 @@ def _answers(address: str, seconds: float) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):  # of a name that can be none
         return False
     return True
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -195,9 +196,9 @@ def test_stray_connections_keep_nobody_from_meeting():
 
 def test_names_that_cannot_be_looked_up_are_not_there():
     (alone,) = clusters(1)
-    for host in ("no-such-host.invalid", "a..b", "a" * 70):
+    for host in ("no-such-host.invalid", "a..b", "a\0b"):
         cluster = Cluster((*alone.addresses, f"{host}:1"), 0, "TF_CONFIG")
-        with pytest.raises(RunError, match=rf"worker 1 \({host}:1\) not there after 0 s"):
+        with pytest.raises(RunError, match=rf"worker 1 \({re.escape(host)}:1\) not there after 0 s"):
             rendezvous.meet(cluster, 0.1, print)
         assert rendezvous.answering({1: f"{host}:1"}, 1) == set()
 
