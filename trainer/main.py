@@ -1,5 +1,6 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+import dataclasses
 import os
 import re
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from trainer import command_line
-from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
 from trainer.distributed import cluster, rendezvous, signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -23,6 +25,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
+_TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
@@ -37,6 +40,9 @@ _HELP = """Trains Keras models with several heads and losses.
   python -m trainer.main --strategy=mirrored --combine=weighted
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
   python -m trainer.main --mode=eval --workdir=runs/<run>
+
+--mode=eval takes a run for data. Of the code that its config.json names it calls this project's own, what --config=FILE
+names too, and what lies in packages of --trust; the standard library never.
 
 Flags:
 """
@@ -60,6 +66,8 @@ def _run() -> None:
             _train()
     except NotPreparedError as error:
         raise command_line.with_download(error, "trainer.main") from error
+    except UntrustedError as error:
+        raise command_line.with_trust(error, "trainer.main") from error
     except StoppedError as error:
         sys.exit(error.code)
     except LostWorkerError as error:
@@ -74,7 +82,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    workers = None
+    workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
         signals.hold()
         workers = cluster.from_environment(os.environ)
@@ -92,14 +100,14 @@ def _train() -> None:
         from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
         from trainer.run import train
     if _DOWNLOAD.value:
-        catalogue.prepare(config.dataset)
+        catalogue.prepare(config.dataset, trust)
     if workers:
         with signals.ending_at_once():
             rendezvous.meet(workers, max(START_SECONDS, _HANG_TIMEOUT.value), logging.warning)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
+        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog, trust=trust)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -112,20 +120,25 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE, _DOWNLOAD):
+    for flag in (_COMBINE, _REDUCTION, _PROFILE, _DOWNLOAD):
         if flag.value:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
             )
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
-    run = workdir.open_run(_WORKDIR.value)
-    config = loading.load_saved(run.config, _overrides)
+    trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
+    if _CONFIG.value is not None:
+        with command_line.quiet():
+            trust = trust.naming(dataclasses.asdict(loading.load(_CONFIG.value, _overrides)))
+    config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()
         from trainer.distributed import strategy
         from trainer.run import evaluate
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
+
+        trust.check_definitions(dataclasses.asdict(config), str(run.path))
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), trust=trust)
 
 
 if __name__ == "__main__":
