@@ -69,13 +69,13 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]
     return strategy, virtual_devices
 
 
-def trust_flag() -> flags.FlagHolder[list[str]]:
+def trust_flag() -> flags.FlagHolder[list[str] | None]:
     """Defines --trust and returns it; `trust.in_packages` takes its value."""
     return flags.DEFINE_list(
         "trust",
-        [],
-        "Packages whose code may be called where a run's own file or a folder of TFDS names it, for example "
-        "my_package,mine.",
+        None,
+        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. Other "
+        "code is not, but the project's own and what --config names.",
     )
 
 

@@ -41,9 +41,6 @@ _HELP = """Trains Keras models with several heads and losses.
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
   python -m trainer.main --mode=eval --workdir=runs/<run>
 
---mode=eval takes a run for data. Of the code that its config.json names it calls this project's own, what --config=FILE
-names too, and what lies in packages of --trust; the standard library never.
-
 Flags:
 """
 

@@ -144,14 +144,14 @@ class Trust:
 NOBODY = Trust()
 
 
-def in_packages(names: Sequence[str]) -> Trust:
-    """The trust in packages that a flag names; raises ConfigError for one that cannot be trusted."""
-    for name in names:
+def in_packages(names: Sequence[str] | None) -> Trust:
+    """The trust in packages that a flag names, if any; raises ConfigError for one that cannot be trusted."""
+    for name in names or ():
         if not re.fullmatch(r"\w+", name):
             raise ConfigError(FLAG, name, "must be names of packages or modules without a dot, as my_package,mine")
         if reason := _why_never(name):
             raise ConfigError(FLAG, name, f"cannot be trusted: {reason}")
-    return Trust(frozenset(names))
+    return Trust(frozenset(names or ()))
 
 
 def _named(tree: Any, field: str = "") -> Iterator[_Named]:
