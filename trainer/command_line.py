@@ -74,8 +74,8 @@ def trust_flag() -> flags.FlagHolder[list[str] | None]:
     return flags.DEFINE_list(
         "trust",
         None,
-        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. Other "
-        "code is not, but the project's own and what --config names.",
+        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. "
+        "Other code is not, but the project's own and what --config names.",
     )
 
 

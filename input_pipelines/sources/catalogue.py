@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import feature_classes, pictures, record_files, source
+from input_pipelines.sources import feature_classes, feature_paths, pictures, record_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records
 from trainer.common import trust as trust_lib
@@ -120,13 +120,13 @@ class CatalogueSplit:
 
     def _read(self, names: Sequence[str]) -> tf.data.Dataset:
         """Examples in order as TFDS gives them, features by name."""
-        decoders = tfds.decode.PartialDecoding(_nested(dict.fromkeys(names, True))) if names else None
+        decoders = tfds.decode.PartialDecoding(feature_paths.nested(dict.fromkeys(names, True))) if names else None
         read_config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         examples = self.builder.as_dataset(split=self.split, decoders=decoders, read_config=read_config)
         return examples.map(functools.partial(self._chosen, names)) if names else examples
 
     def _chosen(self, names: Sequence[str], example: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        flat = _flat(example)
+        flat = feature_paths.flat(example)
         return {
             name: pictures.resized(flat[name], self.sizes[name]) if name in self.sizes else flat[name] for name in names
         }
@@ -145,7 +145,7 @@ class CatalogueSplit:
         }
         others = [name for name in names if name not in fixed]
         if others:
-            wanted = tfds.features.FeaturesDict(_nested({name: connectors[name] for name in others}))
+            wanted = tfds.features.FeaturesDict(feature_paths.nested({name: connectors[name] for name in others}))
             decoded |= record_files.in_batches(
                 lambda record: self._chosen(others, wanted.deserialize_example(record)),
                 serialized,
@@ -167,7 +167,7 @@ class CatalogueSplit:
     @functools.cached_property
     def _connectors(self) -> dict[str, tfds.features.FeatureConnector]:
         # A prepared directory gives them in another order in every process.
-        return dict(sorted(_flat(self.builder.info.features).items()))
+        return dict(sorted(feature_paths.flat(self.builder.info.features).items()))
 
 
 def open_splits(config: SourceConfig, field: str, trust: Trust = trust_lib.NOBODY) -> dict[str, CatalogueSplit]:
@@ -283,26 +283,3 @@ def _stored_as(info: tfds.features.TensorInfo) -> tf.DType:
     if info.tf_dtype == tf.string:
         return tf.string
     return tf.float32 if info.tf_dtype.is_floating else tf.int64
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested features or values by path, `a/b`."""
-    inner = tree.items() if isinstance(tree, Mapping | tfds.features.FeaturesDict) else None
-    if inner is None:
-        return {prefix: tree}
-    found = {}
-    for name, value in inner:
-        found |= _flat(value, f"{prefix}/{name}" if prefix else name)
-    return found
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flat`: each value at its feature's place."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree

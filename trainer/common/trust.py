@@ -1,4 +1,4 @@
-"""Whose code may be called where a file that somebody else wrote names it.
+"""The code that may be called where a file that somebody else wrote names it.
 
 A run's config.json and a folder that TFDS prepared are data, although they name functions and classes. Called are this
 project's own examples, datasets and models, what the user's own configuration names as well, and packages that the user
@@ -47,7 +47,7 @@ class _Named(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Whose code may be called beside the project's own.
+    """The code that may be called beside the project's own.
 
     Attributes:
       packages: packages and modules by their first name, such as `my_package`.
@@ -93,8 +93,8 @@ class Trust:
         if own:
             packages = sorted({*self.packages, *(_package(each.text) for each in own)})
             shown = listed((f"{each.text} ({each.field})" for each in own), "")
-            reason = f"its config.json names code that is not trusted: {shown}; with --config=FILE, code is called that"
-            raise UntrustedError("--workdir", run, f"{reason} your own configuration names", packages)
+            reason = f"its config.json names code that is not trusted: {shown}; --config=FILE admits what your own"
+            raise UntrustedError("--workdir", run, f"{reason} configuration names", packages)
 
     def check_definitions(self, tree: Mapping[str, Any], run: str) -> None:
         """Imports what `check` has admitted, and checks that it is defined where it is named or trusted.
