@@ -24,9 +24,8 @@ from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES, TFDS
 from input_pipelines.sources.source import Arrays, Source, of_arrays
 from trainer.common import atomic_files, import_paths
-from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, first_line, reason_of
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 
 _HELD_OUT_SEED = 0
 
@@ -68,7 +67,7 @@ class Data:
     not_finite: tuple[NotFinite, ...] = ()
 
 
-def build(config: DatasetConfig, saved: SavedData | None = None, trust: Trust = trust_lib.NOBODY) -> Data:
+def build(config: DatasetConfig, saved: SavedData | None = None, trust: Trust = NOBODY) -> Data:
     """The configured data, floating-point numbers in Keras' `floatx`.
 
     Args:

@@ -24,9 +24,8 @@ from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import feature_classes, feature_paths, pictures, record_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records
-from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, NotPreparedError, first_line, unknown
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 
 _MEANT_TO_VALIDATE = ("validation", "test")
 
@@ -170,7 +169,7 @@ class CatalogueSplit:
         return dict(sorted(feature_paths.flat(self.builder.info.features).items()))
 
 
-def open_splits(config: SourceConfig, field: str, trust: Trust = trust_lib.NOBODY) -> dict[str, CatalogueSplit]:
+def open_splits(config: SourceConfig, field: str, trust: Trust = NOBODY) -> dict[str, CatalogueSplit]:
     """The splits of `config.splits`, TFDS's way; by default `train`, and `validation` or `test` to validate on.
 
     Args:
@@ -211,7 +210,7 @@ def open_splits(config: SourceConfig, field: str, trust: Trust = trust_lib.NOBOD
     return opened
 
 
-def prepare(config: DatasetConfig, trust: Trust = trust_lib.NOBODY) -> None:
+def prepare(config: DatasetConfig, trust: Trust = NOBODY) -> None:
     """Downloads and prepares every dataset of the catalogue that the configuration names, unless it is prepared.
 
     Of several processes that start at once one prepares and the others wait; TFDS shows the progress.

@@ -74,7 +74,7 @@ def test_a_class_of_others(folder):
         reading.build(_tree(folder))
     assert found.value.packages == (OTHERS,)
     assert not (folder / "imported").exists()
-    given = reading.in_order(_build(_tree(folder), OTHERS).splits["validation"])["targets"]
+    given = reading.in_order(_build(_tree(folder), OTHERS).splits["validation"])["targets.size"]
     size = user_files.examples("train")["size"].astype(np.float64)
     expected = (user_files.examples("validation")["size"] - size.mean()) / size.std()
     np.testing.assert_allclose(given, expected, rtol=1e-5)
@@ -124,9 +124,9 @@ def test_a_folder_found_by_its_name(folder):
 @pytest.mark.parametrize(
     ("module", "flags"),
     [
-        ("trainer.describe", []),
+        ("trainer.cost", []),
+        pytest.param("trainer.describe", [], marks=pytest.mark.ci_only),
         pytest.param("trainer.main", ["--workdir=run", "--config.steps=1"], marks=pytest.mark.ci_only),
-        pytest.param("trainer.cost", [], marks=pytest.mark.ci_only),
     ],
 )
 def test_commands_say_how_to_trust(folder, module, flags):

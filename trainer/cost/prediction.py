@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from trainer import command_line
-from trainer.common import trust as trust_lib
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.cost import tables as tables_lib
 from trainer.cost.machine import Machine
@@ -13,7 +12,7 @@ from trainer.cost.tables import Table
 from trainer.cost.workload import Workload
 
 
-def count(config: Config, batch: int, trust: Trust = trust_lib.NOBODY) -> tuple[Workload, Passes]:
+def count(config: Config, batch: int, trust: Trust = NOBODY) -> tuple[Workload, Passes]:
     """Returns the workload of a configuration's step, with `batch` examples on a replica, and its passes.
 
     `trust` says whose code may be called where the data name it.

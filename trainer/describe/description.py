@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from input_pipelines.configuration import TRAIN
-from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, reason_of
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.cost import counting
 from trainer.describe import data_numbers, data_tables, layer_shapes, layers, model_tables, rate, step_cost
@@ -42,9 +41,7 @@ class Description(NamedTuple):
     picture: bytes | None
 
 
-def describe(
-    config: Config, console: Console, *, picture_title: str | None, trust: Trust = trust_lib.NOBODY
-) -> Description:
+def describe(config: Config, console: Console, *, picture_title: str | None, trust: Trust = NOBODY) -> Description:
     """Builds an experiment on this machine's CPU and describes it; nothing is trained.
 
     GPUs are to be hidden before (`strategy.hide_gpus`).

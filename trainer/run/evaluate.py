@@ -5,9 +5,8 @@ from absl import logging
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.output import checkpoint, terminal
 from trainer.output import workdir as workdir_lib
@@ -20,7 +19,7 @@ def evaluate(
     workdir: workdir_lib.Workdir,
     strategy: tf.distribute.Strategy,
     console: Console | None = None,
-    trust: Trust = trust_lib.NOBODY,
+    trust: Trust = NOBODY,
 ) -> Report:
     """Evaluates the newest good checkpoint of a run on its validation split and prints the table; writes nothing.
 

@@ -12,9 +12,8 @@ from input_pipelines.configuration import TRAIN, VALIDATION
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits, unlabelled
 from input_pipelines.feed.splits import Split
-from trainer.common import trust as trust_lib
 from trainer.common.durations import Timeline
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
@@ -116,10 +115,7 @@ class Experiment:
 
 
 def build(
-    config: Config,
-    strategy: tf.distribute.Strategy,
-    saved: SavedData | None = None,
-    trust: Trust = trust_lib.NOBODY,
+    config: Config, strategy: tf.distribute.Strategy, saved: SavedData | None = None, trust: Trust = NOBODY
 ) -> Experiment:
     """Builds data, model, losses, optimizers and the step, each from its part of the configuration.
 
@@ -152,14 +148,7 @@ def build(
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
-        config.combine,
-        config.losses,
-        config.optimizer,
-        config.shared_optimizer,
-        config.ema,
-        reach,
-        timeline,
-        strategy,
+        config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
-from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError
-from trainer.common.trust import Trust
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -34,7 +33,7 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
-    trust: Trust = trust_lib.NOBODY,
+    trust: Trust = NOBODY,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -64,8 +63,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:
-            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         saved, built = _built(config, strategy, workers, run, workdir, profile, trust)
@@ -75,8 +73,7 @@ def train(
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
-            run = workdir_lib.create(workdir, config)
+        run = run or (workdir_lib.create(workdir, config) if workers.is_chief else None)
         watchdog.log = run and run.log
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
