@@ -11,6 +11,7 @@ import pytest
 
 from tests import config_files, forked
 from tests.answers import assert_one_line
+from tests.input_pipelines.test_payloads import Payload
 from trainer.common.errors import ConfigError
 from trainer.output import checkpoint
 
@@ -45,16 +46,6 @@ TREE = {
     "batch_size": 8,
     "steps": 1,
 }
-
-
-class _Payload:
-    """An object whose pickle makes a file where it is loaded."""
-
-    def __init__(self, marker: pathlib.Path):
-        self.marker = marker
-
-    def __reduce__(self):
-        return pathlib.Path.touch, (self.marker,)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +87,9 @@ def test_the_refusal_says_how_to_trust(place):
 @pytest.mark.parametrize(
     ("changes", "flags", "words"),
     [
-        ({"model": {"name": "os:system", "options": {"command": "touch called"}}}, [], ["os:system (model.name)"]),
-        ({"model": {"name": "os:system", "options": {"command": "touch called"}}}, ["--trust=os"], ["--trust='os'"]),
-        ({"model": {"name": "of_others:system", "options": {"command": "touch called"}}}, [], ["posix is of the st"]),
+        ({"model": {"name": "os:system", "options": {"command": "touch ran"}}}, [], ["os:system (model.name)"]),
+        ({"model": {"name": "os:system", "options": {"command": "touch ran"}}}, ["--trust=os"], ["--trust='os'"]),
+        ({"model": {"name": "of_others:system", "options": {"command": "touch ran"}}}, [], ["posix is of the st"]),
         ({"losses": {"y": {"loss": "mse", "metrics": ["evil:f"]}}}, [], ["evil:f (losses.y.metrics.0.name)"]),
         ({"optimizer": {"name": "sgd", "learning_rate": {"name": "evil:f"}}}, [], ["evil:f (optimizer.learning_rate"]),
         (
@@ -119,17 +110,18 @@ def test_nothing_else_is_called(place, tmp_path, changes, flags, words):
     trusted = [] if flags else ["--trust=of_others,losses_of_others"]
     result, called = _evaluated(place, f"--workdir={tmp_path / 'run'}", *trusted, *flags)
     assert_one_line(result, *words)
+    assert not (place / "ran").exists()
     assert called == ("of_others:system" in str(changes))  # which is found out once its module is imported
 
 
-@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl", "checksums.json"])
+@pytest.mark.parametrize("name", ["config.json", "data.json", "checksums.json"])
 def test_no_file_of_a_run_is_unpickled(place, tmp_path, name):
     shutil.copytree(place / "run", tmp_path / "run")
     marker = tmp_path / "unpickled"
     for path in (tmp_path / "run").rglob(name):
-        path.write_bytes(pickle.dumps(_Payload(marker)))
+        path.write_bytes(pickle.dumps(Payload(marker)))
     result, _ = _evaluated(place, f"--workdir={tmp_path / 'run'}", "--config=own.py")
-    assert result.returncode in (0, 2), result.stderr
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
     assert not marker.exists()
 
 
@@ -137,13 +129,14 @@ def test_no_checkpoint_is_unpickled(place, tmp_path):
     """Also not where its checksums are right."""
     (folder,) = (place / "run" / "checkpoints").iterdir()
     marker = tmp_path / "unpickled"
-    inputs = keras.Input((2,))
-    state = {"model": checkpoint.model_state(keras.Model(inputs, {"y": keras.layers.Dense(1)(inputs)}))}
+    layer = keras.layers.Dense(1, name="dense", dtype="float32")
+    model = keras.Sequential([keras.Input((2,)), layer])
+    state = {"model": checkpoint.model_state(model)}
     checkpoint.restore(folder, state)
     for pattern in ("*.index", "*.data-*"):
         copy = shutil.copytree(folder, tmp_path / pattern[2:6] / folder.name)
         (damaged,) = copy.glob(pattern)
-        damaged.write_bytes(pickle.dumps(_Payload(marker)))
+        damaged.write_bytes(pickle.dumps(Payload(marker)))
         with pytest.raises(ConfigError, match=r"no readable checkpoint|does not hold"):
             checkpoint.restore(copy, state)
     assert not marker.exists()
