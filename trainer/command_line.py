@@ -15,7 +15,8 @@ from typing import NoReturn
 from absl import flags, logging
 
 from trainer.combine import listing
-from trainer.common.errors import ConfigError, NotPreparedError, RunError, with_notes
+from trainer.common import trust
+from trainer.common.errors import ConfigError, NotPreparedError, RunError, UntrustedError, with_notes
 from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
@@ -69,6 +70,16 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
         "allow_cpu", False, "Take the CPU where TensorFlow cannot use the machine's GPUs, which is an error otherwise."
     )
     return strategy, virtual_devices, allow_cpu
+
+
+def trust_flag() -> flags.FlagHolder[list[str] | None]:
+    """Defines --trust and returns it; `trust.in_packages` takes its value."""
+    return flags.DEFINE_list(
+        "trust",
+        None,
+        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. "
+        "Other code is not, but the project's own and what --config names.",
+    )
 
 
 def parse(
@@ -178,6 +189,12 @@ def with_download(error: NotPreparedError, module: str) -> ConfigError:
     """The error with the command that prepares the data: the one that was given, with --download."""
     command = shlex.join(["python", "-m", module, *sys.argv[1:], "--download"])
     return ConfigError(error.field, error.value, f"{error.allowed}; this prepares it: {command}")
+
+
+def with_trust(error: UntrustedError, module: str) -> ConfigError:
+    """The error with the command that trusts the code: the one that was given, with --trust."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:], f"{trust.FLAG}={','.join(error.packages)}"])
+    return ConfigError(error.field, error.value, f"{error.allowed}; if you know that code and trust it: {command}")
 
 
 def fail(error: BaseException, code: int) -> NoReturn:

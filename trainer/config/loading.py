@@ -17,6 +17,7 @@ import ml_collections
 from trainer.combine.registry import METHODS
 from trainer.common import atomic_files, import_paths, schema
 from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.common.trust import Trust
 from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
@@ -76,7 +77,11 @@ def save(config: Config, path: pathlib.Path) -> None:
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
-    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read or is of another format."""
+    """Reads a configuration that `save` wrote, to compare it with another; `load_trusted` reads one to carry it out.
+
+    Raises:
+      ConfigError: it cannot be read, or is of another format.
+    """
     try:
         tree = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -88,6 +93,19 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)
+
+
+def load_trusted(path: pathlib.Path, overrides: Sequence[tuple[str, str]], trust: Trust) -> Config:
+    """Reads a configuration that `save` wrote, of a run that anybody may have made, so that it may be carried out.
+
+    Nothing that it names is imported yet (`Trust.check_definitions`).
+
+    Raises:
+      ConfigError: as `load_saved`; or it names code that is not trusted or never called.
+    """
+    config = load_saved(path, overrides)
+    trust.check(dataclasses.asdict(config), str(path.parent))
+    return config
 
 
 def _other_format(tree: Any) -> str | None:

@@ -7,7 +7,8 @@ from absl import app, flags
 from rich.console import Console
 
 from trainer import command_line
-from trainer.common.errors import ConfigError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, UntrustedError
 from trainer.config import loading
 from trainer.cost import prediction
 from trainer.cost.machine import Machine
@@ -25,6 +26,7 @@ _LOSSES = flags.DEFINE_list("losses", None, "Only the first N losses, for exampl
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Every class of methods against the plain sum, instead of the configuration's own method."
 )
+_TRUST = command_line.trust_flag()
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables in Markdown.")
 
 _TFLOPS = flags.DEFINE_float(
@@ -66,7 +68,10 @@ def main(argv: Sequence[str]) -> None:
     """Prints what the flags ask for; exits 2 with one line where they cannot be used."""
     command_line.refuse_arguments(argv)
     with command_line.errors_in_one_line():
-        _predict(Console(highlight=False))
+        try:
+            _predict(Console(highlight=False))
+        except UntrustedError as error:
+            raise command_line.with_trust(error, "trainer.cost") from error
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -75,7 +80,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _predict(console: Console) -> None:
-    replicas, machine = _whole_numbers(_REPLICAS), _machine()
+    replicas, machine, trust = _whole_numbers(_REPLICAS), _machine(), trust_lib.in_packages(_TRUST.value)
     chosen = [] if _LOSSES.value is None else _whole_numbers(_LOSSES)
     with command_line.quiet():  # a configuration may import TensorFlow
         path = _CONFIG.value or command_line.DEFAULT_CONFIG
@@ -84,7 +89,7 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, passes = prediction.count(config, _BATCH.value or config.batch_size)
+        workload, passes = prediction.count(config, _BATCH.value or config.batch_size, trust)
     shown = prediction.tables(workload, passes, machine, replicas, losses=chosen, compare=_COMPARE.value)
     for table in shown:
         if _MARKDOWN.value:

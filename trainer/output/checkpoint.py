@@ -191,7 +191,7 @@ def restore(folder: pathlib.Path, state: State) -> None:
         status.assert_existing_objects_matched()
     except ConfigError:
         raise
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: the data are too short
         raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
 
 

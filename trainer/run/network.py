@@ -13,6 +13,7 @@ from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
@@ -47,6 +48,7 @@ def set_arithmetic(
 def read_data(
     config: DatasetConfig,
     saved: SavedData | None,
+    trust: Trust,
     losses: Mapping[str, LossConfig],
     *,
     batch_size: int,
@@ -54,7 +56,7 @@ def read_data(
     replicas: int,
 ) -> Data:
     """Reads the data and checks that they give every replica its part of a batch and every loss its target."""
-    data = data_lib.build(config, saved)
+    data = data_lib.build(config, saved, trust)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
     checks.targets(losses, data.splits)
     return data

@@ -9,6 +9,7 @@ from rich.console import Console
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
 from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -32,6 +33,7 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
+    trust: Trust = NOBODY,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -44,6 +46,7 @@ def train(
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
+      trust: whose code may be called where the data name it.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
@@ -60,19 +63,17 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:
-            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile)
+        saved, built = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
-            run = workdir_lib.create(workdir, config)
+        run = run or (workdir_lib.create(workdir, config) if workers.is_chief else None)
         watchdog.log = run and run.log
         if run and saved is None:
             data_lib.save(built.data.saved, run.data)
@@ -94,6 +95,7 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
+    trust: Trust,
 ) -> tuple[SavedData | None, Experiment]:
     """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
 
@@ -105,7 +107,7 @@ def _built(
     """
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved)
+    built = experiment.build(config, strategy, saved, trust)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
