@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names
+from input_pipelines import configuration, examples, names, saved_form
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
@@ -23,7 +23,7 @@ from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES, TFDS
 from input_pipelines.sources.source import Arrays, Source, of_arrays
-from trainer.common import atomic_files, import_paths
+from trainer.common import atomic_files, import_paths, json_text
 from trainer.common.errors import ConfigError, first_line, reason_of
 from trainer.common.trust import NOBODY, Trust
 
@@ -123,8 +123,11 @@ def to_json(saved: SavedData) -> str:
 
 
 def of_json(text: str) -> SavedData:
-    """Reads the text that `to_json` wrote; raises ValueError or TypeError for anything else."""
-    return SavedData(**json.loads(text))
+    """Reads the text that `to_json` wrote; raises ValueError for anything else."""
+    parts = json_text.parse(text, finite=False)
+    if not saved_form.fits(parts):
+        raise ValueError("it does not hold what a run keeps of its data")
+    return SavedData(**parts)
 
 
 def save(saved: SavedData, path: pathlib.Path) -> None:
@@ -135,10 +138,10 @@ def save(saved: SavedData, path: pathlib.Path) -> None:
 def load_saved(path: pathlib.Path) -> SavedData | None:
     """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
     try:
-        return of_json(path.read_text())
+        return of_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
@@ -159,6 +162,9 @@ def _build_source(config: SourceConfig, field: str, saved: SavedData | None, tru
     if sizes := building.sizes(config, field, sources[TRAIN]):
         sources = {name: source.resized(sizes) for name, source in sources.items()}
     prepare = preparation.build(config, field, sources[TRAIN], saved and saved.statistics.get(field))
+    for name, leaf in splits_lib.per_example(prepare.spec):
+        if 0 in leaf.shape.as_list():
+            raise ConfigError(f"{field}.{name}", f"{leaf.dtype.name}{leaf.shape.as_list()}", examples.EMPTY)
     feed = _feed(config, field, sources, prepare)
     if config.feed == "auto" and saved is not None:
         feed = saved.feeds.get(field, feed)

@@ -1,11 +1,16 @@
 """Workers that train together, here or over ssh: python -m launch.workers --workers=2 -- python -m trainer.main ..."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import flags
 
 from launch import gpus, output, plans
 from launch.output import say
@@ -193,4 +198,4 @@ def _passed_on(name: str) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

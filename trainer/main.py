@@ -1,5 +1,10 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import dataclasses
 import os
 import re
@@ -7,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from trainer import command_line
 from trainer.common import trust as trust_lib
@@ -82,6 +87,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
+    base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
     workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
         signals.hold()
@@ -93,10 +99,12 @@ def _train() -> None:
         shortcut = [] if _DETERMINISTIC.value is None else [("deterministic", str(_DETERMINISTIC.value))]
         config = loading.load(path, [*_overrides, *shortcut], _COMBINE.value, _REDUCTION.value)
     if workers is None or workers.rank == 0:
-        workdir.check(_WORKDIR.value, config)
+        workdir.check(_WORKDIR.value, config, base)
     profile = _profiled_steps()
     with command_line.quiet():
         command_line.import_keras()
+        from rich.console import Console
+
         from input_pipelines.sources import catalogue
         from trainer.distributed import strategy, usable_gpus  # what comes before must not wait for TensorFlow
         from trainer.run import train
@@ -109,7 +117,8 @@ def _train() -> None:
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog, trust=trust)
+        console = Console(highlight=False, file=output)
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -129,6 +138,7 @@ def _evaluate() -> None:
             )
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
+    output = sys.stdout
     trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
     if _CONFIG.value is not None:
         with command_line.quiet():
@@ -136,13 +146,17 @@ def _evaluate() -> None:
     config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()
+        from rich.console import Console
+
         from trainer.distributed import strategy, usable_gpus
         from trainer.run import evaluate
 
         trust.check_definitions(dataclasses.asdict(config), str(run.path))
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), trust=trust)
+    console = Console(highlight=False, file=output)
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console, trust)
+    command_line.refuse_lost_output(output)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

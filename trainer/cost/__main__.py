@@ -1,9 +1,15 @@
 """Predicts what a step costs on many devices: python -m trainer.cost --config=configs/digits.py --replicas=8,64,512."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import math
+import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
 from trainer import command_line
@@ -68,10 +74,12 @@ def main(argv: Sequence[str]) -> None:
     """Prints what the flags ask for; exits 2 with one line where they cannot be used."""
     command_line.refuse_arguments(argv)
     with command_line.errors_in_one_line():
+        console = Console(highlight=False, file=sys.stdout)
         try:
-            _predict(Console(highlight=False))
+            _predict(console)
         except UntrustedError as error:
             raise command_line.with_trust(error, "trainer.cost") from error
+        command_line.refuse_lost_output(console.file)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -128,4 +136,4 @@ def _machine() -> Machine:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

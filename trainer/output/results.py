@@ -32,6 +32,7 @@ def write(
     final = history[-1]
     heads = dict(heads)
     terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
+    run.refuse_lost()
     atomic_files.write_whole(
         run.report,
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trainer.common import atomic_files
-from trainer.common.errors import RunError, StoppedError, with_notes
+from trainer.common.errors import RunError, StoppedError, printable, with_notes
 from trainer.output.reports import TRAIN, Report
 
 
@@ -98,6 +98,7 @@ class Terminal:
 
     def say(self, line: str, *, show: bool = True) -> None:
         """Prints a line and logs it; the log alone gets it where not `show`."""
+        line = printable(line)  # names of a user's own may hold anything
         self._submit(self._write_to_log, _with_time(line))
         if show:
             self._console.print(escape(line), soft_wrap=True)

@@ -98,7 +98,7 @@ def build(
     with strategy.scope():
         named = tuple(losses_lib.build(name, loss) for name, loss in losses.items())
         model = trunk_and_heads.build(config, spec["inputs"], data.splits[TRAIN].categories)
-        checkpoint.model_state(model)  # names every variable apart
+        checks.variables(checkpoint.model_state(model), config.name)  # by names that are all different
         outputs = checks.outputs(model, spec["inputs"], config.name)
         check_heads(losses, outputs)
         loss_checks.check_shapes(named, outputs, spec["targets"])

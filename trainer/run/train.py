@@ -1,6 +1,7 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
+import pathlib
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
+from trainer.common import streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
@@ -34,6 +36,7 @@ def train(
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
+    base: pathlib.Path | None = None,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -47,6 +50,7 @@ def train(
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
+      base: where a relative `workdir` is; None for the current directory.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
@@ -56,9 +60,9 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
+    workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
@@ -72,13 +76,12 @@ def train(
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
-        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        run = run or (workdir_lib.create(workdir, config) if workers.is_chief else None)
-        watchdog.log = run and run.log
-        if run and saved is None:
-            data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())
-        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
+        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
+        if workers.is_chief and run is None:
+            run = workdir_lib.create(workdir, config, base)
+        watchdog.log = run and run.log
+        history = _history(run, config, built, saved, start)  # before files are opened
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
@@ -112,7 +115,7 @@ def _built(
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
-        raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+        raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_data(built.data.saved, workers)
     return saved, built
 
@@ -124,7 +127,19 @@ def _traced(
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    streams.occupy()  # a user's code may have closed one, and no file may take its place
     return train_steps, evaluate
+
+
+def _history(
+    run: Workdir | None, config: Config, built: Experiment, saved: SavedData | None, start: Start
+) -> list[Report]:
+    """Saves what a new run keeps of its data, or takes back what an interrupted one wrote; the reports that stay."""
+    if run is None:
+        return []
+    if saved is None:
+        data_lib.save(built.data.saved, run.data)
+    return resume.rewind(run, config, start.step) if start.resumes else []
 
 
 def _recorder(
@@ -144,7 +159,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
-        recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
+        recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
     end = steps.run(start, iterator)
@@ -155,7 +170,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
         results.write(run, steps.history, built.config, built.heads, built.notes, console)
-        recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
+        recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
     workers.barrier()  # a worker that left early would look like one that is lost
 
 

@@ -1,5 +1,10 @@
 """Does the installation work on these devices and workers? python -m trainer.selfcheck --strategy=mirrored."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import faulthandler
 import functools
 import os
@@ -7,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from trainer import command_line
 from trainer.distributed import cluster as cluster_lib
@@ -69,4 +74,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)
