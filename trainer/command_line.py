@@ -16,14 +16,7 @@ from absl import app, flags, logging
 
 from trainer.combine import listing
 from trainer.common import interrupts, streams, trust
-from trainer.common.errors import (
-    ConfigError,
-    NotPreparedError,
-    RunError,
-    UntrustedError,
-    system_reason,
-    with_notes,
-)
+from trainer.common.errors import ConfigError, NotPreparedError, RunError, UntrustedError, system_reason, with_notes
 from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
@@ -206,9 +199,8 @@ def quiet() -> Iterator[None]:
             os.close(original)
             streams.occupy()
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(
-            logging.WARNING
-        )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+        # The run has its own reports; --verbosity=0 shows the libraries' messages, too.
+        logging.set_verbosity(logging.WARNING)
 
 
 def import_keras() -> None:
@@ -299,13 +291,7 @@ def _take_overrides(argv: Sequence[str], overrides: list[tuple[str, str]]) -> li
         if not given:
             value = next(arguments, "")
         if not key or value.startswith("--") or (not given and not value):
-            fail(
-                ConfigError(
-                    argument,
-                    ConfigError.ABSENT,
-                    "must be written --config.<key>=<value>, for example --config.batch_size=128",
-                ),
-                2,
-            )
+            reason = "must be written --config.<key>=<value>, for example --config.batch_size=128"
+            fail(ConfigError(argument, ConfigError.ABSENT, reason), 2)
         overrides.append((key, value))
     return rest

@@ -75,7 +75,7 @@ def _start(place: pathlib.Path) -> subprocess.CompletedProcess:
 
 @needs_full
 def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
-    """When it begins, and at its end."""
+    """A full disk at its beginning, and at its end."""
     run = place / "run"
     run.mkdir()
     (run / ".incomplete_data.json").symlink_to("/dev/full")
