@@ -70,6 +70,7 @@ def train(
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
+        agreement.on_code(workers)  # and what a model or a loss imports when it is called
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
@@ -111,6 +112,7 @@ def _built(
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+    agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return saved, built
 
