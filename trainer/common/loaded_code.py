@@ -86,10 +86,9 @@ def differences(there: Mapping[str, Mapping[str, str]], here: LoadedCode, *, of_
         if name in digests and name in here.digests:
             if digests[name] != here.digests[name]:
                 modules.append(f"module {name}{file} is not the same")
-        elif not _of_project(name):
-            modules.append(
-                f"module {name}{file} is {'there and not here' if name in digests else 'here and not there'}"
-            )
+        elif not (of_both_only or _of_project(name)):
+            where = "there and not here" if name in digests else "here and not there"
+            modules.append(f"module {name}{file} is loaded {where}")
     others = [
         f"{name} is {versions[name]} there and {version} here"
         for name, version in here.versions.items()

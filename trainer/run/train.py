@@ -69,8 +69,7 @@ def train(
         start = resume.start(run, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)
-        agreement.on_code(workers)  # and what a model or a loss imports when it is called
+        train_steps, evaluate = _traced(built, iterator, start, workers)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
@@ -118,12 +117,17 @@ def _built(
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start
+    built: Experiment, iterator: Iterator, start: Start, workers: Workers
 ) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
-    """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
+    """The in-graph loop over steps and the evaluation.
+
+    Raises:
+      ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
+    """
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
 
 
