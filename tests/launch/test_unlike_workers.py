@@ -35,6 +35,7 @@ def test_another_loss(tmp_path, root, indirectly):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci_only
 def test_another_trainer(tmp_path, root):
     shutil.copytree(root / "trainer", tmp_path / "1" / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
     file = tmp_path / "1" / "trainer" / "step" / "update.py"

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 _PROJECT = ("trainer", "input_pipelines", "configs", "launch")
 _ALWAYS = ("tensorflow", "keras", "numpy")  # whichever distribution brings them: there are several of TensorFlow's
 _CUSTOMIZATIONS = ("sitecustomize", "usercustomize")  # run when Python starts
+# What TensorFlow makes of functions that it traces, and multiprocessing's other name of __main__.
+_MADE = ("__autograph_generated_file", "__mp_main__")
 _FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages")
 _LISTED = 3  # of each kind of difference
 
@@ -103,7 +105,7 @@ def _modules(named: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name, module in list(sys.modules.items()):
         attributes = _attributes(module)
         file, spec = attributes.get("__file__"), attributes.get("__spec__")
-        if not isinstance(file, str) or name == "__mp_main__":  # multiprocessing's other name of __main__
+        if not isinstance(file, str) or name.startswith(_MADE):
             continue
         if name == "__main__" and os.path.dirname(file) == scripts:
             continue  # the script of a command names the folder that it is installed in
