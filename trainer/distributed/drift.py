@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.distributed import bits
 from trainer.distributed.all_reduce import Reduction
 
-_AT_ONCE = 2**20  # values of which a checksum is computed at once: their copies as int64 take memory
+_WORD = 8  # bytes
+_AT_ONCE = 2**20  # values that are looked at together, in new memory for each operation
 # Odd factors of SplitMix64, as signed integers. https://doi.org/10.1145/2714064.2660195
 _POSITION, _FACTOR = 0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64
 
@@ -45,7 +45,7 @@ def build_check(
 
     def on_replica(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        own = tf.stack([_checksum(value) for value in (*map(tf.identity, variables.values()), *tensors)])
+        own = _checksums([_flat(value) for value in (*variables.values(), *tensors)])
         place = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=tf.int64)
         return Reduction().sum((), place[:, None] * own)[1]
 
@@ -65,27 +65,72 @@ def build_check(
     return check
 
 
-def _checksum(value: tf.Tensor) -> tf.Tensor:
-    """A scalar int64 that depends on all bits of a tensor and on their places."""
+def _flat(value: tf.Tensor | tf.Variable) -> tf.Tensor:
+    """The values as a vector, of a dtype whose bits TensorFlow gives."""
     flat = tf.reshape(value, [-1])
-    whole = flat.shape[0] // _AT_ONCE * _AT_ONCE
+    if flat.dtype == tf.string:
+        return tf.strings.to_hash_bucket_fast(flat, 2**63 - 1)
+    return tf.cast(flat, tf.uint8) if flat.dtype == tf.bool else flat
+
+
+def _checksums(vectors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """For each of the vectors an int64 that depends on all its bits and on their places."""
+    sums: dict[int, tf.Tensor] = {}
+    for group in _groups(vectors):
+        if vectors[group[0]].shape[0] > _AT_ONCE:
+            sums[group[0]] = _of_large(vectors[group[0]])
+            continue
+        padded = [_whole_words(vectors[place]) for place in group]
+        counts = [vector.shape[0] * vector.dtype.size // _WORD for vector in padded]
+        mixed = tf.split(_mixed(tf.concat(padded, 0), tf.constant(0, tf.int64)), counts)
+        sums |= zip(group, map(tf.reduce_sum, mixed), strict=True)
+    return tf.stack([sums[place] for place in range(len(vectors))])
+
+
+def _groups(vectors: Sequence[tf.Tensor]) -> list[list[int]]:
+    """Places of vectors of one dtype, of which few are taken at once, and of each larger one alone."""
+    groups: list[list[int]] = []
+    for dtype in dict.fromkeys(vector.dtype for vector in vectors):
+        size = _AT_ONCE
+        for place, vector in enumerate(vectors):
+            if vector.dtype == dtype:
+                if size + vector.shape[0] > _AT_ONCE:
+                    groups.append([])
+                    size = 0
+                groups[-1].append(place)
+                size += vector.shape[0]
+    return groups
+
+
+def _of_large(vector: tf.Tensor) -> tf.Tensor:
+    """The checksum of a vector, a part at a time."""
+    whole = vector.shape[0] // _AT_ONCE * _AT_ONCE
 
     def add(first: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return first + _AT_ONCE, total + _of_part(flat[first : first + _AT_ONCE], first)
+        return first + _AT_ONCE, total + tf.reduce_sum(_mixed(tf.slice(vector, [first], [_AT_ONCE]), first))
 
-    start, rest = tf.constant(0, tf.int64), _of_part(flat[whole:], tf.constant(whole, tf.int64))
-    if not whole:
-        return rest
-    return tf.while_loop(lambda first, _: first < whole, add, (start, rest), parallel_iterations=1)[1]
+    start, rest = tf.constant(0, tf.int64), _mixed(_whole_words(vector[whole:]), tf.constant(whole, tf.int64))
+    end = (start, tf.reduce_sum(rest))
+    return tf.while_loop(lambda first, _: first < whole, add, end, parallel_iterations=1)[1]
 
 
-def _of_part(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """The checksum of some values of a tensor, of which the first stands at place `first`."""
-    if values.dtype == tf.string:
-        values = tf.strings.to_hash_bucket_fast(values, 2**63 - 1)
-    words = tf.reshape(bits.as_integers(values), [-1])
-    places = tf.range(first, first + tf.size(words, tf.int64))
-    # Mixed before they are added: sums of the numbers alone would not notice two that are exchanged, nor many that are
-    # off by the last bit in either direction.
+def _whole_words(vector: tf.Tensor) -> tf.Tensor:
+    """The vector, with zeros behind it that fill its last word."""
+    per_word = max(1, _WORD // vector.dtype.size)
+    missing = -vector.shape[0] % per_word
+    return tf.pad(vector, [[0, missing]]) if missing else vector
+
+
+def _mixed(vector: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """The words of a vector as int64, each mixed with its place; `first` is the place of the first value.
+
+    Sums of the numbers alone would not notice two that are exchanged, nor many that are off by the last bit in either
+    direction.
+    """
+    per_word = max(1, _WORD // vector.dtype.size)
+    if per_word > 1:
+        vector = tf.reshape(vector, [-1, per_word])
+    words = tf.reshape(tf.bitcast(vector, tf.int64), [-1])
+    places = first + tf.range(tf.size(words, tf.int64))
     mixed = (words + places * _POSITION) * _FACTOR
-    return tf.reduce_sum(tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 32)))
+    return tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 32))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from trainer.common.errors import LostWorkerError, reason_of
-from trainer.distributed import bits, rendezvous, signals
+from trainer.distributed import rendezvous, signals
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 
@@ -28,6 +28,7 @@ _OF_PEERS = (
 _TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
 _PROBE_SECONDS = 1.0
 _BYTES_AT_ONCE = 2**26  # of a state: it travels as int64, with copies on the way
+_BITS = {2: tf.int16, 4: tf.int32, 8: tf.int64}  # bytes → the integers of that size
 
 
 class Workers:
@@ -63,17 +64,18 @@ class Workers:
         """The chief's tensors, bit for bit; every worker gives tensors of these shapes and dtypes."""
         if self.count == 1 or not values:
             return list(values)
-        shared = self._sum([bits.as_integers(value) for value in values], only_chief=True)
-        return [bits.from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
+        # As integers: sums of floating-point numbers would flush the smallest ones to zero, and -0 with them.
+        shared = self._sum([_as_integers(value) for value in values], only_chief=True)
+        return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
     def gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors of all workers, bit for bit, (workers, ...) each; all give tensors of these shapes and dtypes."""
         if self.count == 1 or not values:
             return [value[tf.newaxis] for value in values]
         places = [self.rank, self.count - self.rank - 1]  # rows of zeros before and after this worker's
-        rows = [tf.pad(bits.as_integers(value)[tf.newaxis], [places, *[[0, 0]] * value.shape.rank]) for value in values]
+        rows = [tf.pad(_as_integers(value)[tf.newaxis], [places, *[[0, 0]] * value.shape.rank]) for value in values]
         gathered = self._sum(rows, only_chief=False)
-        return [bits.from_integers(got, value.dtype) for got, value in zip(gathered, values, strict=True)]
+        return [_from_integers(got, value.dtype) for got, value in zip(gathered, values, strict=True)]
 
     def broadcast_number(self, number: int) -> int:
         """The chief's number."""
@@ -169,3 +171,14 @@ class Workers:
         if key not in self._traced:
             self._traced[key] = tf.function(run, autograph=False).get_concrete_function(*values)
         return self._traced[key](*values)
+
+
+def _as_integers(value: tf.Tensor) -> tf.Tensor:
+    """The bits of floating-point numbers, and other numbers themselves, as int64."""
+    return tf.cast(tf.bitcast(value, _BITS[value.dtype.size]) if value.dtype.is_floating else value, tf.int64)
+
+
+def _from_integers(value: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    if not dtype.is_floating:
+        return tf.cast(value, dtype)
+    return tf.bitcast(tf.cast(value, _BITS[dtype.size]), dtype)

