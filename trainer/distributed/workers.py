@@ -91,7 +91,10 @@ class Workers:
         return bytes(heard.numpy()).decode()
 
     def first_text(self, text: str) -> str:
-        """The text of the first worker that gives one that is not empty, on all of them; empty where none does."""
+        """The text of the first worker that gives one that is not empty, on all of them; empty where none does.
+
+        All have it once this returns, so that the first may end its process.
+        """
         letters = text.encode()
         (lengths,) = self.gather([tf.constant(len(letters), tf.int64)])
         giving = next(((rank, length) for rank, length in enumerate(lengths.numpy()) if length), None)
@@ -99,6 +102,7 @@ class Workers:
             return ""
         rank, length = giving
         (texts,) = self.gather([tf.constant(list(letters[:length].ljust(length, b" ")), tf.uint8)])
+        self.leave_together()
         return bytes(texts[rank].numpy()).decode()
 
     def broadcast_variables(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
@@ -117,6 +121,11 @@ class Workers:
     def barrier(self) -> None:
         """Returns once all workers are here."""
         self.agreed_signal(None)
+
+    def leave_together(self) -> None:
+        """Returns once all workers are here, or one is gone: what all of them end with, none should hear as a loss."""
+        with contextlib.suppress(tf.errors.OpError):
+            self.barrier()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:

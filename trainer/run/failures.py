@@ -76,6 +76,7 @@ def refuse_drift(step: int, drift: Drift | None, workers: Workers, replicas: int
     """
     if drift is None:
         return
+    workers.leave_together()
     worker = f" (worker {drift.replica * workers.count // replicas})" if workers.count > 1 else ""
     others = f" (and {drift.count - 1} more)" if drift.count > 1 else ""
     last = "there is no earlier checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
