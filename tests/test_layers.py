@@ -51,6 +51,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.combine.registry",
     "trainer.combine.cards",
     "trainer.distributed.cluster",
+    "trainer.distributed.introductions",
     "trainer.distributed.rendezvous",
     "trainer.distributed.signals",
     "trainer.distributed.watchdog",

@@ -8,11 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from input_pipelines import examples
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation import building, fitting
 from input_pipelines.preparation.chain import Batch, Chain, as_wide, fitted
 from input_pipelines.preparation.fitting import Statistics
 from input_pipelines.sources.source import Source
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +110,21 @@ def build(config: SourceConfig, field: str, train: Source, statistics: Statistic
     targets = building.targets(config, field, train)
     inputs = building.inputs(config, field, train, targets)
     chains = [*inputs.values(), *targets.values()]
+    for chain in chains:
+        for name in chain.features:
+            if train.features[name].shape.num_elements() == 0:
+                raise ConfigError(chain.field, name, examples.EMPTY)
     if statistics is None or set(statistics) != {chain.field for chain in chains}:
-        statistics = fitting.learn(chains, train)
-    return Preparation(inputs, targets, statistics, train.features)
+        return Preparation(inputs, targets, fitting.learn(chains, train), train.features)
+    built = Preparation(inputs, targets, statistics, train.features)
+    try:
+        built.spec  # noqa: B018 (traces it, as it is about to be anyway)
+    except ConfigError:
+        raise
+    except import_paths.USER_ERRORS as error:
+        reason = f"what the run's data.json holds of it does not fit: {type(error).__name__}: {reason_of(error)}"
+        raise ConfigError(field, ConfigError.ABSENT, reason) from error
+    return built
 
 
 def _weighed(present: tf.Tensor | None, weights: tf.Tensor) -> tf.Tensor:

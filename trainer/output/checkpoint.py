@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from trainer.common import json_text
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
 from trainer.components.optimizers import OptimizerGroup
 from trainer.models.names import slots_by_name, variables_by_name
@@ -24,6 +26,8 @@ _FIELD = "--workdir"
 _PREFIX = "variables"
 _CHECKSUMS = "checksums.json"
 _HOST = "CPU:0"
+_NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,17})")
+_LISTINGS = 5  # that a run which is training may outdate, before there is no checkpoint to read
 
 # A part of a run ("model", "optimizers/shared") → a name within it → the variable.
 State = Mapping[str, Mapping[str, tf.Variable]]
@@ -88,7 +92,8 @@ def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
     partial = directory / f".incomplete_{final.name}"
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        directory.mkdir(exist_ok=True)  # never a run's folder, which may have been removed or renamed
+        partial.mkdir()
         _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
         sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
         (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
@@ -108,8 +113,12 @@ def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
 
 
 def saved_steps(directory: pathlib.Path) -> list[int]:
-    """The steps that have checkpoints, ascending."""
-    return sorted(int(path.name.removeprefix("step_")) for path in directory.glob("step_*"))
+    """The steps that have checkpoints, ascending; other files and folders among them are none of the run's."""
+    return sorted(
+        int(path.name.removeprefix("step_"))
+        for path in directory.glob("step_*")
+        if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    )
 
 
 def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib.Path | None:
@@ -122,32 +131,40 @@ def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib
     Raises:
       ConfigError: there are checkpoints, and all are damaged.
     """
-    steps = saved_steps(directory)
-    reasons = []
-    for step in reversed(steps):
-        folder = directory / f"step_{step:08d}"
-        reason = damage(folder)
-        if reason is None:
-            return folder
-        warn(f"checkpoint {folder} is damaged ({reason}); the one before is used")
-        reasons.append(reason)
-    if not steps:
+    for _ in range(_LISTINGS):
+        damaged: dict[pathlib.Path, str] = {}
+        for step in reversed(saved_steps(directory)):
+            folder = directory / f"step_{step:08d}"
+            reason = damage(folder)
+            if reason is None:
+                for other, why in damaged.items():
+                    warn(f"checkpoint {other} is damaged ({why}); the one before is used")
+                return folder
+            if not folder.exists():  # a run that is training has removed it, and has another
+                break
+            damaged[folder] = reason
+        else:
+            break
+    if not damaged:
         return None
-    raise ConfigError(
-        _FIELD, str(directory), f"all its {len(steps)} checkpoints are damaged (the newest: {reasons[0]})"
-    )
+    newest = next(iter(damaged.values()))
+    raise ConfigError(_FIELD, str(directory), f"all its {len(damaged)} checkpoints are damaged (the newest: {newest})")
 
 
 def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
-        sums = json.loads((folder / _CHECKSUMS).read_text())
+        sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
+        if not isinstance(sums, dict):
+            return f"{_CHECKSUMS} cannot be read"
         if f"{_PREFIX}.index" not in sums:
             return f"{_CHECKSUMS} lacks {_PREFIX}.index"
         for name, checksum in sums.items():
+            if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
+                return f"{name} is missing"
             if _checksum(folder / name) != checksum:
                 return f"{name} does not have its checksum"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
     return None
 
@@ -162,15 +179,22 @@ def set_aside(directory: pathlib.Path, newer_than: int) -> None:
 
 def remove_incomplete(directory: pathlib.Path) -> None:
     """Removes what a save that was interrupted has left."""
-    for path in directory.glob(".incomplete_*"):
-        shutil.rmtree(path)
+    for path in directory.glob(".incomplete_step_*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def prune(directory: pathlib.Path, keep: int, also: int | None) -> None:
-    """Removes all checkpoints but the last `keep` and that of step `also`."""
+    """Removes all checkpoints but the last `keep` and that of step `also`.
+
+    Each is gone at once for whoever lists them, and is never seen in part.
+    """
     for step in saved_steps(directory)[:-keep]:
         if step != also:
-            shutil.rmtree(directory / f"step_{step:08d}")
+            removed = directory / f".incomplete_step_{step:08d}"
+            shutil.rmtree(removed, ignore_errors=True)
+            (directory / f"step_{step:08d}").rename(removed)
+            shutil.rmtree(removed)
 
 
 def restore(folder: pathlib.Path, state: State) -> None:
@@ -191,7 +215,7 @@ def restore(folder: pathlib.Path, state: State) -> None:
         status.assert_existing_objects_matched()
     except ConfigError:
         raise
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: the data are too short
         raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
 
 

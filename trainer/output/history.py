@@ -1,12 +1,12 @@
 """The reports that a run has written: reading them, and taking back those after a step that it returns to."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from trainer.common import atomic_files
+from trainer.output import reports
 from trainer.output.reports import Report
 
 
@@ -28,7 +28,7 @@ def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int) -> list[
     """
     kept = [(report, line) for report, line in _lines(metrics) if report.step <= step]
     text = "".join(line for _, line in kept)
-    if metrics.exists() and metrics.read_text(errors="replace") != text:
+    if metrics.exists() and metrics.read_text(encoding="utf-8", errors="replace") != text:
         atomic_files.write_whole(metrics, text)
     for folder in sorted(tensorboard.glob("*")):
         _rewind_events(sorted(folder.glob("events.out.tfevents.*")), step)
@@ -38,11 +38,10 @@ def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int) -> list[
 def _lines(metrics: pathlib.Path) -> Iterator[tuple[Report, str]]:
     if not metrics.exists():
         return
-    for line in metrics.read_text(errors="replace").splitlines(keepends=True):
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            values = json.loads(line)
-            report = Report(values.pop("step"), values.pop("split"), values)
-        except (ValueError, KeyError, AttributeError):
+            report = reports.of_json(line)
+        except ValueError:
             continue
         if line.endswith("\n"):
             yield report, line

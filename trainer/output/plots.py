@@ -1,9 +1,11 @@
 """The picture of a run: every loss, gradient norms and conflicts over steps."""
 
+import io
 import math
 import pathlib
 from collections.abc import Sequence
 
+from trainer.common import atomic_files
 from trainer.output.reports import TRAIN, VALIDATION, Report
 
 _WIDTH = 6  # panels beside one another
@@ -61,7 +63,9 @@ def save_curves(reports: Sequence[Report], losses: Sequence[str], path: pathlib.
             axis.grid(alpha=0.3)
         else:
             axis.set_axis_off()
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    atomic_files.write_whole(path, picture.getvalue())
 
 
 def _margins(width: int, height: int) -> dict[str, float]:

@@ -118,6 +118,7 @@ class Files(Recorder):
 
     def publish(self, report: Report) -> None:
         """Shows a report and writes it to `metrics.jsonl` and for TensorBoard."""
+        self._writer.submit(self._run.refuse_lost)
         for file in self._files:
             self._writer.submit(file.write, report)
         self._terminal.write(report)
@@ -126,6 +127,7 @@ class Files(Recorder):
         """Takes a snapshot of the variables, to be written while the run continues; removes old checkpoints."""
         if self._saving is not None:
             self._saving.result()  # memory holds one snapshot at most
+        self._writer.submit(self._run.refuse_lost)
         self._saving = self._writer.submit(checkpoint.save, self._run.checkpoints, step, checkpoint.snapshot(state))
         self._writer.submit(checkpoint.prune, self._run.checkpoints, self._keep, best)
 

@@ -55,7 +55,7 @@ def start(run: workdir_lib.Workdir | None, built: Experiment, workers: Workers) 
     if step < 0:
         return Start(run is not None, 0, state, totals, tuple(warnings))
     if step > built.timeline.steps:
-        where = f" in {run.path}" if run else ""
+        where = f" in {run.shown}" if run else ""
         raise ConfigError("steps", built.config.steps, f"the run{where} has taken {step} steps already")
     parts = everything(built, state, totals)
     if folder is not None:

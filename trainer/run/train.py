@@ -1,6 +1,7 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
+import pathlib
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -8,7 +9,9 @@ from rich.console import Console
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
+from trainer.common import streams
 from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -32,6 +35,8 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
+    trust: Trust = NOBODY,
+    base: pathlib.Path | None = None,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -44,6 +49,8 @@ def train(
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
+      trust: whose code may be called where the data name it.
+      base: where a relative `workdir` is; None for the current directory.
 
     Returns:
       Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
@@ -53,31 +60,27 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
+    workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:
-            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile)
+        saved, built = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start, workers)
-        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
-            run = workdir_lib.create(workdir, config)
-        watchdog.log = run and run.log
-        if run and saved is None:
-            data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())
-        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
+        if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
+            run = workdir_lib.create(workdir, config, base)
+        watchdog.log = run and run.log
+        history = _history(run, config, built, saved, start)  # before files are opened
         with _recorder(run, built, start.step, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
@@ -94,6 +97,7 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
+    trust: Trust,
 ) -> tuple[SavedData | None, Experiment]:
     """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
 
@@ -105,12 +109,12 @@ def _built(
     """
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved)
+    built = experiment.build(config, strategy, saved, trust)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
-        raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+        raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return saved, built
@@ -127,8 +131,20 @@ def _traced(
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    streams.occupy()  # a user's code may have closed one, and no file may take its place
     agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
+
+
+def _history(
+    run: Workdir | None, config: Config, built: Experiment, saved: SavedData | None, start: Start
+) -> list[Report]:
+    """Saves what a new run keeps of its data, or takes back what an interrupted one wrote; the reports that stay."""
+    if run is None:
+        return []
+    if saved is None:
+        data_lib.save(built.data.saved, run.data)
+    return resume.rewind(run, config, start.step) if start.resumes else []
 
 
 def _recorder(
@@ -148,7 +164,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
-        recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
+        recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
     end = steps.run(start, iterator)
@@ -159,7 +175,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
         results.write(run, steps.history, built.config, built.heads, built.notes, console)
-        recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
+        recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
     workers.barrier()  # a worker that left early would look like one that is lost
 
 

@@ -219,3 +219,38 @@ def test_durations(value, steps):
 def test_bad_durations(value):
     with pytest.raises(ConfigError):
         durations.check(value, "steps")
+
+
+class _WithoutText(str):
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+    __hash__ = str.__hash__
+
+
+def _nested(levels: int) -> list:
+    value = [1]
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("name", ["nested", "deeper", "itself", "number", "text", "key", "object"])
+def test_values_that_no_run_could_save_and_read_again(name):
+    """Also where they have no text of their own that the message could show."""
+    itself = {"name": "adam"}
+    itself["x"] = itself
+    values = {
+        "nested": {"name": "adam", "x": _nested(101)},
+        "deeper": _nested(100_000),
+        "itself": itself,
+        "number": {"name": "adam", "x": 10**5000},
+        "text": _WithoutText(" "),
+        "key": {_WithoutText("name"): 3},
+        "object": type("Odd", (), {"__repr__": _WithoutText.__repr__})(),
+    }
+    with pytest.raises(ConfigError) as error:
+        loading.resolve(problems.tree(shared_optimizer=values[name]))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600
