@@ -40,6 +40,7 @@ class Launched:
       workers: how many.
       launcher: flags of the launcher.
       trainer: flags of the trainer.
+      module: runs it.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Launched:
         *,
         launcher: tuple[str, ...] = (),
         trainer: tuple[str, ...] = (),
+        module: str = "trainer.main",
     ):
         self._mark, self._workers = uuid.uuid4().hex, workers
         environment = os.environ | {"PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", _MARK: self._mark}
         environment.pop("TF_CONFIG", None)
         command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", *launcher, "--"]
-        command += [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", "--config=config.py", *trainer]
+        command += [sys.executable, "-m", module, "--strategy=multi_worker", "--config=config.py", *trainer]
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process = subprocess.Popen(command, cwd=directory, env=environment, **pipe)
         self.lines: list[tuple[float, str]] = []

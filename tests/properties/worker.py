@@ -49,6 +49,8 @@ def _talk(workers: Workers) -> None:
     text = "größer, 更大\n" * 1000
     assert workers.broadcast_text(text if workers.is_chief else "") == text
     last = workers.rank == workers.count - 1
+    assert workers.first_text("") == ""
+    assert workers.first_text(text if last else "") == text
     assert workers.agreed_signal(signal.SIGUSR1 if last else None) == signal.SIGUSR1
     assert workers.agreed_signal(None) is None
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.config.settings import Config
@@ -12,6 +14,8 @@ from trainer.output import workdir as workdir_lib
 from trainer.output.reports import Report
 from trainer.run.experiment import Experiment
 from trainer.step.values import State, Totals
+
+_MODEL = "model"  # the part of a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,17 @@ def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.St
     """Everything that a checkpoint must hold for a run to resume as if it had not been interrupted."""
     parts = checkpoint.state_of(built.model, built.optimizer_groups)
     return parts | built.step.checkpointed(state, totals)
+
+
+def replicated(built: Experiment) -> dict[str, tf.Variable]:
+    """The variables that are the same on every replica: all but those that layers change by themselves, by names."""
+    parts = checkpoint.state_of(built.model, built.optimizer_groups) | built.step.updates.checkpointed()
+    return {
+        name if part == _MODEL else f"{part}/{name}": variable
+        for part, variables in parts.items()
+        for name, variable in variables.items()
+        if part != _MODEL or variable.trainable  # as it was made: also where its layer is frozen
+    }
 
 
 def rewind(run: workdir_lib.Workdir, config: Config, step: int) -> list[Report]:

@@ -75,10 +75,9 @@ def train(
         start = resume.start(run, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)
+        train_steps, evaluate = _traced(built, iterator, start, workers)
         stack.enter_context(writer.disk_errors())
-        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
+        if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
         history = _history(run, config, built, saved, start)  # before files are opened
@@ -116,18 +115,24 @@ def _built(
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
+    agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return saved, built
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start
+    built: Experiment, iterator: Iterator, start: Start, workers: Workers
 ) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
-    """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
+    """The in-graph loop over steps and the evaluation.
+
+    Raises:
+      ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
+    """
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
+    agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
 
 
