@@ -68,6 +68,15 @@ class Workers:
         shared = self._sum([_as_integers(value) for value in values], only_chief=True)
         return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
+    def gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors of all workers, bit for bit, (workers, ...) each; all give tensors of these shapes and dtypes."""
+        if self.count == 1 or not values:
+            return [value[tf.newaxis] for value in values]
+        places = [self.rank, self.count - self.rank - 1]  # rows of zeros before and after this worker's
+        rows = [tf.pad(_as_integers(value)[tf.newaxis], [places, *[[0, 0]] * value.shape.rank]) for value in values]
+        gathered = self._sum(rows, only_chief=False)
+        return [_from_integers(got, value.dtype) for got, value in zip(gathered, values, strict=True)]
+
     def broadcast_number(self, number: int) -> int:
         """The chief's number."""
         return int(self.broadcast([tf.constant(number, tf.int64)])[0])
@@ -134,12 +143,13 @@ class Workers:
             variable.assign(value)
 
     def _sum(self, values: Sequence[tf.Tensor], *, only_chief: bool) -> list[tf.Tensor]:
-        """The sums over all replicas, or the values of the chief's first one."""
+        """The sums over all workers, or the chief's values."""
+        per_worker = self._strategy.num_replicas_in_sync // self.count
 
         def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
-            if only_chief:
-                first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-                values = [tf.where(first, value, 0) for value in values]
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            counted = tf.equal(replica if only_chief else replica % per_worker, 0)  # one replica for each worker
+            values = [tf.where(counted, value, tf.zeros_like(value)) for value in values]
             return Reduction().sum((), list(values))[1]
 
         def run(*values: tf.Tensor) -> list[tf.Tensor]:
