@@ -5,6 +5,7 @@ python -m tests.properties.soak --kills=100
 
 import csv
 import dataclasses
+import os
 import pathlib
 import random
 import signal
@@ -26,10 +27,11 @@ _KILLS = flags.DEFINE_integer("kills", 100, "How often.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", None, "Of the moments; default another one each time.")
 _ONLY = flags.DEFINE_multi_string("only", [], "A configuration, by its name; default all of them.")
 
-_INTERVALS = {"steps": 600, "report_every": 40, "eval_every": 100, "checkpoint_every": 11, "keep_checkpoints": 3}
+_INTERVALS = {"steps": 300, "report_every": 20, "eval_every": 50, "checkpoint_every": 11, "keep_checkpoints": 3}
 _EARLY = 0.2  # the share of kills while a process starts
 _TRAINING = " steps on "  # printed when a process is about to take its first step
-_ADAM, _MISSING = {"name": "adam", "learning_rate": 0.01}, {"dataset__options": {"missing": True}}
+_ADAM = {"shared_optimizer": {"name": "adam", "learning_rate": 0.01}}
+_MISSING = {"dataset__options": {"missing": True}}
 _STATISTICS = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dropout", "rate": 0.3}]
 _REGULARIZED = {"layer": "Dense", "units": 7, "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.01}}}
 _FEATURES = {"inputs": 6, "vector": 3}  # name → size
@@ -81,19 +83,19 @@ CONFIGURATIONS: dict[str, tuple[int, dict[str, Any]]] = {
             "losses__number__every": 3,
             "losses__label__every": 2,
             "losses__label__offset": 1,
-            "losses__vector__weight": {"name": "cosine_decay", "initial_learning_rate": 1.0, "decay_steps": 500},
+            "losses__vector__weight": {"name": "cosine_decay", "initial_learning_rate": 1.0, "decay_steps": 250},
         }
         | _MISSING,
     ),
-    "fused, measured now and then": (1, {"reduction": "fused", "probe_every": 7, "combine__name": "weighted"}),
+    "fused, measured now and then": (1, _ADAM | {"reduction": "fused", "probe_every": 7}),
     "coefficients that last, from the features": (
         1,
-        {"combine__name": "pcgrad", "combine__update_every": 3, "reduction": "features"},
+        _ADAM | {"combine__name": "pcgrad", "combine__update_every": 3, "reduction": "features"},
     ),
     "statistics of two replicas, dropout": (2, {"model__trunk": _STATISTICS}),
     "micro-batches and averages of gradients on two replicas": (
         2,
-        {"combine__name": "moco", "micro_batches": 2, "batch_size": 12} | problems.SIMPLE,
+        {"combine__name": "moco", "micro_batches": 2, "batch_size": 12},
     ),
     "early stopping, the best": (
         1,
@@ -101,7 +103,7 @@ CONFIGURATIONS: dict[str, tuple[int, dict[str, Any]]] = {
             "combine__name": "famo",
             "best": {"metric": "loss/number"},
             "early_stopping": {"metric": "label/accuracy", "patience": 9, "min_delta": 9.0},
-            "eval_every": 50,
+            "eval_every": 25,
             "keep_checkpoints": 1,
         },
     ),
@@ -138,7 +140,8 @@ class Soak:
         replicas, changes = CONFIGURATIONS[name]
         self._folder, self._draw = folder, draw
         self._flags = (f"--virtual_devices={replicas}",) if replicas > 1 else ()
-        tree = problems.tree(**{"precision": "float32", "steps_per_loop": 5} | _INTERVALS | changes)
+        always = problems.SIMPLE | _INTERVALS | {"precision": "float32", "steps_per_loop": 5}
+        tree = problems.tree(**always | changes)
         (folder / "config.py").write_text(config_files.text(tree))
         for split, examples in problems.load().items():
             _write(folder, split, examples)
@@ -215,7 +218,7 @@ def _example(row: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _shares(kills: int, names: Sequence[str]) -> Iterable[tuple[str, int]]:
-    """How often each configuration is struck."""
+    """Each configuration, and the number of times that it is struck."""
     return ((name, kills // len(names) + (number < kills % len(names))) for number, name in enumerate(names))
 
 
@@ -238,6 +241,7 @@ def _soak(name: str, kills: int, draw: random.Random) -> list[str]:
 def main(argv: Sequence[str]) -> None:
     """Runs all of them in temporary directories; exit code 1 where anything differs."""
     del argv
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the first process: what it says there is no error
     seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
     print(f"seed {seed}", flush=True)
     draw, begin = random.Random(seed), time.monotonic()

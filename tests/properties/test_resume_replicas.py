@@ -1,4 +1,4 @@
-"""What every replica keeps for itself: saves, evaluations and signals leave it, and a resumed run has it again."""
+"""State of layers on several replicas: saves, evaluations and signals leave it, and a resumed run has it again."""
 
 import contextlib
 import json
@@ -107,14 +107,3 @@ def test_saves_evaluations_and_signals_change_nothing(tmp_path, monkeypatch, rep
     assert interrupted.variables(tmp_path / "run", 12) == interrupted.variables(tmp_path / "whole", 12)
     assert _rows(tmp_path / "run") == _rows(tmp_path / "whole")
     assert _saved(tmp_path / "whole", 12, "replicas").keys() == STATE
-
-
-def test_one_replica_and_equal_ones_save_nothing_besides(tmp_path):
-    """Synchronised statistics are the same on all replicas, to the last bit."""
-    synchronized = [{"layer": "Dense", "units": 5}, {"layer": "BatchNormalization", "synchronized": True}]
-    changes = CHANGES | {"steps": 3}
-    interrupted.train(tmp_path / "one", 1, **changes)
-    interrupted.train(tmp_path / "equal", 3, **changes | {"model__trunk": synchronized})
-    for name in ("one", "equal"):
-        assert not _saved(tmp_path / name, 3, "replicas")
-        assert "trunk_1_batch_normalization/moving_mean" in _saved(tmp_path / name, 3, "model")

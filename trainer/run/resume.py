@@ -102,8 +102,8 @@ def _restore_replicas(folder: pathlib.Path | None, built: Experiment, workers: W
     """
     with tf.device(_HOST):
         own = {name: tf.Variable(values) for name, values in built.layer_state.of_replicas().items()}
-    if folder is not None:
-        checkpoint.restore(folder, checkpoint.held(folder, {_OF_REPLICAS: own}))
+    if folder is not None and (held := checkpoint.held(folder, {_OF_REPLICAS: own})):
+        checkpoint.restore(folder, held)
     workers.broadcast_variables({_OF_REPLICAS: own})
     built.layer_state.assign({name: tf.convert_to_tensor(variable) for name, variable in own.items()})
 

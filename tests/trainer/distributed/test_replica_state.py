@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.distributed import replica_state
-from trainer.run import experiment
+from trainer.run import experiment, resume
 
 DROPOUT = [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}, {"layer": "Dropout", "rate": 0.5}]
 
@@ -67,6 +67,11 @@ def test_an_evaluation_sees_the_average_and_changes_nothing(synchronized):
     for name in names[:2]:
         assert (np.ptp(before[name], axis=0).max() == 0) == synchronized
     np.testing.assert_array_equal(before[names[2]], [3, 3, 3])
+    saved = resume.to_save(
+        built, built.step.initial_state(), built.step.initial_totals(), built.layer_state.of_replicas()
+    )
+    # What is the same on all replicas, to the last bit, is saved once.
+    assert list(saved["replicas"]) == ([] if synchronized else names[:2]) + names[3:]
     evaluate = built.evaluator.build()
     results = evaluate()
     assert evaluate() == results
