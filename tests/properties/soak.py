@@ -161,7 +161,7 @@ class Soak:
                     program.kill()
                 result = program.wait()
             if result.returncode != -signal.SIGKILL:
-                assert (result.returncode, result.stderr) == (0, ""), result.stderr
+                assert result.returncode == 0, result.stderr
                 return struck
             struck += 1
 
@@ -182,7 +182,7 @@ class Soak:
             assert program.prints(_TRAINING), program.wait().stderr
             first = time.monotonic()
             result = program.wait()
-        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        assert result.returncode == 0, result.stderr
         return Times(first - begin, time.monotonic() - first)
 
     def _started(self, workdir: str) -> Any:
