@@ -147,17 +147,29 @@ class Soak:
             _write(folder, split, examples)
         self._times = self._whole()
 
-    def strike(self, kills: int, span: int) -> int:
-        """Trains the run `struck` to its end in processes of which some are killed, at moments a `span`-th apart.
+    def strike(self, kills: int) -> tuple[int, list[str]]:
+        """Trains as many runs to their ends as it takes to kill so often, at moments spread over one of them.
 
         Returns:
-          How many were killed: `kills`, or fewer where the run came to its end before.
+          How many runs those were, and the names of what any of them has left in another way than the run `whole`.
         """
+        struck = runs = 0
+        different: set[str] = set()
+        whole = interrupted.everything(self._folder / "whole")
+        while struck < kills:
+            workdir, runs = f"struck_{runs}", runs + 1
+            struck += self._train(workdir, at_most=kills - struck, kills=kills)
+            found = interrupted.everything(self._folder / workdir)
+            different |= {name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name)}
+        return runs, sorted(different)
+
+    def _train(self, workdir: str, at_most: int, kills: int) -> int:
+        """Trains a run to its end; returns how many of its processes were killed."""
         struck = 0
         while True:
-            with self._started("struck") as program:
-                if struck < kills:
-                    self._wait(program, span)
+            with self._started(workdir) as program:
+                if struck < at_most:
+                    self._wait(program, kills)
                     program.kill()
                 result = program.wait()
             if result.returncode != -signal.SIGKILL:
@@ -165,16 +177,11 @@ class Soak:
                 return struck
             struck += 1
 
-    def differences(self) -> list[str]:
-        """Names of what the runs `struck` and `whole` have left differently."""
-        struck, whole = (interrupted.everything(self._folder / name) for name in ("struck", "whole"))
-        return sorted(name for name in struck.keys() | whole.keys() if struck.get(name) != whole.get(name))
-
-    def _wait(self, program: forked.Program, span: int) -> None:
+    def _wait(self, program: forked.Program, kills: int) -> None:
         if self._draw.random() < _EARLY:
             time.sleep(self._draw.uniform(0, self._times.starting))
         elif program.prints(_TRAINING):
-            time.sleep(self._draw.uniform(0, 2 * self._times.training / span))
+            time.sleep(self._draw.uniform(0, 2 * self._times.training / kills))
 
     def _whole(self) -> Times:
         begin = time.monotonic()
@@ -223,17 +230,11 @@ def _shares(kills: int, names: Sequence[str]) -> Iterable[tuple[str, int]]:
 
 
 def _soak(name: str, kills: int, draw: random.Random) -> list[str]:
-    """Strikes as many runs of a configuration as it takes; prints a line; returns what differs."""
-    begin, left, runs, different = time.monotonic(), kills, 0, []
+    """Strikes a configuration; prints a line; returns what differs."""
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        soak = Soak(pathlib.Path(folder), name, draw)
-        while left:
-            left -= soak.strike(left, kills)
-            runs += 1
-            different += soak.differences()
-            pathlib.Path(folder, "struck").rename(pathlib.Path(folder, f"struck_{runs}"))
-    seconds = time.monotonic() - begin
-    result = f"DIFFERENT: {', '.join(sorted({*different}))}" if different else "the same bits"
+        runs, different = Soak(pathlib.Path(folder), name, draw).strike(kills)
+    seconds, result = time.monotonic() - begin, f"DIFFERENT: {', '.join(different)}" if different else "the same bits"
     print(f"{name}: {kills} kills in {runs} runs, {seconds:.0f} s: {result}", flush=True)
     return different
 
