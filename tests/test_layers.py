@@ -67,7 +67,6 @@ WITHOUT_TENSORFLOW = (
 # `strategy.run` is called in these.
 RUN_ON_REPLICAS = {
     "trainer.distributed.drift",
-    "trainer.distributed.replica_state",
     "trainer.distributed.workers",
     "trainer.evaluation.evaluator",
     "trainer.selfcheck.collectives",

@@ -19,6 +19,7 @@ from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
 from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.gradients.reach import Reach
 from trainer.run import build_step, checks, comparing, monitor
@@ -85,6 +86,11 @@ class Experiment:
     def heads(self) -> dict[str, str]:
         """Loss name → head name."""
         return {loss.name: loss.head for loss in self.losses}
+
+    @property
+    def layer_state(self) -> LayerState:
+        """The variables that the model's layers change by themselves."""
+        return self.evaluator.layer_state
 
     @property
     def micro_batch_size(self) -> int:

@@ -20,8 +20,9 @@ from trainer.components.losses import NamedLoss
 from trainer.config.rules import check_heads
 from trainer.config.settings import LossConfig, ModelConfig
 from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator, Metrics
-from trainer.models import trunk_and_heads
+from trainer.models import names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
@@ -137,5 +138,6 @@ def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.d
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
         splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),
+        LayerState(strategy, names.layer_state_by_name(network.model)),
         seed,
     )
