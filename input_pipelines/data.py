@@ -21,10 +21,11 @@ from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
-from input_pipelines.registry import SOURCES
+from input_pipelines.registry import SOURCES, TFDS
 from input_pipelines.sources.source import Arrays, Source, of_arrays
 from trainer.common import atomic_files, import_paths, json_text
 from trainer.common.errors import ConfigError, first_line, reason_of
+from trainer.common.trust import NOBODY, Trust
 
 _HELD_OUT_SEED = 0
 
@@ -66,17 +67,18 @@ class Data:
     not_finite: tuple[NotFinite, ...] = ()
 
 
-def build(config: DatasetConfig, saved: SavedData | None = None) -> Data:
+def build(config: DatasetConfig, saved: SavedData | None = None, trust: Trust = NOBODY) -> Data:
     """The configured data, floating-point numbers in Keras' `floatx`.
 
     Args:
       config: the configuration's `dataset`.
       saved: what an earlier process of the same run kept: its statistics and counts are used again.
+      trust: whose code may be called where the data name it.
 
     Raises:
       ConfigError: the data cannot be used, naming the file and the row or record.
     """
-    data = _build(config, saved)
+    data = _build(config, saved, trust)
     return data if saved is None else with_class_counts(data, saved.class_counts)
 
 
@@ -85,10 +87,10 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
     return dataclasses.replace(data, saved=dataclasses.replace(data.saved, class_counts=dict(counts)))
 
 
-def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
+def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data:
     if config.sources is None:
-        return _build_source(config, "dataset", saved)
-    built = {field: _build_source(source, field, saved) for field, source in configuration.parts(config).items()}
+        return _build_source(config, "dataset", saved, trust)
+    built = {field: _build_source(source, field, saved, trust) for field, source in configuration.parts(config).items()}
     together = SavedData(
         {field: one.saved.fingerprints[field] for field, one in built.items()},
         {field: one.saved.statistics[field] for field, one in built.items()},
@@ -143,11 +145,13 @@ def load_saved(path: pathlib.Path) -> SavedData | None:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
-def _build_source(config: SourceConfig, field: str, saved: SavedData | None) -> Data:
+def _build_source(config: SourceConfig, field: str, saved: SavedData | None, trust: Trust) -> Data:
     if configuration.is_function(config.name):
         return _of_function(config, field)
-    open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
-    sources: dict[str, Source] = open_splits(config, field)
+    kind = configuration.kind_of(config.name)
+    open_splits = import_paths.load(SOURCES[kind], f"{field}.name")
+    # Of all data, only those of TFDS can name code.
+    sources: dict[str, Source] = open_splits(config, field, trust) if kind == TFDS else open_splits(config, field)
     if config.held_out is not None:
         sources = _held_out(sources[TRAIN], config.held_out, field)
     for split in (TRAIN, VALIDATION):

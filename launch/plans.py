@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from launch import guardian
-from launch.supervision import WorkerStart
+from launch.worker_process import WorkerStart
 from trainer.common.errors import ConfigError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])")

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from launch import gpus, plans
-from launch.supervision import PREEMPTED, Supervisor, WorkerStart, say
+from launch import gpus, output, plans
+from launch.output import say
+from launch.supervision import PREEMPTED, Supervisor
+from launch.worker_process import WorkerStart
 from trainer import command_line
 from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
@@ -42,6 +44,13 @@ _GPUS = flags.DEFINE_integer(
 _GRACE = flags.DEFINE_float(
     "grace", 20, "Seconds from the first failure until the workers that are left are killed.", lower_bound=0
 )
+_STOP_TIMEOUT = flags.DEFINE_float(
+    "stop_timeout",
+    600,
+    "Seconds that workers have to save and end after a signal to the launcher, or after the reader of its output is "
+    "gone, until they are killed.",
+    lower_bound=0,
+)
 _MAX_RESTARTS = flags.DEFINE_integer(
     "max_restarts",
     None,
@@ -66,6 +75,9 @@ Hosts need python3 and keys that let ssh in without a password. TensorFlow's ser
 authentication and listens on every interface: a firewall must keep out all but the workers. With --hosts, the
 launcher prints a command that sets one up.
 
+A signal, or an output that nobody reads any more, lets the workers save and end; who has not ended --stop_timeout
+seconds later is killed. A second Ctrl-C kills at once.
+
 Flags:
 """
 _FOR_GOOD = (0, 2, 130)  # done, a bad configuration, ended by hand
@@ -77,6 +89,7 @@ _command: list[str] = []
 
 def main(argv: Sequence[str]) -> int:
     """Runs what the flags ask for and returns the exit code; exits 2 with one line where they cannot be used."""
+    output.open_all()
     try:
         _check(argv)
         directory = os.path.abspath(_DIRECTORY.value or os.getcwd())
@@ -126,7 +139,7 @@ def _rounds(supervisor: Supervisor, planned: Callable[[], list[WorkerStart]]) ->
     """Starts all workers together, and again while restarts are left; returns the last exit code."""
     failures = short = 0
     while True:
-        outcome = supervisor.run(planned(), _GRACE.value)
+        outcome = supervisor.run(planned(), _GRACE.value, _STOP_TIMEOUT.value)
         code, limit = outcome.code, _MAX_RESTARTS.value
         if code in _FOR_GOOD or limit is None or supervisor.pause(0):
             return code

@@ -24,6 +24,7 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_faults.py",
     "tests/launch/test_pods.py",
     "tests/launch/test_slurm.py",
+    "tests/launch/test_unlike_workers.py",
     "tests/properties/test_several_workers.py",
 }
 # The tests of such a file share data that take long to read: they run in one process, too, whichever is free.

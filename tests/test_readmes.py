@@ -152,7 +152,10 @@ def test_describe(project):
 
 
 def test_own_arrays(project):
-    outputs = [_forked(command, project) for command in OWN_ARRAYS]
+    *training, evaluation = OWN_ARRAYS
+    outputs = [_forked(command, project) for command in training]
+    # Forked, the trainer would not be that of the copied project, whose `configs` it then would not trust.
+    outputs.append(_run(evaluation, project))
     final = _final(outputs[0], project)
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0

@@ -15,8 +15,8 @@ from typing import NoReturn, TextIO
 from absl import app, flags, logging
 
 from trainer.combine import listing
-from trainer.common import interrupts, streams
-from trainer.common.errors import ConfigError, NotPreparedError, RunError, system_reason, with_notes
+from trainer.common import interrupts, streams, trust
+from trainer.common.errors import ConfigError, NotPreparedError, RunError, UntrustedError, system_reason, with_notes
 from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
@@ -71,6 +71,16 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
         "allow_cpu", False, "Take the CPU where TensorFlow cannot use the machine's GPUs, which is an error otherwise."
     )
     return strategy, virtual_devices, allow_cpu
+
+
+def trust_flag() -> flags.FlagHolder[list[str] | None]:
+    """Defines --trust and returns it; `trust.in_packages` takes its value."""
+    return flags.DEFINE_list(
+        "trust",
+        None,
+        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. "
+        "Other code is not, but the project's own and what --config names.",
+    )
 
 
 def run(main: Callable[[Sequence[str]], object], parse_flags: Callable[[Sequence[str]], list[str]]) -> None:
@@ -189,9 +199,8 @@ def quiet() -> Iterator[None]:
             os.close(original)
             streams.occupy()
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(
-            logging.WARNING
-        )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+        # The run has its own reports; --verbosity=0 shows the libraries' messages, too.
+        logging.set_verbosity(logging.WARNING)
 
 
 def import_keras() -> None:
@@ -214,6 +223,12 @@ def with_download(error: NotPreparedError, module: str) -> ConfigError:
     """The error with the command that prepares the data: the one that was given, with --download."""
     command = shlex.join(["python", "-m", module, *sys.argv[1:], "--download"])
     return ConfigError(error.field, error.value, f"{error.allowed}; this prepares it: {command}")
+
+
+def with_trust(error: UntrustedError, module: str) -> ConfigError:
+    """The error with the command that trusts the code: the one that was given, with --trust."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:], f"{trust.FLAG}={','.join(error.packages)}"])
+    return ConfigError(error.field, error.value, f"{error.allowed}; if you know that code and trust it: {command}")
 
 
 def fail(error: BaseException, code: int, output: TextIO | None = None) -> NoReturn:
@@ -276,13 +291,7 @@ def _take_overrides(argv: Sequence[str], overrides: list[tuple[str, str]]) -> li
         if not given:
             value = next(arguments, "")
         if not key or value.startswith("--") or (not given and not value):
-            fail(
-                ConfigError(
-                    argument,
-                    ConfigError.ABSENT,
-                    "must be written --config.<key>=<value>, for example --config.batch_size=128",
-                ),
-                2,
-            )
+            reason = "must be written --config.<key>=<value>, for example --config.batch_size=128"
+            fail(ConfigError(argument, ConfigError.ABSENT, reason), 2)
         overrides.append((key, value))
     return rest

@@ -5,6 +5,7 @@ from trainer.common import interrupts
 if __name__ == "__main__":
     interrupts.end_at_once()  # what is imported below takes a while
 
+import dataclasses
 import os
 import re
 import sys
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from trainer import command_line
-from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
 from trainer.distributed import cluster, rendezvous, signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -31,6 +33,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", None, "Only take operations that give the same bits each time (replaces deterministic)."
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
+_TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
@@ -68,6 +71,8 @@ def _run() -> None:
             _train()
     except NotPreparedError as error:
         raise command_line.with_download(error, "trainer.main") from error
+    except UntrustedError as error:
+        raise command_line.with_trust(error, "trainer.main") from error
     except StoppedError as error:
         sys.exit(error.code)
     except LostWorkerError as error:
@@ -83,7 +88,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _train() -> None:
     base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
-    workers = None
+    workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
         signals.hold()
         workers = cluster.from_environment(os.environ)
@@ -105,7 +110,7 @@ def _train() -> None:
         from trainer.run import train
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if _DOWNLOAD.value:
-        catalogue.prepare(config.dataset)
+        catalogue.prepare(config.dataset, trust)
     if workers:
         with signals.ending_at_once():
             rendezvous.meet(workers, max(START_SECONDS, _HANG_TIMEOUT.value), logging.warning)
@@ -113,7 +118,7 @@ def _train() -> None:
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
-        train.train(config, _WORKDIR.value, built, console, profile, watchdog, base)
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -126,7 +131,7 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _DETERMINISTIC, _PROFILE, _DOWNLOAD):
+    for flag in (_COMBINE, _REDUCTION, _DETERMINISTIC, _PROFILE, _DOWNLOAD):
         if flag.value:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
@@ -134,17 +139,22 @@ def _evaluate() -> None:
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
     output = sys.stdout
-    run = workdir.open_run(_WORKDIR.value)
-    config = loading.load_saved(run.config, _overrides)
+    trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
+    if _CONFIG.value is not None:
+        with command_line.quiet():
+            trust = trust.naming(dataclasses.asdict(loading.load(_CONFIG.value, _overrides)))
+    config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()
         from rich.console import Console
 
         from trainer.distributed import strategy, usable_gpus
         from trainer.run import evaluate
+
+        trust.check_definitions(dataclasses.asdict(config), str(run.path))
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=output)
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console)
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console, trust)
     command_line.refuse_lost_output(output)
 
 

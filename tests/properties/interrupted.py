@@ -41,6 +41,25 @@ def variables(path: pathlib.Path, step: int) -> dict[str, bytes]:
     return {name: reader.get_tensor(name).tobytes() for name in sorted(names)}
 
 
+def everything(path: pathlib.Path) -> dict[str, object]:
+    """All that a finished run leaves, as far as it must not depend on an interruption."""
+    steps = checkpoint.saved_steps(path / "checkpoints")
+    saved = {f"{name} at step {step}": bits for step in steps for name, bits in variables(path, step).items()}
+    texts = {name: (path / name).read_text() for name in ("metrics.jsonl", "report.md")}
+    return {"checkpoints": steps, "events": _values_of_events(path)} | texts | saved
+
+
+def _values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
+    """Everything that TensorBoard shows."""
+    found = []
+    for file in (path / "tensorboard").rglob("events*"):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                found.append((event.step, file.parent.name, value.tag, tf.make_ndarray(value.tensor).tobytes()))
+    return sorted(found)
+
+
 def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None:
     """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
     train(path / "run", replicas, **changes)
@@ -55,13 +74,6 @@ def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None
     assert results(path / "run", last) == expected
     assert sorted(test_history.events(path / "run")) == events
     assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
-
-
-def finish(process: subprocess.Popen) -> str:
-    """Waits for a good end; returns what the process said."""
-    output, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
-    return output
 
 
 def wait_for_training(process: subprocess.Popen) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from trainer.common import synonyms
 
@@ -34,6 +34,18 @@ class ConfigError(ValueError):
 
 class NotPreparedError(ConfigError):
     """A dataset must be downloaded and prepared first; the command line says how."""
+
+
+class UntrustedError(ConfigError):
+    """A file that somebody else wrote names code that is not trusted; the command line says how to trust it.
+
+    Attributes:
+      packages: the packages to trust, those that are already among them.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str, packages: Sequence[str]):
+        super().__init__(field, value, allowed)
+        self.packages = tuple(packages)
 
 
 class RunError(RuntimeError):

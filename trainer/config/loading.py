@@ -17,6 +17,7 @@ import ml_collections
 from trainer.combine.registry import METHODS
 from trainer.common import atomic_files, import_paths, json_text, schema
 from trainer.common.errors import ConfigError, first_line, text_of, unknown
+from trainer.common.trust import Trust
 from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
@@ -84,7 +85,11 @@ def save(config: Config, path: pathlib.Path) -> None:
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
-    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read or is of another format."""
+    """Reads a configuration that `save` wrote, to compare it with another; `load_trusted` reads one to carry it out.
+
+    Raises:
+      ConfigError: it cannot be read, or is of another format.
+    """
     try:
         tree = json_text.parse(path.read_bytes(), finite=False)  # a setting may be infinite
     except (OSError, ValueError) as error:
@@ -96,6 +101,19 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)
+
+
+def load_trusted(path: pathlib.Path, overrides: Sequence[tuple[str, str]], trust: Trust) -> Config:
+    """Reads a configuration that `save` wrote, of a run that anybody may have made, so that it may be carried out.
+
+    Nothing that it names is imported yet (`Trust.check_definitions`).
+
+    Raises:
+      ConfigError: as `load_saved`; or it names code that is not trusted or never called.
+    """
+    config = load_saved(path, overrides)
+    trust.check(dataclasses.asdict(config), str(path.parent))
+    return config
 
 
 def _other_format(tree: Any) -> str | None:

@@ -13,7 +13,8 @@ from absl import flags
 from rich.console import Console
 
 from trainer import command_line
-from trainer.common.errors import ConfigError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, UntrustedError
 from trainer.config import loading
 from trainer.cost import prediction
 from trainer.cost.machine import Machine
@@ -31,6 +32,7 @@ _LOSSES = flags.DEFINE_list("losses", None, "Only the first N losses, for exampl
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Every class of methods against the plain sum, instead of the configuration's own method."
 )
+_TRUST = command_line.trust_flag()
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables in Markdown.")
 
 _TFLOPS = flags.DEFINE_float(
@@ -73,7 +75,10 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     with command_line.errors_in_one_line():
         console = Console(highlight=False, file=sys.stdout)
-        _predict(console)
+        try:
+            _predict(console)
+        except UntrustedError as error:
+            raise command_line.with_trust(error, "trainer.cost") from error
         command_line.refuse_lost_output(console.file)
 
 
@@ -83,7 +88,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _predict(console: Console) -> None:
-    replicas, machine = _whole_numbers(_REPLICAS), _machine()
+    replicas, machine, trust = _whole_numbers(_REPLICAS), _machine(), trust_lib.in_packages(_TRUST.value)
     chosen = [] if _LOSSES.value is None else _whole_numbers(_LOSSES)
     with command_line.quiet():  # a configuration may import TensorFlow
         path = _CONFIG.value or command_line.DEFAULT_CONFIG
@@ -92,7 +97,7 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, passes = prediction.count(config, _BATCH.value or config.batch_size)
+        workload, passes = prediction.count(config, _BATCH.value or config.batch_size, trust)
     shown = prediction.tables(workload, passes, machine, replicas, losses=chosen, compare=_COMPARE.value)
     for table in shown:
         if _MARKDOWN.value:

@@ -13,11 +13,13 @@ from absl import flags
 from rich.console import Console
 
 from trainer import command_line
-from trainer.common.errors import ConfigError, NotPreparedError, system_reason
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, NotPreparedError, UntrustedError, system_reason
 from trainer.config import loading
 from trainer.output import workdir
 
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
+_TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs of the TFDS catalogue.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "PNG file to draw some training examples to; one that is there is kept. Default: no picture."
@@ -51,6 +53,8 @@ def main(argv: Sequence[str]) -> None:
             _describe(Console(highlight=False, file=sys.stdout))
         except NotPreparedError as error:
             raise command_line.with_download(error, "trainer.describe") from error
+        except UntrustedError as error:
+            raise command_line.with_trust(error, "trainer.describe") from error
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -59,6 +63,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _describe(console: Console) -> None:
+    trust = trust_lib.in_packages(_TRUST.value)
     base = workdir.current()  # a user's code may go elsewhere
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
@@ -72,9 +77,9 @@ def _describe(console: Console) -> None:
     if _DOWNLOAD.value:
         from input_pipelines.sources import catalogue
 
-        catalogue.prepare(config.dataset)
+        catalogue.prepare(config.dataset, trust)
     title = None if output is None else pathlib.Path(path).name
-    described = description.describe(config, console, picture_title=title)
+    described = description.describe(config, console, picture_title=title, trust=trust)
     if output is not None:
         _write(output, described.picture)
     description.show(described, console)

@@ -12,6 +12,7 @@ from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
 from trainer.distributed import replica_state
+from trainer.distributed.replica_state import LayerState
 
 Metrics = Mapping[str, Mapping[str, LossMetric]]
 
@@ -36,8 +37,9 @@ class Evaluator:
       metrics: loss name → metric name → metric.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
-      seed: of what random layers draw.
       largest_batch: the most examples that a step has, over all replicas.
+      layer_state: what the model's layers change by themselves.
+      seed: of what random layers draw.
     """
 
     strategy: tf.distribute.Strategy
@@ -47,17 +49,17 @@ class Evaluator:
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
     largest_batch: int
+    layer_state: LayerState
     seed: int = 0
 
     def build(self) -> Callable[..., dict[str, float | None]]:
-        """A function that evaluates a split.
+        """A function that evaluates a split with the average of what replicas keep for themselves, and changes nothing.
 
         Returns:
           A function of the number of steps that the model has been trained for, from which random layers draw. It gives
           `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
         """
         data = self.strategy.distribute_datasets_from_function(self.batches)
-        average_statistics = replica_state.build_statistics_average(self.strategy, self.model)
 
         def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
             replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
@@ -89,11 +91,11 @@ class Evaluator:
         one_pass.get_concrete_function(iter(data), _number(0))
 
         def evaluate(trained: int = 0) -> dict[str, float | None]:
-            average_statistics()
             for metrics in self.metrics.values():
                 for metric in metrics.values():
                     metric.metric.reset_state()
-            totals = one_pass(iter(data), _number(trained))
+            with self.layer_state.averaged():
+                totals = one_pass(iter(data), _number(trained))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
         return evaluate

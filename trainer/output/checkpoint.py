@@ -209,14 +209,24 @@ def restore(folder: pathlib.Path, state: State) -> None:
     """
     prefix = str(folder / _PREFIX)
     try:
-        _check_fits(state, tf.train.load_checkpoint(prefix), folder)
+        _check_fits(state, folder)
         status = _as_checkpoint(state).read(prefix)
         status.expect_partial()
         status.assert_existing_objects_matched()
     except ConfigError:
         raise
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: the data are too short
         raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
+
+
+def held(folder: pathlib.Path, state: State) -> State:
+    """Those of the variables that a checkpoint, which can be read, holds in their shape and type."""
+    kinds = _kinds(folder)
+    found = {
+        part: {name: own for name, own in variables.items() if kinds.get(_key(part, name)) == _kind(own)}
+        for part, variables in state.items()
+    }
+    return {part: variables for part, variables in found.items() if variables}
 
 
 def step_of(folder: pathlib.Path) -> int:
@@ -243,18 +253,31 @@ def _as_checkpoint(state: State) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(**nested)
 
 
-def _check_fits(state: State, saved: Any, folder: pathlib.Path) -> None:
+def _check_fits(state: State, folder: pathlib.Path) -> None:
     """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
-    shapes, dtypes = saved.get_variable_to_shape_map(), saved.get_variable_to_dtype_map()
+    kinds = _kinds(folder)
     for part, variables in state.items():
         for name, variable in variables.items():
-            # How TensorFlow writes a name with these characters.
-            key = f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-            here = f"{variable.dtype.name}{variable.shape.as_list()}"
-            there = f"{dtypes[key].name}{shapes[key]}" if key in shapes else "missing"
+            here, there = _kind(variable), kinds.get(_key(part, name), "missing")
             if here != there:
                 reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
                 raise ConfigError(_FIELD, str(folder), reason)
+
+
+def _kind(variable: tf.Variable) -> str:
+    return f"{variable.dtype.name}{variable.shape.as_list()}"
+
+
+def _kinds(folder: pathlib.Path) -> dict[str, str]:
+    """Type and shape of everything in a checkpoint, by TensorFlow's keys."""
+    saved = tf.train.load_checkpoint(str(folder / _PREFIX))
+    dtypes = saved.get_variable_to_dtype_map()
+    return {key: f"{dtypes[key].name}{shape}" for key, shape in saved.get_variable_to_shape_map().items()}
+
+
+def _key(part: str, name: str) -> str:
+    """TensorFlow's key of a variable, with these characters as it writes them."""
+    return f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:

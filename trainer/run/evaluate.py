@@ -8,6 +8,7 @@ from rich.console import Console
 
 from input_pipelines import data as data_lib
 from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.output import checkpoint, terminal
 from trainer.output import workdir as workdir_lib
@@ -18,11 +19,16 @@ _TRIES = 5  # a run that is training saves less often than a checkpoint is read
 
 
 def evaluate(
-    config: Config, workdir: workdir_lib.Workdir, strategy: tf.distribute.Strategy, console: Console | None = None
+    config: Config,
+    workdir: workdir_lib.Workdir,
+    strategy: tf.distribute.Strategy,
+    console: Console | None = None,
+    trust: Trust = NOBODY,
 ) -> Report:
     """Evaluates the newest good checkpoint of a run on its validation split and prints the table; writes nothing.
 
-    The run may be training, and remove checkpoints meanwhile.
+    The run may be training, and remove checkpoints meanwhile. `config` is called as it is; `trust` says whose code may
+    be called where the data name it.
 
     Raises:
       ConfigError: there is no good checkpoint, or it does not fit.
@@ -32,7 +38,7 @@ def evaluate(
     if saved is None:
         raise _without_checkpoint(workdir)
     kept = data_lib.load_saved(workdir.data)
-    built = experiment.build(config, strategy, kept)
+    built = experiment.build(config, strategy, kept, trust)
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.common.errors import StoppedError
-from trainer.distributed import replica_state, signals
+from trainer.distributed import drift, signals
 from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
@@ -64,9 +64,10 @@ class Loop:
           StoppedError: a signal asked one of the workers to stop; everything is saved.
         """
         built, recorder, timeline = self.built, self.recorder, self.built.timeline
-        average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
+        find_drift = drift.build_check(built.strategy, resume.replicated(built))
         no_totals = built.step.initial_totals()
         step, state, totals = start.step, start.state, start.totals
+        saved = step or None
         recorder.profile_at(step)
         stopped = self._is_exhausted()
         while step < timeline.steps and not stopped:
@@ -92,9 +93,12 @@ class Loop:
                 failures.refuse_non_finite_result(self.history[-1], [loss.name for loss in built.losses])
             if save_due or signal:
                 self.watchdog.doing(f"saving step {step}")
+                # First: it is for all workers to notice, what follows perhaps for one.
+                found = find_drift(built.step.remembered(state))
+                failures.refuse_drift(step, found, self.workers, built.strategy.num_replicas_in_sync, saved)
                 failures.refuse_non_finite_variables(step, built.reach.by_name)
-                average_statistics()  # a checkpoint holds one value, so that replicas must not differ
                 self._save(step, state, totals)
+                saved = step
             if signal and step < timeline.steps and not stopped:
                 self._stop(signal, step)
         last = (self.history[-1].step, self.history[-1].split) if self.history else None
@@ -133,9 +137,10 @@ class Loop:
         self.recorder.start_clock(step)
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
+        of_replicas = self.built.layer_state.of_replicas()  # on all workers
         if self.workers.is_chief:
             best = None if self.built.best is None else monitor.best_step(self.history, self.built.best)
-            self.recorder.save(step, resume.everything(self.built, state, totals), best)
+            self.recorder.save(step, resume.to_save(self.built, state, totals, of_replicas), best)
 
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
         """Ends the run with the signal's exit code, once what was saved is on the disk and everybody knows."""

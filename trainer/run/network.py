@@ -13,14 +13,16 @@ from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.rules import check_heads
 from trainer.config.settings import LossConfig, ModelConfig
 from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator, Metrics
-from trainer.models import trunk_and_heads
+from trainer.models import names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
@@ -47,6 +49,7 @@ def set_arithmetic(
 def read_data(
     config: DatasetConfig,
     saved: SavedData | None,
+    trust: Trust,
     losses: Mapping[str, LossConfig],
     *,
     batch_size: int,
@@ -54,7 +57,7 @@ def read_data(
     replicas: int,
 ) -> Data:
     """Reads the data and checks that they give every replica its part of a batch and every loss its target."""
-    data = data_lib.build(config, saved)
+    data = data_lib.build(config, saved, trust)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
     checks.targets(losses, data.splits)
     return data
@@ -135,5 +138,6 @@ def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.d
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
         splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),
+        LayerState(strategy, names.layer_state_by_name(network.model)),
         seed,
     )

@@ -11,6 +11,7 @@ from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
 from trainer.common import streams
 from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -34,6 +35,7 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
+    trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
 ) -> list[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
@@ -47,6 +49,7 @@ def train(
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
+      trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
 
     Returns:
@@ -64,19 +67,17 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:
-            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile)
+        saved, built = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)
+        train_steps, evaluate = _traced(built, iterator, start, workers)
         stack.enter_context(writer.disk_errors())
-        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
+        if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
         history = _history(run, config, built, saved, start)  # before files are opened
@@ -96,6 +97,7 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
+    trust: Trust,
 ) -> tuple[SavedData | None, Experiment]:
     """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
 
@@ -107,24 +109,30 @@ def _built(
     """
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved)
+    built = experiment.build(config, strategy, saved, trust)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
+    agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return saved, built
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start
+    built: Experiment, iterator: Iterator, start: Start, workers: Workers
 ) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
-    """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
+    """The in-graph loop over steps and the evaluation.
+
+    Raises:
+      ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
+    """
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
+    agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
 
 

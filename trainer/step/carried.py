@@ -60,11 +60,15 @@ class Carried:
     def checkpointed(self, state: State, totals: Totals) -> Parts:
         """The parts of a checkpoint that later steps of this run, and its next report, read."""
         parts: Parts = {_SINCE_REPORT: _variables({name: getattr(totals, name) for name in _OF_TOTALS})}
+        remembered = self.remembered(state)
+        return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
+
+    def remembered(self, state: State) -> dict[str, tf.Tensor]:
+        """The tensors of the state that later steps read, by name."""
         remembered = dict(self.scaling.remembered(state.loss_scale))
         if self.keeps_coefficients:
             remembered["coefficients"] = state.coefficients
-        remembered |= {f"combination/{name}": value for name, value in state.combination.items()}
-        return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
+        return remembered | {f"combination/{name}": value for name, value in state.combination.items()}
 
     def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
         """The state and the totals from parts that `checkpointed` made."""
