@@ -11,15 +11,19 @@ import time
 import warnings
 from collections.abc import Callable
 
+import keras
 import pytest
+import tensorflow as tf
 
 from input_pipelines import data as data_lib
 from input_pipelines.examples import Examples
 from tests import config_files, forked, problems
 from tests.answers import assert_one_line
 from trainer.common.errors import ConfigError, RunError
+from trainer.models import trunk_and_heads
 from trainer.output import checkpoint, history, recorder, terminal, workdir
 from trainer.output.reports import TRAIN, Report
+from trainer.run import checks
 
 SMALL = problems.tree(precision="float32", steps=4, report_every=2, eval_every=4, **problems.SIMPLE)
 ASCII = {
@@ -230,3 +234,27 @@ def test_files_of_a_run_that_hold_something_else(tmp_path, content):
         "checksums.json cannot be read",
         "checksums.json lacks variables.index",
     }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names and shapes that Keras or TensorFlow does not survive.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a/b", "/"])
+def test_an_input_that_keras_cannot_name(name):
+    """Another model than the project's own may read it."""
+    inputs = {name: tf.TensorSpec((4, 3), tf.float32)}
+    with pytest.raises(ConfigError, match=f"model.name='trunk_and_heads': cannot have an input of the name '{name}'"):
+        trunk_and_heads.build(problems.config().model, inputs)
+
+
+def test_a_layer_that_gets_nothing():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, {"a": keras.layers.Dense(1, name="last")(inputs[:, 2:2])})
+    reason = r"its variable last/kernel has the shape \(0, 1\)"
+    with pytest.raises(ConfigError, match=f"model.name='mine:model': {reason}"):
+        checks.variables(checkpoint.model_state(model), "mine:model")
+    nothing = keras.Model(inputs, {"a": inputs[:, 2:2]})
+    with pytest.raises(ConfigError, match=r"head 'a' gives \(0,\) per example: nothing"):
+        checks.outputs(nothing, tf.TensorSpec((4, 4), tf.float32), "mine:model")
