@@ -1,14 +1,21 @@
 """Reports of a run for machines: `metrics.jsonl` and TensorBoard."""
 
 import dataclasses
+import hashlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
+from trainer.common import atomic_files
+from trainer.output.manifest import Written
+
 TRAIN, VALIDATION = "train", "validation"
+EVENTS = "*/events.out.tfevents.*"  # the event files in a directory for TensorBoard: a folder for each split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +37,25 @@ class JsonLines:
     """Appends each report to a file as one JSON object with flat keys."""
 
     def __init__(self, path: pathlib.Path):
-        self._file = path.open("a")
+        self._file = path.open("ab")
+        atomic_files.sync(path.parent)  # where the file is new
+        with path.open("rb") as file:
+            self._digest = hashlib.file_digest(file, "sha256")
+            self._size = file.tell()
 
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
         values = {name: value if _is_number(value) else None for name, value in report.values.items()}
-        self._file.write(json.dumps({"step": report.step, "split": report.split, **values}) + "\n")
+        line = (json.dumps({"step": report.step, "split": report.split, **values}) + "\n").encode()
+        self._file.write(line)
         self._file.flush()
+        self._digest.update(line)
+        self._size += len(line)
+
+    def synced(self) -> Written:
+        """Returns what the file holds, once that is on the disk."""
+        os.fsync(self._file.fileno())
+        return Written(self._size, self._digest.hexdigest())
 
     def close(self) -> None:
         """Closes the file."""
@@ -47,16 +66,25 @@ class TensorBoard:
     """Writes each report as scalars, one folder per split so that their curves lie over one another."""
 
     def __init__(self, directory: pathlib.Path):
+        self._directory = directory
         self._writers = {split: tf.summary.create_file_writer(str(directory / split)) for split in (TRAIN, VALIDATION)}
 
     def write(self, report: Report) -> None:
         """Writes the values that exist."""
         writer = self._writers[report.split]
-        with writer.as_default(step=report.step):
+        # As arrays: TensorFlow keeps a tensor for every Python number that it has met, for the life of the process.
+        with writer.as_default(step=tf.constant(np.array(report.step, np.int64))):
             for name, value in report.values.items():
                 if value is not None:
-                    tf.summary.scalar(name, tf.constant(value, tf.float64))  # float32 overflows
+                    tf.summary.scalar(name, tf.constant(np.array(value, np.float64)))  # float32 overflows
         writer.flush()
+
+    def synced(self) -> dict[str, int]:
+        """Returns the size in bytes of every event file, by its path below the directory, once it is on the disk."""
+        paths = sorted(self._directory.glob(EVENTS))
+        for path in paths:
+            atomic_files.sync(path)
+        return {str(path.relative_to(self._directory)): path.stat().st_size for path in paths}
 
     def close(self) -> None:
         """Closes the files."""

@@ -1,13 +1,14 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from input_pipelines.data import SavedData
+from trainer.common import atomic_files
 from trainer.common.errors import ConfigError
 from trainer.config.settings import Config
 from trainer.distributed import signals
@@ -15,13 +16,14 @@ from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.output import profiling, results, summary, writer
 from trainer.output import workdir as workdir_lib
+from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
 from trainer.run import agreement, experiment, failures, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.loop import Loop
-from trainer.run.resume import Start
+from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
 
 
@@ -32,7 +34,7 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
-) -> list[Report]:
+) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
     Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
@@ -46,7 +48,7 @@ def train(
       watchdog: is notified of what the process does.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
+      Every report of the run, read from its `metrics.jsonl`, the final evaluation last; beside the chief none.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
@@ -64,9 +66,10 @@ def train(
             # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile)
+        found = resume.find(run, config) if run else Found()
+        step, built = _built(config, strategy, workers, run, workdir, profile, found)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, built, workers)
+        start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         train_steps, evaluate = _traced(built, iterator, start)
@@ -74,17 +77,18 @@ def train(
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
         watchdog.log = run and run.log
-        if run and saved is None:
+        if run and found.folder is None:
             data_lib.save(built.data.saved, run.data)
         stack.enter_context(writer.disk_errors())
-        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
-        with _recorder(run, built, start.step, boundaries, console) as recorder:
+        evaluated = resume.rewind(run, config, found) if run and start.resumes else None  # before files are opened
+        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
-                steps = Loop(built, workers, watchdog, recorder, request, history, train_steps, evaluate, boundaries)
-                _take_steps(steps, run, start, iterator, console)
-    return history
+                asked, functions = (built, workers, watchdog, recorder, request), (train_steps, evaluate)
+                steps = Loop(*asked, start.monitors, *functions, boundaries, evaluated)
+                _take_steps(steps, run, start, found.warnings, iterator, console)
+    return Reports(run.metrics) if run else ()
 
 
 def _built(
@@ -94,10 +98,12 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
-) -> tuple[SavedData | None, Experiment]:
-    """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
+    found: Found,
+) -> tuple[int, Experiment]:
+    """Builds the experiment, the same on all workers.
 
-    The first is None for a new run.
+    Returns:
+      The step of the checkpoint from which the run resumes, -1 where there is none; the experiment.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
@@ -105,14 +111,16 @@ def _built(
     """
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved)
+    step = workers.broadcast_number(found.step)
+    # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
+    built = experiment.build(config, strategy, saved if step >= 0 else None)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
     agreement.on_data(built.data.saved, workers)
-    return saved, built
+    return step, built
 
 
 def _traced(
@@ -126,18 +134,35 @@ def _traced(
 
 
 def _recorder(
-    run: Workdir | None, built: Experiment, first: int, boundaries: tuple[int, ...], console: Console | None
+    run: Workdir | None,
+    built: Experiment,
+    first: int,
+    damaged: int | None,
+    boundaries: tuple[int, ...],
+    console: Console | None,
 ) -> Recorder:
     if run is None:
         return Recorder()
-    keep, steps = built.config.keep_checkpoints, built.timeline.steps
-    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, boundaries=boundaries, console=console)
+    return Files(
+        run,
+        first=first,
+        steps=built.timeline.steps,
+        heads=built.heads,
+        keep=built.config.keep_checkpoints,
+        boundaries=boundaries,
+        config=dataclasses.asdict(built.config),
+        data=atomic_files.checksum(run.data),
+        damaged=damaged,
+        console=console,
+    )
 
 
-def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterator, console: Console | None) -> None:
+def _take_steps(
+    steps: Loop, run: Workdir | None, start: Start, warnings: Sequence[str], iterator: Iterator, console: Console | None
+) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
-    for warning in (*built.notes, *start.warnings):
+    for warning in (*built.notes, *warnings):
         recorder.say(f"warning: {warning}")
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
@@ -152,7 +177,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
         if end.is_early:
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
-        results.write(run, steps.history, built.config, built.heads, built.notes, console)
+        results.write(run, Reports(run.metrics), built.config, built.heads, built.notes, console)
         recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
     workers.barrier()  # a worker that left early would look like one that is lost
 
