@@ -6,6 +6,7 @@ python -m tests.properties.damages --count=200 --seed=7
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import random as random_lib
@@ -17,16 +18,17 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from tests import problems
 from tests.properties import interrupted
 from tests.trainer.output import test_history
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.config.settings import Config
+from trainer.distributed import strategy as strategy_lib
 from trainer.evaluation.evaluator import Evaluator
 from trainer.output import checkpoint, plots, workdir
 from trainer.run import evaluate, experiment, train
@@ -74,6 +76,11 @@ def _config(directory: pathlib.Path) -> Config:
             },
         }
     )
+
+
+@functools.cache
+def _strategy() -> tf.distribute.Strategy:
+    return strategy_lib.build("one_device", None, None)
 
 
 def _changed_digit(data: bytes, random: random_lib.Random) -> bytes:
@@ -154,7 +161,7 @@ class Run:
 def interrupted_run(directory: pathlib.Path) -> Run:
     """Trains a run to its end and leaves it as a kill would that came before the last checkpoint."""
     config, path = _config(directory), directory / "run"
-    reports = list(train.train(config, str(path), problems.strategy(1), Console(file=io.StringIO())))
+    reports = list(train.train(config, str(path), _strategy(), Console(file=io.StringIO())))
     run = Run(
         path,
         config,
@@ -253,7 +260,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 def _resumed(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
     """Resumes the run; returns the names of what differs at its end."""
-    train.train(run.config, str(path), problems.strategy(1), Console(file=said, width=1000))
+    train.train(run.config, str(path), _strategy(), Console(file=said, width=1000))
     found = interrupted.results(path, _LAST)
     parts = {
         "reports": found["reports"] == run.results["reports"],
@@ -267,7 +274,7 @@ def _resumed(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
 def _evaluated(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
     """Evaluates the run; returns the names of what differs."""
     held = workdir.open_run(str(path))
-    report = evaluate.evaluate(loading.load_saved(held.config), held, problems.strategy(1), Console(file=said))
+    report = evaluate.evaluate(loading.load_saved(held.config), held, _strategy(), Console(file=said))
     return [] if report.values == run.evaluations[report.step] else ["values"]
 
 

@@ -8,10 +8,10 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.common import atomic_files
+from trainer.components import scalars
 from trainer.output.manifest import Written
 
 TRAIN, VALIDATION = "train", "validation"
@@ -72,11 +72,10 @@ class TensorBoard:
     def write(self, report: Report) -> None:
         """Writes the values that exist."""
         writer = self._writers[report.split]
-        # As arrays: TensorFlow keeps a tensor for every Python number that it has met, for the life of the process.
-        with writer.as_default(step=tf.constant(np.array(report.step, np.int64))):
+        with writer.as_default(step=scalars.int64(report.step)):
             for name, value in report.values.items():
                 if value is not None:
-                    tf.summary.scalar(name, tf.constant(np.array(value, np.float64)))  # float32 overflows
+                    tf.summary.scalar(name, scalars.float64(value))  # float32 overflows
         writer.flush()
 
     def synced(self) -> dict[str, int]:

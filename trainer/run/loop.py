@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.common.errors import StoppedError
+from trainer.components import scalars
 from trainer.distributed import replica_state, signals
 from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
@@ -163,4 +164,4 @@ class Loop:
 
 def arguments(first: int, end: int, measure: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the in-graph loop's arguments for the steps from `first` to `end`: two int64 scalars and a bool."""
-    return tf.constant(first, tf.int64), tf.constant(end - first, tf.int64), tf.constant(measure)
+    return scalars.int64(first), scalars.int64(end - first), tf.constant(measure)
