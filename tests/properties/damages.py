@@ -3,8 +3,8 @@
 python -m tests.properties.damages --count=200 --seed=7
 """
 
+import argparse
 import collections
-import contextlib
 import dataclasses
 import functools
 import io
@@ -19,22 +19,17 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import logging
 from rich.console import Console
 
-from input_pipelines import data as data_lib
-from tests.properties import interrupted
+from tests.properties import built_once, interrupted
 from tests.trainer.output import test_history
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
-from trainer.evaluation.evaluator import Evaluator
-from trainer.output import checkpoint, plots, workdir
-from trainer.run import evaluate, experiment, train
-
-_COUNT = flags.DEFINE_integer("count", 200, "How many damages.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", None, "Of the damages; default another one each time.")
+from trainer.output import checkpoint, workdir
+from trainer.run import evaluate, train
 
 _LAST, _INTERRUPTED = 12, 9  # early stopping ends the run there; the newest checkpoint that is left
 _EVALUATED = 0.2  # share of the damaged runs that are evaluated instead of resumed
@@ -174,39 +169,6 @@ def interrupted_run(directory: pathlib.Path) -> Run:
     return run
 
 
-@contextlib.contextmanager
-def building_once() -> Iterator[None]:
-    """Experiments of the same configuration and the same statistics are built and traced once within this context.
-
-    Every run sets all of their variables: a checkpoint's.
-    """
-    kept: dict[Any, Any] = {}
-    build, traced, built_evaluator = experiment.build, train._traced, Evaluator.build
-
-    def once(key: Any, make: Callable[[], Any]) -> Any:
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
-
-    def building(config: Config, strategy: Any, saved: data_lib.SavedData | None = None) -> experiment.Experiment:
-        key = loading.to_json(config), saved and data_lib.to_json(saved)
-        return once(key, lambda: build(config, strategy, saved))
-
-    def tracing(built: experiment.Experiment, *rest: Any) -> Any:
-        return once(("step", id(built)), lambda: traced(built, *rest))
-
-    def evaluating(self: Evaluator) -> Any:
-        return once(("evaluator", id(self)), lambda: built_evaluator(self))
-
-    with (
-        mock.patch.object(experiment, "build", building),
-        mock.patch.object(train, "_traced", tracing),
-        mock.patch.object(Evaluator, "build", evaluating),
-        mock.patch.object(plots, "save_curves"),
-    ):
-        yield
-
-
 def strike(run: Run, path: pathlib.Path, random: random_lib.Random) -> tuple[str, str, str | None]:
     """Copies the run, makes one damage to one of its files, and resumes or evaluates it.
 
@@ -280,25 +242,27 @@ def _evaluated(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
 
 def strikes(directory: pathlib.Path, count: int, seed: int) -> Iterator[tuple[str, str, str | None]]:
     """`count` damages of one run, each as `strike` returns it."""
-    with building_once():
+    with built_once.building_once():
         run, random = interrupted_run(directory), random_lib.Random(seed)
         for _ in range(count):
             yield strike(run, directory / "damaged", random)
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    seed = random_lib.randrange(10**6) if _SEED.value is None else _SEED.value
-    print(f"seed {seed}", flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser()  # a test imports this module beside others that define flags
+    parser.add_argument("--count", type=int, default=200, help="how many damages")
+    parser.add_argument("--seed", type=int, default=random_lib.randrange(10**6), help="of the damages")
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
     outcomes, silent = collections.Counter(), 0
     with tempfile.TemporaryDirectory() as directory:
-        for damage, outcome, wrong in strikes(pathlib.Path(directory), _COUNT.value, seed):
+        for damage, outcome, wrong in strikes(pathlib.Path(directory), given.count, given.seed):
             outcomes[outcome] += 1
             silent += wrong is not None
             print(f"{damage}: {outcome}" + (f"\n  WRONG {wrong}" if wrong else ""), flush=True)
-    print(f"{_COUNT.value} damages: {dict(outcomes)}, {silent} wrong")
+    print(f"{given.count} damages: {dict(outcomes)}, {silent} wrong")
     sys.exit(bool(silent))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -158,7 +158,10 @@ def test_damaged_events(run):
 
 def test_a_last_report_that_is_long(tmp_path):
     long = Report(2, TRAIN, {f"loss/{index}": 0.1 for index in range(20_000)})
-    _write(tmp_path, [REPORTS[0], long])
+    lines = reports.JsonLines(tmp_path / "metrics.jsonl")
+    lines.write(REPORTS[0])
+    lines.write(long)
+    lines.close()
     assert history.last(tmp_path / "metrics.jsonl") == long
 
 
