@@ -174,9 +174,9 @@ def strike(run: Run, path: pathlib.Path, random: random_lib.Random) -> tuple[str
 
     Returns:
       The damage in words, what came of it, and what was wrong with that; None where nothing was. Two things are right:
-      the same variables, reports and events, which must be so where no step relies on the file (`log.txt`,
-      `report.md`, `lock`, the contents of event files); or a line that names the file, and the same variables where
-      the run resumed.
+      the same variables, reports and events, and nothing need be said of files that no run reads (`log.txt`,
+      `report.md`, `lock`, and event files, whose own contents are not compared then); or a line that names the file,
+      and the same variables where the run resumed.
     """
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(run.path, path)
@@ -193,7 +193,7 @@ def strike(run: Run, path: pathlib.Path, random: random_lib.Random) -> tuple[str
     said = io.StringIO()
     try:
         with mock.patch.object(logging, "warning", lambda words, *values: said.write(f"warning: {words % values}\n")):
-            differs = acts(run, path, said)
+            differs = acts(run, path, said, name)
         outcome = "ended"
     except (ConfigError, RunError) as error:
         said.write(f"error: {error}")
@@ -220,21 +220,22 @@ def _words(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def _resumed(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
-    """Resumes the run; returns the names of what differs at its end."""
+def _resumed(run: Run, path: pathlib.Path, said: io.StringIO, name: str) -> list[str]:
+    """Resumes the run, of which this file is damaged; returns the names of what differs at its end."""
     train.train(run.config, str(path), _strategy(), Console(file=said, width=1000))
     found = interrupted.results(path, _LAST)
     parts = {
         "reports": found["reports"] == run.results["reports"],
         "variables": found | {"reports": ""} == run.results | {"reports": ""},
-        "events": sorted(test_history.events(path)) == run.events,
+        "events": name.startswith("tensorboard/") or sorted(test_history.events(path)) == run.events,
         "checkpoints": checkpoint.saved_steps(path / "checkpoints") == run.checkpoints,
     }
     return [name for name, same in parts.items() if not same]
 
 
-def _evaluated(run: Run, path: pathlib.Path, said: io.StringIO) -> list[str]:
+def _evaluated(run: Run, path: pathlib.Path, said: io.StringIO, name: str) -> list[str]:
     """Evaluates the run; returns the names of what differs."""
+    del name
     held = workdir.open_run(str(path))
     report = evaluate.evaluate(loading.load_saved(held.config), held, _strategy(), Console(file=said))
     return [] if report.values == run.evaluations[report.step] else ["values"]
