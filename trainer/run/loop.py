@@ -43,10 +43,10 @@ class Loop:
       recorder: gets all of the run's output.
       request: whether this process has been asked to stop.
       monitors: the state of `best` and of `early_stopping`, which every report moves on.
+      evaluated: number of steps taken at the last report, where that is an evaluation; else None.
       train_steps: the in-graph loop.
       evaluate: evaluates the validation split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
-      evaluated: number of steps taken at the last report, where that is an evaluation; else None.
     """
 
     built: Experiment
@@ -55,10 +55,10 @@ class Loop:
     recorder: Recorder
     request: StopRequest
     monitors: Monitors
+    evaluated: int | None
     train_steps: Callable[..., tuple[State, Totals]]
     evaluate: Callable[[int], dict[str, float | None]]
     boundaries: tuple[int, ...]
-    evaluated: int | None
 
     def run(self, start: Start, iterator: Iterator) -> End:
         """Takes the steps from `start` on, and evaluates at the end.

@@ -66,13 +66,12 @@ def train(
             # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found = resume.find(run, config) if run else Found()
-        step, built = _built(config, strategy, workers, run, workdir, profile, found)
+        found, step, built = _built(config, strategy, workers, run, workdir, profile)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)
+        traced = _traced(built, iterator, start)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
@@ -85,8 +84,9 @@ def train(
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
-                asked, functions = (built, workers, watchdog, recorder, request), (train_steps, evaluate)
-                steps = Loop(*asked, start.monitors, *functions, boundaries, evaluated)
+                steps = Loop(
+                    built, workers, watchdog, recorder, request, start.monitors, evaluated, *traced, boundaries
+                )
                 _take_steps(steps, run, start, found.warnings, iterator, console)
     return Reports(run.metrics) if run else ()
 
@@ -98,17 +98,17 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
-    found: Found,
-) -> tuple[int, Experiment]:
+) -> tuple[Found, int, Experiment]:
     """Builds the experiment, the same on all workers.
 
     Returns:
-      The step of the checkpoint from which the run resumes, -1 where there is none; the experiment.
+      The checkpoint from which the run resumes, on the chief; its step, -1 where there is none; the experiment.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
         not like the chief.
     """
+    found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
     step = workers.broadcast_number(found.step)
@@ -120,7 +120,7 @@ def _built(
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
     agreement.on_data(built.data.saved, workers)
-    return step, built
+    return found, step, built
 
 
 def _traced(
