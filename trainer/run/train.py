@@ -71,7 +71,7 @@ def train(
         start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        traced = _traced(built, iterator, start)
+        calls = _traced(built, iterator, start)
         # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
         if workers.is_chief and run is None:
             run = workdir_lib.create(workdir, config)
@@ -84,9 +84,7 @@ def train(
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
-                steps = Loop(
-                    built, workers, watchdog, recorder, request, start.monitors, evaluated, *traced, boundaries
-                )
+                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, boundaries)
                 _take_steps(steps, run, start, found.warnings, iterator, console)
     return Reports(run.metrics) if run else ()
 
