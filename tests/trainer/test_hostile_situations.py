@@ -1,5 +1,6 @@
 """Runs whose code, terminal, disk or directory is not as it should be: one line, the right exit code, nothing lost."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -28,7 +29,6 @@ ASCII = {
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
 }
-needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 
 
 def hostile() -> dict[str, Examples]:
@@ -69,30 +69,36 @@ def test_code_of_the_users_own_takes_neither_the_output_nor_the_place(place):
     assert (place / "run" / "curves.png").exists()
 
 
-def _start(place: pathlib.Path) -> subprocess.CompletedProcess:
-    return forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
+def fill(name: str) -> None:
+    """Makes the disk full for this process where a file of this name is synced."""
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(f".incomplete_{name}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    os.fsync = full
 
 
-@needs_full
 def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
-    """A full disk at its beginning, and at its end."""
-    run = place / "run"
-    run.mkdir()
-    (run / ".incomplete_data.json").symlink_to("/dev/full")
-    assert_one_line(_start(place), f"cannot write {run}/data.json: No space left on device", code=1)
-    assert {path.name for path in run.iterdir()} == {"config.json", "lock"}
-    (run / ".incomplete_curves.png").symlink_to("/dev/full")
-    assert_one_line(_start(place), f"cannot write {run}/curves.png: No space left on device", code=1)
+    """As it begins, and at its end."""
+    run, module = place / "run", "tests.trainer.test_hostile_situations"
+    fills = f"import {module} as own; own.fill(os.environ['FULL'])"
+    (place.parent / "full.py").write_text(config_files.text(SMALL, fills))
+    for name in ("data.json", "curves.png"):
+        result = forked.run("trainer.main", "--config=../full.py", "--workdir=run", cwd=place, FULL=name)
+        assert_one_line(result, f"cannot write {run}/{name}: No space left on device", code=1)
+        assert not list(run.glob(f"*{name}"))
     assert (run / "report.md").exists()
-    assert not list(run.glob("*curves.png"))
-    again = _start(place)
+    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
     assert (again.returncode, again.stderr) == (0, "")
     assert (run / "curves.png").exists()
 
 
-@needs_full
-def test_a_disk_that_is_full_before_anything_is_written(tmp_path):
-    (tmp_path / ".incomplete_config.json").symlink_to("/dev/full")
+def test_a_disk_that_is_full_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", os.fsync)  # puts it back
+    fill("config.json")
     with pytest.raises(OSError, match="No space left on device"):
         workdir.create(str(tmp_path), problems.config())
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]

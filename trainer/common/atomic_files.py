@@ -49,8 +49,9 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     partial = path.with_name(f".incomplete_{path.name}")
     # A name of a file need not be text that UTF-8 can hold.
     data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+    file = open(partial, "wb", opener=open_no_link)  # noqa: SIM115 (what cannot be opened is not removed)
     try:
-        with open(partial, "wb", opener=open_no_link) as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
