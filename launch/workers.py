@@ -10,6 +10,7 @@ from absl import app, flags
 from launch import gpus, plans
 from launch.supervision import PREEMPTED, Supervisor, WorkerStart, say
 from trainer import command_line
+from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
 
 _WORKERS = flags.DEFINE_integer("workers", None, "How many workers to start on this machine.")
@@ -76,11 +77,11 @@ def main(argv: Sequence[str]) -> int:
         directory = os.path.abspath(_DIRECTORY.value or os.getcwd())
         if _HOSTS.value is None:
             _check_here(directory)
-            devices = gpus.divided(gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
+            devices = gpus.divided(visible_gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
         else:
             plans.check_hosts(_HOSTS.value, _PORT.value)
             passed_on = {name: _passed_on(name) for name in _ENVIRONMENT.value}
-            ssh = _ssh()
+            ssh, fence = _ssh(), plans.firewall(_HOSTS.value, _PORT.value, _GPUS.value)
     except ConfigError as error:
         command_line.fail(error, 2)
 
@@ -104,8 +105,8 @@ def main(argv: Sequence[str]) -> int:
             if any(devices):
                 say(f"CUDA_VISIBLE_DEVICES of each worker: {' | '.join(map(str, devices))}")
             return _rounds(supervisor, here)
-        say("TensorFlow's server has no authentication; this lets only the workers reach it, on each host, as root:")
-        say(plans.firewall(_HOSTS.value, _PORT.value))
+        say("TensorFlow's server and NCCL have no authentication; this keeps others from them, on each host, as root:")
+        say(fence)
         return _rounds(supervisor, elsewhere)
 
 

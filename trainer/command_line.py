@@ -54,8 +54,8 @@ def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str |
     return config, combine, reduction
 
 
-def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]:
-    """Defines --strategy and --virtual_devices, and returns them."""
+def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None], flags.FlagHolder[bool]]:
+    """Defines --strategy, --virtual_devices and --allow_cpu, and returns them."""
     strategy = flags.DEFINE_enum(
         "strategy",
         "mirrored",
@@ -65,7 +65,10 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]
     virtual_devices = flags.DEFINE_integer(
         "virtual_devices", None, "Try mirrored on this CPU, split into this number of devices.", lower_bound=1
     )
-    return strategy, virtual_devices
+    allow_cpu = flags.DEFINE_bool(
+        "allow_cpu", False, "Take the CPU where TensorFlow cannot use the machine's GPUs, which is an error otherwise."
+    )
+    return strategy, virtual_devices, allow_cpu
 
 
 def parse(

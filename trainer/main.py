@@ -21,7 +21,10 @@ _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, which is resumed if it is there; by default a new one."
 )
-_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
+_STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", None, "Only take operations that give the same bits each time (replaces deterministic)."
+)
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 _HANG_TIMEOUT = flags.DEFINE_integer(
@@ -82,15 +85,17 @@ def _train() -> None:
             raise ConfigError("--virtual_devices", _VIRTUAL_DEVICES.value, "needs --strategy=mirrored")
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
-        config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+        shortcut = [] if _DETERMINISTIC.value is None else [("deterministic", str(_DETERMINISTIC.value))]
+        config = loading.load(path, [*_overrides, *shortcut], _COMBINE.value, _REDUCTION.value)
     if workers is None or workers.rank == 0:
         workdir.check(_WORKDIR.value, config)
     profile = _profiled_steps()
     with command_line.quiet():
         command_line.import_keras()
         from input_pipelines.sources import catalogue
-        from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
+        from trainer.distributed import strategy, usable_gpus  # what comes before must not wait for TensorFlow
         from trainer.run import train
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset)
     if workers:
@@ -112,7 +117,7 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE, _DOWNLOAD):
+    for flag in (_CONFIG, _COMBINE, _REDUCTION, _DETERMINISTIC, _PROFILE, _DOWNLOAD):
         if flag.value:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
@@ -123,8 +128,9 @@ def _evaluate() -> None:
     config = loading.load_saved(run.config, _overrides)
     with command_line.quiet():
         command_line.import_keras()
-        from trainer.distributed import strategy
+        from trainer.distributed import strategy, usable_gpus
         from trainer.run import evaluate
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
 
 

@@ -37,7 +37,7 @@ class JsonLines:
     """Appends each report to a file as one JSON object with flat keys."""
 
     def __init__(self, path: pathlib.Path):
-        self._file = path.open("ab")
+        self._file = atomic_files.open_to_append(path)
         atomic_files.sync(path.parent)  # where the file is new
         with path.open("rb") as file:
             self._digest = hashlib.file_digest(file, "sha256")
@@ -46,11 +46,11 @@ class JsonLines:
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
         values = {name: value if _is_number(value) else None for name, value in report.values.items()}
-        line = (json.dumps({"step": report.step, "split": report.split, **values}) + "\n").encode()
+        line = json.dumps({"step": report.step, "split": report.split, **values}) + "\n"
         self._file.write(line)
         self._file.flush()
-        self._digest.update(line)
-        self._size += len(line)
+        self._digest.update(line.encode())
+        self._size += len(line)  # JSON is written in ASCII
 
     def synced(self) -> Written:
         """Returns what the file holds, once that is on the disk."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
+from trainer.common import atomic_files
 from trainer.config.settings import Config
 from trainer.output import plots, terminal
 from trainer.output.reports import Report
@@ -33,11 +34,12 @@ def write(
         final, fallbacks = report, fallbacks + (report.values.get("fallbacks") or 0)
     heads = dict(heads)
     terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
-    run.report.write_text(
+    atomic_files.write_whole(
+        run.report,
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {combination(config)}, seed {config.seed}.\n\n"
         f"{_fallbacks(fallbacks, config)}{_warnings(notes)}"
-        "![Curves](curves.png)\n"
+        "![Curves](curves.png)\n",
     )
     plots.save_curves(history, list(heads), run.curves)
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trainer.common import atomic_files
 from trainer.common.errors import RunError, StoppedError, with_notes
 from trainer.output.reports import TRAIN, Report
 
@@ -38,7 +39,7 @@ class Terminal:
         console: Console | None = None,
     ):
         self._console = console or Console(highlight=False)
-        self._log = log.open("a")
+        self._log = atomic_files.open_to_append(log)
         self._submit = submit
         self._steps = steps
         self._losses = losses

@@ -19,6 +19,7 @@ import pathlib
 import socket
 from collections.abc import Sequence
 
+from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, system_reason
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
@@ -126,6 +127,8 @@ def claim(path: str | None, config: Config) -> Workdir | None:
         # TensorFlow reads checkpoint paths as patterns.
         raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
     try:
+        if path is not None:
+            _refuse_links(Workdir(pathlib.Path(path)))
         if path is None or not Workdir(pathlib.Path(path)).config.exists():
             _check_free(path)
             return None
@@ -156,6 +159,13 @@ def _is_another(different: Sequence[str]) -> str:
     return f"its run has another configuration: {'; '.join(different)}; choose another directory"
 
 
+def _refuse_links(workdir: Workdir) -> None:
+    link = next((entry for entry in (*workdir.contents, workdir.lock) if entry.is_symlink()), None)
+    if link is not None:
+        reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
+        raise ConfigError(_FIELD, str(workdir.path), reason)
+
+
 def _check_free(path: str | None) -> None:
     target = pathlib.Path("runs" if path is None else path)
     left = next((entry for entry in Workdir(target).contents if path is not None and entry.exists()), None)
@@ -172,7 +182,7 @@ def _check_free(path: str | None) -> None:
 
 def _lock(workdir: Workdir) -> Workdir:
     """Takes the directory for this process; the system gives it back when the process ends, in whatever way."""
-    descriptor = os.open(workdir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = atomic_files.open_no_link(workdir.lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

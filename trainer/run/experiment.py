@@ -127,7 +127,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    network_lib.set_precision(config.precision, strategy)  # before anything else: all that is built reads it from Keras
+    network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     data = network_lib.read_data(
         config.dataset,
         saved,

@@ -25,8 +25,18 @@ from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
 
-def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
-    """Tells Keras the precision in which data, layers and losses are built after this."""
+def set_arithmetic(
+    precision: str, tensor_float_32: bool, deterministic: bool, strategy: tf.distribute.Strategy
+) -> None:
+    """Tells Keras and TensorFlow how to compute, before anything else: all that is built after this reads it from them.
+
+    Args:
+      precision: of data, layers and losses.
+      tensor_float_32: as the setting of this name.
+      deterministic: as the setting of this name; it cannot be taken back in this process.
+      strategy: the devices; a line warns where they gain nothing by the precision.
+    """
+    strategy_lib.set_kernels(tensor_float_32=tensor_float_32, deterministic=deterministic)
     mixed = precision.startswith("mixed_")
     keras.config.set_floatx("float32" if mixed else precision)
     keras.config.set_dtype_policy(precision)

@@ -14,7 +14,7 @@ from trainer.distributed import cluster as cluster_lib
 from trainer.distributed import rendezvous
 from trainer.selfcheck import checks, running
 
-_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
+_STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
 _TIMEOUT = flags.DEFINE_integer(
     "timeout",
     300,
@@ -54,8 +54,10 @@ def _main() -> int:
     with command_line.quiet():
         command_line.import_keras()
         from trainer.distributed import strategy as strategy_lib
+        from trainer.distributed import usable_gpus
         from trainer.selfcheck.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if cluster is not None:
         rendezvous.meet(cluster, _TIMEOUT.value, functools.partial(print, file=sys.stderr, flush=True))
     # TensorFlow holds Python's lock while it waits for the others: no thread of Python's could end that.
