@@ -100,8 +100,13 @@ def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int, saved: M
 
 
 def _cut(path: pathlib.Path, size: int) -> None:
-    if _size(path) > size:
-        os.truncate(path, size)
+    if _size(path) <= size:
+        return
+    descriptor = atomic_files.open_no_link(path, os.O_WRONLY)
+    try:
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def _size(path: pathlib.Path) -> int:

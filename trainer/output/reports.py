@@ -39,7 +39,7 @@ class JsonLines:
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._file = open(path, "ab", opener=atomic_files.open_no_link)  # noqa: SIM115 (`close` closes it)
+        self._file = atomic_files.open_to_append(path)
         atomic_files.sync(path.parent)  # where the file is new
         with path.open("rb") as file:
             self._digest = hashlib.file_digest(file, "sha256")
@@ -50,11 +50,11 @@ class JsonLines:
         if not atomic_files.is_still_at(self._path, self._file.fileno()):
             raise _gone(self._path)
         values = {name: value if _is_number(value) else None for name, value in report.values.items()}
-        line = (json.dumps({"step": report.step, "split": report.split, **values}) + "\n").encode()
+        line = json.dumps({"step": report.step, "split": report.split, **values}) + "\n"
         self._file.write(line)
         self._file.flush()
-        self._digest.update(line)
-        self._size += len(line)
+        self._digest.update(line.encode())
+        self._size += len(line)  # JSON is written in ASCII
 
     def synced(self) -> Written:
         """Returns what the file holds, once that is on the disk."""
