@@ -98,6 +98,7 @@ def test_non_finite_step_touches_nothing(apply):
         np.testing.assert_array_equal(value, np.array(expected))
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
 def test_optimizer_of_an_inactive_loss_rests(apply):
     built = _build(2, combine__apply=apply, dataset__options={"missing": True})
@@ -108,6 +109,7 @@ def test_optimizer_of_an_inactive_loss_rests(apply):
     assert result.optimizers["vector/iteration" if apply == "per_loss" else "shared/iteration"] == 10
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
 def test_clip_norm_bounds_what_is_applied(apply):
     """With plain SGD at rate 1 the change of all variables is the applied gradient."""
@@ -131,6 +133,7 @@ def test_clip_norm_bounds_what_is_applied(apply):
         assert norms[0] > 0.1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_independent_applies_each_loss_by_its_own_optimizer():
     """SGD with its own rate per loss: the shared variables move by Σ rateₖ wₖ gₖ."""
     rates = dict(zip(problems.LOSSES, (0.1, 0.2, 0.3, 0.4), strict=True))
@@ -167,6 +170,7 @@ def _local(built: Experiment, batch):
     return [tf.nest.pack_sequence_as(batch, list(parts)) for parts in zip(*flat, strict=True)]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_regularizer_is_added_once(apply, replicas):
@@ -187,7 +191,7 @@ def test_regularizer_is_added_once(apply, replicas):
 @pytest.mark.parametrize(("name", "replicas"), [("weighted", 1), ("mean", 1), ("normalized", 1), ("pcgrad", 2)])
 def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply):
     """`pcgrad`, whose Gramian is of nothing then, on two replicas."""
-    tree = problems.tree(combine__name=name, combine__apply=apply, model__trunk=[])
+    tree = problems.tree(**problems.SIMPLE | {"combine__name": name, "combine__apply": apply, "model__trunk": []})
     alone = {
         **tree,
         "losses": {"number": tree["losses"]["number"]},
@@ -202,6 +206,7 @@ def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply
         assert np.all(result.losses[-1] < result.losses[0])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_task_specific_gradients_are_scaled_as_each_method_says():
     """One SGD step of the label's own head: `weighted` scales it, `mean` and `pcgrad` do not."""
     changes = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"losses__label__weight": 3.0}
@@ -235,6 +240,7 @@ def _steps(built: Experiment, first: int, count: int) -> tf.Tensor:
     return _one_step(built, count, first=first).counts
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_losses_take_turns():
     """`every` and `offset`: in the steps of others a loss moves nothing, as if it had no label."""
     turns = {"losses__number__every": 2, "losses__number__offset": 1, "losses__label__every": 3}
@@ -256,6 +262,7 @@ def test_losses_take_turns():
     np.testing.assert_array_equal(_steps(built, 2, 7), [2, 3, 7, 7])
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("combine", ["weighted", "independent", "pcgrad"])
 def test_a_loss_that_updates_only_some_variables(combine):
     """An adversary's scheme: the head learns from one loss, the trunk from the others."""
@@ -277,6 +284,7 @@ def test_a_pattern_that_matches_nothing_is_named(patterns):
         _build(1, losses__number__variables=patterns)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("combine", ["weighted", pytest.param("independent", marks=pytest.mark.ci_only)])
 def test_weights_follow_a_schedule(combine):
     """One step with the first weight, then one with the second, bit for bit."""
