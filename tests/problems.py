@@ -204,7 +204,7 @@ def run(replicas: int, steps: int, *, calls: int | None = None, evaluate: bool =
 
 
 def reference(steps: int, **changes: Any) -> Result:
-    """What `run` gives on one replica, its steps taken as they stand: few of them take less time than a trace."""
+    """The result of `run` on one replica, its steps taken as they stand: few of them take less time than a trace."""
     with eager.functions():
         return run(1, steps, **changes)
 
