@@ -115,8 +115,7 @@ def save(
         atomic_files.sync(directory)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        kept = saved_steps(directory)
-        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
+        rest = f"the last checkpoint is of step {kept[-1]}" if (kept := saved_steps(directory)) else "it is the first"
         what = f"the checkpoint cannot be written to {directory} ({system_reason(error)})"
         raise RunError(f"step {step}: {what}; {rest}") from error
     return final
@@ -165,9 +164,7 @@ def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
         sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
-        if not isinstance(sums, dict):
-            return f"{_CHECKSUMS} cannot be read"
-        if f"{_PREFIX}.index" not in sums:
+        if not isinstance(sums, dict) or f"{_PREFIX}.index" not in sums:
             return f"{_CHECKSUMS} lacks {_PREFIX}.index"
         for name, checksum in sums.items():
             if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
