@@ -1,6 +1,8 @@
 """Training of runs that are interrupted and resume, and the results that must not depend on it."""
 
+import dataclasses
 import io
+import json
 import pathlib
 import shutil
 import subprocess
@@ -10,7 +12,8 @@ from rich.console import Console
 
 from tests import config_files, problems
 from tests.trainer.output import test_history
-from trainer.output import checkpoint
+from trainer.common import atomic_files
+from trainer.output import checkpoint, manifest
 from trainer.run import train as train_lib
 
 INTERVALS = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
@@ -60,15 +63,30 @@ def _values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
     return sorted(found)
 
 
+def forget_after(path: pathlib.Path, step: int) -> None:
+    """Leaves a run as a kill would that had just saved a step."""
+    for later in checkpoint.saved_steps(path / "checkpoints"):
+        if later > step:
+            shutil.rmtree(path / "checkpoints" / f"step_{later:08d}")
+
+
+def accept_data(path: pathlib.Path) -> None:
+    """Makes all checkpoints of a run rely on the `data.json` that is there."""
+    for folder in (path / "checkpoints").iterdir():
+        saved = dataclasses.replace(manifest.read(folder), data=atomic_files.checksum(path / "data.json"))
+        (folder / manifest.NAME).write_text(saved.to_json())
+        sums = json.loads((folder / "checksums.json").read_text())
+        sums[manifest.NAME] = atomic_files.checksum(folder / manifest.NAME)
+        (folder / "checksums.json").write_text(json.dumps(sums))
+
+
 def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None:
     """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
     train(path / "run", replicas, **changes)
     last = checkpoint.saved_steps(path / "run" / "checkpoints")[-1]
     expected = results(path / "run", last)
     events = sorted(test_history.events(path / "run"))
-    for step in checkpoint.saved_steps(path / "run" / "checkpoints"):
-        if step > 5:
-            shutil.rmtree(path / "run" / "checkpoints" / f"step_{step:08d}")
+    forget_after(path / "run", 5)
     (path / "run" / "checkpoints" / ".incomplete_step_00000010").mkdir()
     train(path / "run", replicas, **changes)
     assert results(path / "run", last) == expected

@@ -42,9 +42,9 @@ def _slow_saves(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> 
     """Makes every save wait first; returns a list that gets the names of what was written."""
     written, save = [], checkpoint.save
 
-    def slow(directory: pathlib.Path, step: int, saved: checkpoint.Snapshot) -> None:
+    def slow(directory: pathlib.Path, step: int, *saved: object) -> None:
         wait()
-        written.append(save(directory, step, saved).name)
+        written.append(save(directory, step, *saved).name)
 
     monkeypatch.setattr(checkpoint, "save", slow)
     return written

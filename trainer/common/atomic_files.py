@@ -1,7 +1,11 @@
-"""Files that are written whole or not at all, never through a symbolic link, and text as UTF-8 everywhere."""
+"""Files that are written whole or not at all, text as UTF-8 wherever the process runs, and never through a link.
+
+They are on the disk before anything relies on them; checksums tell whether they are what was written.
+"""
 
 import contextlib
 import errno
+import hashlib
 import os
 import pathlib
 from typing import TextIO
@@ -37,6 +41,8 @@ def is_still_at(path: pathlib.Path, descriptor: int) -> bool:
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """Writes a file, in place of an older one where there is one; a crash leaves one of the two.
 
+    It is on the disk once this returns.
+
     Raises:
       OSError: it cannot be written; nothing of it is left.
     """
@@ -50,8 +56,24 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
         error.filename = str(path)  # of a full disk the system does not say which file it was
         raise
+
+
+def sync(path: pathlib.Path) -> None:
+    """Makes sure that a file, or what a folder says of its files, is on the disk before anything relies on it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: pathlib.Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

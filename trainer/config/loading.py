@@ -22,11 +22,12 @@ from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
-_FORMAT = 3
+_FORMAT = 4
 _BITS = 4096  # of whole numbers: Python writes larger ones as text, and reads them, only where it is told to
 _EARLIER = {
     1: "made before variables were named by their place in the model",
     2: "made when `gradients` was a key beside `reduction`",
+    3: "made before checkpoints had checksums of what a run reads beside them",
 }
 
 
@@ -98,6 +99,12 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
         ) from error
     if reason := _other_format(tree):
         raise ConfigError("--workdir", str(path.parent), reason)
+    try:
+        config = resolve(tree)
+    except ConfigError as error:
+        raise ConfigError("--workdir", str(path.parent), f"its {path.name} cannot be used: {error}") from error
+    if not overrides:
+        return config
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)

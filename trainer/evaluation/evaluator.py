@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.components import comparisons
+from trainer.components import comparisons, scalars
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
@@ -88,14 +88,14 @@ class Evaluator:
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
         # Whatever cannot be traced fails here, not in the first evaluation.
-        one_pass.get_concrete_function(iter(data), _number(0))
+        one_pass.get_concrete_function(iter(data), scalars.int64(0))
 
         def evaluate(trained: int = 0) -> dict[str, float | None]:
             for metrics in self.metrics.values():
                 for metric in metrics.values():
                     metric.metric.reset_state()
             with self.layer_state.averaged():
-                totals = one_pass(iter(data), _number(trained))
+                totals = one_pass(iter(data), scalars.int64(trained))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
         return evaluate
@@ -110,7 +110,3 @@ class Evaluator:
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
         return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
-
-
-def _number(value: int) -> tf.Tensor:
-    return tf.constant(value, tf.int64)

@@ -1,23 +1,23 @@
 """Checkpoints: a run's variables by name, in TensorFlow's own format, with checksums, written whole or not at all.
 
-A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them
-and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums is damaged; it is never
-read and never deleted.
+A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them,
+`run.json` (`manifest.py`) and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums
+is damaged; it is never read and never deleted.
 """
 
-import hashlib
+import itertools
 import json
-import os
 import pathlib
 import re
 import shutil
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from trainer.common import json_text
+from trainer.common import atomic_files, json_text
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
 from trainer.components.optimizers import OptimizerGroup
 from trainer.models.names import slots_by_name, variables_by_name
@@ -80,10 +80,18 @@ def snapshot(state: State) -> Snapshot:
         }
 
 
-def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
+def save(
+    directory: pathlib.Path, step: int, saved: Snapshot, beside: Mapping[str, str] = types.MappingProxyType({})
+) -> pathlib.Path:
     """Writes `directory/step_<step>`; it appears only when it is whole and on the disk.
 
     Any thread can call it: it reads nothing but `saved`.
+
+    Args:
+      directory: the run's checkpoints.
+      step: number of steps taken.
+      saved: the variables.
+      beside: further files of the checkpoint: name → text.
 
     Raises:
       RunError: it cannot be written; what was there before is as it was.
@@ -95,20 +103,21 @@ def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
         directory.mkdir(exist_ok=True)  # never a run's folder, which may have been removed or renamed
         partial.mkdir()
         _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
-        sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+        for name, text in beside.items():
+            (partial / name).write_text(text)
+        sums = {path.name: atomic_files.checksum(path) for path in sorted(partial.iterdir())}
         (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            atomic_files.sync(path)
         if reason := damage(partial):
             raise OSError(reason)
         partial.rename(final)
-        _sync(directory)
+        atomic_files.sync(directory)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        kept = saved_steps(directory)
-        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
-        reason = system_reason(error)
-        raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
+        rest = f"the last checkpoint is of step {kept[-1]}" if (kept := saved_steps(directory)) else "it is the first"
+        what = f"the checkpoint cannot be written to {directory} ({system_reason(error)})"
+        raise RunError(f"step {step}: {what}; {rest}") from error
     return final
 
 
@@ -155,17 +164,22 @@ def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
         sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
-        if not isinstance(sums, dict):
-            return f"{_CHECKSUMS} cannot be read"
-        if f"{_PREFIX}.index" not in sums:
+        if not isinstance(sums, dict) or f"{_PREFIX}.index" not in sums:
             return f"{_CHECKSUMS} lacks {_PREFIX}.index"
         for name, checksum in sums.items():
             if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
                 return f"{name} is missing"
-            if _checksum(folder / name) != checksum:
+            if atomic_files.checksum(folder / name) != checksum:
                 return f"{name} does not have its checksum"
-    except (OSError, ValueError) as error:
-        return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
+        unknown = {path.name for path in folder.iterdir() if path.name[0] != "."} - {*sums, _CHECKSUMS}
+        if unknown:
+            return f"{_CHECKSUMS} lacks {min(unknown)}"
+    except FileNotFoundError as error:
+        return f"{pathlib.Path(error.filename).name} is missing"
+    except OSError as error:
+        return system_reason(error)
+    except ValueError:
+        return f"{_CHECKSUMS} cannot be read"
     return None
 
 
@@ -282,27 +296,5 @@ def _key(part: str, name: str) -> str:
 
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     yield folder.with_name(f"damaged_{folder.name}")
-    count = 2
-    while True:
+    for count in itertools.count(2):
         yield folder.with_name(f"damaged_{folder.name}_{count}")
-        count += 1
-
-
-def _checksum(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Makes sure that a file or folder is on the disk before anything relies on it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{pathlib.Path(error.filename).name} is missing"
-    return system_reason(error)

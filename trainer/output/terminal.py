@@ -135,7 +135,7 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
         metrics = [
             f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
         ]
-        rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+        rows.append((head, loss, _number(report.values.get(f"loss/{loss}")), ", ".join(metrics)))
     return rows
 
 

@@ -173,7 +173,7 @@ def _why_not_resumed(workdir: Workdir, config: Config) -> str | None:
     try:
         different = resuming.differences(loading.load_saved(workdir.config), config)
     except ConfigError as error:
-        return error.allowed if error.field == _FIELD else f"its {workdir.config.name} cannot be used: {error}"
+        return error.allowed
     return _is_another(different) if different else None
 
 

@@ -9,11 +9,12 @@ from rich.console import Console
 from input_pipelines import data as data_lib
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
+from trainer.config import loading
 from trainer.config.settings import Config
-from trainer.output import checkpoint, terminal
+from trainer.output import checkpoint, manifest, terminal
 from trainer.output import workdir as workdir_lib
 from trainer.output.reports import VALIDATION, Report
-from trainer.run import experiment
+from trainer.run import experiment, resume
 
 _TRIES = 5  # a run that is training saves less often than a checkpoint is read
 
@@ -31,7 +32,7 @@ def evaluate(
     be called where the data name it.
 
     Raises:
-      ConfigError: there is no good checkpoint, or it does not fit.
+      ConfigError: there is no good checkpoint, it does not fit, or what it relies on is damaged.
     """
     workdir = workdir.absolute()
     saved = checkpoint.newest_good(workdir.checkpoints, logging.warning)
@@ -43,6 +44,7 @@ def evaluate(
         logging.warning("%s", line)
     parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
     saved = _restored(workdir, saved, parts)
+    resume.refuse_damage(workdir, loading.load_saved(workdir.config), saved, manifest.read(saved))
     step = checkpoint.step_of(saved)
     shown = workdir.shown / saved.relative_to(workdir.path)
     with built.step.averaged():

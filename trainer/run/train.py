@@ -1,15 +1,15 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from input_pipelines.data import SavedData
-from trainer.common import streams
+from trainer.common import atomic_files, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
@@ -18,13 +18,14 @@ from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.output import profiling, results, summary, writer
 from trainer.output import workdir as workdir_lib
+from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
 from trainer.run import agreement, experiment, failures, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.loop import Loop
-from trainer.run.resume import Start
+from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
 
 
@@ -37,7 +38,7 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
-) -> list[Report]:
+) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
     Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
@@ -53,7 +54,7 @@ def train(
       base: where a relative `workdir` is; None for the current directory.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
+      Every report of the run, read from its `metrics.jsonl`, the final evaluation last; beside the chief none.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
@@ -70,24 +71,24 @@ def train(
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile, trust)
+        found, step, built = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, built, workers)
+        start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start, workers)
+        calls = _traced(built, iterator, start, workers)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
-        history = _history(run, config, built, saved, start)  # before files are opened
-        with _recorder(run, built, start.step, boundaries, console) as recorder:
+        evaluated = _prepared(run, config, built, found, start)  # before files are opened
+        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
-                steps = Loop(built, workers, watchdog, recorder, request, history, train_steps, evaluate, boundaries)
-                _take_steps(steps, run, start, iterator, console)
-    return history
+                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, boundaries)
+                _take_steps(steps, run, start, found.warnings, iterator, console)
+    return Reports(run.metrics) if run else ()
 
 
 def _built(
@@ -98,18 +99,22 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
-) -> tuple[SavedData | None, Experiment]:
-    """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
+) -> tuple[Found, int, Experiment]:
+    """Builds the experiment, the same on all workers.
 
-    The first is None for a new run.
+    Returns:
+      The checkpoint from which the run resumes, on the chief; its step, -1 where there is none; the experiment.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
         not like the chief.
     """
+    found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved, trust)
+    step = workers.broadcast_number(found.step)
+    # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
+    built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
@@ -117,7 +122,7 @@ def _built(
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
-    return saved, built
+    return found, step, built
 
 
 def _traced(
@@ -136,30 +141,49 @@ def _traced(
     return train_steps, evaluate
 
 
-def _history(
-    run: Workdir | None, config: Config, built: Experiment, saved: SavedData | None, start: Start
-) -> list[Report]:
-    """Saves what a new run keeps of its data, or takes back what an interrupted one wrote; the reports that stay."""
+def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Found, start: Start) -> int | None:
+    """Saves what a run keeps of its data, or takes back what an interrupted one wrote after its checkpoint.
+
+    Returns:
+      The step of the last report that stays, where that is an evaluation; else None.
+    """
     if run is None:
-        return []
-    if saved is None:
+        return None
+    if found.folder is None:
         data_lib.save(built.data.saved, run.data)
-    return resume.rewind(run, config, start.step) if start.resumes else []
+    return resume.rewind(run, config, found) if start.resumes else None
 
 
 def _recorder(
-    run: Workdir | None, built: Experiment, first: int, boundaries: tuple[int, ...], console: Console | None
+    run: Workdir | None,
+    built: Experiment,
+    first: int,
+    damaged: int | None,
+    boundaries: tuple[int, ...],
+    console: Console | None,
 ) -> Recorder:
     if run is None:
         return Recorder()
-    keep, steps = built.config.keep_checkpoints, built.timeline.steps
-    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, boundaries=boundaries, console=console)
+    return Files(
+        run,
+        first=first,
+        steps=built.timeline.steps,
+        heads=built.heads,
+        keep=built.config.keep_checkpoints,
+        boundaries=boundaries,
+        config=dataclasses.asdict(built.config),
+        data=atomic_files.checksum(run.data),
+        damaged=damaged,
+        console=console,
+    )
 
 
-def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterator, console: Console | None) -> None:
+def _take_steps(
+    steps: Loop, run: Workdir | None, start: Start, warnings: Sequence[str], iterator: Iterator, console: Console | None
+) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
-    for warning in (*built.notes, *start.warnings):
+    for warning in (*built.notes, *warnings):
         recorder.say(f"warning: {warning}")
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
@@ -174,7 +198,7 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
         if end.is_early:
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
-        results.write(run, steps.history, built.config, built.heads, built.notes, console)
+        results.write(run, Reports(run.metrics), built.config, built.heads, built.notes, console)
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
     workers.barrier()  # a worker that left early would look like one that is lost
 

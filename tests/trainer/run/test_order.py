@@ -71,6 +71,7 @@ FUNCTIONS = [
 ]
 BUILDING = [
     "agree on the configuration",
+    "broadcast a number",
     "read the data",
     "build the model",
     "discover reach",
@@ -206,7 +207,6 @@ def test_a_new_run(run):
         "claim the workdir",
         "doing: reading the data and building the model",
         *BUILDING,
-        "broadcast a number",
         "feed from step 0",
         "trace the evaluation",
         "trace the step",
@@ -241,10 +241,9 @@ def test_a_run_that_goes_on(run):
     assert run[1] == [
         "claim the workdir",
         "doing: reading the data and building the model",
+        "find the newest checkpoint",
         "read data.json",
         *BUILDING,
-        "find the newest checkpoint",
-        "broadcast a number",
         "restore",
         "broadcast variables",
         "read all replicas",
@@ -282,7 +281,6 @@ def test_a_run_that_cannot_be_traced(tmp_path):
         "claim the workdir",
         "doing: reading the data and building the model",
         *BUILDING,
-        "broadcast a number",
         "feed from step 0",
         "trace the evaluation",
         "trace the step",
