@@ -169,13 +169,14 @@ def _replace(path: pathlib.Path) -> None:
 def _publish_before_and_after(run: workdir.Workdir, change: Callable[[pathlib.Path], object]) -> None:
     with open(os.devnull, "w") as nothing:
         console = terminal.Console(file=nothing)
-        files = recorder.Files(run, first=0, steps=4, heads=HEADS, keep=1, boundaries=(), console=console)
+        relied = {"config": {}, "data": "", "damaged": None}
+        files = recorder.Files(run, first=0, steps=4, heads=HEADS, keep=1, boundaries=(), console=console, **relied)
         with files:
             files.publish(REPORT)
             files.wait()
             change(run.path)
             files.publish(REPORT)
-            files.save(2, {}, None)
+            files.save(2, {}, None, {})
 
 
 @pytest.mark.parametrize(
