@@ -65,11 +65,9 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
         "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
     )
     virtual_devices = flags.DEFINE_integer(
-        "virtual_devices", None, "Try mirrored on this CPU, split into this number of devices.", lower_bound=1
+        "virtual_devices", None, "Try mirrored on the CPU, as this number of devices.", lower_bound=1
     )
-    allow_cpu = flags.DEFINE_bool(
-        "allow_cpu", False, "Take the CPU where TensorFlow cannot use the machine's GPUs, which is an error otherwise."
-    )
+    allow_cpu = flags.DEFINE_bool("allow_cpu", False, "Take the CPU where the machine's GPUs cannot be used.")
     return strategy, virtual_devices, allow_cpu
 
 
@@ -78,8 +76,8 @@ def trust_flag() -> flags.FlagHolder[list[str] | None]:
     return flags.DEFINE_list(
         "trust",
         None,
-        "Packages of yours whose code is called where a run's own file (--mode=eval) or a folder of TFDS names it. "
-        "Other code is not, but the project's own and what --config names.",
+        "Packages whose code a run (--mode=eval) or a folder of TFDS may name, beside the project's own and what "
+        "--config names.",
     )
 
 

@@ -25,12 +25,10 @@ from trainer.output import workdir
 _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
 
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, which is resumed if it is there; by default a new one."
-)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, resumed if it is there; by default a new one.")
 _STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
 _DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", None, "Only take operations that give the same bits each time (replaces deterministic)."
+    "deterministic", None, "The same bits each time on GPUs, too (replaces deterministic)."
 )
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _TRUST = command_line.trust_flag()
