@@ -16,6 +16,7 @@ import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
+from tests import eager  # noqa: E402
 from trainer.output import plots  # noqa: E402
 
 DEVICES = 4
@@ -89,6 +90,13 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Runs of this process end without their picture, which takes longer than all steps of a small problem."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """Given to a test of few steps, which need no trace."""
+    with eager.functions():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -223,7 +223,7 @@ def test_files_of_a_run_that_hold_something_else(tmp_path, content):
         with pytest.raises(ConfigError, match=r"(config|data)\.json") as error:
             read()
         assert str(error.value).isprintable()
-    assert history.read(run.metrics) == []
+    assert list(history.Reports(run.metrics)) == []
     (tmp_path / "step_00000001").mkdir()
     (tmp_path / "step_00000001" / "checksums.json").write_bytes(content)
     assert checkpoint.damage(tmp_path / "step_00000001") in {

@@ -5,6 +5,7 @@ A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-
 is damaged; it is never read and never deleted.
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -114,10 +115,9 @@ def save(
         atomic_files.sync(directory)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        kept = saved_steps(directory)
-        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
-        reason = system_reason(error)
-        raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
+        rest = f"the last checkpoint is of step {kept[-1]}" if (kept := saved_steps(directory)) else "it is the first"
+        what = f"the checkpoint cannot be written to {directory} ({system_reason(error)})"
+        raise RunError(f"step {step}: {what}; {rest}") from error
     return final
 
 
@@ -164,9 +164,7 @@ def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
         sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
-        if not isinstance(sums, dict):
-            return f"{_CHECKSUMS} cannot be read"
-        if f"{_PREFIX}.index" not in sums:
+        if not isinstance(sums, dict) or f"{_PREFIX}.index" not in sums:
             return f"{_CHECKSUMS} lacks {_PREFIX}.index"
         for name, checksum in sums.items():
             if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
@@ -176,8 +174,12 @@ def damage(folder: pathlib.Path) -> str | None:
         unknown = {path.name for path in folder.iterdir() if path.name[0] != "."} - {*sums, _CHECKSUMS}
         if unknown:
             return f"{_CHECKSUMS} lacks {min(unknown)}"
-    except (OSError, ValueError) as error:
-        return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
+    except FileNotFoundError as error:
+        return f"{pathlib.Path(error.filename).name} is missing"
+    except OSError as error:
+        return system_reason(error)
+    except ValueError:
+        return f"{_CHECKSUMS} cannot be read"
     return None
 
 
@@ -294,13 +296,5 @@ def _key(part: str, name: str) -> str:
 
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     yield folder.with_name(f"damaged_{folder.name}")
-    count = 2
-    while True:
+    for count in itertools.count(2):
         yield folder.with_name(f"damaged_{folder.name}_{count}")
-        count += 1
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{pathlib.Path(error.filename).name} is missing"
-    return system_reason(error)
