@@ -27,9 +27,11 @@ def building_once() -> Iterator[None]:
             kept[key] = make()
         return kept[key]
 
-    def building(config: Config, strategy: Any, saved: data_lib.SavedData | None = None) -> experiment.Experiment:
+    def building(
+        config: Config, strategy: Any, saved: data_lib.SavedData | None = None, *rest: Any
+    ) -> experiment.Experiment:
         key = loading.to_json(config), saved and data_lib.to_json(saved)
-        return once(key, lambda: build(config, strategy, saved))
+        return once(key, lambda: build(config, strategy, saved, *rest))
 
     def tracing(built: experiment.Experiment, *rest: Any) -> Any:
         return once(("step", id(built)), lambda: traced(built, *rest))

@@ -1,6 +1,7 @@
 """Evaluates a run that is there, without training it."""
 
 import pathlib
+from collections.abc import Callable
 
 import tensorflow as tf
 from absl import logging
@@ -35,16 +36,17 @@ def evaluate(
       ConfigError: there is no good checkpoint, it does not fit, or what it relies on is damaged.
     """
     workdir = workdir.absolute()
-    saved = checkpoint.newest_good(workdir.checkpoints, logging.warning)
-    if saved is None:
-        raise _without_checkpoint(workdir)
+
+    def refuse_damage(folder: pathlib.Path) -> None:
+        resume.refuse_damage(workdir, loading.load_saved(workdir.config), folder, manifest.read(folder))
+
+    saved = _read(workdir, refuse_damage)  # before anything is built by what may be damaged
     kept = data_lib.load_saved(workdir.data)
     built = experiment.build(config, strategy, kept, trust)
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
-    saved = _restored(workdir, saved, parts)
-    resume.refuse_damage(workdir, loading.load_saved(workdir.config), saved, manifest.read(saved))
+    saved = _read(workdir, lambda folder: checkpoint.restore(folder, parts), saved)
     step = checkpoint.step_of(saved)
     shown = workdir.shown / saved.relative_to(workdir.path)
     with built.step.averaged():
@@ -53,20 +55,19 @@ def evaluate(
     return report
 
 
-def _restored(workdir: workdir_lib.Workdir, saved: pathlib.Path, parts: checkpoint.State) -> pathlib.Path:
-    """Reads a checkpoint, or the newest one where that has been removed since it was found; returns which it was."""
+def _read(
+    workdir: workdir_lib.Workdir, read: Callable[[pathlib.Path], None], saved: pathlib.Path | None = None
+) -> pathlib.Path:
+    """Calls `read` with a checkpoint, and with the newest one where that is removed meanwhile; returns which it was."""
     for _ in range(_TRIES):
-        try:
-            checkpoint.restore(saved, parts)
-            return saved
-        except ConfigError:
-            if saved.exists():
-                raise
-        saved = checkpoint.newest_good(workdir.checkpoints, logging.warning)
+        saved = saved or checkpoint.newest_good(workdir.checkpoints, logging.warning)
         if saved is None:
             break
-    raise _without_checkpoint(workdir)
-
-
-def _without_checkpoint(workdir: workdir_lib.Workdir) -> ConfigError:
-    return ConfigError("--workdir", str(workdir.shown), "holds no checkpoint yet")
+        try:
+            read(saved)
+            return saved
+        except (ConfigError, FileNotFoundError):
+            if saved.exists():
+                raise
+        saved = None
+    raise ConfigError("--workdir", str(workdir.shown), "holds no checkpoint yet")

@@ -85,11 +85,11 @@ def find(run: workdir_lib.Workdir, config: Config) -> Found:
     damaged = saved.damaged if history.begins_with(run.metrics, saved.reports) else step
     if damaged is not None:
         warnings.append(
-            f"{run.metrics}: reports up to step {damaged} are not what the run wrote; best and early_stopping are "
-            "decided as without the damage"
+            f"{run.shown / run.metrics.name}: reports up to step {damaged} are not what the run wrote; best and "
+            "early_stopping are decided as without the damage"
         )
     for name in history.damaged_events(run.tensorboard, saved.events):
-        warnings.append(f"{run.tensorboard / name} is not what the run wrote up to step {step}")
+        warnings.append(f"{run.shown / run.tensorboard.name / name} is not what the run wrote up to step {step}")
     return Found(folder, saved, damaged, tuple(warnings))
 
 
@@ -112,7 +112,7 @@ def refuse_damage(run: workdir_lib.Workdir, config: Config, folder: pathlib.Path
     else:
         return
     file = run.config if different else run.data
-    raise ConfigError("--workdir", str(run.path), f"its {file.name} {reason}; put it back or start a new run")
+    raise ConfigError("--workdir", str(run.shown), f"its {file.name} {reason}; put it back or start a new run")
 
 
 def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Experiment, workers: Workers) -> Start:
