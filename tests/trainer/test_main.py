@@ -33,7 +33,7 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
 def place(tmp_path):
     """An empty directory to run in, with some things to point at beside it."""
     (tmp_path / "file").write_text("")
-    for name, text in (("held", '{"format": 3}'), ("old", '{"seed": 0}')):
+    for name, text in (("held", '{"format": 4}'), ("old", '{"seed": 0}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     torn = tmp_path / "torn"
