@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names
+from input_pipelines import configuration, examples, names, overlap
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
@@ -19,14 +19,13 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import building, fitting, preparation
+from input_pipelines.preparation import building, fitting, leaks, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
-from input_pipelines.sources.source import Arrays, Source, of_arrays
+from input_pipelines.sources import parting
+from input_pipelines.sources.source import Source, of_arrays
 from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
-
-_HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,9 @@ def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
         else _of_function(source, field)
         for field, source in fields.items()
     }
-    return built["dataset"] if config.sources is None else _mixed(config, built)
+    said = overlap.refuse(fields, {field: (one.splits, one.saved.fingerprints[field]) for field, one in built.items()})
+    data = built["dataset"] if config.sources is None else _mixed(config, built)
+    return dataclasses.replace(data, notes=data.notes + said)
 
 
 def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
@@ -158,8 +159,8 @@ def _opened(config: SourceConfig, field: str) -> dict[str, Source]:
     """The splits of a source as they are read, both of them, with an example at least."""
     open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
     sources: dict[str, Source] = open_splits(config, field)
-    if config.held_out is not None:
-        sources = _held_out(sources[TRAIN], config.held_out, field)
+    if config.held_out is not None or config.fold is not None:
+        sources = parting.part(config, sources[TRAIN], field)
     for split in (TRAIN, VALIDATION):
         if split not in sources:
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
@@ -196,7 +197,8 @@ def _fed(
             for name, source in sources.items()
             if source.skipped
         )
-        + needless,
+        + needless
+        + leaks.notes(config, prepare, sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
     )
 
@@ -234,17 +236,6 @@ def _flat(split: Examples) -> dict[str, np.ndarray]:
         named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
         flat |= {f"{part}.{name}": array for name, array in named}
     return flat
-
-
-def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
-    """A share of the training examples to validate on, drawn once for all."""
-    if not isinstance(train, Arrays):
-        raise ConfigError(
-            f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
-        )
-    order = np.random.RandomState(_HELD_OUT_SEED).permutation(len(train))
-    kept = len(train) - int(round(share * len(train)))
-    return {TRAIN: train.rows(np.sort(order[:kept])), VALIDATION: train.rows(np.sort(order[kept:]))}
 
 
 def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation) -> str:

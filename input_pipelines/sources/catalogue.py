@@ -73,15 +73,21 @@ class CatalogueSplit:
             return None
         return Records(self._blocks.sizes, self._blocks.reader(), self._decode, self._blocks.mixed)
 
+    @property
+    def ranges(self) -> list[tuple[str, int, int]]:
+        """The file, the first record and the end of each run of records that it holds."""
+        found = self.builder.info.splits[self.split].file_instructions
+        return [
+            (each.filename, each.skip, each.examples_in_shard if each.take == -1 else each.skip + each.take)
+            for each in found
+        ]
+
     @functools.cached_property
     def _blocks(self) -> Blocks | None:
         info = self.builder.info
         if not info.splits:
             return None
-        parts = [
-            Part(each.filename, each.skip, each.examples_in_shard - each.skip if each.take == -1 else each.take)
-            for each in info.splits[self.split].file_instructions
-        ]
+        parts = [Part(file, first, end - first) for file, first, end in self.ranges]
         return record_files.blocks(parts, self.window, self.field)
 
     @functools.cached_property
@@ -200,7 +206,23 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
         except (KeyError, ValueError) as error:
             allowed = f"is no split: {first_line(error)}; there are {', '.join(there) or 'none'}"
             raise ConfigError(f"{field}.splits.{name}", split.split, allowed) from error
+    if there and not config.may_overlap:
+        _refuse_overlap(opened, field)
     return opened
+
+
+def _refuse_overlap(opened: Mapping[str, CatalogueSplit], field: str) -> None:
+    """Raises ConfigError where a record is in both splits."""
+    records: dict[str, list[tuple[str, int, int]]] = {}
+    for name, split in opened.items():
+        for file, first, end in split.ranges:
+            for other, start, stop in records.get(file, ()):
+                if other != name and max(first, start) < min(end, stop):
+                    reason = (
+                        f"has records of the {other} split ({opened[other].split}); or set {field}.may_overlap=True"
+                    )
+                    raise ConfigError(f"{field}.splits.{name}", split.split, reason)
+            records.setdefault(file, []).append((name, first, end))
 
 
 def prepare(config: DatasetConfig) -> None:
