@@ -10,33 +10,41 @@ from trainer.common.schema import setting
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutConfig:
-    """Which of the training examples to validate on instead; one of `by`, `last_by` and `stratify` at most."""
+    """The training examples to validate on instead; one of `by`, `last_by` and `stratify` at most."""
 
     share: float = setting(schema.fraction, schema.REQUIRED, "Their share.")
     by: str | None = setting(
-        schema.optional(schema.string), None, "The feature whose examples of one value stay together (`patient`)."
+        schema.optional(schema.string),
+        None,
+        "The feature whose examples of one value stay together (`patient`). None: of any.",
     )
     last_by: str | None = setting(
         schema.optional(schema.string),
         None,
-        "The feature by whose order the last examples are held out: numbers, or dates as 2024-12-31.",
+        "The feature by whose order the last examples are held out: numbers, or dates as 2024-12-31. None: at random.",
     )
     stratify: str | None = setting(
-        schema.optional(schema.string), None, "The target whose values both splits have in the same shares."
+        schema.optional(schema.string),
+        None,
+        "The target whose values both splits have in the same shares. None: as drawn.",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldConfig:
-    """Which of several folds of the training examples to validate on; the others are to train on."""
+    """One of several folds of the training examples to validate on; the others are to train on."""
 
     of: int = setting(schema.integer(2), schema.REQUIRED, "How many folds; every example is in one of them.")
     number: int = setting(schema.integer(1), schema.REQUIRED, "Which of them, counted from 1.")
     by: str | None = setting(
-        schema.optional(schema.string), None, "The feature whose examples of one value stay together (`patient`)."
+        schema.optional(schema.string),
+        None,
+        "The feature whose examples of one value stay together (`patient`). None: of any.",
     )
     stratify: str | None = setting(
-        schema.optional(schema.string), None, "The target whose values all folds have in the same shares."
+        schema.optional(schema.string),
+        None,
+        "The target whose values all folds have in the same shares. None: as drawn.",
     )
 
 

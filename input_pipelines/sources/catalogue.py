@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources import pictures, record_files, repeated_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records
 from trainer.common.errors import ConfigError, NotPreparedError, first_line, unknown
@@ -207,22 +207,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
             allowed = f"is no split: {first_line(error)}; there are {', '.join(there) or 'none'}"
             raise ConfigError(f"{field}.splits.{name}", split.split, allowed) from error
     if there and not config.may_overlap:
-        _refuse_overlap(opened, field)
+        repeated_files.refuse_records({name: split.ranges for name, split in opened.items()}, field)
     return opened
-
-
-def _refuse_overlap(opened: Mapping[str, CatalogueSplit], field: str) -> None:
-    """Raises ConfigError where a record is in both splits."""
-    records: dict[str, list[tuple[str, int, int]]] = {}
-    for name, split in opened.items():
-        for file, first, end in split.ranges:
-            for other, start, stop in records.get(file, ()):
-                if other != name and max(first, start) < min(end, stop):
-                    reason = (
-                        f"has records of the {other} split ({opened[other].split}); or set {field}.may_overlap=True"
-                    )
-                    raise ConfigError(f"{field}.splits.{name}", split.split, reason)
-            records.setdefault(file, []).append((name, first, end))
 
 
 def prepare(config: DatasetConfig) -> None:

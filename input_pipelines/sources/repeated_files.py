@@ -26,8 +26,28 @@ def refuse(files: Mapping[str, Sequence[str]], field: str) -> None:
         for first, second in same(paths):
             (split, path), (before, other) = splits[second], splits[first]
             at = f"{other} of the {before} split" if split != before else other
-            reason = f"{shown} {at}; name each once in splits, or set {field}.may_overlap to allow it"
+            reason = f"{shown} {at}; name each once in splits, or set {field}.may_overlap=True"
             raise ConfigError(f"{field}.splits.{split}", path, reason)
+
+
+def refuse_records(ranges: Mapping[str, Sequence[tuple[str, int, int]]], field: str) -> None:
+    """Raises ConfigError where a record is in two splits.
+
+    Args:
+      ranges: split → the file, the first record and the end of each run of records that it holds.
+      field: the configuration's key of the source.
+    """
+    before: list[tuple[str, str, int, int]] = []
+    for split, own in ranges.items():
+        for file, first, end in own:
+            for other, there, start, stop in before:
+                if file == there and max(first, start) < min(end, stop):
+                    shared = (
+                        f"records {max(first, start)} to {min(end, stop) - 1} of {file} are in the {other} split, too"
+                    )
+                    reason = f"{shared}; if that is meant, set {field}.may_overlap=True"
+                    raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, reason)
+        before += [(split, *each) for each in own]
 
 
 def _same_files(paths: Sequence[str]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Which examples are held out: by share, group, time, strata or folds; and what of it stays with a run."""
+"""Examples are held out by share, group, time, strata or folds, and a run keeps which."""
 
 import numpy as np
 import pytest
