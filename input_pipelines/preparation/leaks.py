@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -52,8 +52,10 @@ def notes(config: SourceConfig, prepare: Preparation, train: Source, field: str)
       train: its training split.
       field: the configuration's key of the source.
     """
-    inputs = _single(dict.fromkeys(name for chain in prepare.inputs.values() for name in chain.features), train, 1)
-    chains = {name: _single(chain.features, train, 0) for name, chain in prepare.targets.items()}
+    inputs = _single(
+        dict.fromkeys(name for chain in prepare.inputs.values() for name in chain.features), prepare.source, 1
+    )
+    chains = {name: _single(chain.features, prepare.source, 0) for name, chain in prepare.targets.items()}
     targets = {name: features for name, features in chains.items() if features == list(prepare.targets[name].features)}
     used = building.made_of(prepare.targets)
     weights = [chain.weight for chain in prepare.targets.values() if chain.weight is not None]
@@ -68,7 +70,7 @@ def notes(config: SourceConfig, prepare: Preparation, train: Source, field: str)
             if name in used
         ),
         *_predicted(prepare, targets, columns, chunk, field),
-        *_own_values(prepare, train, chunk),
+        *_own_values(prepare, chunk),
     )
 
 
@@ -185,13 +187,13 @@ def _table(columns: Sequence[_Column], *, ranks: bool) -> np.ndarray:
     return np.stack(numbers, 1) if numbers else np.zeros((len(columns[0].codes), 0))
 
 
-def _own_values(prepare: Preparation, train: Source, chunk: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _own_values(prepare: Preparation, chunk: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Lines about text that is made categories of and nearly always differs."""
     for chain in prepare.inputs.values():
         if not any(isinstance(operation, Categories) for operation in chain.operations):
             continue
         for name in chain.features:
-            if name not in chunk or train.features[name].dtype != tf.string or chunk[name].ndim > 1:
+            if name not in chunk or prepare.source[name].dtype != tf.string or chunk[name].ndim > 1:
                 continue
             texts = [text for text in chunk[name] if text]
             different = len(set(texts))
@@ -202,9 +204,9 @@ def _own_values(prepare: Preparation, train: Source, chunk: Mapping[str, np.ndar
                 )
 
 
-def _single(names: Sequence[str], train: Source, rank: int) -> list[str]:
+def _single(names: Iterable[str], features: Mapping[str, tf.TensorSpec], rank: int) -> list[str]:
     """Those of the features that hold numbers or texts of at most this rank."""
-    shapes = {name: train.features[name].shape for name in names}
+    shapes = {name: features[name].shape for name in names}
     return [name for name, shape in shapes.items() if shape.is_fully_defined() and shape.rank <= rank]
 
 

@@ -1,5 +1,6 @@
 """Refuses files that would be read twice: by two names, as copies, compressed beside plain, as backups."""
 
+import collections
 import filecmp
 import hashlib
 import os
@@ -57,7 +58,7 @@ def _same_files(paths: Sequence[str]) -> list[tuple[int, int]]:
 def _same_contents(paths: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of files that hold the same; empty ones hold nothing."""
     sizes = [os.path.getsize(path) for path in paths]
-    often = {size for size in sizes if size and sizes.count(size) > 1}
+    often = {size for size, count in collections.Counter(sizes).items() if size and count > 1}
     sampled = {path for path, size in zip(paths, sizes, strict=True) if size in often}
     alike = _pairs(paths, lambda path: _digest(path) if path in sampled else None)
     return [(first, second) for first, second in alike if filecmp.cmp(paths[first], paths[second], shallow=False)]
