@@ -88,7 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
             "steps_per_loop": 500,
             "report_every": 500,
             "eval_every": 2000,
-            "dataset": {"name": "configs.toy_problem:data"},
+            "dataset": {"name": "configs.toy_problem:data", "may_overlap": True},
             "model": {"name": "configs.toy_problem:model", "options": {"start": STARTS[0]}},
             "losses": {
                 name: {"head": name, "target": "nothing", "loss": "configs.toy_problem:output_itself"}

@@ -20,6 +20,8 @@ import os
 import re
 from typing import Any
 
+from input_pipelines import part_settings
+from input_pipelines.part_settings import FoldConfig, HeldOutConfig
 from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
@@ -91,11 +93,22 @@ class SourceConfig:
         {},
         "What is `train` and what is `validation`: files, folders or TFDS's splits. Empty: by their names.",
     )
-    held_out: float | None = setting(
-        schema.optional(schema.fraction),
+    held_out: float | HeldOutConfig | None = setting(
+        schema.optional(part_settings.held_out),
         None,
         "The share of the training examples, drawn once for all, on which to validate instead. None: the source's own "
         "validation split.",
+    )
+    fold: FoldConfig | None = setting(
+        schema.optional(schema.record(FoldConfig)),
+        None,
+        "The fold of the training examples on which to validate instead. None: no folds.",
+    )
+    may_overlap: bool = setting(
+        schema.boolean,
+        False,
+        "Whether training and validation examples may be the same ones (to see whether a model can learn a few by "
+        "heart), and a file be read twice.",
     )
     inputs: dict[str, InputConfig] | None = setting(
         schema.optional(schema.mapping(schema.record(InputConfig), "input")),
@@ -200,7 +213,7 @@ def _check_source(config: SourceConfig, field: str) -> None:
     if config.name is None:
         raise ConfigError(f"{field}.name", ConfigError.ABSENT, "is missing and must be given")
     if is_function(config.name):
-        for key in ("inputs", "targets", "splits", "held_out", "path"):
+        for key in ("inputs", "targets", "splits", "held_out", "fold", "path"):
             if getattr(config, key):
                 raise ConfigError(
                     f"{field}.{key}",
@@ -227,8 +240,12 @@ def _check_source(config: SourceConfig, field: str) -> None:
         raise ConfigError(f"{field}.inputs", ConfigError.ABSENT, "is missing: which features are inputs, and how")
     if config.undecodable == "skip" and kind not in SKIPPING:
         raise ConfigError(f"{field}.undecodable", "skip", f"is for {' and '.join(SKIPPING)}")
-    if config.held_out is not None and VALIDATION in config.splits:
-        raise ConfigError(f"{field}.held_out", config.held_out, "is for data without a validation split of their own")
+    if VALIDATION not in config.splits:
+        part_settings.check(config.held_out, config.fold, field)
+    elif config.held_out is not None or config.fold is not None:
+        key = "fold" if config.held_out is None else "held_out"
+        reason = "is for data without a validation split of their own"
+        raise ConfigError(f"{field}.{key}", ConfigError.ABSENT, reason)
     for split in config.splits:
         if split not in (TRAIN, VALIDATION):
             raise unknown(f"{field}.splits", split, "split", (TRAIN, VALIDATION))

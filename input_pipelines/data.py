@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names, saved_form
+from input_pipelines import configuration, examples, names, overlap, saved_form
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
@@ -19,15 +19,14 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import building, fitting, preparation
+from input_pipelines.preparation import building, fitting, leaks, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES, TFDS
-from input_pipelines.sources.source import Arrays, Source, of_arrays
+from input_pipelines.sources import parting
+from input_pipelines.sources.source import Source, of_arrays
 from trainer.common import atomic_files, import_paths, json_text
 from trainer.common.errors import ConfigError, first_line, reason_of
 from trainer.common.trust import NOBODY, Trust
-
-_HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,9 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data
         else _of_function(source, field)
         for field, source in fields.items()
     }
-    return built["dataset"] if config.sources is None else _mixed(config, built)
+    said = overlap.refuse(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
+    data = built["dataset"] if config.sources is None else _mixed(config, built)
+    return dataclasses.replace(data, notes=data.notes + said)
 
 
 def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
@@ -165,8 +166,8 @@ def _opened(config: SourceConfig, field: str, trust: Trust) -> dict[str, Source]
     open_splits = import_paths.load(SOURCES[kind], f"{field}.name")
     # Of all data, only those of TFDS can name code.
     sources: dict[str, Source] = open_splits(config, field, trust) if kind == TFDS else open_splits(config, field)
-    if config.held_out is not None:
-        sources = _held_out(sources[TRAIN], config.held_out, field)
+    if config.held_out is not None or config.fold is not None:
+        sources = parting.part(config, sources[TRAIN], field)
     for split in (TRAIN, VALIDATION):
         if split not in sources:
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
@@ -206,7 +207,8 @@ def _fed(
             for name, source in sources.items()
             if source.skipped
         )
-        + needless,
+        + needless
+        + leaks.notes(config, prepare, sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
     )
 
@@ -244,17 +246,6 @@ def _flat(split: Examples) -> dict[str, np.ndarray]:
         named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
         flat |= {f"{part}.{name}": array for name, array in named}
     return flat
-
-
-def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
-    """A share of the training examples to validate on, drawn once for all."""
-    if not isinstance(train, Arrays):
-        raise ConfigError(
-            f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
-        )
-    order = np.random.RandomState(_HELD_OUT_SEED).permutation(len(train))
-    kept = len(train) - int(round(share * len(train)))
-    return {TRAIN: train.rows(np.sort(order[:kept])), VALIDATION: train.rows(np.sort(order[kept:]))}
 
 
 def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation) -> str:

@@ -64,7 +64,7 @@ class NotFinite(NamedTuple):
 
 
 def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[str, Examples]:
-    """The splits of a registered dataset or of a function of the user's own, checked.
+    """The splits of a registered dataset or of a function of the user's own, checked; one object if it gives but one.
 
     Args:
       config: the configuration of the dataset.
@@ -80,6 +80,8 @@ def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[s
     if not isinstance(splits, Mapping) or not {TRAIN, VALIDATION} <= set(splits):
         raise ConfigError(f"{field}.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
     checked = {split: _checked(f"{field}.{split}", examples, floatx) for split, examples in splits.items()}
+    if splits[VALIDATION] is splits[TRAIN]:
+        checked[VALIDATION] = checked[TRAIN]
     for split, examples in checked.items():
         _check_alike(f"{field}.{split}", examples, checked[TRAIN])
     return checked

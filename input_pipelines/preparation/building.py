@@ -1,6 +1,7 @@
 """From a source's configuration to chains: their features, their operations, the value for a missing label."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainer.common import patterns
 from trainer.common.errors import ConfigError, unknown
 
 _NUMBERS, _CATEGORIES = "numbers", "categories"
+_NAMELESS = re.compile(r"|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")  # of pandas' index in CSV and in Parquet
 _MAKE_CLASSES = (Bins, Threshold, Equals, Groups, OneHot, Categories, Classes)
 _MOVE = (Resize, CentralCrop, Reshape)
 
@@ -27,7 +29,7 @@ _MOVE = (Resize, CentralCrop, Reshape)
 def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
     """Returns input name → its chain: as configured, or by default of the columns that no target is made of."""
     if config.inputs is None:
-        found = _free_inputs(f"{field}.inputs", train, targets)
+        found = _free_inputs(f"{field}.inputs", train, _not_free(config, train, targets))
     else:
         found = _named_inputs(config, field, train, targets)
     for chain in found.values():
@@ -37,9 +39,31 @@ def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str
 
 def _named_inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
     """Input name → its chain, as configured; a pattern never takes what a target or a weight is made of."""
-    used = _used(targets)
+    taken = _not_free(config, train, targets)
     named = (config.inputs or {}).items()
-    return {name: _chain(each, f"{field}.inputs.{name}", name, train, used) for name, each in named}
+    return {name: _chain(each, f"{field}.inputs.{name}", name, train, taken) for name, each in named}
+
+
+def is_nameless(feature: str) -> bool:
+    """Returns True for the name of a column that no one has named: pandas' index."""
+    return _NAMELESS.fullmatch(feature) is not None
+
+
+def told_apart_by(config: SourceConfig) -> list[str]:
+    """The features that say which examples are held out."""
+    ways = [getattr(chosen, key, None) for chosen in (config.held_out, config.fold) for key in ("by", "last_by")]
+    return [name for name in ways if name is not None]
+
+
+def made_of(targets: Mapping[str, Chain]) -> dict[str, str]:
+    """The features that targets and their weights are made of → which of them, in words."""
+    weights = {chain.weight: f"the weight of target {name!r}" for name, chain in targets.items() if chain.weight}
+    return weights | {feature: f"target {name!r}" for name, chain in targets.items() for feature in chain.features}
+
+
+def _not_free(config: SourceConfig, train: Source, targets: Mapping[str, Chain]) -> set[str]:
+    """The features that are inputs only by their own names."""
+    return {*made_of(targets), *told_apart_by(config), *filter(is_nameless, train.features)}
 
 
 def targets(config: SourceConfig, field: str, train: Source) -> dict[str, Chain]:
@@ -73,8 +97,8 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
     return found
 
 
-def _chain(config: InputConfig, field: str, name: str, source: Source, used: Collection[str] = ()) -> Chain:
-    features = _features(config, field, name, source, used)
+def _chain(config: InputConfig, field: str, name: str, source: Source, taken: Collection[str] = ()) -> Chain:
+    features = _features(config, field, name, source, taken)
     return Chain(field, features, tuple(operations.build(config.prepare, f"{field}.prepare")))
 
 
@@ -137,9 +161,9 @@ def _as_value_of(names: Sequence[str], source: Source, value: Any, field: str) -
 
 
 def _features(
-    config: InputConfig, field: str, name: str, source: Source, used: Collection[str] = ()
+    config: InputConfig, field: str, name: str, source: Source, taken: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """The features that names and patterns choose; patterns choose none of those `used` otherwise."""
+    """The features that names and patterns choose; patterns choose none of those `taken`."""
     at = f"{field}.feature"
     given = [name] if config.feature is None else config.feature
     found: dict[str, None] = {}
@@ -147,9 +171,10 @@ def _features(
         matching = patterns.matching(source.features, pattern)
         if not matching:
             _check_exists(pattern, at, source)
-        free = [feature for feature in matching if feature == pattern or feature not in used]
+        free = [feature for feature in matching if feature == pattern or feature not in taken]
         if not free:
-            reason = f"matches {', '.join(matching[:3])}, which targets or weights are made of, and nothing else"
+            why = "targets or weights are made of, that tells splits apart or that no one named"
+            reason = f"matches {', '.join(matching[:3])}, what {why}, and nothing else"
             raise ConfigError(at, pattern, reason)
         found.update(dict.fromkeys(free))
     return tuple(found)
@@ -173,15 +198,9 @@ def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
             raise ConfigError(f"{chain.field}.feature", name, reason)
 
 
-def _used(targets: Mapping[str, Chain]) -> set[str | None]:
-    """The features that targets and their weights are made of."""
-    return {name for chain in targets.values() for name in (*chain.features, chain.weight)}
-
-
-def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
-    """Inputs made of the columns that no target uses: numbers standardised, text as categories."""
-    used = _used(targets)
-    free = {name: spec for name, spec in source.features.items() if name not in used}
+def _free_inputs(field: str, source: Source, taken: Collection[str]) -> dict[str, Chain]:
+    """Inputs made of the columns that are not taken: numbers standardised, text as categories."""
+    free = {name: spec for name, spec in source.features.items() if name not in taken}
     text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)
     numbers = tuple(name for name in free if name not in text)
     if not free:

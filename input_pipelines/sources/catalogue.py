@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import feature_classes, feature_paths, pictures, record_files, source
+from input_pipelines.sources import feature_classes, feature_paths, pictures, record_files, repeated_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records
 from trainer.common.errors import ConfigError, NotPreparedError, first_line, unknown
@@ -74,15 +74,21 @@ class CatalogueSplit:
             return None
         return Records(self._blocks.sizes, self._blocks.reader(), self._decode, self._blocks.mixed)
 
+    @property
+    def ranges(self) -> list[tuple[str, int, int]]:
+        """The file, the first record and the end of each run of records that it holds."""
+        found = self.builder.info.splits[self.split].file_instructions
+        return [
+            (each.filename, each.skip, each.examples_in_shard if each.take == -1 else each.skip + each.take)
+            for each in found
+        ]
+
     @functools.cached_property
     def _blocks(self) -> Blocks | None:
         info = self.builder.info
         if not info.splits:
             return None
-        parts = [
-            Part(each.filename, each.skip, each.examples_in_shard - each.skip if each.take == -1 else each.take)
-            for each in info.splits[self.split].file_instructions
-        ]
+        parts = [Part(file, first, end - first) for file, first, end in self.ranges]
         return record_files.blocks(parts, self.window, self.field)
 
     @functools.cached_property
@@ -207,6 +213,8 @@ def open_splits(config: SourceConfig, field: str, trust: Trust = NOBODY) -> dict
         except (KeyError, ValueError) as error:
             allowed = f"is no split: {first_line(error)}; there are {', '.join(there) or 'none'}"
             raise ConfigError(f"{field}.splits.{name}", split.split, allowed) from error
+    if there and not config.may_overlap:
+        repeated_files.refuse_records({name: split.ranges for name, split in opened.items()}, field)
     return opened
 
 

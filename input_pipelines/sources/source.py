@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.sources import file_samples, repeated_files
 from trainer.common import patterns
 from trainer.common.errors import ConfigError, listed, reason_of
 
 ABSENT_INTEGER = np.iinfo(np.int64).min
 CHUNK = 4096  # examples that are read, prepared and learned from at a time
-_SAMPLES, _SAMPLE_BYTES, _OPENED = 16, 2**16, 1000
+_OPENED = 1000
 
 
 class Source(Protocol):
@@ -196,10 +197,8 @@ def of_files(paths: Sequence[str]) -> str:
         digest.update(f"{os.path.basename(path)} {size}".encode())
         if len(paths) > _OPENED:
             continue
-        with open(path, "rb") as file:
-            for sample in range(min(_SAMPLES, -(-size // _SAMPLE_BYTES))):
-                file.seek(sample * max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (_SAMPLES - 1)))
-                digest.update(file.read(_SAMPLE_BYTES))
+        for sample in file_samples.samples(path):
+            digest.update(sample)
     return digest.hexdigest()
 
 
@@ -214,13 +213,16 @@ def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]
       default: a pattern.
 
     Raises:
-      ConfigError: a pattern that no file has, with the files that are there.
+      ConfigError: a pattern that no file has, with the files that are there; or a file that would be read twice.
     """
     if not tf.io.gfile.exists(config.path):
         raise ConfigError(f"{field}.path", config.path, "does not exist")
     if tf.io.gfile.isdir(config.path):
         wanted = config.splits or _by_name(config.path, default)
-        return {name: _matching(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
+        found = {name: _matching(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
+        if not config.may_overlap:
+            repeated_files.refuse(found, field)
+        return found
     if config.splits:
         raise ConfigError(f"{field}.path", config.path, "is a file; splits name files of a folder")
     return {TRAIN: [config.path]}

@@ -20,9 +20,12 @@ TINY_WINDOW = 8  # so that even a few dozen examples are many windows
 
 
 def build(tree: Mapping[str, Any], saved: SavedData | None = None, **changes: Any) -> Data:
-    """The data of a configuration's `dataset`, in float64, so that what was written as float32 is compared exactly."""
+    """The data of a configuration's `dataset`, in float64, so that what was written as float32 is compared exactly.
+
+    Many tests read one file as both splits; `may_overlap` is True unless it is given.
+    """
     keras.config.set_floatx("float64")
-    config = schema.record(DatasetConfig)({"window": TINY_WINDOW, **tree, **changes}, "dataset")
+    config = schema.record(DatasetConfig)({"window": TINY_WINDOW, "may_overlap": True, **tree, **changes}, "dataset")
     configuration.check(config)
     return data.build(config, saved)
 

@@ -204,6 +204,11 @@ def _rewritten(folder: pathlib.Path, **changes) -> None:
         (None, {"splits": {"train": "train[:x]", "validation": "validation"}}, r"train='train\[:x\]'"),
         (None, {"splits": {"train": "train[100:]", "validation": "validation"}}, r"incompatible with 53 examples"),
         (None, {"splits": {"train": "train[:0%]", "validation": "validation"}}, r"splits\.train: holds no example"),
+        (
+            None,
+            {"splits": {"train": "train[:60%]", "validation": "train[50%:]"}, "may_overlap": False},
+            r"splits\.validation: records \d+ to \d+ of .* are in the train split, too",
+        ),
         (None, {"splits": {"train": "train"}}, "needs a 'validation' split"),
         (None, {"options": {"x": 1}}, "unknown option"),
         (None, {"targets": {"size": {"feature": "about/sise"}}}, r"did you mean 'about/size'.*picture"),

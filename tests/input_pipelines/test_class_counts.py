@@ -38,6 +38,7 @@ def _source(folder, file: str, feed: str) -> dict:
         "path": str(folder),
         "options": {"features": {"number": "float32", "label": "int64", "weight": "float32"}},
         "splits": {"train": file, "validation": "a.tfrecord"},
+        "may_overlap": True,
         "inputs": {"number": {}},
         "targets": {"label": {"missing": 3, "weight": "weight"}},
         "feed": feed,

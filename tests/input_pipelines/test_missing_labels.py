@@ -39,6 +39,7 @@ def _tree(path, target: dict, loss: dict, **changes) -> dict:
             "name": "npz",
             "path": str(path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
+            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"t": target},
         },
@@ -164,6 +165,7 @@ def test_weights_of_a_feature_multiply_those_of_missing_labels(tmp_path, missing
             "name": "npz",
             "path": str(tmp_path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
+            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"number": {"weight": "weight"}, "class": {}},
         },
@@ -184,6 +186,7 @@ def test_statistics_are_of_the_labelled_alone(tmp_path):
             "name": "npz",
             "path": str(tmp_path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
+            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"number": {"prepare": ["standardise"]}},
         },
@@ -213,7 +216,12 @@ def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepa
     arrays = _arrays()
     arrays["number"][7] = np.nan
     np.savez(tmp_path / "a.npz", **arrays)
-    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree = {
+        "name": "npz",
+        "path": str(tmp_path),
+        "splits": {"train": "a.npz", "validation": "a.npz"},
+        "may_overlap": True,
+    }
     tree |= {"inputs": {"number": {"prepare": prepare}, "x": {}}, "targets": {"class": {}}}
     with pytest.raises(ConfigError, match=r"dataset.train.inputs.number=.*a.npz, example 7.*'fill'"):
         data.build(schema.record(DatasetConfig)(tree, "dataset"))
@@ -238,7 +246,12 @@ def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepa
 def test_values_and_weights_that_cannot_be_are_named(tmp_path, target, field, words):
     names = np.array(["a"] * COUNT)
     np.savez(tmp_path / "a.npz", **_arrays(), byte=np.zeros(COUNT, np.uint8), name=names)
-    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree = {
+        "name": "npz",
+        "path": str(tmp_path),
+        "splits": {"train": "a.npz", "validation": "a.npz"},
+        "may_overlap": True,
+    }
     tree |= {"inputs": {"x": {}}, "targets": {"t": target}}
     with pytest.raises(ConfigError) as caught:
         data.build(schema.record(DatasetConfig)(tree, "dataset"))
@@ -249,7 +262,12 @@ def test_values_and_weights_that_cannot_be_are_named(tmp_path, target, field, wo
 @pytest.mark.parametrize("missing", [2, 2.0])
 def test_a_whole_number_may_be_written_with_a_point(tmp_path, missing):
     np.savez(tmp_path / "a.npz", **_arrays())
-    tree = {"name": "npz", "path": str(tmp_path), "splits": {"train": "a.npz", "validation": "a.npz"}}
+    tree = {
+        "name": "npz",
+        "path": str(tmp_path),
+        "splits": {"train": "a.npz", "validation": "a.npz"},
+        "may_overlap": True,
+    }
     tree |= {"inputs": {"x": {}}, "targets": {"t": {"feature": "class", "missing": missing}}}
     weights = data.build(schema.record(DatasetConfig)(tree, "dataset")).splits["train"].examples.weights
     np.testing.assert_array_equal(weights["t"], _arrays()["class"] != 2)

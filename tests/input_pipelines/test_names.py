@@ -60,8 +60,8 @@ def test_an_exact_name_is_that_column_and_patterns_take_no_target(tmp_path, inpu
     ("inputs", "weight", "words"),
     [
         ("nothing_*", None, "unknown feature"),
-        ("flow_i*", None, "matches flow_in_48h, which targets or weights are made of, and nothing else"),
-        ("trust_*", "trust_1", "matches trust_1, which"),
+        ("flow_i*", None, "matches flow_in_48h, what targets or weights are made of, .* and nothing else"),
+        ("trust_*", "trust_1", "matches trust_1, what"),
     ],
 )
 def test_patterns_that_choose_nothing_are_named(tmp_path, inputs, weight, words):
@@ -103,7 +103,12 @@ def test_what_is_learned_of_one_name_is_learned_from_all_sources(tmp_path):
         for split in ("train", "test"):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / f"{split}.csv").write_text("\n".join(["colour,kind,number,row", *rows[name]]) + "\n")
-        sources[name] = {"name": "csv", "path": str(tmp_path / name), "targets": {"kind": {"prepare": "classes"}}}
+        sources[name] = {
+            "name": "csv",
+            "path": str(tmp_path / name),
+            "may_overlap": True,
+            "targets": {"kind": {"prepare": "classes"}},
+        }
     (tmp_path / "one").mkdir()
     for split in ("train", "test"):
         text = "\n".join(["colour,kind,number,row", *rows["a"], *rows["b"]])
@@ -140,7 +145,14 @@ def test_text_in_one_source_and_numbers_in_another_are_named(tmp_path):
         )
         splits = {"train": f"{name}.csv", "validation": f"{name}.csv"}
         inputs = {"code": {"prepare": "categories"}}
-        sources[name] = {"name": "csv", "path": str(tmp_path), "splits": splits, "inputs": inputs, "targets": {"y": {}}}
+        sources[name] = {
+            "name": "csv",
+            "may_overlap": True,
+            "path": str(tmp_path),
+            "splits": splits,
+            "inputs": inputs,
+            "targets": {"y": {}},
+        }
     with pytest.raises(ConfigError, match=r"sources\.b\.inputs\.code\.feature='code': holds text, and .*sources\.a"):
         _mixed(sources)
 

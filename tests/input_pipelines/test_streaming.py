@@ -42,6 +42,7 @@ def _data(folder, window: int = 16, **settings) -> data.Data:
         "path": str(folder),
         "options": {"features": {"number": "int64", "half": "float32"}},
         "splits": {"train": "part-*.tfrecord", "validation": "part-*.tfrecord"},
+        "may_overlap": True,
         "inputs": {"number": {"prepare": [{"name": "scale", "by": 1.0}]}},
         "targets": {"half": {}, "number": {}},
         "feed": "streaming",

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from input_pipelines.configuration import DatasetConfig, InputConfig, QuotaConfig, TargetConfig
+from input_pipelines.part_settings import FoldConfig, HeldOutConfig
 from trainer.combine import listing
 from trainer.combine.registry import METHODS
 from trainer.common import schema, synonyms
@@ -21,6 +22,8 @@ KINDS = {
     "dataset": DatasetConfig,
     "dataset.inputs.<name>": InputConfig,
     "dataset.targets.<name>": TargetConfig,
+    "dataset.held_out": HeldOutConfig,
+    "dataset.fold": FoldConfig,
     "dataset.sources.<name>": QuotaConfig,
     "model": settings.ModelConfig,
     "combine": settings.CombineConfig,

@@ -20,6 +20,7 @@ def records_tree(folder, **changes) -> dict:
         "name": "tfrecord",
         "path": str(folder),
         "splits": {"train": "train.tfrecord", "validation": "train.tfrecord"},
+        "may_overlap": True,
         "options": {
             "features": {"image": {"dtype": "uint8", "shape": [6, 4, 1], "encoding": "image"}, "label": "int64"}
         },
