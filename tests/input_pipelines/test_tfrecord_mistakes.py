@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from input_pipelines.feed.splits import WrongClassError
 from input_pipelines.sources import record_files
 from tests.input_pipelines import reading, user_files
 from tests.input_pipelines.plain_records import PLAIN, simple
@@ -144,25 +145,71 @@ def test_leaving_out_names_what_cannot_be_read(tmp_path):
         simple(tmp_path, features, records, undecodable="skip")
 
 
+_FILL = "; the operation 'fill' puts a number in the place of NaN"
+
+
 @pytest.mark.parametrize(
-    ("feature", "value", "words"),
+    ("feature", "value", "part", "words"),
     [
-        ("x", [float("nan"), 0.0], "the input holds NaN or infinity"),
-        ("y", float("inf"), "target 'y' holds NaN or infinity"),
-        ("w", -0.5, "weight 'y' must be finite and at least 0"),
-        ("w", float("nan"), "weight 'y' must be finite and at least 0"),
+        ("x", [float("nan"), 0.0], "inputs.x", f"input 'x' holds NaN or infinity{_FILL}"),
+        ("b", float("inf"), "inputs.ab", f"input 'ab' holds NaN or infinity in column 'b'{_FILL}"),
+        ("c", float("nan"), "inputs.c", f"input 'c' holds NaN or a value that is no category{_FILL}"),
+        ("y", float("inf"), "targets.y", "target 'y' holds NaN or infinity"),
+        ("w", -0.5, "weights.y", "weight 'y' must be finite and at least 0"),
+        ("w", float("nan"), "weights.y", "weight 'y' must be finite and at least 0"),
     ],
 )
-def test_numbers_that_cannot_be_used(tmp_path, feature, value, words):
-    """In memory they are found at once; streaming names the record where it is read."""
-    records = [row | {"y": 1.0, "w": 2.0} for row in _rows()]
+def test_numbers_that_cannot_be_used(tmp_path, feature, value, part, words):
+    """In memory they are found at once; streaming names the record where it is read, in the same words."""
+    records = [row | dict.fromkeys("abcyw", 1.0) for row in _rows()]
     records[12][feature] = value
-    features = {**XY, "y": "float32", "w": "float32"}
-    targets = {"index": {}, "y": {"weight": "w"}}
-    with pytest.raises(ConfigError, match=r"record 12'|example 12") as found:
-        simple(tmp_path, features, records, targets=targets, feed="memory")
-    assert ("'fill'" in str(found.value)) == (feature == "x")
-    split = simple(tmp_path, features, records, targets=targets, feed="streaming").splits["train"]
+    features = {**XY, **dict.fromkeys("abcyw", "float32")}
+    inputs = {"x": {}, "ab": {"feature": ["a", "b"]}, "c": {"prepare": {"name": "bins", "edges": [0]}}}
+    parts = {"inputs": inputs, "targets": {"index": {}, "y": {"weight": "w"}}}
+    with pytest.raises(ConfigError) as found:
+        simple(tmp_path, features, records, **parts, feed="memory")
+    place = f"{tmp_path}/train.tfrecord, record 12"
+    assert found.value.field == f"dataset.train.{part}"
+    assert (found.value.value, found.value.allowed) == (place, words)
+    split = simple(tmp_path, features, records, **parts, feed="streaming").splits["train"]
     with pytest.raises(tf.errors.InvalidArgumentError):
         reading.epochs(split, 1)
-    assert split.reason(0, 7, seed=3).endswith(f"train.tfrecord, record 12: {words}")
+    assert split.reason(0, 7, seed=3) == f"{place}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown", "features", "classes", "ignored"),
+    [
+        (3, "3", "int64", 3, None),
+        (-1, "-1", "int64", 3, None),
+        (1.5, "1.5", "float32", 3, None),
+        (7.0, "7", "float64", 3, -1),
+        (0.25, "0.25", "float32", 3, -1),
+        (2**40, "1.09951e+12", "int64", 3, 2**40 + 1),
+        (1.0, None, "float32", 3, None),
+        (-1, None, "int64", 3, -1),
+        (b"\xff", None, {"dtype": "uint8", "encoding": "raw"}, 256, None),  # 256 and -1 are no uint8
+        (b"\xff", "255", {"dtype": "uint8", "encoding": "raw"}, 255, -1),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path, label, shown, features, classes, ignored):
+    """No whole number, too large or too small: refused in memory and while streaming, in the same words."""
+    records = [row | {"y": (b"\1" if isinstance(label, bytes) else type(label)(1))} for row in _rows()]
+    records[12]["y"] = label
+    parts = {"targets": {"index": {}, "y": {}}}
+    held, streamed = (
+        simple(tmp_path, {**XY, "y": features}, records, **parts, feed=feed).splits["train"] for feed in reading.FEEDS
+    )
+    streamed = streamed.check_classes("y", classes, ignored)
+    if shown is None:
+        held.check_classes("y", classes, ignored)
+        assert streamed.reason(0, 7, seed=3) is None
+        return
+    words = f"holds {shown}, which is none of the classes 0 to {classes - 1}"
+    place = f"{tmp_path}/train.tfrecord, record 12"
+    with pytest.raises(WrongClassError) as found:
+        held.check_classes("y", classes, ignored)
+    assert (found.value.value, found.value.allowed) == (place, words)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        reading.epochs(streamed, 1)
+    assert streamed.reason(0, 7, seed=3) == f"{place}: target 'y' {words}"
