@@ -60,7 +60,7 @@ class FeatureOptions:
 
     @property
     def size(self) -> int:
-        """How many values the feature has, at most where it is padded."""
+        """The number of its values, at most where it is padded."""
         return math.prod(self.shape)
 
     @property
