@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow as tf
 from input_pipelines import configuration, examples, names, overlap, saved_form
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
-from input_pipelines.feed import augmentation, mixture
+from input_pipelines.feed import augmentation, mixture, usable
 from input_pipelines.feed import splits as splits_lib
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.mixture import Mixture
@@ -25,7 +25,7 @@ from input_pipelines.registry import SOURCES, TFDS
 from input_pipelines.sources import parting
 from input_pipelines.sources.source import Source, of_arrays
 from trainer.common import atomic_files, import_paths, json_text
-from trainer.common.errors import ConfigError, first_line, reason_of
+from trainer.common.errors import ConfigError, first_line
 from trainer.common.trust import NOBODY, Trust
 
 
@@ -190,7 +190,7 @@ def _fed(
     if feed == "streaming":
         built = {name: Streamed(source, prepare) for name, source in sources.items()}
         for name, split in built.items():
-            _try_first(split, f"{field}.splits.{name}")
+            split.check_first(f"{field}.splits.{name}")
     else:
         built = {name: _in_memory(source, prepare, f"{field}.{name}") for name, source in sources.items()}
     needless = _needless_missing(built[TRAIN], config, field)
@@ -263,16 +263,6 @@ def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepa
     return "streaming" if streams and size > config.memory_limit else "memory"
 
 
-def _try_first(split: Streamed, field: str) -> None:
-    """The first example can be read and prepared."""
-    try:
-        split.first(1)
-    except (tf.errors.OpError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(field, split.source.where(0), reason_of(error)) from error
-
-
 def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     """A split prepared as a whole; without weights of targets that have all their labels."""
     arrays = tf.nest.map_structure(
@@ -284,27 +274,9 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
         count = len(tf.nest.flatten(prepared)[0])
         for array, values in zip(tf.nest.flatten(arrays), tf.nest.flatten(prepared), strict=True):
             array[first : first + count] = values.numpy()
+        usable.check(prepared, prepare, source, first, field)
         first += count
     weights = {name: array for name, array in arrays.get("weights", {}).items() if not (array == 1).all()}
     split = Examples(arrays["inputs"], arrays["targets"], weights)
-    _refuse_unusable(split, prepare.categories(), source, field)
     examples.check_weights(split, field)
     return InMemory(split, None, prepare.categories(), source.where)
-
-
-def _refuse_unusable(split: Examples, categories: Mapping[str, Sequence[int]], source: Source, field: str) -> None:
-    """Raises ConfigError for numbers that are not finite, and for categories of an input that there are not."""
-    named = split.inputs if isinstance(split.inputs, Mapping) else {"": split.inputs}
-    for part, arrays in (("inputs", named), ("targets", split.targets)):
-        for name, array in arrays.items():
-            if np.issubdtype(array.dtype, np.floating):
-                valid, what = np.isfinite(array), "holds NaN or infinity"
-            elif part == "inputs" and (name in categories or (categories and not name)):
-                valid, what = array >= 0, "holds NaN or a value that is no category"
-            else:
-                continue
-            wrong = np.flatnonzero(~valid.reshape(len(array), -1).all(axis=1))
-            if wrong.size:
-                at = f"{field}.{part}.{name}".rstrip(".")
-                hint = "; the operation 'fill' puts a number in the place of NaN" if part == "inputs" else ""
-                raise ConfigError(at, source.where(int(wrong[0])), f"{what}{hint}")

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from input_pipelines.feed import splits
+from input_pipelines.feed import splits, usable
 from input_pipelines.feed.augmentation import Augmentation
 from input_pipelines.sources.source import CHUNK
 
@@ -114,11 +114,11 @@ class InMemory:
     def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "InMemory":
         """See `splits.Split`."""
         labels = self.examples.targets[target]
-        wrong = np.argwhere(((labels < 0) | (labels >= classes) | (labels % 1 != 0)) & (labels != ignored))
+        wrong = np.argwhere(usable.outside(labels, classes, ignored))
         if len(wrong):
             first = tuple(wrong[0])
-            place = "" if self.where is None else f" ({self.where(int(first[0]))})"
-            raise splits.WrongClassError(target, labels[first], f"0 to {classes - 1}{place}")
+            place = f"example {first[0]}" if self.where is None else self.where(int(first[0]))
+            raise splits.WrongClassError(target, place, "".join(usable.class_words(f"{labels[first]:g}", classes)))
         return self
 
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:

@@ -75,7 +75,7 @@ class Split(Protocol):
 
 
 class WrongClassError(ConfigError):
-    """A target holds a class index beyond the head's classes."""
+    """A target holds a number that is none of the head's classes; `value` says where."""
 
 
 def local_replicas(context: tf.distribute.InputContext) -> range:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.feed import splits
+from input_pipelines.feed import splits, usable
 from input_pipelines.feed.augmentation import Augmentation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources.source import Source
-from trainer.common.errors import reason_of
+from trainer.common.errors import ConfigError
 
 _PARALLEL_READS = 2
 _CORES = len(os.sched_getaffinity(0))
@@ -122,6 +122,17 @@ class Streamed:
         """See `splits.Split`."""
         return dataclasses.replace(self, classes={**self.classes, target: (classes, ignored)})
 
+    def check_first(self, field: str) -> None:
+        """Raises ConfigError, for the split's key `field`, where its first example cannot be read or prepared."""
+        serialized = tf.constant(b"")
+        try:
+            serialized = next(iter(self.source.records.in_order()))
+            self.first(1)
+        except (tf.errors.OpError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(field, self.source.where(0), self._reason(serialized, error)) from error
+
     def reason(self, step: int, batch_size: int, seed: int) -> str | None:
         """See `splits.Split`."""
         batches = self._shuffled(seed, step * batch_size).rebatch(batch_size, drop_remainder=True)
@@ -136,7 +147,7 @@ class Streamed:
                         try:
                             example(serialized[one], indices[one], positions[one])
                         except (tf.errors.OpError, ValueError) as error:
-                            return f"{self.source.where(index)}: {reason_of(error)}"
+                            return f"{self.source.where(index)}: {self._reason(serialized[number], error)}"
         except tf.errors.OpError:  # a record that cannot even be read
             found = self.source.records.first_unreadable(0, self.preparation.features)
             return None if found is None else f"{self.source.where(found[0])}: {found[1]}"
@@ -191,54 +202,20 @@ class Streamed:
         """A prepared batch; changed at random where there is a seed."""
         features = self.source.records.decode(serialized, indices, self.preparation.features)
         batch = self.preparation(features)
-        with tf.control_dependencies(
-            [*_usable_numbers(batch, self.categories), *self._within_classes(batch["targets"])]
-        ):
+        checks = [*usable.numbers(batch, self.preparation)]
+        checks += [usable.classes(name, batch["targets"][name], *each) for name, each in self.classes.items()]
+        with tf.control_dependencies([usable.assertion(check) for check in checks]):
             batch = tf.nest.map_structure(tf.identity, batch)
         if self.augmentation is not None and seed is not None:
             batch = self.augmentation(batch, seed, positions)
         return batch
 
+    def _reason(self, serialized: tf.Tensor, error: Exception) -> str:
+        return self.source.records.reason(serialized, self.preparation.features, error)
+
     def _compiled(self, seed: int | None) -> Any:
         """`_example` as a graph: what fails in one says why in a line of its own."""
         return tf.function(functools.partial(self._example, seed=seed), autograph=False)
-
-    def _within_classes(self, targets: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
-        checks = []
-        for target, (classes, ignored) in self.classes.items():
-            labels = targets[target]
-            wrong = tf.logical_or(labels < 0, labels >= tf.cast(classes, labels.dtype))
-            if ignored is not None:
-                wrong = tf.logical_and(wrong, labels != tf.cast(ignored, labels.dtype))
-            checks.append(
-                tf.debugging.Assert(
-                    tf.logical_not(tf.reduce_any(wrong)),
-                    [f"target {target!r} holds a class outside of 0 to {classes - 1}:", tf.boolean_mask(labels, wrong)],
-                )
-            )
-        return checks
-
-
-def _usable_numbers(batch: splits.Structure, categories: Mapping[str, Sequence[int]]) -> list[tf.Operation]:
-    """Inputs and targets are finite, weights are finite and at least 0, and so are categories of inputs."""
-    checks = []
-    for name, values in splits.per_example(batch):
-        part, _, own = name.partition(".")
-        if part == "inputs" and (own in categories or (categories and not own)):
-            text = f"input {own!r}" if own else "the input"
-            checks.append(
-                tf.debugging.Assert(tf.reduce_all(values >= 0), [f"{text} holds a value that is no category"])
-            )
-        if not values.dtype.is_floating:
-            continue
-        kind = part.removesuffix("s")
-        text, valid = f"{kind} {own!r}" if own else f"the {kind}", tf.math.is_finite(values)
-        if part == "weights":
-            text, valid = f"{text} must be finite and at least 0", tf.logical_and(valid, values >= 0)
-        else:
-            text = f"{text} holds NaN or infinity"
-        checks.append(tf.debugging.Assert(tf.reduce_all(valid), [text]))
-    return checks
 
 
 def _permutation(count: Any, words: Sequence[int], *purpose: Any) -> tf.Tensor:

@@ -67,12 +67,14 @@ class Records:
       decode: `decode(serialized, indices, names)`, (examples,) strings and their int64 places in the split → feature →
         tensor, batch first. Runs in a graph.
       mixed_blocks: how many blocks, drawn from all over the split, are shuffled together.
+      explain: `explain(serialized, names)`, bytes that `decode` fails on → the reason; None where it has none to add.
     """
 
     sizes: np.ndarray
     read: Callable[[tf.Tensor], tf.data.Dataset]
     decode: Callable[[tf.Tensor, tf.Tensor, Sequence[str]], dict[str, tf.Tensor]]
     mixed_blocks: int
+    explain: Callable[[bytes, Sequence[str]], str | None] = lambda serialized, names: None
 
     @property
     def starts(self) -> np.ndarray:
@@ -115,15 +117,20 @@ class Records:
         decode = tf.function(lambda serialized, indices: self.decode(serialized, indices, names), autograph=False)
         block = int(np.searchsorted(self.starts, start, side="right")) - 1
         for each in range(block, len(self.sizes)):
-            place = int(self.starts[each])
+            place, serialized = int(self.starts[each]), tf.constant(b"")
             try:
                 # Within another dataset: one of TFRecords with an offset cannot be iterated by itself.
                 for serialized in tf.data.Dataset.from_tensors(np.int64(each)).flat_map(self.read):
                     decode(serialized[tf.newaxis], tf.constant([place], tf.int64))
-                    place += 1
+                    place, serialized = place + 1, tf.constant(b"")
             except (tf.errors.OpError, ValueError) as error:
-                return place, reason_of(error)
+                return place, self.reason(serialized, names, error)
         return None
+
+    def reason(self, serialized: tf.Tensor, names: Sequence[str], error: Exception) -> str:
+        """The reason why these features of a record, a string scalar, cannot be used; empty where it was not read."""
+        record = serialized.numpy()
+        return (self.explain(record, names) if record else None) or reason_of(error)
 
 
 @dataclasses.dataclass(frozen=True)

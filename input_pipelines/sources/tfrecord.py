@@ -4,46 +4,27 @@
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources import pictures, record_files, record_words, source, stored_features
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import Records
+from input_pipelines.sources.stored_features import FeatureOptions
 from trainer.common import schema
 from trainer.common.errors import ConfigError, reason_of
 from trainer.common.schema import setting
-
-_STORED = ("float32", "int64", "string")
-_DTYPES = (*_STORED, "uint8", "int32", "float64", "bool")
-_CAN_BE_ABSENT = (*_STORED, "float64")  # the others have no value that stands for "absent"
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureOptions:
-    """A feature of an example.
-
-    `encoding` is "image" for an encoded picture (PNG, JPEG, BMP, GIF) and "raw" for the bytes of an array of `dtype`; a
-    side of a picture may be -1 where it varies. An `optional` feature may be absent: NaN, no text, or a missing label.
-    """
-
-    dtype: str = setting(schema.choice("dtype", _DTYPES))
-    shape: list[int] = setting(schema.sequence(schema.integer(-1)), [])
-    encoding: str | None = setting(schema.optional(schema.choice("encoding", ("image", "raw"))), None)
-    optional: bool = setting(schema.boolean, False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The features of an example."""
 
-    features: dict[str, FeatureOptions] = setting(lambda value, field: _feature_options(value, field))
+    features: dict[str, FeatureOptions] = setting(stored_features.feature_options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +47,8 @@ class RecordFiles:
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
         """See `source.Source`."""
-        return {name: pictures.sized(_spec(each), self.sizes.get(name)) for name, each in self.described.items()}
+        described = self.described.items()
+        return {name: pictures.sized(stored_features.spec(each), self.sizes.get(name)) for name, each in described}
 
     @property
     def optional(self) -> frozenset[str]:
@@ -81,7 +63,7 @@ class RecordFiles:
     @property
     def records(self) -> Records:
         """See `source.Source`."""
-        records = Records(self.blocks.sizes, self.blocks.reader(), self._decode, self.blocks.mixed)
+        records = Records(self.blocks.sizes, self.blocks.reader(), self._decode, self.blocks.mixed, self._explain)
         return records if self.kept is None else records.keeping(self.kept)
 
     def __len__(self) -> int:
@@ -108,36 +90,29 @@ class RecordFiles:
         images = {name: each for name, each in self.described.items() if each.encoding == "image"}
         if not images or not len(self):
             return self
-        stored = {name: _stored(each) for name, each in images.items()}
         decodable: list[bool] = []
         try:
             for parsed in self.records.in_order().map(
-                lambda serialized: tf.io.parse_single_example(serialized, stored)
+                lambda serialized: stored_features.parse(serialized[tf.newaxis], images)
             ):
-                decodable.append(all(pictures.decodes(parsed[name].numpy(), images[name].shape[2]) for name in images))
+                decodable.append(
+                    all(pictures.decodes(parsed[name].numpy()[0], each.shape[2]) for name, each in images.items())
+                )
         except tf.errors.OpError as error:
             raise ConfigError(self.where(len(decodable)), ConfigError.ABSENT, reason_of(error)) from error
         return self if all(decodable) else dataclasses.replace(self, kept=np.array(decodable))
 
     def _decode(self, serialized: tf.Tensor, indices: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         del indices
-        stored = tf.io.parse_example(serialized, {name: _stored(self.described[name]) for name in names})
-        return {name: self._value(name, values) for name, values in stored.items()}
+        described = {name: self.described[name] for name in names}
+        parsed = stored_features.parse(serialized, described)
+        return {
+            name: stored_features.value(name, each, parsed[name], self.sizes.get(name))
+            for name, each in described.items()
+        }
 
-    def _value(self, name: str, stored: tf.Tensor) -> tf.Tensor:
-        each = self.described[name]
-        if each.encoding == "image":
-            return pictures.decode(stored, _spec(each), self.sizes.get(name))
-        if each.encoding == "raw":
-            size = tf.as_dtype(each.dtype).size * math.prod(each.shape)
-            wrong = tf.not_equal(tf.strings.length(stored), size)
-            text = [
-                f"feature {name!r} must have {size} bytes and has",
-                tf.strings.length(tf.boolean_mask(stored, wrong)),
-            ]
-            with tf.control_dependencies([tf.debugging.Assert(tf.logical_not(tf.reduce_any(wrong)), text)]):
-                return tf.reshape(tf.io.decode_raw(stored, each.dtype), [-1, *each.shape])
-        return stored if stored.dtype.name == each.dtype else tf.cast(stored, each.dtype)
+    def _explain(self, record: bytes, names: Sequence[str]) -> str | None:
+        return record_words.fault(record, self.described, names)
 
 
 def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
@@ -149,63 +124,18 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
     """
     files = source.find(config, field, "*.tfrecord*")
     if "features" not in config.options:
+        first = record_files.first_record(next(iter(files.values()))[0], field)
         raise ConfigError(
             f"{field}.options.features",
             ConfigError.ABSENT,
-            f"is missing: how examples are stored; the first record holds {_first_record(files)}",
+            f"is missing: how examples are stored; the first record holds {record_words.contents(first)}",
         )
     options = schema.record(Options)(config.options, f"{field}.options")
     opened = {}
     for name, paths in files.items():
-        blocks = record_files.blocks([Part(path) for path in paths], config.window, f"{field}.splits.{name}")
-        split = RecordFiles(blocks, options.features)
+        at = f"{field}.splits.{name}"
+        if found := record_words.sequences(record_files.first_record(paths[0], at)):
+            raise ConfigError(at, paths[0], f"holds {found}; only tf.train.Examples are read")
+        split = RecordFiles(record_files.blocks([Part(path) for path in paths], config.window, at), options.features)
         opened[name] = split.without_undecodable() if config.undecodable == "skip" else split
     return opened
-
-
-def _feature_options(value: Any, field: str) -> dict[str, FeatureOptions]:
-    if not isinstance(value, dict) or not value:
-        raise ConfigError(field, value, "must be a dictionary from features to how they are stored")
-    described = {}
-    for name, each in value.items():
-        at = f"{field}.{name}"
-        described[name] = one = schema.record(FeatureOptions)({"dtype": each} if isinstance(each, str) else each, at)
-        if one.encoding is None and one.dtype == "uint8":
-            raise ConfigError(f"{at}.encoding", ConfigError.ABSENT, "is missing for uint8: 'image' or 'raw'")
-        if one.encoding == "image" and (one.dtype != "uint8" or len(one.shape) != 3 or one.shape[2] not in (1, 3, 4)):
-            raise ConfigError(at, each, "pictures are uint8 of shape [height, width, 1, 3 or 4]")
-        if one.encoding != "image" and -1 in one.shape:
-            raise ConfigError(f"{at}.shape", one.shape, "must be known; -1 is for pictures")
-        if one.encoding == "raw" and one.dtype == "string":
-            raise ConfigError(f"{at}.encoding", "raw", "is for numbers; text is stored as it is")
-        if one.optional and (one.encoding is not None or one.dtype not in _CAN_BE_ABSENT):
-            raise ConfigError(f"{at}.optional", True, f"is for {', '.join(_CAN_BE_ABSENT)} without encoding")
-    return described
-
-
-def _spec(each: FeatureOptions) -> tf.TensorSpec:
-    return tf.TensorSpec([None if length == -1 else length for length in each.shape], each.dtype)
-
-
-def _stored(each: FeatureOptions) -> tf.io.FixedLenFeature:
-    if each.encoding is not None:
-        return tf.io.FixedLenFeature((), tf.string)
-    kind = {"float64": "float32", "int32": "int64", "bool": "int64"}.get(each.dtype, each.dtype)
-    absent = {"float32": np.nan, "int64": source.ABSENT_INTEGER, "string": b""}[kind]
-    default = np.full(each.shape, absent) if each.optional else None
-    return tf.io.FixedLenFeature(each.shape, kind, None if default is None else tf.constant(default, kind))
-
-
-def _first_record(files: Mapping[str, Sequence[str]]) -> str:
-    """The features of the first record, in words."""
-    try:
-        serialized = next(iter(tf.data.TFRecordDataset(next(iter(files.values()))[0])))
-        features = tf.train.Example.FromString(serialized.numpy()).features.feature
-    except (StopIteration, tf.errors.OpError, ValueError):
-        return "nothing that can be read"
-    kinds = {"bytes_list": "string", "float_list": "float32", "int64_list": "int64"}
-    shown = []
-    for name, feature in sorted(features.items()):
-        kind = feature.WhichOneof("kind") or "bytes_list"
-        shown.append(f"{name!r} ({len(getattr(feature, kind).value)} {kinds[kind]})")
-    return ", ".join(shown)

@@ -55,13 +55,14 @@ def test_raw_arrays(tmp_path, feed, dtype):
 
 @pytest.mark.parametrize("feed", reading.FEEDS)
 def test_absent_features_are_missing_labels(tmp_path, feed):
-    """Every third record lacks the number, every fourth the class; the weights tell."""
+    """Every third record lacks the number, or has an empty list of it; every fourth the class. The weights tell."""
     numbers = np.arange(24)
     records = []
     for index in numbers.tolist():
         record = {"x": [index / 2, 1.0], "index": index}
-        record |= {"number": index * 1.5} if index % 3 else {}
-        record |= {"kind": index % 5} if index % 4 else {}
+        empty = {"number": tf.train.Feature(float_list=tf.train.FloatList())} if index % 2 else {}
+        record |= {"number": index * 1.5} if index % 3 else empty
+        record |= {"kind": index % 5} if index % 4 else {"kind": tf.train.Feature(int64_list=tf.train.Int64List())}
         records.append(record)
     features = {
         "x": {"dtype": "float32", "shape": [2]},

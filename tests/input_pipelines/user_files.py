@@ -76,7 +76,9 @@ def write_npz(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def feature(value: Any) -> tf.train.Feature:
-    """Bytes, whole numbers or numbers as TFRecords hold them."""
+    """Bytes, whole numbers or numbers as TFRecords hold them; what is held so already as it is."""
+    if isinstance(value, tf.train.Feature):
+        return value
     values = np.ravel(value).tolist() if not isinstance(value, bytes) else [value]
     if isinstance(values[0], str | bytes):
         encoded = [each.encode() if isinstance(each, str) else each for each in values]
@@ -86,9 +88,9 @@ def feature(value: Any) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
-def write_records(path: pathlib.Path, records: Sequence[Mapping[str, Any] | bytes]) -> None:
+def write_records(path: pathlib.Path, records: Sequence[Mapping[str, Any] | bytes], compression: str = "") -> None:
     """A TFRecord file of features by name, or of bytes as they are."""
-    with tf.io.TFRecordWriter(str(path)) as file:
+    with tf.io.TFRecordWriter(str(path), compression) as file:
         for record in records:
             if not isinstance(record, bytes):
                 of_name = {name: feature(value) for name, value in record.items()}

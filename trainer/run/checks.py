@@ -112,8 +112,7 @@ def classes(losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data) -
                 raise ConfigError(
                     f"losses.{loss.name}.target",
                     loss.target,
-                    f"holds the class {error.value} in the {split} split, but {loss.source} has {count} classes, "
-                    f"{error.allowed}",
+                    f"{error.allowed} of {loss.source} ({split} split: {error.value})",
                 ) from error
     return dataclasses.replace(data, splits=checked)
 
