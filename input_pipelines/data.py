@@ -196,6 +196,7 @@ def _fed(
             for name, source in sources.items()
             if source.skipped
         )
+        + tuple(note for source in sources.values() for note in source.notes)
         + needless,
         names.of(prepare, sources[TRAIN]),
     )

@@ -28,6 +28,7 @@ class Source(Protocol):
       records: how to read it record by record; None: only as a whole.
       optional: features that an example may lack: NaN, `ABSENT_INTEGER` or no text.
       skipped: how many examples were left out because they do not decode.
+      notes: lines for the user about how the split was read.
     """
 
     features: Mapping[str, tf.TensorSpec]
@@ -35,6 +36,7 @@ class Source(Protocol):
     records: "Records | None"
     optional: frozenset[str]
     skipped: int
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -133,6 +135,7 @@ class Arrays:
       arrays: feature → array of numbers, or of text as bytes objects.
       row: `row(index)` → where an example stands, in words.
       classes: feature → the names of its classes.
+      notes: lines for the user.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -141,6 +144,7 @@ class Arrays:
     records: None = None
     optional: frozenset[str] = frozenset()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
