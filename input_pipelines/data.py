@@ -22,6 +22,7 @@ from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
+from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Arrays, Source, of_arrays
 from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
@@ -191,13 +192,7 @@ def _fed(
             {field: prepare.statistics},
             {field: feed},
         ),
-        tuple(
-            f"{field}: {source.skipped} images of the {name} split do not decode and were left out"
-            for name, source in sources.items()
-            if source.skipped
-        )
-        + tuple(note for source in sources.values() for note in source.notes)
-        + needless,
+        left_out.notes(config, field, sources) + needless,
         names.of(prepare, sources[TRAIN]),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 
 from trainer.common import schema
+from trainer.common.errors import first_line
 from trainer.common.schema import setting
 
 ENDINGS = (
@@ -107,7 +108,7 @@ def _by_pillow(data: bytes, options: PictureOptions, indices: bool) -> Plain:
     except PIL.UnidentifiedImageError as error:
         raise ValueError("is no picture of a format that can be read") from error
     except _FAILURES as error:
-        raise ValueError(f"cannot be decoded: {error}") from error
+        raise ValueError(first_line(error)) from error
     stored = io.BytesIO()
     PIL.Image.fromarray(values).save(stored, "PNG", compress_level=0)
     return Plain(stored.getvalue(), orientation)
@@ -119,7 +120,7 @@ def _values(image: PIL.Image.Image, indices: bool) -> np.ndarray:
         return np.asarray(image).astype(np.uint16)
     bits = image.tag_v2.get(_BITS, (8,)) if image.format == "TIFF" else (8,)
     if image.mode in ("I", "F") or max(np.atleast_1d(bits)) > 8:
-        raise ValueError("holds more than 8 bits for a channel in a way that only PNG (16 bits) is read")
+        raise ValueError("holds more than 8 bits for a channel; 16 are read from PNG, and from TIFF and PGM in grey")
     if image.mode == "P" and indices:
         return np.asarray(image)
     if image.mode in ("P", "PA"):

@@ -1,7 +1,7 @@
 """Files below a folder, those that are hidden or of the system apart, and what is left out, in words."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 _SYSTEM = (  # of macOS, of Windows, of network storage, of Linux
     "__macosx",
@@ -36,12 +36,17 @@ def below(root: str) -> Iterator[str]:
         visited.add(os.path.realpath(folder))
         hidden = [name for name in inner if is_hidden(name)]
         inner[:] = sorted(
-            name
-            for name in inner
-            if name not in hidden and os.path.realpath(os.path.join(folder, name)) not in visited
+            name for name in inner if name not in hidden and os.path.realpath(os.path.join(folder, name)) not in visited
         )
         for name in sorted([*files, *hidden]):
             yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def unread(root: str, used: Collection[str], field: str) -> tuple[str, ...]:
+    """A line about the files and folders in a folder, but those of these names; none where there are no others."""
+    others = [name for name in sorted(os.listdir(root)) if name not in used]
+    kinds = sorted((HIDDEN if is_hidden(name) else "in no split", name) for name in others)
+    return (f"{field}: left out of {root}: {in_words(kinds)}",) if kinds else ()
 
 
 def in_words(left_out: Sequence[tuple[str, str]]) -> str:

@@ -27,8 +27,8 @@ _MIXED_FILES = 256  # read ahead together; their order is that of a permutation 
 class Options(PictureOptions):
     """The pictures' (height, width, channels) where all have the same; otherwise the channels alone count.
 
-    `orientation`: whether pictures are turned as their EXIF data say. `first_frame`: whether of an animation, or another
-    file with several pictures, the first is read; otherwise the file is refused.
+    `orientation`: whether pictures are turned as their EXIF data say. `first_frame`: whether the first picture of a file
+    with several, such as an animation, is read; otherwise the file is refused.
     """
 
     shape: list[int] | None = setting(schema.optional(schema.sequence(schema.integer(1))), None)
@@ -139,12 +139,14 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
     names = folders.subfolders(os.path.join(config.path, wanted[training]))
     spec = tf.TensorSpec(options.shape or (None, None, options.channels), tf.uint8)
     opened = {}
+    unread = () if config.splits else folders.unread(config.path, wanted.values(), field)
     for name, folder in wanted.items():
         split = _open(os.path.join(config.path, folder), names, spec, options, f"{field}.splits.{name}")
         opened[name] = split.without_undecodable() if config.undecodable == "skip" else split
     _check_classes(opened[training], f"{field}.splits.{training}")
     indices = "image" in pictures.make_targets(config, tuple(opened[training].features))
     spec = tf.TensorSpec(spec.shape, _dtype(opened[training].where(0)))
+    opened[training] = dataclasses.replace(opened[training], notes=(*unread, *opened[training].notes))
     return {name: dataclasses.replace(split, spec=spec, indices=indices) for name, split in opened.items()}
 
 

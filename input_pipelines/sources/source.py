@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.sources import folders
 from trainer.common import patterns
 from trainer.common.errors import ConfigError, listed, reason_of
 
@@ -250,7 +251,11 @@ def _by_name(path: str, default: str) -> dict[str, list[str]]:
 def _files(path: str, pattern: str) -> list[str]:
     """The files within a folder that a pattern matches; of a pattern that is a file's own name, that one alone."""
     exact = os.path.join(path, pattern)
-    found = [exact] if tf.io.gfile.exists(exact) else tf.io.gfile.glob(os.path.join(patterns.escaped(path), pattern))
+    if tf.io.gfile.exists(exact):
+        found = [exact]
+    else:
+        matching = tf.io.gfile.glob(os.path.join(patterns.escaped(path), pattern))
+        found = [file for file in matching if not folders.is_hidden(os.path.basename(file))]
     return sorted(file for file in found if not tf.io.gfile.isdir(file))
 
 

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.registry import FILES
 from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources.encoded_pictures import PictureOptions
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import Records
 from trainer.common import schema
@@ -21,16 +23,18 @@ from trainer.common.errors import ConfigError, reason_of
 from trainer.common.schema import setting
 
 _STORED = ("float32", "int64", "string")
-_DTYPES = (*_STORED, "uint8", "int32", "float64", "bool")
+_DTYPES = (*_STORED, "uint8", "uint16", "int32", "float64", "bool")
+_PICTURES = ("uint8", "uint16")
 _CAN_BE_ABSENT = (*_STORED, "float64")  # the others have no value that stands for "absent"
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureOptions:
+class FeatureOptions(PictureOptions):
     """A feature of an example.
 
-    `encoding` is "image" for an encoded picture (PNG, JPEG, BMP, GIF) and "raw" for the bytes of an array of `dtype`; a
-    side of a picture may be -1 where it varies. An `optional` feature may be absent: NaN, no text, or a missing label.
+    `encoding` is "image" for an encoded picture (`orientation` and `first_frame` as in folders of pictures; `dtype` is
+    "uint8", or "uint16" for 16 bits) and "raw" for the bytes of an array of `dtype`; a side of a picture may be -1
+    where it varies. An `optional` feature may be absent: NaN, no text, or a missing label.
     """
 
     dtype: str = setting(schema.choice("dtype", _DTYPES))
@@ -55,6 +59,7 @@ class RecordFiles:
       described: feature → how it is stored.
       sizes: feature → the size to bring its pictures to.
       kept: (records,) bool, those that decode; None: all.
+      targets: the features that targets are made of.
     """
 
     blocks: Blocks
@@ -63,6 +68,7 @@ class RecordFiles:
     kept: np.ndarray | None = None
     classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    targets: frozenset[str] = frozenset()
 
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
@@ -115,7 +121,9 @@ class RecordFiles:
             for parsed in self.records.in_order().map(
                 lambda serialized: tf.io.parse_single_example(serialized, stored)
             ):
-                decodable.append(all(pictures.decodes(parsed[name].numpy(), images[name].shape[2]) for name in images))
+                decodable.append(
+                    all(pictures.decodes(parsed[name].numpy(), each.shape[2], each) for name, each in images.items())
+                )
         except tf.errors.OpError as error:
             raise ConfigError(self.where(len(decodable)), ConfigError.ABSENT, reason_of(error)) from error
         return self if all(decodable) else dataclasses.replace(self, kept=np.array(decodable))
@@ -128,7 +136,7 @@ class RecordFiles:
     def _value(self, name: str, stored: tf.Tensor) -> tf.Tensor:
         each = self.described[name]
         if each.encoding == "image":
-            return pictures.decode(stored, _spec(each), self.sizes.get(name))
+            return pictures.decode(stored, _spec(each), self.sizes.get(name), each, name in self.targets)
         if each.encoding == "raw":
             size = tf.as_dtype(each.dtype).size * math.prod(each.shape)
             wrong = tf.not_equal(tf.strings.length(stored), size)
@@ -148,7 +156,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
       ConfigError: a file that is missing or cut off, features that are not described, or, where pictures that do not
         decode are to be left out, a record that cannot be read.
     """
-    files = source.find(config, field, "*.tfrecord*")
+    files = source.find(config, field, FILES["tfrecord"])
     if "features" not in config.options:
         raise ConfigError(
             f"{field}.options.features",
@@ -159,7 +167,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
     opened = {}
     for name, paths in files.items():
         blocks = record_files.blocks([Part(path) for path in paths], config.window, f"{field}.splits.{name}")
-        split = RecordFiles(blocks, options.features)
+        split = RecordFiles(blocks, options.features, targets=pictures.make_targets(config, tuple(options.features)))
         opened[name] = split.without_undecodable() if config.undecodable == "skip" else split
     return opened
 
@@ -171,10 +179,13 @@ def _feature_options(value: Any, field: str) -> dict[str, FeatureOptions]:
     for name, each in value.items():
         at = f"{field}.{name}"
         described[name] = one = schema.record(FeatureOptions)({"dtype": each} if isinstance(each, str) else each, at)
-        if one.encoding is None and one.dtype == "uint8":
-            raise ConfigError(f"{at}.encoding", ConfigError.ABSENT, "is missing for uint8: 'image' or 'raw'")
-        if one.encoding == "image" and (one.dtype != "uint8" or len(one.shape) != 3 or one.shape[2] not in (1, 3, 4)):
-            raise ConfigError(at, each, "pictures are uint8 of shape [height, width, 1, 3 or 4]")
+        if one.encoding is None and one.dtype in _PICTURES:
+            raise ConfigError(f"{at}.encoding", ConfigError.ABSENT, f"is missing for {one.dtype}: 'image' or 'raw'")
+        is_shape = len(one.shape) == 3 and one.shape[2] in (1, 3, 4)
+        if one.encoding == "image" and not (one.dtype in _PICTURES and is_shape):
+            raise ConfigError(at, each, "pictures are uint8 or uint16 of shape [height, width, 1, 3 or 4]")
+        if one.encoding != "image" and (one.first_frame or not one.orientation):
+            raise ConfigError(at, each, "has options of pictures; they are for encoding 'image'")
         if one.encoding != "image" and -1 in one.shape:
             raise ConfigError(f"{at}.shape", one.shape, "must be known; -1 is for pictures")
         if one.encoding == "raw" and one.dtype == "string":
