@@ -22,7 +22,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _BY_PILLOW = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM")
 _SCAN, _EXIF = 0xDA, 0xE1  # markers of JPEG
 _DEPTH, _COLOUR, _PALETTE = 24, 25, 3  # bytes of a PNG's header, and one of their values
-_ORIENTATION, _BITS = 0x0112, 258  # tags of EXIF and TIFF
+_ORIENTATION, _BITS = 0x0112, 0x0102  # tags of EXIF and TIFF
 _UPRIGHT = 1
 _BACK = {6: 8, 8: 6}  # orientations that are not their own inverse
 _FAILURES = (OSError, SyntaxError, ValueError, LookupError, struct.error, PIL.Image.DecompressionBombError)
@@ -116,11 +116,10 @@ def _by_pillow(data: bytes, options: PictureOptions, indices: bool) -> Plain:
 
 def _values(image: PIL.Image.Image, indices: bool) -> np.ndarray:
     """(height, width) or (height, width, channels), uint8 or uint16: a picture without its palette."""
-    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
+    if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
-    bits = image.tag_v2.get(_BITS, (8,)) if image.format == "TIFF" else (8,)
-    if image.mode in ("I", "F") or max(np.atleast_1d(bits)) > 8:
-        raise ValueError("holds more than 8 bits for a channel; 16 are read from PNG, and from TIFF and PGM in grey")
+    if image.mode in ("I", "F") or _is_deep(image):
+        raise ValueError("holds more than 8 bits for a channel; 16 are read from PNG, and from TIFF in grey")
     if image.mode == "P" and indices:
         return np.asarray(image)
     if image.mode in ("P", "PA"):
@@ -128,6 +127,14 @@ def _values(image: PIL.Image.Image, indices: bool) -> np.ndarray:
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return np.asarray(image)
+
+
+def _is_deep(image: PIL.Image.Image) -> bool:
+    """Returns True for a picture of which Pillow would cut off bits beyond 8."""
+    if image.format == "TIFF":
+        return max(np.atleast_1d(image.tag_v2.get(_BITS, 8))) > 8
+    decoder_arguments = image.tile[0][3] if image.format == "PPM" else ()
+    return len(decoder_arguments) == 2 and decoder_arguments[1] > 255
 
 
 def _orientation(data: bytes) -> int:

@@ -27,8 +27,8 @@ _MIXED_FILES = 256  # read ahead together; their order is that of a permutation 
 class Options(PictureOptions):
     """The pictures' (height, width, channels) where all have the same; otherwise the channels alone count.
 
-    `orientation`: whether pictures are turned as their EXIF data say. `first_frame`: whether the first picture of a file
-    with several, such as an animation, is read; otherwise the file is refused.
+    `orientation`: whether pictures are turned as their EXIF data say. `first_frame`: whether of a file with several
+    pictures, such as an animation, the first is read; otherwise the file is refused.
     """
 
     shape: list[int] | None = setting(schema.optional(schema.sequence(schema.integer(1))), None)
