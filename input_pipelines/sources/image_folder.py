@@ -201,8 +201,10 @@ def _check_classes(train: Folder, field: str) -> None:
     for label, name in enumerate(train.names):
         if label in train.labels:
             continue
-        why = "; ".join(train.notes) or f"{train.skipped} pictures do not decode" if train.skipped else "it is empty"
-        raise ConfigError(field, os.path.join(train.root, name), f"holds no picture of the class {name!r}: {why}")
+        why = [note.removeprefix(f"{field}: ") for note in train.notes]
+        why += [f"{train.skipped} pictures of the split do not decode"] if train.skipped else []
+        reason = f"holds no picture of the class {name!r}; {'; '.join(why) or 'it is empty'}"
+        raise ConfigError(field, os.path.join(train.root, name), reason)
 
 
 def _dtype(path: str) -> tf.DType:
