@@ -190,8 +190,8 @@ def _left_out_as(path: str) -> str | None:
     """The reason for which a file of a split is not read; None for a picture of a class."""
     if folders.is_hidden(os.path.basename(path)):
         return folders.HIDDEN
-    ending = os.path.splitext(path)[1]
-    if ending.lower() not in encoded_pictures.ENDINGS:
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in encoded_pictures.ENDINGS:
         return f"with the ending {ending}" if ending else "without an ending"
     return None if os.sep in path else "outside of a folder of a class"
 
