@@ -82,7 +82,7 @@ def make_targets(config: SourceConfig, features: tuple[str, ...]) -> frozenset[s
 def _plain(
     encoded: np.ndarray, spec: tf.TensorSpec, options: PictureOptions, indices: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(examples,) bytes objects, PNG or JPEG, and int32 orientations."""
+    """(examples,) bytes objects that TensorFlow decodes, and int32 orientations."""
     expected = 8 * spec.dtype.size
     data, orientations = np.empty(encoded.shape, object), np.empty(encoded.shape, np.int32)
     for index, each in enumerate(encoded):

@@ -62,6 +62,8 @@ def test_every_format_gives_the_same_pixels():
     """In colour, grey (GIF, BMP: with a palette) and black and white."""
     kinds = ("PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
     np.testing.assert_array_equal(decoded([encoded(COLOUR, kind) for kind in kinds]), [COLOUR] * len(kinds))
+    odd = COLOUR[:3, :3]  # not as wide as BMP aligns rows
+    np.testing.assert_array_equal(decoded([encoded(odd, kind) for kind in kinds]), [odd] * len(kinds))
     grey = decoded([encoded(GREY, kind) for kind in kinds], channels=1)[..., 0]
     np.testing.assert_array_equal(grey, [GREY] * len(kinds))
     kinds = ("PNG", "TIFF", "BMP", "GIF", "PPM")
