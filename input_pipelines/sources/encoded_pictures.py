@@ -30,7 +30,7 @@ _FAILURES = (OSError, SyntaxError, ValueError, LookupError, struct.error, PIL.Im
 
 @dataclasses.dataclass(frozen=True)
 class PictureOptions:
-    """How encoded pictures are read."""
+    """Options for reading encoded pictures."""
 
     orientation: bool = setting(schema.boolean, True, "Whether pictures are turned as their EXIF data say.")
     first_frame: bool = setting(
@@ -127,7 +127,7 @@ def _values(image: PIL.Image.Image, indices: bool) -> np.ndarray:
     if image.mode == "P" and indices:
         return np.asarray(image)
     if image.mode in ("P", "PA"):
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        return np.asarray(image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"))
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return np.asarray(image)
