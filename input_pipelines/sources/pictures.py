@@ -81,6 +81,15 @@ def make_targets(config: SourceConfig, features: tuple[str, ...]) -> frozenset[s
     return frozenset(found)
 
 
+def channel_type(path: str) -> tf.DType:
+    """The type that holds a picture's channels: of 8 bits, also where it is none, or of 16."""
+    try:
+        with open(path, "rb") as file:
+            return tf.uint16 if encoded_pictures.depth(file.read()) == 16 else tf.uint8
+    except (OSError, ValueError):
+        return tf.uint8
+
+
 def _plain(
     encoded: np.ndarray, spec: tf.TensorSpec, options: PictureOptions, indices: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
