@@ -22,7 +22,7 @@ from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, leaks, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES, TFDS
-from input_pipelines.sources import parting
+from input_pipelines.sources import left_out, parting
 from input_pipelines.sources.source import Source, of_arrays
 from trainer.common import atomic_files, import_paths, json_text
 from trainer.common.errors import ConfigError, first_line
@@ -202,13 +202,7 @@ def _fed(
             {field: prepare.statistics},
             {field: feed},
         ),
-        tuple(
-            f"{field}: {source.skipped} images of the {name} split do not decode and were left out"
-            for name, source in sources.items()
-            if source.skipped
-        )
-        + needless
-        + leaks.notes(config, prepare, sources[TRAIN], field),
+        left_out.notes(config, field, sources) + needless + leaks.notes(config, prepare, sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
     )
 

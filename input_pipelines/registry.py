@@ -25,6 +25,8 @@ SOURCES: Mapping[str, str] = {
     "tfrecord": "input_pipelines.sources.tfrecord:open_splits",
     "image_folder": "input_pipelines.sources.image_folder:open_splits",
 }
+# Kinds that are made of the files of a folder → a pattern of those that are read unless `splits` names others.
+FILES: Mapping[str, str] = {"csv": "*.csv*", "npz": "*.npz", "tfrecord": "*.tfrecord*"}
 # Kinds that need not say what their inputs are: by default, all columns that no target or weight uses.
 FREE_INPUTS = ("csv",)
 # Kinds that can leave out examples whose picture does not decode.

@@ -15,6 +15,7 @@ import pyarrow.compute
 import pyarrow.csv
 
 from input_pipelines.configuration import TRAIN, SourceConfig
+from input_pipelines.registry import FILES
 from input_pipelines.sources import source
 from input_pipelines.sources.source import Arrays
 from trainer.common import schema
@@ -46,7 +47,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
         with other columns.
     """
     options = schema.record(Options)(config.options, f"{field}.options")
-    files = source.find(config, field, "*.csv*")
+    files = source.find(config, field, FILES["csv"])
     tables = {name: [_read(path, options, field) for path in paths] for name, paths in files.items()}
     first = tables[TRAIN if TRAIN in tables else next(iter(tables))][0]
     for name, paths in files.items():

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from input_pipelines.configuration import TRAIN, SourceConfig
+from input_pipelines.registry import FILES
 from input_pipelines.sources import source
 from input_pipelines.sources.source import Arrays
 from trainer.common.errors import ConfigError, first_line, unknown
@@ -23,7 +24,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
     """
     if config.options:
         raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
-    files = source.find(config, field, "*.npz")
+    files = source.find(config, field, FILES["npz"])
     opened = {}
     for name, (path, *more) in files.items():
         at = f"{field}.splits.{name}"

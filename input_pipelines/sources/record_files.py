@@ -10,6 +10,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -161,8 +162,8 @@ def record_offsets(path: str, field: str) -> np.ndarray:
 
 
 def in_batches(
-    decode_one: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], serialized: tf.Tensor, spec: Mapping[str, tf.TensorSpec]
+    decode_one: Callable[[Any], Mapping[str, tf.Tensor]], serialized: Any, spec: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
-    """Decodes (examples,) records one by one, side by side as far as cores allow; in a graph."""
+    """Decodes (examples,) records, or tuples of them, one by one, side by side as far as cores allow; in a graph."""
     decoded = tf.map_fn(decode_one, serialized, fn_output_signature=dict(spec), parallel_iterations=16)
     return {name: tf.ensure_shape(values, (None, *spec[name].shape)) for name, values in decoded.items()}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import file_samples, repeated_files
+from input_pipelines.sources import file_samples, folders, repeated_files
 from trainer.common import patterns
 from trainer.common.errors import ConfigError, listed, reason_of
 
@@ -29,6 +29,7 @@ class Source(Protocol):
       records: how to read it record by record; None: only as a whole.
       optional: features that an example may lack: NaN, `ABSENT_INTEGER` or no text.
       skipped: how many examples were left out because they do not decode.
+      notes: lines for the user about how the split was read.
     """
 
     features: Mapping[str, tf.TensorSpec]
@@ -36,6 +37,7 @@ class Source(Protocol):
     records: "Records | None"
     optional: frozenset[str]
     skipped: int
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -141,6 +143,7 @@ class Arrays:
       arrays: feature → array of numbers, or of text as bytes objects.
       row: `row(index)` → where an example stands, in words.
       classes: feature → the names of its classes.
+      notes: lines for the user.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -149,6 +152,7 @@ class Arrays:
     records: None = None
     optional: frozenset[str] = frozenset()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
@@ -255,7 +259,11 @@ def _by_name(path: str, default: str) -> dict[str, list[str]]:
 def _files(path: str, pattern: str) -> list[str]:
     """The files within a folder that a pattern matches; of a pattern that is a file's own name, that one alone."""
     exact = os.path.join(path, pattern)
-    found = [exact] if tf.io.gfile.exists(exact) else tf.io.gfile.glob(os.path.join(patterns.escaped(path), pattern))
+    if tf.io.gfile.exists(exact):
+        found = [exact]
+    else:
+        matching = tf.io.gfile.glob(os.path.join(patterns.escaped(path), pattern))
+        found = [file for file in matching if not folders.is_hidden(os.path.basename(file))]
     return sorted(file for file in found if not tf.io.gfile.isdir(file))
 
 

@@ -12,12 +12,14 @@ import tensorflow as tf
 from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.preparation.values import as_held
 from input_pipelines.sources import pictures, source
+from input_pipelines.sources.encoded_pictures import PictureOptions
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
 
 _STORED = ("float32", "int64", "string")
-_DTYPES = (*_STORED, "uint8", "int32", "float64", "bool")
+_DTYPES = (*_STORED, "uint8", "uint16", "int32", "float64", "bool")
+_PICTURES = ("uint8", "uint16")
 _CAN_BE_ABSENT = (*_STORED, "float64")  # the others have no value that stands for "absent"
 _HAVE_CLASSES = ("int64", "string")
 
@@ -32,12 +34,12 @@ def _classes(value: Any, field: str) -> int | list[Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureOptions:
+class FeatureOptions(PictureOptions):
     """A feature of an example.
 
-    `encoding` is "image" for an encoded picture (PNG, JPEG, BMP, GIF) and "raw" for the bytes of an array of `dtype`; a
-    side of a picture may be -1 where it varies. An `optional` feature may be absent or an empty list: NaN, no text, or
-    a missing label.
+    `encoding` is "image" for an encoded picture (`orientation` and `first_frame` as in folders of pictures; `dtype` is
+    "uint8", or "uint16" for 16 bits) and "raw" for the bytes of an array of `dtype`; a side of a picture may be -1
+    where it varies. An `optional` feature may be absent or an empty list: NaN, no text, or a missing label.
 
     Lists of varying length: with `pad`, one of up to as many values as `shape` has is filled up with that value. With
     `classes`, how many there are or a list of them, it becomes a vector of a 1 for each class in the list and 0 for
@@ -71,12 +73,13 @@ class FeatureOptions:
     def check(self, field: str, given: Any) -> None:
         """Raises ConfigError for options that do not go together."""
         plain = self.encoding is None
-        if plain and self.dtype == "uint8":
-            raise ConfigError(f"{field}.encoding", ConfigError.ABSENT, "is missing for uint8: 'image' or 'raw'")
-        if self.encoding == "image" and (
-            self.dtype != "uint8" or len(self.shape) != 3 or self.shape[2] not in (1, 3, 4)
-        ):
-            raise ConfigError(field, given, "pictures are uint8 of shape [height, width, 1, 3 or 4]")
+        if plain and self.dtype in _PICTURES:
+            raise ConfigError(f"{field}.encoding", ConfigError.ABSENT, f"is missing for {self.dtype}: 'image' or 'raw'")
+        is_picture = self.dtype in _PICTURES and len(self.shape) == 3 and self.shape[2] in (1, 3, 4)
+        if self.encoding == "image" and not is_picture:
+            raise ConfigError(field, given, "pictures are uint8 or uint16 of shape [height, width, 1, 3 or 4]")
+        if self.encoding != "image" and (self.first_frame or not self.orientation):
+            raise ConfigError(field, given, "has options of pictures; they are for encoding 'image'")
         if self.encoding != "image" and any(length < 1 for length in self.shape):
             reason = "must be known; -1 is for pictures, and 'pad' or 'classes' for lists of varying length"
             raise ConfigError(f"{field}.shape", self.shape, reason)
@@ -128,10 +131,10 @@ def parse(serialized: tf.Tensor, described: Mapping[str, FeatureOptions]) -> dic
     return tf.io.parse_example(serialized, kinds)
 
 
-def value(name: str, each: FeatureOptions, parsed: Any, size: Resize | None) -> tf.Tensor:
+def value(name: str, each: FeatureOptions, parsed: Any, size: Resize | None, is_target: bool) -> tf.Tensor:
     """The feature of (examples, ...), from what `parse` gives; pictures at a size of their own where there is one."""
     if each.encoding == "image":
-        return pictures.decode(parsed, spec(each), size)
+        return pictures.decode(parsed, spec(each), size, each, is_target)
     if each.encoding == "raw":
         expected = tf.as_dtype(each.dtype).size * each.size
         lengths = tf.strings.length(parsed)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.registry import FILES
 from input_pipelines.sources import pictures, record_files, record_words, source, stored_features
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import Records
@@ -36,6 +37,7 @@ class RecordFiles:
       described: feature → how it is stored.
       sizes: feature → the size to bring its pictures to.
       kept: (records,) bool, those that decode; None: all.
+      targets: the features that targets are made of.
     """
 
     blocks: Blocks
@@ -43,6 +45,8 @@ class RecordFiles:
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
     kept: np.ndarray | None = None
     classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    targets: frozenset[str] = frozenset()
 
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
@@ -96,7 +100,7 @@ class RecordFiles:
                 lambda serialized: stored_features.parse(serialized[tf.newaxis], images)
             ):
                 decodable.append(
-                    all(pictures.decodes(parsed[name].numpy()[0], each.shape[2]) for name, each in images.items())
+                    all(pictures.decodes(parsed[name].numpy()[0], each.shape[2], each) for name, each in images.items())
                 )
         except tf.errors.OpError as error:
             raise ConfigError(self.where(len(decodable)), ConfigError.ABSENT, reason_of(error)) from error
@@ -107,7 +111,7 @@ class RecordFiles:
         described = {name: self.described[name] for name in names}
         parsed = stored_features.parse(serialized, described)
         return {
-            name: stored_features.value(name, each, parsed[name], self.sizes.get(name))
+            name: stored_features.value(name, each, parsed[name], self.sizes.get(name), name in self.targets)
             for name, each in described.items()
         }
 
@@ -122,7 +126,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
       ConfigError: a file that is missing or cut off, features that are not described, or, where pictures that do not
         decode are to be left out, a record that cannot be read.
     """
-    files = source.find(config, field, "*.tfrecord*")
+    files = source.find(config, field, FILES["tfrecord"])
     if "features" not in config.options:
         first = record_files.first_record(next(iter(files.values()))[0], field)
         raise ConfigError(
@@ -136,6 +140,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, RecordFiles]:
         at = f"{field}.splits.{name}"
         if found := record_words.sequences(record_files.first_record(paths[0], at)):
             raise ConfigError(at, paths[0], f"holds {found}; only tf.train.Examples are read")
-        split = RecordFiles(record_files.blocks([Part(path) for path in paths], config.window, at), options.features)
+        blocks = record_files.blocks([Part(path) for path in paths], config.window, at)
+        split = RecordFiles(blocks, options.features, targets=pictures.make_targets(config, tuple(options.features)))
         opened[name] = split.without_undecodable() if config.undecodable == "skip" else split
     return opened

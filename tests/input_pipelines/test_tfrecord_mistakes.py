@@ -97,7 +97,7 @@ _EMPTY = tf.train.Feature(float_list=tf.train.FloatList())
         (
             {"x": {"dtype": "uint8", "shape": [2, 2, 3], "encoding": "image"}, "index": "int64"},
             {"x": b"nonsense", "index": 3},
-            "image",
+            "is no picture",
         ),
         (XY, b"nonsense", "parse"),
     ],
