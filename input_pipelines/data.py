@@ -279,7 +279,7 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     )
     first = 0
     for chunk in source.chunks(prepare.features):
-        prepared = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
+        prepared = prepare.of_arrays(chunk)
         count = len(tf.nest.flatten(prepared)[0])
         for array, values in zip(tf.nest.flatten(arrays), tf.nest.flatten(prepared), strict=True):
             array[first : first + count] = values.numpy()

@@ -30,8 +30,12 @@ def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str
         found = _free_inputs(f"{field}.inputs", train, targets)
     else:
         found = _named_inputs(config, field, train, targets)
-    for chain in found.values():
-        _refuse_absent_numbers(chain, train)
+    for name, chain in found.items():
+        if chain.operations and isinstance(chain.operations[0], Categories):
+            # The number that stands for an absent one can be a category of its own.
+            found[name] = dataclasses.replace(chain, optional=False)
+        else:
+            _refuse_absent_numbers(chain, train)
     return found
 
 
@@ -75,7 +79,12 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
 
 def _chain(config: InputConfig, field: str, name: str, source: Source, used: Collection[str] = ()) -> Chain:
     features = _features(config, field, name, source, used)
-    return Chain(field, features, tuple(operations.build(config.prepare, f"{field}.prepare")))
+    return Chain(
+        field,
+        features,
+        tuple(operations.build(config.prepare, f"{field}.prepare")),
+        optional=any(name in source.optional for name in features),
+    )
 
 
 def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chain:
@@ -92,7 +101,6 @@ def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chai
         missing=_as_value_of(chain.features, source, config.missing, f"{field}.missing"),
         weight=config.weight,
         is_target=True,
-        optional=any(name in source.optional for name in chain.features),
     )
 
 
@@ -161,11 +169,11 @@ def _check_exists(name: str, field: str, source: Source) -> None:
 
 
 def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
-    """Raises ConfigError for an input of whole numbers that may be absent, unless 'categories' is applied first.
+    """Raises ConfigError for an input of whole numbers that may be absent, which would be NaN.
 
-    The number that stands for an absent one can be a category of its own, but is no quantity.
+    In splits held as arrays every value is looked at, and an error says where one is absent.
     """
-    if chain.operations and isinstance(chain.operations[0], Categories):
+    if source.records is None:
         return
     for name in chain.features:
         if name in source.optional and source.features[name].dtype == tf.int64:

@@ -1,6 +1,7 @@
 """The protocol of one split of a source: named features of every example, before anything is made of them."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ class Source(Protocol):
       records: how to read it record by record; None: only as a whole.
       optional: features that an example may lack: NaN, `ABSENT_INTEGER` or no text.
       skipped: how many examples were left out because they do not decode.
+      notes: lines for the user about how the split was read.
     """
 
     features: Mapping[str, tf.TensorSpec]
@@ -35,6 +37,7 @@ class Source(Protocol):
     records: "Records | None"
     optional: frozenset[str]
     skipped: int
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -133,6 +136,8 @@ class Arrays:
       arrays: feature → array of numbers, or of text as bytes objects.
       row: `row(index)` → where an example stands, in words.
       classes: feature → the names of its classes.
+      optional: features of whole numbers that an example may lack, `ABSENT_INTEGER` then.
+      notes: lines for the user.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -141,8 +146,9 @@ class Arrays:
     records: None = None
     optional: frozenset[str] = frozenset()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def features(self) -> Mapping[str, tf.TensorSpec]:
         """Feature → specification of one example."""
         return {
