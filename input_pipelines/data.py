@@ -1,9 +1,10 @@
 """The data of a run: every split, what was learned from the training split, and a fingerprint of both."""
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, preparation
+from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
 from input_pipelines.sources.source import Arrays, Source, of_arrays
@@ -27,6 +29,7 @@ from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
 
 _HELD_OUT_SEED = 0
+_FILL = "; 'fill' among an input's operations, or of a dataset without named inputs, puts a number in the place of NaN"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +94,18 @@ def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
     opened = {field: _opened(source, field) for field, source in files.items()}
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
-    prepared = preparation.build(trains, saved and saved.statistics)
-    built = {
-        field: _fed(source, field, opened[field], prepared[field], saved)
-        if field in opened
-        else _of_function(source, field)
-        for field, source in fields.items()
-    }
+    try:
+        prepared = preparation.build(trains, saved and saved.statistics)
+        built = {
+            field: _fed(source, field, opened[field], prepared[field], saved)
+            if field in opened
+            else _of_function(source, field)
+            for field, source in fields.items()
+        }
+    except ConfigError as error:  # how a file was read may be the reason
+        for note in _of_reading(split for sources in opened.values() for split in sources.values()):
+            error.add_note(note)
+        raise
     return built["dataset"] if config.sources is None else _mixed(config, built)
 
 
@@ -196,6 +204,7 @@ def _fed(
             for name, source in sources.items()
             if source.skipped
         )
+        + _of_reading(sources.values())
         + needless,
         names.of(prepare, sources[TRAIN]),
     )
@@ -215,6 +224,11 @@ def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field:
     train = built[TRAIN]
     changes = augmentation.build(config.augment, f"{field}.augment", train.spec, train.first)
     built[TRAIN] = dataclasses.replace(train, augmentation=changes)
+
+
+def _of_reading(sources: Iterable[Source]) -> tuple[str, ...]:
+    """The lines about how splits were read, each once."""
+    return tuple(dict.fromkeys(note for source in sources for note in source.notes))
 
 
 def _needless_missing(train: Streamed | InMemory, config: SourceConfig, field: str) -> tuple[str, ...]:
@@ -286,13 +300,22 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
         first += count
     weights = {name: array for name, array in arrays.get("weights", {}).items() if not (array == 1).all()}
     split = Examples(arrays["inputs"], arrays["targets"], weights)
-    _refuse_unusable(split, prepare.categories(), source, field)
+    _refuse_unusable(split, prepare, source, field)
     examples.check_weights(split, field)
-    return InMemory(split, None, prepare.categories(), source.where)
+    places = {name: functools.partial(_place, source, chain) for name, chain in prepare.targets.items()}
+    return InMemory(split, None, prepare.categories(), source.where, places)
 
 
-def _refuse_unusable(split: Examples, categories: Mapping[str, Sequence[int]], source: Source, field: str) -> None:
+def _place(source: Source, chain: Chain, shape: Sequence[int], index: Sequence[int]) -> str:
+    """The file, row and column of a number of an input or target, of its `shape` per example, at (example, ...)."""
+    where = source.where(int(index[0]))
+    is_table = isinstance(source, Arrays) and all(not source.features[name].shape.rank for name in chain.features)
+    return f"{where}, column {chain.feature_at(shape, index[1:])!r}" if is_table else where
+
+
+def _refuse_unusable(split: Examples, prepare: Preparation, source: Source, field: str) -> None:
     """Raises ConfigError for numbers that are not finite, and for categories of an input that there are not."""
+    categories = prepare.categories()
     named = split.inputs if isinstance(split.inputs, Mapping) else {"": split.inputs}
     for part, arrays in (("inputs", named), ("targets", split.targets)):
         for name, array in arrays.items():
@@ -302,8 +325,10 @@ def _refuse_unusable(split: Examples, categories: Mapping[str, Sequence[int]], s
                 valid, what = array >= 0, "holds NaN or a value that is no category"
             else:
                 continue
-            wrong = np.flatnonzero(~valid.reshape(len(array), -1).all(axis=1))
-            if wrong.size:
+            if not valid.all():
                 at = f"{field}.{part}.{name}".rstrip(".")
-                hint = "; the operation 'fill' puts a number in the place of NaN" if part == "inputs" else ""
-                raise ConfigError(at, source.where(int(wrong[0])), f"{what}{hint}")
+                hint = _FILL if part == "inputs" else ""
+                chains = prepare.inputs if part == "inputs" else prepare.targets
+                chain = chains[name] if name else next(iter(chains.values()))
+                first = np.unravel_index(np.argmin(valid), valid.shape)
+                raise ConfigError(at, _place(source, chain, array.shape[1:], first), f"{what}{hint}")

@@ -35,12 +35,14 @@ class InMemory:
       augmentation: random changes of training examples.
       categories: input name → the number of categories of each of its columns.
       where: the file and row of an example, in words; None where there are none.
+      places: target → (shape of one example, index) → the file, row and column of a label, in words.
     """
 
     examples: Examples
     augmentation: Augmentation | None = None
     categories: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     where: Callable[[int], str] | None = None
+    places: Mapping[str, Callable[[Sequence[int], Sequence[int]], str]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def spec(self) -> splits.Structure:
@@ -117,7 +119,7 @@ class InMemory:
         wrong = np.argwhere(((labels < 0) | (labels >= classes) | (labels % 1 != 0)) & (labels != ignored))
         if len(wrong):
             first = tuple(wrong[0])
-            place = "" if self.where is None else f" ({self.where(int(first[0]))})"
+            place = f" ({self.places[target](labels.shape[1:], first)})" if target in self.places else ""
             raise splits.WrongClassError(target, labels[first], f"0 to {classes - 1}{place}")
         return self
 

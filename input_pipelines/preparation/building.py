@@ -11,7 +11,7 @@ from input_pipelines.configuration import InputConfig, SourceConfig, TargetConfi
 from input_pipelines.preparation import operations
 from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.class_operations import Bins, Equals, Groups, OneHot, Threshold
-from input_pipelines.preparation.number_operations import Standardise
+from input_pipelines.preparation.number_operations import Fill, Standardise
 from input_pipelines.preparation.picture_operations import BILINEAR, NEAREST, CentralCrop, Reshape, Resize
 from input_pipelines.preparation.values import as_held
 from input_pipelines.preparation.vocabulary_operations import Categories, Classes
@@ -27,7 +27,7 @@ _MOVE = (Resize, CentralCrop, Reshape)
 def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
     """Returns input name → its chain: as configured, or by default of the columns that no target is made of."""
     if config.inputs is None:
-        found = _free_inputs(f"{field}.inputs", train, targets)
+        found = _free_inputs(config, f"{field}.inputs", train, targets)
     else:
         found = _named_inputs(config, field, train, targets)
     for name, chain in found.items():
@@ -186,8 +186,8 @@ def _used(targets: Mapping[str, Chain]) -> set[str | None]:
     return {name for chain in targets.values() for name in (*chain.features, chain.weight)}
 
 
-def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
-    """Inputs made of the columns that no target uses: numbers standardised, text as categories."""
+def _free_inputs(config: SourceConfig, field: str, source: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
+    """Inputs made of the columns that no target uses: numbers filled and standardised, text as categories."""
     used = _used(targets)
     free = {name: spec for name, spec in source.features.items() if name not in used}
     text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)
@@ -196,7 +196,9 @@ def _free_inputs(field: str, source: Source, targets: Mapping[str, Chain]) -> di
         raise ConfigError(field, ConfigError.ABSENT, "no column is left that no target or weight is made of")
     found = {}
     if numbers:
-        found[_NUMBERS] = Chain(f"{field}.{_NUMBERS}", numbers, (Standardise(),))
+        filled = () if config.fill is None else (Fill(config.fill),)
+        optional = any(name in source.optional for name in numbers)
+        found[_NUMBERS] = Chain(f"{field}.{_NUMBERS}", numbers, (*filled, Standardise()), optional=optional)
     if text:
         found[_CATEGORIES] = Chain(f"{field}.{_CATEGORIES}", text, (Categories(minimum=1),))
     return found

@@ -122,6 +122,11 @@ class Chain:
             reason = f"does not fit {', '.join(self.features[:3])}: {first_line(error)}"
             raise ConfigError(at, operations_lib.name_of(self.operations[index]), reason) from error
 
+    def feature_at(self, shape: Sequence[int], element: Sequence[int]) -> str:
+        """The features, by name, of which a number is made: the place `element` in prepared values of this `shape`."""
+        own = self.features
+        return own[element[0]] if len(own) > 1 and tuple(shape) == (len(own),) else ", ".join(own[:3])
+
     def _failure(self, index: int, values: np.ndarray | tf.Tensor, error: Exception) -> ConfigError:
         given = f"{tf.as_dtype(values.dtype).name}{list(values.shape[1:])}"
         return ConfigError(

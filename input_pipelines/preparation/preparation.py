@@ -81,7 +81,7 @@ class Preparation:
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        """What follows on `_joined` as a graph for batches of any size."""
+        """`_prepared` as a graph for batches of any size."""
         specs = {name: self.source[name] for name in self.features}
         empty = {name: np.zeros((0, *leaf.shape), leaf.dtype.as_numpy_dtype) for name, leaf in specs.items()}
         joined = self._joined(empty)

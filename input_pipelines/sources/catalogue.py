@@ -48,6 +48,7 @@ class CatalogueSplit:
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def features(self) -> Mapping[str, tf.TensorSpec]:

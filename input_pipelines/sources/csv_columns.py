@@ -31,12 +31,12 @@ class Numbers:
 
     @property
     def some(self) -> bool:
-        """Whether there is a number."""
+        """Returns whether there is a number."""
         return self.values.null_count < len(self.values)
 
     @property
     def whole(self) -> bool:
-        """Whether the numbers are whole."""
+        """Returns whether the numbers are whole."""
         return pyarrow.types.is_integer(self.values.type)
 
     def array(self, *, whole: bool) -> np.ndarray:

@@ -51,7 +51,7 @@ def _text(value: Any, field: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a file is written, and which texts in it mean that there is no value.
+    """The way in which a file is written, and the texts in it that mean that there is no value.
 
     Attributes:
       delimiter: the character between fields.

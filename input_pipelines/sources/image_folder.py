@@ -51,6 +51,7 @@ class Folder:
     names: tuple[str, ...]
     spec: tf.TensorSpec
     skipped: int = 0
+    notes: tuple[str, ...] = ()
     size: Resize | None = None
     optional: frozenset[str] = frozenset()
 

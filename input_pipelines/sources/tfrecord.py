@@ -62,6 +62,7 @@ class RecordFiles:
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
     kept: np.ndarray | None = None
     classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def features(self) -> Mapping[str, tf.TensorSpec]:
