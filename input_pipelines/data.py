@@ -29,7 +29,7 @@ from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
 
 _HELD_OUT_SEED = 0
-_FILL = "; 'fill' among an input's operations, or of a dataset without named inputs, puts a number in the place of NaN"
+_FILL = "; 'fill' (of the dataset, or among the input's operations) puts a number in the place of NaN"
 
 
 @dataclasses.dataclass(frozen=True)

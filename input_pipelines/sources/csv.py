@@ -75,14 +75,14 @@ def _made_of(splits: Mapping[str, _Split], options: Options, field: str) -> dict
     """Every split's columns as numbers or text."""
     train = TRAIN if TRAIN in splits else next(iter(splits))
     arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in splits}
-    optional, notes, codes = set(), {}, {}
+    optional, notes, codes, broken = set(), {}, {}, []
     for column in splits[train].table.column_names:
         values = {name: csv_columns.without_codes(split.table[column], options) for name, split in splits.items()}
         found = csv_columns.numbers(values[train], options)
         if found is None or (found.codes and not found.some):
             for name, split in splits.items():
                 arrays[name][column], lines = csv_columns.text(values[name])
-                notes |= dict.fromkeys(_swallowed(split, column, lines, options))
+                broken += [(split, column, text) for text in lines]
             notes |= dict.fromkeys(_nearly_numbers(splits[train], column, values[train], options, field))
             continue
         numbers = {name: _numbers(splits[name], column, values[name], options) for name in splits}
@@ -93,6 +93,8 @@ def _made_of(splits: Mapping[str, _Split], options: Options, field: str) -> dict
             arrays[name][column] = each.array(whole=whole)
             codes |= {(column, code): splits[name].place(column, code) for code in each.codes}
     notes |= dict.fromkeys(_recognised(codes, field))
+    of_numbers = [array.dtype != object for array in arrays[train].values()]
+    notes |= dict.fromkeys(_swallowed(broken, of_numbers, options))
     header = _numbers_for_names(splits[train], options, field)
     lines = (*header, *notes)
     return {
@@ -130,15 +132,28 @@ def _check_columns(field: str, path: str, table: pyarrow.Table, expected: Sequen
             raise unknown(field, path, f"table without column {column!r}", names, name=column)
 
 
-def _swallowed(split: _Split, column: str, lines: Sequence[str], options: Options) -> Iterator[str]:
-    """A line for the user for the first text that holds whole rows: a stray quotation mark may have swallowed them."""
-    delimiters = split.table.num_columns - 1
-    for text in lines:
-        ends = text.rstrip("\n").count("\n")
-        if ends and text.count(options.delimiter) == ends * delimiters:
+def _swallowed(
+    broken: Sequence[tuple[_Split, str, str]], of_numbers: Sequence[bool], options: Options
+) -> Iterator[str]:
+    """A line for the user for the first text that holds whole rows: a stray quotation mark may have swallowed them.
+
+    Args:
+      broken: (split, column, text), texts of several lines.
+      of_numbers: whether each column is of numbers.
+      options: how the files are written.
+    """
+    for split, column, text in broken:
+        index, width = split.table.column_names.index(column), len(of_numbers)
+        lines = text.removesuffix("\n").split("\n")
+        fields = options.delimiter.join(lines).split(options.delimiter)  # the first and the last lie in `column`
+        at_end = text.endswith("\n")
+        if len(lines) < 2 or len(fields) != (len(lines) - 1) * width + (width - index if at_end else 1):
+            continue
+        numbers = [field for place, field in enumerate(fields) if of_numbers[(index + place) % width]]
+        if csv_columns.numbers(pyarrow.chunked_array([numbers], pyarrow.string()), options) is not None:
             yield (
-                f"{split.place(column, text)} holds {ends + 1} lines that look like rows; if a quotation mark there is "
-                "a stray one, options.quote='' reads it as text"
+                f"{split.place(column, text)} holds {len(lines)} lines that look like rows; if a quotation mark there "
+                "is a stray one, options.quote='' reads it as text"
             )
             return
 

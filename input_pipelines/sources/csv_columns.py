@@ -1,6 +1,7 @@
 """Columns of text as numbers, where all that is in them is numbers or stands for a missing one; or as text."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pyarrow
@@ -65,7 +66,7 @@ def numbers(column: pyarrow.ChunkedArray, options: Options) -> Numbers | None:
         return None
     values = _cast(column, options.decimal)
     if values is not None:
-        return Numbers(values)
+        return Numbers(_named(values, options))
     encoded = column.dictionary_encode().unify_dictionaries()
     texts = pyarrow.compute.utf8_trim_whitespace(encoded.chunk(0).dictionary)
     small = pyarrow.compute.utf8_lower(texts)
@@ -76,7 +77,7 @@ def numbers(column: pyarrow.ChunkedArray, options: Options) -> Numbers | None:
     if kept is None:
         return None
     values = pyarrow.chunked_array([kept.take(chunk.indices) for chunk in encoded.chunks], kept.type)
-    return Numbers(values, tuple(encoded.chunk(0).dictionary.filter(is_code).to_pylist()))
+    return Numbers(_named(values, options), tuple(encoded.chunk(0).dictionary.filter(is_code).to_pylist()))
 
 
 def first_text(column: pyarrow.ChunkedArray, options: Options) -> tuple[int, str]:
@@ -88,15 +89,20 @@ def first_text(column: pyarrow.ChunkedArray, options: Options) -> tuple[int, str
 
 
 def few_texts(column: pyarrow.ChunkedArray, options: Options) -> list[str]:
-    """The few texts without which the first values of a column of text would be numbers; none where that is not so."""
-    counts = column.slice(0, _HEAD).drop_null().value_counts()
-    texts = pyarrow.compute.utf8_trim_whitespace(counts.field("values"))
-    plain = texts if options.decimal == "." else pyarrow.compute.replace_substring(texts, options.decimal, ".")
-    other = pyarrow.compute.invert(pyarrow.compute.match_substring_regex(plain, _NUMBER))
-    found = counts.field("values").filter(other)
-    total = pyarrow.compute.sum(counts.field("counts")).as_py() or 0
-    of_others = pyarrow.compute.sum(counts.field("counts").filter(other)).as_py() or 0
-    return found.to_pylist() if len(found) <= _FEW and 2 * of_others < total else []
+    """The few texts that make text of a column that is numbers for the most part; none where it is not.
+
+    They are looked for among the first values, and further on where all of those are numbers.
+    """
+    for values in (column.slice(0, _HEAD), column) if len(column) > _HEAD else (column,):
+        counts = values.drop_null().value_counts()
+        texts = _with_point(pyarrow.compute.utf8_trim_whitespace(counts.field("values")), options.decimal)
+        other = pyarrow.compute.invert(pyarrow.compute.match_substring_regex(texts, _NUMBER))
+        found = counts.field("values").filter(other)
+        if len(found):
+            of_others = pyarrow.compute.sum(counts.field("counts").filter(other)).as_py()
+            few = len(found) <= _FEW and 2 * of_others < len(values) - values.null_count
+            return found.to_pylist() if few else []
+    return []
 
 
 def text(column: pyarrow.ChunkedArray) -> tuple[np.ndarray, list[str]]:
@@ -118,12 +124,23 @@ def _cast(values: pyarrow.Array | pyarrow.ChunkedArray, decimal: str) -> pyarrow
         return values.cast(pyarrow.int64())
     except pyarrow.ArrowInvalid:
         pass
-    if decimal != ".":
-        if pyarrow.compute.any(pyarrow.compute.match_substring(values, ".")).as_py():
-            return None
-        values = pyarrow.compute.replace_substring(values, decimal, ".")
+    if decimal != "." and pyarrow.compute.any(pyarrow.compute.match_substring(values, ".")).as_py():
+        return None
     try:
-        numbers_ = values.cast(pyarrow.float64())
+        numbers_ = _with_point(values, decimal).cast(pyarrow.float64())
     except pyarrow.ArrowInvalid:
         return None
     return None if pyarrow.compute.any(pyarrow.compute.is_nan(numbers_)).as_py() else numbers_
+
+
+def _with_point(values: pyarrow.Array | pyarrow.ChunkedArray, decimal: str) -> pyarrow.Array | pyarrow.ChunkedArray:
+    return values if decimal == "." else pyarrow.compute.replace_substring(values, decimal, ".")
+
+
+def _named(values: pyarrow.ChunkedArray, options: Options) -> pyarrow.ChunkedArray:
+    """The numbers with null in place of those that `options.null_values` names, however they are written (1, 1.0)."""
+    named = pyarrow.array([float(code) for code in options.null_values or () if re.match(_NUMBER, code)])
+    if not len(named):
+        return values
+    equal = pyarrow.compute.is_in(values.cast(pyarrow.float64(), safe=False), named)
+    return pyarrow.compute.if_else(equal, pyarrow.scalar(None, values.type), values)

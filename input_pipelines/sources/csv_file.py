@@ -17,6 +17,7 @@ from trainer.common.schema import setting
 
 _BLOCKS = (2**24, 2**28, 2**31 - 1)  # bytes read at a time; a row must fit
 _FAILURES = (pyarrow.ArrowException, OSError, EOFError, ValueError)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHER_DELIMITERS = ";\t|"
 
 
@@ -37,7 +38,8 @@ def _mark(value: Any, field: str) -> str:
 def _encoding(value: Any, field: str) -> str:
     """A text encoding that Python knows."""
     try:
-        return codecs.lookup(schema.string(value, field)).name
+        "".encode(schema.string(value, field))  # unlike those that make no text of bytes, such as 'hex'
+        return codecs.lookup(value).name
     except LookupError as error:
         raise ConfigError(field, value, "must be an encoding, such as 'utf-8', 'latin-1', 'utf-16'") from error
 
@@ -111,7 +113,7 @@ def read(path: str, options: Options, field: str) -> pyarrow.Table:
             table = _read(path, options, ragged, threads=False)
         columns = zip(table.column_names, table.columns, strict=True)
     except _FAILURES as error:
-        reason = ragged.reason() if ragged.row is not None else _undecodable(path, options) or first_line(error)
+        reason = _undecodable(path, options) or (first_line(error) if ragged.row is None else ragged.reason())
         raise ConfigError(f"{field}.path", path, f"is no readable CSV file: {reason}") from error
     kept = [index for index, (name, column) in enumerate(columns) if name or column.null_count < len(column)]
     only = table.column_names[0] if table.num_columns == 1 else ""
@@ -181,6 +183,9 @@ def _undecodable(path: str, options: Options) -> str | None:
     settings |= {"quotechar": options.quote or None, "escapechar": options.escape or None}
     names = options.names
     try:
+        with opened(path, "rb") as file:
+            if file.read(2) in _UTF_16 and options.encoding == "utf-8":
+                return "it begins as UTF-16 does; options.encoding='utf-16' reads it"
         with opened(path, "rt", encoding="latin-1", newline="") as file:
             rows = csv.reader(file, **settings)
             for number, row in enumerate((row for row in rows if row), 1):
