@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -21,7 +21,6 @@ from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, preparation
-from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
 from input_pipelines.sources.source import Arrays, Source, of_arrays
@@ -302,15 +301,8 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     split = Examples(arrays["inputs"], arrays["targets"], weights)
     _refuse_unusable(split, prepare, source, field)
     examples.check_weights(split, field)
-    places = {name: functools.partial(_place, source, chain) for name, chain in prepare.targets.items()}
+    places = {name: functools.partial(chain.place, source) for name, chain in prepare.targets.items()}
     return InMemory(split, None, prepare.categories(), source.where, places)
-
-
-def _place(source: Source, chain: Chain, shape: Sequence[int], index: Sequence[int]) -> str:
-    """The file, row and column of a number of an input or target, of its `shape` per example, at (example, ...)."""
-    where = source.where(int(index[0]))
-    is_table = isinstance(source, Arrays) and all(not source.features[name].shape.rank for name in chain.features)
-    return f"{where}, column {chain.feature_at(shape, index[1:])!r}" if is_table else where
 
 
 def _refuse_unusable(split: Examples, prepare: Preparation, source: Source, field: str) -> None:
@@ -331,4 +323,4 @@ def _refuse_unusable(split: Examples, prepare: Preparation, source: Source, fiel
                 chains = prepare.inputs if part == "inputs" else prepare.targets
                 chain = chains[name] if name else next(iter(chains.values()))
                 first = np.unravel_index(np.argmin(valid), valid.shape)
-                raise ConfigError(at, _place(source, chain, array.shape[1:], first), f"{what}{hint}")
+                raise ConfigError(at, chain.place(source, array.shape[1:], first), f"{what}{hint}")

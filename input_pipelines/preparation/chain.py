@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.preparation import operations as operations_lib
-from input_pipelines.sources.source import ABSENT_INTEGER
+from input_pipelines.sources.source import ABSENT_INTEGER, Source
 from trainer.common.errors import ConfigError, first_line
 
 Batch = Mapping[str, tf.Tensor]
@@ -122,10 +122,13 @@ class Chain:
             reason = f"does not fit {', '.join(self.features[:3])}: {first_line(error)}"
             raise ConfigError(at, operations_lib.name_of(self.operations[index]), reason) from error
 
-    def feature_at(self, shape: Sequence[int], element: Sequence[int]) -> str:
-        """The features, by name, of which a number is made: the place `element` in prepared values of this `shape`."""
-        own = self.features
-        return own[element[0]] if len(own) > 1 and tuple(shape) == (len(own),) else ", ".join(own[:3])
+    def place(self, source: Source, shape: Sequence[int], index: Sequence[int]) -> str:
+        """The file, row and column of a prepared number at (example, ...), in words; `shape` is that of one example."""
+        where, own = source.where(int(index[0])), self.features
+        if source.records is not None or any(source.features[name].shape.rank for name in own):
+            return where
+        column = own[index[1]] if len(own) > 1 and tuple(shape) == (len(own),) else ", ".join(own[:3])
+        return f"{where}, column {column!r}"
 
     def _failure(self, index: int, values: np.ndarray | tf.Tensor, error: Exception) -> ConfigError:
         given = f"{tf.as_dtype(values.dtype).name}{list(values.shape[1:])}"
