@@ -30,12 +30,23 @@ from trainer.common.schema import setting
 FEEDS = ("auto", "memory", "streaming")
 TRAIN, VALIDATION = "train", "validation"
 _OF_OTHERS = re.compile(r"[\w-]+:[A-Za-z]")  # `huggingface:glue`; what follows a dataset's own name is a number
+MEAN = "mean"
 _OPERATIONS = schema.sequence(schema.call("name"))
 
 
 def _path(value: Any, field: str) -> str:
     """A file or folder; `~` is the user's home."""
     return os.path.expanduser(schema.string(value, field))
+
+
+def filling(value: Any, field: str) -> float | str:
+    """A number, or the name of a statistic, to put in the place of one that is missing."""
+    if value == MEAN:
+        return value
+    try:
+        return schema.real(value, field)
+    except ConfigError as error:
+        raise ConfigError(field, value, f"must be a finite number, or {MEAN!r}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +125,12 @@ class SourceConfig:
         schema.optional(schema.mapping(schema.record(InputConfig), "input")),
         None,
         "The model's inputs by their names. None: of a CSV all columns that are no target; of a function its own.",
+    )
+    fill: float | str | None = setting(
+        schema.optional(filling),
+        None,
+        "Where no inputs are named: what stands for a missing number, one of your own or `mean`, the column's mean in "
+        "the training split. None: a missing number is an error.",
     )
     targets: dict[str, TargetConfig] | None = setting(
         schema.optional(schema.mapping(schema.record(TargetConfig), "target")),
@@ -213,8 +230,8 @@ def _check_source(config: SourceConfig, field: str) -> None:
     if config.name is None:
         raise ConfigError(f"{field}.name", ConfigError.ABSENT, "is missing and must be given")
     if is_function(config.name):
-        for key in ("inputs", "targets", "splits", "held_out", "fold", "path"):
-            if getattr(config, key):
+        for key in ("inputs", "targets", "splits", "held_out", "fold", "path", "fill"):
+            if getattr(config, key) not in (None, {}):
                 raise ConfigError(
                     f"{field}.{key}",
                     ConfigError.ABSENT,
@@ -238,6 +255,9 @@ def _check_source(config: SourceConfig, field: str) -> None:
         raise ConfigError(f"{field}.targets", ConfigError.ABSENT, "is missing: which features are targets, and how")
     if config.inputs is None and kind not in FREE_INPUTS:
         raise ConfigError(f"{field}.inputs", ConfigError.ABSENT, "is missing: which features are inputs, and how")
+    if config.inputs is not None and config.fill is not None:
+        reason = "is for inputs that are not named; each of yours may have the operation 'fill' in 'prepare'"
+        raise ConfigError(f"{field}.fill", config.fill, reason)
     if config.undecodable == "skip" and kind not in SKIPPING:
         raise ConfigError(f"{field}.undecodable", "skip", f"is for {' and '.join(SKIPPING)}")
     if VALIDATION not in config.splits:

@@ -1,9 +1,10 @@
 """The data of a run: every split, what was learned from the training split, and a fingerprint of both."""
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -92,13 +93,18 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data
     opened = {field: _opened(source, field, trust) for field, source in files.items()}
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
-    prepared = preparation.build(trains, saved and saved.statistics)
-    built = {
-        field: _fed(source, field, opened[field], prepared[field], saved)
-        if field in opened
-        else _of_function(source, field)
-        for field, source in fields.items()
-    }
+    try:
+        prepared = preparation.build(trains, saved and saved.statistics)
+        built = {
+            field: _fed(source, field, opened[field], prepared[field], saved)
+            if field in opened
+            else _of_function(source, field)
+            for field, source in fields.items()
+        }
+    except ConfigError as error:  # how a file was read may be the reason
+        for note in _of_reading(split for sources in opened.values() for split in sources.values()):
+            error.add_note(note)
+        raise
     said = overlap.refuse(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
     data = built["dataset"] if config.sources is None else _mixed(config, built)
     return dataclasses.replace(data, notes=data.notes + said)
@@ -223,6 +229,11 @@ def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field:
     built[TRAIN] = dataclasses.replace(train, augmentation=changes)
 
 
+def _of_reading(sources: Iterable[Source]) -> tuple[str, ...]:
+    """The lines about how splits were read, each once."""
+    return tuple(dict.fromkeys(note for source in sources for note in source.notes))
+
+
 def _needless_missing(train: Streamed | InMemory, config: SourceConfig, field: str) -> tuple[str, ...]:
     """Lines about values that mean "missing" and that no label of a training split held in memory has."""
     if not isinstance(train, InMemory):
@@ -264,7 +275,7 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     )
     first = 0
     for chunk in source.chunks(prepare.features):
-        prepared = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
+        prepared = prepare.of_arrays(chunk)
         count = len(tf.nest.flatten(prepared)[0])
         for array, values in zip(tf.nest.flatten(arrays), tf.nest.flatten(prepared), strict=True):
             array[first : first + count] = values.numpy()
@@ -273,4 +284,5 @@ def _in_memory(source: Source, prepare: Preparation, field: str) -> InMemory:
     weights = {name: array for name, array in arrays.get("weights", {}).items() if not (array == 1).all()}
     split = Examples(arrays["inputs"], arrays["targets"], weights)
     examples.check_weights(split, field)
-    return InMemory(split, None, prepare.categories(), source.where)
+    places = {name: functools.partial(chain.place, source) for name, chain in prepare.targets.items()}
+    return InMemory(split, None, prepare.categories(), source.where, places)

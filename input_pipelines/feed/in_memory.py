@@ -35,12 +35,14 @@ class InMemory:
       augmentation: random changes of training examples.
       categories: input name → the number of categories of each of its columns.
       where: the file and row of an example, in words; None where there are none.
+      places: target → the file, row and column of an example's label, in words.
     """
 
     examples: Examples
     augmentation: Augmentation | None = None
     categories: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     where: Callable[[int], str] | None = None
+    places: Mapping[str, Callable[[int], str]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def spec(self) -> splits.Structure:
@@ -117,7 +119,7 @@ class InMemory:
         wrong = np.argwhere(usable.outside(labels, classes, ignored))
         if len(wrong):
             first = tuple(wrong[0])
-            place = f"example {first[0]}" if self.where is None else self.where(int(first[0]))
+            place = self.places[target](int(first[0])) if target in self.places else f"example {first[0]}"
             raise splits.WrongClassError(target, place, "".join(usable.class_words(f"{labels[first]:g}", classes)))
         return self
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from input_pipelines.feed import splits
+from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources.source import Source
 from trainer.common.errors import ConfigError
 
-_FILL = "; the operation 'fill' puts a number in the place of NaN"
+_FILL = "; 'fill' (of the dataset, or among the input's operations) puts a number in the place of NaN"
 
 
 class Check(NamedTuple):
@@ -58,9 +59,10 @@ def check(batch: splits.Structure, preparation: Preparation, source: Source, fir
     """
     for name, wrong, words in numbers(batch, preparation):
         if wrong.numpy().any():
-            raise ConfigError(
-                f"{field}.{name}", source.where(first + int(wrong.numpy().argmax())), words.numpy().decode()
-            )
+            part, _, own = name.partition(".")
+            place = first + int(wrong.numpy().argmax())
+            where = source.where(place) if part == "weights" else _chain(part, own, preparation).place(source, place)
+            raise ConfigError(f"{field}.{name}", where, words.numpy().decode())
 
 
 def outside(labels: Any, classes: int, ignored: int | None) -> Any:
@@ -102,10 +104,12 @@ def _of_examples(wrong: tf.Tensor) -> tf.Tensor:
 
 def _columns(part: str, own: str, preparation: Preparation) -> tuple[str, ...]:
     """The features side by side in an input or target."""
-    if part == "weights":
-        return ()
+    return () if part == "weights" else _chain(part, own, preparation).features
+
+
+def _chain(part: str, own: str, preparation: Preparation) -> Chain:
     chains = preparation.inputs if part == "inputs" else preparation.targets
-    return chains[own].features if own else next(iter(chains.values())).features
+    return chains[own] if own else next(iter(chains.values()))
 
 
 def _column(wrong: tf.Tensor, columns: tuple[str, ...]) -> tf.Tensor | str:

@@ -12,7 +12,7 @@ from input_pipelines.configuration import InputConfig, SourceConfig, TargetConfi
 from input_pipelines.preparation import operations
 from input_pipelines.preparation.chain import Chain
 from input_pipelines.preparation.class_operations import Bins, Equals, Groups, OneHot, Threshold
-from input_pipelines.preparation.number_operations import Standardise
+from input_pipelines.preparation.number_operations import Fill, Standardise
 from input_pipelines.preparation.picture_operations import BILINEAR, NEAREST, CentralCrop, Reshape, Resize
 from input_pipelines.preparation.values import as_held
 from input_pipelines.preparation.vocabulary_operations import Categories, Classes
@@ -29,11 +29,15 @@ _MOVE = (Resize, CentralCrop, Reshape)
 def inputs(config: SourceConfig, field: str, train: Source, targets: Mapping[str, Chain]) -> dict[str, Chain]:
     """Returns input name → its chain: as configured, or by default of the columns that no target is made of."""
     if config.inputs is None:
-        found = _free_inputs(f"{field}.inputs", train, _not_free(config, train, targets))
+        found = _free_inputs(config, f"{field}.inputs", train, _not_free(config, train, targets))
     else:
         found = _named_inputs(config, field, train, targets)
-    for chain in found.values():
-        _refuse_absent_numbers(chain, train)
+    for name, chain in found.items():
+        if chain.operations and isinstance(chain.operations[0], Categories):
+            # The number that stands for an absent one can be a category of its own.
+            found[name] = dataclasses.replace(chain, optional=False)
+        else:
+            _refuse_absent_numbers(chain, train)
     return found
 
 
@@ -99,7 +103,12 @@ def sizes(config: SourceConfig, field: str, train: Source) -> dict[str, Resize]:
 
 def _chain(config: InputConfig, field: str, name: str, source: Source, taken: Collection[str] = ()) -> Chain:
     features = _features(config, field, name, source, taken)
-    return Chain(field, features, tuple(operations.build(config.prepare, f"{field}.prepare")))
+    return Chain(
+        field,
+        features,
+        tuple(operations.build(config.prepare, f"{field}.prepare")),
+        optional=any(name in source.optional for name in features),
+    )
 
 
 def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chain:
@@ -116,7 +125,6 @@ def _target(config: TargetConfig, field: str, name: str, source: Source) -> Chai
         missing=_as_value_of(chain.features, source, config.missing, f"{field}.missing"),
         weight=config.weight,
         is_target=True,
-        optional=any(name in source.optional for name in chain.features),
     )
 
 
@@ -186,11 +194,11 @@ def _check_exists(name: str, field: str, source: Source) -> None:
 
 
 def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
-    """Raises ConfigError for an input of whole numbers that may be absent, unless 'categories' is applied first.
+    """Raises ConfigError for an input of whole numbers that may be absent, which would be NaN.
 
-    The number that stands for an absent one can be a category of its own, but is no quantity.
+    In splits held as arrays every value is looked at, and an error says where one is absent.
     """
-    if chain.operations and isinstance(chain.operations[0], Categories):
+    if source.records is None:
         return
     for name in chain.features:
         if name in source.optional and source.features[name].dtype == tf.int64:
@@ -198,8 +206,8 @@ def _refuse_absent_numbers(chain: Chain, source: Source) -> None:
             raise ConfigError(f"{chain.field}.feature", name, reason)
 
 
-def _free_inputs(field: str, source: Source, taken: Collection[str]) -> dict[str, Chain]:
-    """Inputs made of the columns that are not taken: numbers standardised, text as categories."""
+def _free_inputs(config: SourceConfig, field: str, source: Source, taken: Collection[str]) -> dict[str, Chain]:
+    """Inputs made of the columns that are not taken: numbers filled and standardised, text as categories."""
     free = {name: spec for name, spec in source.features.items() if name not in taken}
     text = tuple(name for name, spec in free.items() if spec.dtype == tf.string)
     numbers = tuple(name for name in free if name not in text)
@@ -207,7 +215,9 @@ def _free_inputs(field: str, source: Source, taken: Collection[str]) -> dict[str
         raise ConfigError(field, ConfigError.ABSENT, "no column is left that no target or weight is made of")
     found = {}
     if numbers:
-        found[_NUMBERS] = Chain(f"{field}.{_NUMBERS}", numbers, (Standardise(),))
+        filled = () if config.fill is None else (Fill(config.fill),)
+        optional = any(name in source.optional for name in numbers)
+        found[_NUMBERS] = Chain(f"{field}.{_NUMBERS}", numbers, (*filled, Standardise()), optional=optional)
     if text:
         found[_CATEGORIES] = Chain(f"{field}.{_CATEGORIES}", text, (Categories(minimum=1),))
     return found

@@ -46,11 +46,14 @@ class _Fit:
     def see(self, field: str, batch: Batch) -> None:
         """Lets the next operation gather from a chunk of a source."""
         chain = self.chains[field]
-        raw = chain.values(batch)
-        before = chain.present(raw) if chain.is_target else None
-        *_, (values, present) = chain.steps(raw, self.learned, before)
+        if not self.learned and not chain.is_target:  # text is slow to turn into tensors and back
+            values, present = chain.arrays(batch), None
+        else:
+            raw = chain.values(batch)
+            before = chain.present(raw) if chain.is_target else None
+            *_, (values, present) = chain.steps(raw, self.learned, before)
         shown = np.ones(values.shape, bool) if present is None else as_wide(present, values)
-        self.collected = chain.collect(self.collected, values, np.asarray(shown), self.learned)
+        self.collected = chain.collect(self.collected, np.asarray(values), np.asarray(shown), self.learned)
 
     def learn(self) -> None:
         """Notes what the next operation makes of what it gathered."""

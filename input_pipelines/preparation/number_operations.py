@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from input_pipelines.configuration import MEAN, filling
 from input_pipelines.preparation.values import Learned, as_float64, real
 from trainer.common import schema
 from trainer.common.errors import ConfigError
@@ -50,13 +51,21 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Fill:
-    """`value` in place of NaN."""
+    """`value` in place of NaN; `"mean"`: the mean in the training split, per column as for `standardise`."""
 
-    value: float = setting(schema.real, 0.0)
+    value: float | str = setting(filling, 0.0)
+
+    def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+        """Gathers what the mean needs."""
+        return _moments(so_far, values, present) if self.value == MEAN else None
+
+    def learned(self, collected: Any) -> Learned:
+        """`mean`, where it is the value; 0 of a column without a number."""
+        return {"mean": np.asarray(collected[1]).tolist()} if self.value == MEAN else {}
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         values = real(values)
-        return tf.where(tf.math.is_nan(values), tf.constant(self.value, values.dtype), values)
+        return tf.where(tf.math.is_nan(values), tf.constant(learned.get("mean", self.value), values.dtype), values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +76,8 @@ class Standardise:
     """
 
     def collect(self, so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
-        """Count, mean and sum of squared differences, merged chunk by chunk (Chan et al. 1983)."""
-        axes = tuple(range(values.ndim - 1)) if values.ndim > 2 else (0,)
-        numbers = as_float64(values)
-        present = np.broadcast_to(present & np.isfinite(numbers), numbers.shape)
-        count = present.sum(axis=axes)
-        divisor = np.maximum(count, 1)
-        mean = np.where(present, numbers, 0).sum(axis=axes) / divisor
-        squares = np.where(present, np.square(numbers - mean), 0).sum(axis=axes)
-        if so_far is None:
-            return count, mean, squares
-        count_before, mean_before, squares_before = so_far
-        total, difference = count_before + count, mean - mean_before
-        share = count / np.maximum(total, 1)
-        squares += squares_before + np.square(difference) * count_before * share
-        return total, mean_before + difference * share, squares
+        """Count, mean and sum of squared differences."""
+        return _moments(so_far, values, present)
 
     def learned(self, collected: Any) -> Learned:
         """`mean` and `deviation`."""
@@ -96,3 +92,21 @@ class Standardise:
         deviation = np.asarray(learned["deviation"])
         factor = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0.0)
         return (values - tf.constant(learned["mean"], values.dtype)) * tf.constant(factor, values.dtype)
+
+
+def _moments(so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:
+    """Count, mean and sum of squared differences per column, merged chunk by chunk (Chan et al. 1983)."""
+    axes = tuple(range(values.ndim - 1)) if values.ndim > 2 else (0,)
+    numbers = as_float64(values)
+    present = np.broadcast_to(present & np.isfinite(numbers), numbers.shape)
+    count = present.sum(axis=axes)
+    divisor = np.maximum(count, 1)
+    mean = np.where(present, numbers, 0).sum(axis=axes) / divisor
+    squares = np.where(present, np.square(numbers - mean), 0).sum(axis=axes)
+    if so_far is None:
+        return count, mean, squares
+    count_before, mean_before, squares_before = so_far
+    total, difference = count_before + count, mean - mean_before
+    share = count / np.maximum(total, 1)
+    squares += squares_before + np.square(difference) * count_before * share
+    return total, mean_before + difference * share, squares

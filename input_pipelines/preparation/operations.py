@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from input_pipelines.configuration import MEAN
 from input_pipelines.preparation.class_operations import Bins, Equals, Groups, OneHot, Threshold
 from input_pipelines.preparation.number_operations import Clip, Fill, Log, Scale, Standardise
 from input_pipelines.preparation.picture_operations import CentralCrop, Grayscale, Reshape, Resize
@@ -88,4 +89,4 @@ def name_of(operation: Any) -> str:
 
 def learns(operation: Any) -> bool:
     """True for an operation that must see the training split first."""
-    return hasattr(operation, "collect")
+    return hasattr(operation, "collect") and not (isinstance(operation, Fill) and operation.value != MEAN)

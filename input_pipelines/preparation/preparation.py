@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from input_pipelines import examples
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation import building, fitting
-from input_pipelines.preparation.chain import Batch, Chain, as_wide
+from input_pipelines.preparation.chain import Batch, Chain, as_wide, real_numbers
 from input_pipelines.preparation.fitting import Statistics
 from input_pipelines.sources.source import Source
 from trainer.common import import_paths
@@ -46,10 +47,27 @@ class Preparation:
 
         Every target of real numbers, or with a value that means "missing", has weights: 0 where there is no label.
         """
-        inputs = {name: chain.prepared(chain.values(batch), self._of(chain))[0] for name, chain in self.inputs.items()}
+        return self._prepared(self._joined(batch))
+
+    def of_arrays(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The same of features as arrays."""
+        return self._compiled(self._joined(batch))
+
+    def _joined(self, batch: Mapping[str, np.ndarray | tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The features of each input and target side by side, and the weights; each by its configuration's key.
+
+        Within a graph thousands of columns would be thousands of nodes, which take long to make and to run.
+        """
+        chains = [*self.inputs.values(), *self.targets.values()]
+        joined = {chain.field: chain.values(batch) for chain in chains}
+        weighted = [chain for chain in chains if chain.weight is not None]
+        return joined | {_weight_key(chain): real_numbers(batch[chain.weight]) for chain in weighted}
+
+    def _prepared(self, joined: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+        inputs = {name: chain.prepared(joined[chain.field], self._of(chain))[0] for name, chain in self.inputs.items()}
         targets, weights = {}, {}
         for name, chain in self.targets.items():
-            values = chain.values(batch)
+            values = joined[chain.field]
             present = chain.present(values)
             if present is not None and values.dtype != tf.string:
                 values = tf.where(present, values, tf.zeros((), values.dtype))
@@ -59,22 +77,24 @@ class Preparation:
                 target = tf.where(as_wide(present, target), target, tf.zeros((), target.dtype))
                 weights[name] = tf.cast(present, keras.config.floatx())
             if chain.weight is not None:
-                weights[name] = _weighed(weights.get(name), batch[chain.weight])
+                weights[name] = _weighed(weights.get(name), joined[_weight_key(chain)])
             targets[name] = target
         parts = {"inputs": next(iter(inputs.values())) if len(inputs) == 1 else inputs, "targets": targets}
         return parts | ({"weights": weights} if weights else {})
 
     @functools.cached_property
-    def compiled(self) -> Any:
-        """The same as a graph for batches of any size."""
-        features = {name: self.source[name] for name in self.features}
-        wide = {name: tf.TensorSpec((None, *leaf.shape), leaf.dtype) for name, leaf in features.items()}
-        return tf.function(self.__call__, autograph=False).get_concrete_function(wide)
+    def _compiled(self) -> Any:
+        """`_prepared` as a graph for batches of any size."""
+        specs = {name: self.source[name] for name in self.features}
+        empty = {name: np.zeros((0, *leaf.shape), leaf.dtype.as_numpy_dtype) for name, leaf in specs.items()}
+        joined = self._joined(empty)
+        batches = {key: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for key, values in joined.items()}
+        return tf.function(self._prepared, autograph=False).get_concrete_function(batches)
 
     @functools.cached_property
     def spec(self) -> dict[str, Any]:
         """The structure that it makes of one example, as `tf.TensorSpec`s."""
-        outputs = self.compiled.structured_outputs
+        outputs = self._compiled.structured_outputs
         return tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), outputs)
 
     def categories(self) -> dict[str, tuple[int, ...]]:
@@ -143,6 +163,10 @@ def _check_known(preparation: Preparation, field: str) -> None:
     except import_paths.USER_ERRORS as error:
         reason = f"what the run's data.json holds of it does not fit: {type(error).__name__}: {reason_of(error)}"
         raise ConfigError(field, ConfigError.ABSENT, reason) from error
+
+
+def _weight_key(chain: Chain) -> str:
+    return f"{chain.field}.weight"
 
 
 def _weighed(present: tf.Tensor | None, weights: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,8 @@ from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
 
+_Table = tf.lookup.StaticHashTable
+
 
 @dataclasses.dataclass(frozen=True)
 class Categories:
@@ -91,18 +93,31 @@ def _looked_up(values: tf.Tensor, names: Sequence[Sequence[str]], *, first: int,
     if values.dtype.is_floating:
         raise ValueError("holds numbers with fractions; 'bins' makes classes of them")
     text = values if values.dtype == tf.string else tf.strings.as_string(values)
-    columns = tf.unstack(tf.reshape(text, [-1, len(names)]), axis=1)
-    found = [
-        _table(tuple(of_column), first, default).lookup(column)
-        for of_column, column in zip(names, columns, strict=True)
-    ]
-    return tf.reshape(tf.stack(found, axis=1), tf.shape(values))
+    columns = tf.reshape(text, [-1, len(names)])
+    numbers, places = _tables(tuple(map(tuple, names)), first, default)
+    pairs = numbers.lookup(columns) * len(names) + tf.range(len(names), dtype=tf.int64)
+    return tf.reshape(places.lookup(pairs), tf.shape(values))
 
 
 @functools.cache  # and so kept as long as any graph that uses it
-def _table(names: tuple[str, ...], first: int, default: int) -> tf.lookup.StaticHashTable:
+def _tables(names: tuple[tuple[str, ...], ...], first: int, default: int) -> tuple[_Table, _Table]:
+    """A table from text to a number, the same in all columns; one from number · columns + column to a place.
+
+    Two for all columns: thousands of tables would take long to make and to look up.
+    """
+    numbers: dict[str, int] = {}
+    for of_column in names:
+        for name in of_column:
+            numbers.setdefault(name, len(numbers))
+    pairs = [numbers[name] * len(names) + column for column, of_column in enumerate(names) for name in of_column]
+    places = [first + place for of_column in names for place in range(len(of_column))]
     with tf.init_scope(), tf.device("CPU:0"):
         # A table cannot be empty.
-        keys = tf.constant(names or ("",), tf.string)
-        values = tf.range(first, first + len(names), dtype=tf.int64) if names else tf.constant([default], tf.int64)
-        return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)
+        texts = tf.constant(list(numbers) or [""], tf.string)
+        of_text = _table(texts, tf.range(len(texts), dtype=tf.int64), -1)
+        of_pair = _table(tf.constant(pairs or [0], tf.int64), tf.constant(places or [default], tf.int64), default)
+    return of_text, of_pair
+
+
+def _table(keys: tf.Tensor, values: tf.Tensor, default: int) -> _Table:
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)

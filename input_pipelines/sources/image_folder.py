@@ -61,6 +61,7 @@ class Folder:
     indices: bool = False
     notes: tuple[str, ...] = ()
     skipped: int = 0
+    notes: tuple[str, ...] = ()
     size: Resize | None = None
     optional: frozenset[str] = frozenset()
 

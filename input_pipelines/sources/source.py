@@ -1,6 +1,7 @@
 """The protocol of one split of a source: named features of every example, before anything is made of them."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,6 +144,7 @@ class Arrays:
       arrays: feature → array of numbers, or of text as bytes objects.
       row: `row(index)` → where an example stands, in words.
       classes: feature → the names of its classes.
+      optional: features of whole numbers that an example may lack, `ABSENT_INTEGER` then.
       notes: lines for the user.
     """
 
@@ -154,7 +156,7 @@ class Arrays:
     skipped: int = 0
     notes: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def features(self) -> Mapping[str, tf.TensorSpec]:
         """Feature → specification of one example."""
         return {

@@ -10,7 +10,7 @@ import pytest
 from input_pipelines import data
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.sources import csv
-from input_pipelines.sources.source import Arrays
+from input_pipelines.sources.source import ABSENT_INTEGER, Arrays
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 
@@ -59,7 +59,10 @@ def splits(tmp_path):
     [
         (["1", "-2", "30"], np.array([1, -2, 30], np.int64)),
         (["1", "2.5", "3e2"], np.array([1, 2.5, 300], np.float64)),
-        (["1", "", "3"], np.array([1, np.nan, 3], np.float64)),
+        (["1.5", "", "3"], np.array([1.5, np.nan, 3], np.float64)),
+        (["1", "", "3"], np.array([1, ABSENT_INTEGER, 3], np.int64)),
+        (["1", "nan", " 3"], np.array([1, ABSENT_INTEGER, 3], np.int64)),
+        (["9007199254740993", "", "0"], np.array([9007199254740993, ABSENT_INTEGER, 0], np.int64)),
         (["nan", "0.5", "NaN"], np.array([np.nan, 0.5, np.nan], np.float64)),
         (["", "", ""], np.full(3, np.nan)),
         ([" red", "blue ", "  "], np.array([b"red", b"blue", b""], object)),
@@ -82,7 +85,7 @@ def test_what_a_column_becomes(file, fields, expected):
 @pytest.mark.parametrize(
     ("train", "validation", "dtype"),
     [
-        (["1", "2"], ["3", ""], np.float64),
+        (["1", "2"], ["3", ""], np.int64),
         (["1", "2"], ["0.5", "4"], np.float64),
         (["1.5", ""], ["3", "4"], np.float64),
         (["", ""], ["3", "4"], np.float64),
@@ -97,7 +100,8 @@ def test_a_column_has_one_type_in_all_splits(splits, train, validation, dtype):
     for name, fields in (("train", train), ("validation", validation)):
         values = opened[name].arrays["x"]
         assert values.dtype == dtype
-        wanted = [field.encode() if dtype is object else float(field or "nan") for field in fields]
+        absent = ABSENT_INTEGER if dtype is np.int64 else np.nan
+        wanted = [field.encode() if dtype is object else dtype(field or absent) for field in fields]
         np.testing.assert_array_equal(values, np.array(wanted, dtype))
 
 
@@ -139,7 +143,8 @@ def test_several_files_of_a_split_follow_one_another(tmp_path):
     opened = _open(tmp_path, splits=names)
     assert len(opened["train"]) == 4
     np.testing.assert_array_equal(opened["train"].arrays["x"], [1, 3, 4, 5.5])
-    np.testing.assert_array_equal(opened["train"].arrays["y"], [2, np.nan, 5, 6])
+    np.testing.assert_array_equal(opened["train"].arrays["y"], [2, ABSENT_INTEGER, 5, 6])
+    assert all(split.optional == {"y"} for split in opened.values())
     places = [opened["train"].where(index).removeprefix(f"{tmp_path}/") for index in range(4)]
     assert places == ["train-a.csv, row 2", "train-a.csv, row 3", "train-b.csv, row 2", "more.csv, row 2"]
     np.testing.assert_array_equal(opened["validation"].arrays["x"], [7])
@@ -216,7 +221,11 @@ def test_what_is_no_csv_file_is_named(tmp_path, content):
         ("x,y\n1,2\n", "x,y,xx\n1,2,3\n", ["splits.validation", "test.csv", "'xx'"]),
         ("x,y,x\n1,2,3\n", "x,y\n1,2\n", ["splits.train", "train.csv", "two columns 'x'"]),
         ("x,y\n1,2\n", "x,y,y\n1,2,3\n", ["splits.validation", "test.csv", "two columns 'y'"]),
-        ("x,y\n1,2\n", "x,y\n1,2\n?,2\n", ["splits.validation", "test.csv, row 3", "column 'x' holds '?'", "numbers"]),
+        (
+            "x,y\n1,2\n",
+            "x,y\n1,2\nno,2\n",
+            ["splits.validation", "test.csv, row 3", "column 'x' holds 'no'", "numbers"],
+        ),
         ("x,y\n1,2\n", "x,y\n1,2\n2024-01-31,2\n", ["splits.validation", "test.csv, row 3", "column 'x' holds"]),
     ],
     ids=["no training row", "no validation row", "missing", "unknown", "twice", "twice in validation", "text", "date"],
