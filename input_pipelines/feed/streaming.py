@@ -114,7 +114,7 @@ class Streamed:
         """See `splits.Split`."""
         prepare = self.preparation.of_targets(targets)
         for chunk in self.source.chunks(prepare.features):
-            batch = prepare.compiled({name: tf.constant(values) for name, values in chunk.items()})
+            batch = prepare.of_arrays(chunk)
             weights = {name: values.numpy() for name, values in batch.get("weights", {}).items()}
             yield {name: (batch["targets"][name].numpy(), weights.get(name)) for name in targets}
 
