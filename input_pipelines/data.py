@@ -23,7 +23,7 @@ from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
 from input_pipelines.sources import left_out
-from input_pipelines.sources.source import Arrays, Source, of_arrays
+from input_pipelines.sources.source import Source, of_arrays
 from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
 
@@ -234,7 +234,7 @@ def _flat(split: Examples) -> dict[str, np.ndarray]:
 
 def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
     """A share of the training examples to validate on, drawn once for all."""
-    if not isinstance(train, Arrays):
+    if not hasattr(train, "rows"):
         raise ConfigError(
             f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
         )

@@ -145,7 +145,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Folder]:
         opened[name] = split.without_undecodable() if config.undecodable == "skip" else split
     _check_classes(opened[training], f"{field}.splits.{training}")
     indices = "image" in pictures.make_targets(config, tuple(opened[training].features))
-    spec = tf.TensorSpec(spec.shape, _dtype(opened[training].where(0)))
+    spec = tf.TensorSpec(spec.shape, pictures.channel_type(opened[training].where(0)))
     opened[training] = dataclasses.replace(opened[training], notes=(*unread, *opened[training].notes))
     return {name: dataclasses.replace(split, spec=spec, indices=indices) for name, split in opened.items()}
 
@@ -203,12 +203,3 @@ def _check_classes(train: Folder, field: str) -> None:
             continue
         why = "; ".join(train.notes) or f"{train.skipped} pictures do not decode" if train.skipped else "it is empty"
         raise ConfigError(field, os.path.join(train.root, name), f"holds no picture of the class {name!r}: {why}")
-
-
-def _dtype(path: str) -> tf.DType:
-    """The type that holds a picture's channels: of 8 bits, also where it is none, or of 16."""
-    try:
-        with open(path, "rb") as file:
-            return tf.uint16 if encoded_pictures.depth(file.read()) == 16 else tf.uint8
-    except (OSError, ValueError):
-        return tf.uint8

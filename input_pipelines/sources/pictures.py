@@ -69,6 +69,15 @@ def decodes(encoded: bytes, channels: int, options: PictureOptions = encoded_pic
     return True
 
 
+def channel_type(path: str) -> tf.DType:
+    """The type that holds a picture's channels: of 8 bits, also where it is none, or of 16."""
+    try:
+        with open(path, "rb") as file:
+            return tf.uint16 if encoded_pictures.depth(file.read()) == 16 else tf.uint8
+    except (OSError, ValueError):
+        return tf.uint8
+
+
 def make_targets(config: SourceConfig, features: tuple[str, ...]) -> frozenset[str]:
     """Returns those of some features that targets are made of."""
     found: set[str] = set()
