@@ -73,8 +73,8 @@ class SourceConfig:
         schema.optional(schema.string),
         None,
         "A registered dataset (`digits`), a kind of source (`csv`, `npz`, `parquet`, `tfrecord`, `image_folder`, "
-        "`table_of_images`, `tfds`), `tfds/<name>`, or a function of your own, `package.module:function`; must be given "
-        "unless `sources` is.",
+        "`table_of_images`, `tfds`), `tfds/<name>`, or a function of your own, `package.module:function`; must be "
+        "given unless `sources` is.",
     )
     path: str | None = setting(
         schema.optional(_path), None, "The file or folder of a source, where it needs one; `~` is your home."

@@ -22,7 +22,9 @@ def notes(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> tu
         for name, each in sources.items()
         if each.skipped
     )
-    return _unread_files(config, field) + tuple(note for each in sources.values() for note in each.notes) + undecodable
+    # What is said of all splits, or of the one of which parts were made, is said once.
+    own = tuple(dict.fromkeys(note for each in sources.values() for note in each.notes))
+    return _unread_files(config, field) + own + undecodable
 
 
 def _unread_files(config: SourceConfig, field: str) -> tuple[str, ...]:

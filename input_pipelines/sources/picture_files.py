@@ -30,11 +30,17 @@ class PictureFiles:
             if stem.isdecimal():
                 self._numbered[int(stem)].append(path)
 
-    def column(self, table: Arrays, column: str, field: str) -> np.ndarray:
+    def column(self, table: Arrays, column: str, field: str, others: Collection[bytes] = ()) -> np.ndarray:
         """Returns (rows,) paths of files, bytes objects; b"" where a cell is empty, None where its file is not there.
 
         A cell holds the path of a picture below the folder, or its name, with or without ending, wherever the picture
         is below the folder; a number is the number in the picture's name.
+
+        Args:
+          table: the rows.
+          column: the one whose cells name pictures.
+          field: the configuration's key of the split, for errors.
+          others: paths of pictures that a name does not mean, those of masks.
 
         Raises:
           ConfigError: several pictures have the name, naming the row.
@@ -46,6 +52,8 @@ class PictureFiles:
                 found[row] = b""
                 continue
             matching = self._matching(value)
+            if len(matching) > 1:
+                matching = [path for path in matching if os.fsencode(os.path.join(self.root, path)) not in others]
             if len(matching) > 1:
                 reason = f"column {column!r} names several pictures: {', '.join(matching[:3])}; a path says which"
                 raise ConfigError(field, table.where(row), reason)

@@ -111,8 +111,9 @@ def _with_defaults(options: Options, tables: Tables, field: str) -> Options:
 
 def _paths(options: Options, files: PictureFiles, table: Arrays, field: str) -> dict[str, np.ndarray]:
     """Feature → what `PictureFiles.column` gives of the column that names its pictures."""
-    columns = {IMAGE: options.picture, **{name: name for name in options.masks}}
-    return {name: files.column(table, column, field) for name, column in columns.items()}
+    masks = {name: files.column(table, name, field) for name in options.masks}
+    others = {path for paths in masks.values() for path in paths}
+    return {IMAGE: files.column(table, options.picture, field, others), **masks}
 
 
 def _with_pictures(
@@ -122,15 +123,16 @@ def _with_pictures(
     lines = []
     for name, column in paths.items():
         own = options.picture if name == IMAGE else name
-        then = "rows are left out" if name == IMAGE else "rows have no label there"
-        absent = np.array([path is None for path in column], bool)
-        empty = np.array([path == b"" for path in column], bool)
-        kinds = [(absent, f"name a file in column {own!r} that is not below {files.root}")]
-        kinds += [(empty, f"have no text in column {own!r}")] if name == IMAGE else []
-        for rows, what in kinds:
-            some = [_cell(table, own, row) for row in np.flatnonzero(rows)[:_NAMED].tolist()]
-            more = ", ..." if rows.sum() > _NAMED else ""
-            lines += [f"{field}: {rows.sum()} {then}, which {what} ({', '.join(some)}{more})"] if rows.any() else []
+        then = "left out" if name == IMAGE else "without a label"
+        missing = np.flatnonzero([path is None for path in column]).tolist()
+        empty = np.flatnonzero([path == b"" for path in column]).tolist() if name == IMAGE else []
+        for rows, what in (
+            (missing, f"rows whose {own!r} is no file below {files.root}"),
+            (empty, f"rows without {own!r}"),
+        ):
+            some = [_cell(table, own, row) for row in rows[:_NAMED]]
+            more = ", ..." if len(rows) > _NAMED else ""
+            lines += [f"{field}: {then}: {what}: {len(rows)} ({', '.join(some)}{more})"] if rows else []
     kept = np.array([bool(path) for path in paths[IMAGE]], bool)
     if not kept.any():
         raise ConfigError(field, ConfigError.ABSENT, f"has no row with a picture; {'; '.join(lines)}")
@@ -140,7 +142,8 @@ def _with_pictures(
 
 def _cell(table: Arrays, column: str, row: int) -> str:
     value = table.arrays[column][row]
-    return f"{table.where(row)}: {os.fsdecode(value) if isinstance(value, bytes) else value}"
+    text = os.fsdecode(value) if isinstance(value, bytes) else str(value)
+    return f"{table.where(row)}: {text}" if text else table.where(row)
 
 
 def _opened(
