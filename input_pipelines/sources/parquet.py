@@ -196,7 +196,7 @@ def _check_used(config: SourceConfig, field: str, first: File, readable: Collect
 
 
 def _column(name: str, files: Sequence[File], field: str, *, as_labels: bool) -> Column | None:
-    """How a column is held, which fits all files; None for lists that are absent everywhere."""
+    """A column as it is held, which fits all files; None for lists that are absent everywhere."""
     kinds = [file.types[name] for file in files]
     dtypes = [arrow_columns.dtype_of(kind) for kind in kinds if str(kind) != "null"]
     dtype = np.dtype(object) if object in dtypes else np.result_type(*dtypes) if dtypes else np.dtype(np.float64)

@@ -33,8 +33,8 @@ class PictureFiles:
     def column(self, table: Arrays, column: str, field: str, others: Collection[bytes] = ()) -> np.ndarray:
         """Returns (rows,) paths of files, bytes objects; b"" where a cell is empty, None where its file is not there.
 
-        A cell holds the path of a picture below the folder, or its name, with or without ending, wherever the picture
-        is below the folder; a number is the number in the picture's name.
+        A cell holds the path of a picture, or the end of its path, with or without ending; a number is the one that is
+        the picture's name.
 
         Args:
           table: the rows.
@@ -73,13 +73,12 @@ class PictureFiles:
         path = os.path.normpath(given.replace("\\", "/"))
         if path in self.paths:
             return [path]
-        return [each for each in self._named.get(os.path.basename(path), ()) if _ends_alike(path, each)]
+        return [each for each in self._named.get(os.path.basename(path), ()) if self._ends_in(each, path)]
 
-
-def _ends_alike(given: str, path: str) -> bool:
-    """Returns whether one of two paths is the end of the other, the second with or without its ending."""
-    own = [f"/{end}" for end in (path, os.path.splitext(path)[0])]
-    return any(end.endswith(f"/{given}") or f"/{given}".endswith(end) for end in own)
+    def _ends_in(self, path: str, given: str) -> bool:
+        """Returns whether the whole path of a file, with or without its ending, ends in what is given."""
+        whole = os.path.join(os.path.abspath(self.root), path)
+        return f"/{given}" in (whole[-len(given) - 1 :], os.path.splitext(whole)[0][-len(given) - 1 :])
 
 
 def is_picture(path: str) -> bool:
