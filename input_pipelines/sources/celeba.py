@@ -69,7 +69,7 @@ def _list(path: str, columns: Sequence[str] | None, field: str) -> tuple[list[st
         if len(line) != 1 + len(columns):
             raise ConfigError(f"{field}.path", f"{path}, row {row}", f"must hold a name and {len(columns)} numbers")
     try:
-        numbers = np.array([line[1:] for line in lines], object).astype(np.int64)
+        numbers = np.array([[int(number) for number in line[1:]] for line in lines], np.int64)
     except ValueError as error:
         raise ConfigError(f"{field}.path", path, f"holds what is no whole number: {error}") from error
     return [line[0] for line in lines], {name: numbers[:, index].copy() for index, name in enumerate(columns)}

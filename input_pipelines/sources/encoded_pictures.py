@@ -1,4 +1,4 @@
-"""Encoded pictures as TensorFlow decodes them: PNG and JPEG as they are, other formats as PNG made by Pillow.
+"""Encoded pictures as TensorFlow decodes them: PNG and JPEG as they are, other formats as Pillow writes them anew.
 
 TensorFlow takes the palette of a BMP for grey values, and some WebP files crash it.
 """
@@ -30,7 +30,7 @@ _FAILURES = (OSError, SyntaxError, ValueError, LookupError, struct.error, PIL.Im
 
 @dataclasses.dataclass(frozen=True)
 class PictureOptions:
-    """How encoded pictures are read."""
+    """Options for reading encoded pictures."""
 
     orientation: bool = setting(schema.boolean, True, "Whether pictures are turned as their EXIF data say.")
     first_frame: bool = setting(
@@ -46,7 +46,7 @@ class Plain:
     """A picture that TensorFlow decodes.
 
     Attributes:
-      data: PNG or JPEG.
+      data: PNG, JPEG, or BMP without a palette.
       orientation: 1 to 8 as in EXIF; how the decoded picture must be turned yet.
     """
 
@@ -60,7 +60,7 @@ class Plain:
 
 
 def plain(data: bytes, channels: int, options: PictureOptions, indices: bool = False) -> Plain:
-    """Returns a picture as PNG or JPEG.
+    """Returns a picture in a format that TensorFlow decodes.
 
     Args:
       data: in any of the formats of `ENDINGS`.
@@ -79,7 +79,7 @@ def plain(data: bytes, channels: int, options: PictureOptions, indices: bool = F
             raise ValueError(_several())
         if not (indices and channels == 1 and data[_COLOUR : _COLOUR + 1] == bytes([_PALETTE])):
             return Plain(data, _orientation(data) if options.orientation and b"eXIf" in chunks else _UPRIGHT)
-    return _by_pillow(data, options, indices and channels == 1)
+    return _by_pillow(data, channels, options, indices and channels == 1)
 
 
 def depth(data: bytes) -> int:
@@ -91,7 +91,7 @@ def _several() -> str:
     return "holds several pictures; 'first_frame' reads the first"
 
 
-def _by_pillow(data: bytes, options: PictureOptions, indices: bool) -> Plain:
+def _by_pillow(data: bytes, channels: int, options: PictureOptions, indices: bool) -> Plain:
     PIL.Image.init()
     formats = [name for name in _BY_PILLOW if name in PIL.Image.OPEN]
     try:
@@ -110,7 +110,11 @@ def _by_pillow(data: bytes, options: PictureOptions, indices: bool) -> Plain:
     except _FAILURES as error:
         raise ValueError(first_line(error)) from error
     stored = io.BytesIO()
-    PIL.Image.fromarray(values).save(stored, "PNG", compress_level=0)
+    plainest = PIL.Image.fromarray(values)
+    if plainest.mode == "RGB" and channels == 3:
+        plainest.save(stored, "BMP")  # far faster than a PNG
+    else:
+        plainest.save(stored, "PNG", compress_level=0)
     return Plain(stored.getvalue(), orientation)
 
 
@@ -123,7 +127,7 @@ def _values(image: PIL.Image.Image, indices: bool) -> np.ndarray:
     if image.mode == "P" and indices:
         return np.asarray(image)
     if image.mode in ("P", "PA"):
-        return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        return np.asarray(image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"))
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return np.asarray(image)

@@ -190,8 +190,8 @@ def _left_out_as(path: str) -> str | None:
     """The reason for which a file of a split is not read; None for a picture of a class."""
     if folders.is_hidden(os.path.basename(path)):
         return folders.HIDDEN
-    ending = os.path.splitext(path)[1]
-    if ending.lower() not in encoded_pictures.ENDINGS:
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in encoded_pictures.ENDINGS:
         return f"with the ending {ending}" if ending else "without an ending"
     return None if os.sep in path else "outside of a folder of a class"
 
@@ -201,5 +201,7 @@ def _check_classes(train: Folder, field: str) -> None:
     for label, name in enumerate(train.names):
         if label in train.labels:
             continue
-        why = "; ".join(train.notes) or f"{train.skipped} pictures do not decode" if train.skipped else "it is empty"
-        raise ConfigError(field, os.path.join(train.root, name), f"holds no picture of the class {name!r}: {why}")
+        why = [note.removeprefix(f"{field}: ") for note in train.notes]
+        why += [f"{train.skipped} pictures of the split do not decode"] if train.skipped else []
+        reason = f"holds no picture of the class {name!r}; {'; '.join(why) or 'it is empty'}"
+        raise ConfigError(field, os.path.join(train.root, name), reason)

@@ -152,7 +152,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Parquet]:
         column = _column(name, everywhere, field, as_labels=name in targets)
         if column is not None:
             columns[name] = column
-    used = [name for name in columns if name in _made_of(config, list(columns))] or list(columns)[:1]
+    made_of = _made_of(config, list(columns))
+    used = [name for name in columns if name in made_of] or list(columns)[:1]
     notes = _notes(config, field, first, columns, everywhere)
     return {
         name: Parquet(

@@ -41,9 +41,11 @@ def decode(
     """
     make_plain = functools.partial(_plain, spec=spec, options=options, indices=indices)
     # Python's part is small for PNG and JPEG; it holds no state, so that steps may share and drop it.
-    data, orientations = tf.numpy_function(make_plain, [encoded], [tf.string, tf.int32], stateful=False)
-    data.set_shape(encoded.shape)
-    orientations.set_shape(encoded.shape)
+    found = tf.numpy_function(make_plain, [encoded], [tf.string, tf.int32, tf.string], stateful=False)
+    data, orientations, reasons = (tf.ensure_shape(each, encoded.shape) for each in found)
+    refused = tf.boolean_mask(reasons, reasons != "")
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(tf.size(refused), 0), [refused])]):
+        data = tf.identity(data)
 
     def one(picture: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         data, orientation = picture
@@ -69,15 +71,6 @@ def decodes(encoded: bytes, channels: int, options: PictureOptions = encoded_pic
     return True
 
 
-def channel_type(path: str) -> tf.DType:
-    """The type that holds a picture's channels: of 8 bits, also where it is none, or of 16."""
-    try:
-        with open(path, "rb") as file:
-            return tf.uint16 if encoded_pictures.depth(file.read()) == 16 else tf.uint8
-    except (OSError, ValueError):
-        return tf.uint8
-
-
 def make_targets(config: SourceConfig, features: tuple[str, ...]) -> frozenset[str]:
     """Returns those of some features that targets are made of."""
     found: set[str] = set()
@@ -88,19 +81,32 @@ def make_targets(config: SourceConfig, features: tuple[str, ...]) -> frozenset[s
     return frozenset(found)
 
 
+def channel_type(path: str) -> tf.DType:
+    """The type that holds a picture's channels: of 8 bits, also where it is none, or of 16."""
+    try:
+        with open(path, "rb") as file:
+            return tf.uint16 if encoded_pictures.depth(file.read()) == 16 else tf.uint8
+    except (OSError, ValueError):
+        return tf.uint8
+
+
 def _plain(
     encoded: np.ndarray, spec: tf.TensorSpec, options: PictureOptions, indices: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(examples,) bytes objects, PNG or JPEG, and int32 orientations."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(examples,) bytes that TensorFlow decodes, int32 orientations, and why pictures are refused, or nothing."""
     expected = 8 * spec.dtype.size
-    data, orientations = np.empty(encoded.shape, object), np.empty(encoded.shape, np.int32)
+    data, orientations, reasons = (np.full(encoded.shape, value, object) for value in (b"", 1, b""))
     for index, each in enumerate(encoded):
-        one = encoded_pictures.plain(each, spec.shape[-1], options, indices)
+        try:
+            one = encoded_pictures.plain(each, spec.shape[-1], options, indices)
+        except ValueError as error:
+            reasons[index] = str(error).encode()
+            continue
         if one.depth != expected:
-            reason = "all must have the depth of the training split's first, of TFRecords that of 'dtype'"
-            raise ValueError(f"a picture has {one.depth} bits for a channel where {expected} are read: {reason}")
+            rule = "all must have the depth of the training split's first, of TFRecords that of 'dtype'"
+            reasons[index] = f"has {one.depth} bits for a channel where {expected} are read: {rule}".encode()
         data[index], orientations[index] = one.data, one.orientation
-    return data, orientations
+    return data, orientations.astype(np.int32), reasons
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

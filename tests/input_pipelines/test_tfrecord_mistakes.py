@@ -61,7 +61,7 @@ _TEXT = {"x": [1.0, 2.0], "index": 3}
         (
             {"x": {"dtype": "uint8", "shape": [2, 2, 3], "encoding": "image"}, "index": "int64"},
             {"x": b"nonsense", "index": 3},
-            "image",
+            "is no picture",
         ),
         (XY, b"nonsense", "parse"),
     ],
