@@ -7,6 +7,7 @@ Numbers are numbers (whole ones int64, absent ones NaN), text and categories are
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -258,7 +259,9 @@ def _notes(
     if others:
         notes.append(f"{field}: columns of neither numbers nor text are left out: {listed(others, '')}")
     largest = max((int(file.sizes.max()) for file in files), default=0)
-    if largest > config.window and config.feed == "streaming":
+    of_row = sum(each.dtype.itemsize * math.prod(each.shape) for each in columns.values())
+    too_large = config.feed == "auto" and of_row * sum(int(file.sizes.sum()) for file in files) > config.memory_limit
+    if largest > config.window and (too_large or config.feed == "streaming"):
         reason = "each is read and shuffled as a whole; smaller row groups take less memory"
         notes.append(f"{field}: a row group has {largest} rows, more than window={config.window}: {reason}")
     return tuple(notes)

@@ -157,6 +157,15 @@ def test_files_of_one_split_may_differ_in_their_types(tmp_path):
     assert split.where(2) == f"{tmp_path / 'b.parquet'}, row 0"
 
 
+def test_folders_within(tmp_path):
+    """As Spark writes a table, and as others part one by a column."""
+    for part in range(2):
+        (tmp_path / f"year={part}").mkdir()
+        _write(tmp_path / f"year={part}" / "a.parquet", {"y": [part], "x": [1]})
+    assert len(_open(tmp_path, splits={"train": ["year=*/*.parquet"]})["train"]) == 2
+    assert "it holds: year=0, year=1" in _error(_open, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("validation", "changes", "words"),
     [
@@ -199,6 +208,16 @@ def test_lists_of_other_lengths_are_named(tmp_path, feed):
     assert words in _error(train)
 
 
-def test_large_row_groups_are_said_where_they_are_streamed(folder):
-    built = reading.build(TREE | {"path": str(folder), "feed": "streaming", "window": 4})
-    assert any("a row group has 5 rows, more than window=4" in note for note in built.notes)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"feed": "streaming"}, True),
+        ({"memory_limit": 100}, True),
+        ({"feed": "memory"}, False),
+        ({}, False),
+        ({"feed": "streaming", "window": 5}, False),
+    ],
+)
+def test_large_row_groups_are_said_where_they_are_streamed(folder, changes, said):
+    notes = _open(folder, **{"window": 4, "targets": TREE["targets"], **changes})["train"].notes
+    assert any("a row group has 5 rows, more than window=4" in note for note in notes) == said
