@@ -4,7 +4,7 @@ A registered dataset (`digits`), or a function of the user's own by import path,
 
     "dataset": {"name": "wine", "options": {"targets": {...}}}
 
-A source (TFDS, CSV, NPZ, TFRecord, folders of images) gives named features, of which the configuration makes inputs,
+A source (TFDS, CSV, Parquet, NPZ, TFRecord, images) gives named features, of which the configuration makes inputs,
 targets and weights:
 
     "dataset": {
@@ -87,8 +87,9 @@ class SourceConfig:
     name: str | None = setting(
         schema.optional(schema.string),
         None,
-        "A registered dataset (`digits`), a kind of source (`csv`, `npz`, `tfrecord`, `image_folder`, `tfds`), "
-        "`tfds/<name>`, or a function of your own, `package.module:function`; must be given unless `sources` is.",
+        "A registered dataset (`digits`), a kind of source (`csv`, `npz`, `parquet`, `tfrecord`, `image_folder`, "
+        "`table_of_images`, `tfds`), `tfds/<name>`, or a function of your own, `package.module:function`; must be "
+        "given unless `sources` is.",
     )
     path: str | None = setting(
         schema.optional(_path), None, "The file or folder of a source, where it needs one; `~` is your home."
@@ -124,7 +125,8 @@ class SourceConfig:
     inputs: dict[str, InputConfig] | None = setting(
         schema.optional(schema.mapping(schema.record(InputConfig), "input")),
         None,
-        "The model's inputs by their names. None: of a CSV all columns that are no target; of a function its own.",
+        "The model's inputs by their names. None: of CSV and Parquet all columns that are no target; of a function its "
+        "own.",
     )
     fill: float | str | None = setting(
         schema.optional(filling),

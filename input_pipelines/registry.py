@@ -22,12 +22,14 @@ SOURCES: Mapping[str, str] = {
     TFDS: "input_pipelines.sources.catalogue:open_splits",
     "csv": "input_pipelines.sources.csv:open_splits",
     "npz": "input_pipelines.sources.npz:open_splits",
+    "parquet": "input_pipelines.sources.parquet:open_splits",
     "tfrecord": "input_pipelines.sources.tfrecord:open_splits",
     "image_folder": "input_pipelines.sources.image_folder:open_splits",
+    "table_of_images": "input_pipelines.sources.table_of_images:open_splits",
 }
 # Kinds that are made of the files of a folder → a pattern of those that are read unless `splits` names others.
-FILES: Mapping[str, str] = {"csv": "*.csv*", "npz": "*.npz", "tfrecord": "*.tfrecord*"}
+FILES: Mapping[str, str] = {"csv": "*.csv*", "npz": "*.npz", "parquet": "*.parquet", "tfrecord": "*.tfrecord*"}
 # Kinds that need not say what their inputs are: by default, all columns that no target or weight uses.
-FREE_INPUTS = ("csv",)
+FREE_INPUTS = ("csv", "parquet")
 # Kinds that can leave out examples whose picture does not decode.
-SKIPPING = ("tfrecord", "image_folder")
+SKIPPING = ("tfrecord", "image_folder", "table_of_images")

@@ -38,8 +38,9 @@ def below(root: str) -> Iterator[str]:
         inner[:] = sorted(
             name for name in inner if name not in hidden and os.path.realpath(os.path.join(folder, name)) not in visited
         )
+        inside = os.path.relpath(folder, root)
         for name in sorted([*files, *hidden]):
-            yield os.path.relpath(os.path.join(folder, name), root)
+            yield name if inside == os.curdir else os.path.join(inside, name)
 
 
 def unread(root: str, used: Collection[str], field: str) -> tuple[str, ...]:

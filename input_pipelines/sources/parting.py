@@ -6,7 +6,7 @@ import numpy as np
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.part_settings import FoldConfig, HeldOutConfig
-from input_pipelines.sources.source import Arrays, Source
+from input_pipelines.sources.source import Source
 from trainer.common.errors import ConfigError, unknown
 
 _SEED = 0
@@ -27,7 +27,7 @@ def part(config: SourceConfig, train: Source, field: str) -> dict[str, Source]:
     """
     key = "held_out" if config.held_out is not None else "fold"
     chosen, at = getattr(config, key), f"{field}.{key}"
-    if not isinstance(train, Arrays):
+    if not hasattr(train, "rows"):
         words = "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
         raise ConfigError(at, ConfigError.ABSENT, words)
     if isinstance(chosen, float):

@@ -11,11 +11,12 @@ most.
 
 import pathlib
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from tests.benchmarks import processes, sections, table
+from tests.benchmarks import processes, sections, stored_rows, table
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
 from tests.benchmarks.problems import Preset
 from tests.benchmarks.rounds import Contender, Workers
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 def all_sections(workers: Workers, data_dir: pathlib.Path) -> tuple[Section, ...]:
     """All sections, measured by these workers on the data that TFDS prepared there."""
     presets = {feed: _preset(data_dir, feed) for feed in ("memory", "streaming")}
-    found = (_throughput(workers, presets), _first_batch(workers, presets))
+    found = (_throughput(workers, presets), _rows(workers), _first_batch(workers, presets))
     return found if (data_dir / _DATASET).is_dir() else tuple(_not_measured(each, data_dir) for each in found)
 
 
@@ -89,6 +90,21 @@ def _throughput(workers: Workers, presets: Mapping[str, Preset]) -> Section:
         Bound(f"rate_{_key(name)}", f"examples per second, {name}", (name,), _rate, unit="/s") for name in contenders
     ]
     return sections.timed(workers, "throughput", contenders, *ratios, *rates)
+
+
+def _rows(workers: Workers) -> Section:
+    """The rows of a table as Parquet beside the same as TFRecords."""
+    names = ("TFRecord", "Parquet")
+    what = f"TFRecord / Parquet, {_BATCH_SIZE} rows of a table, streaming"
+    bound = Bound("rows_parquet", what, names, lambda times: times[names[0]] / times[names[1]], "≥", 1.0)
+
+    def measure(keys: Sequence[str]) -> dict[str, float | Exception]:
+        with tempfile.TemporaryDirectory() as folder:
+            presets = stored_rows.write(pathlib.Path(folder), _BATCH_SIZE)
+            contenders = {name: Contender(_WORKER, "pipeline", preset, _TAKEN) for name, preset in presets.items()}
+            return sections.timed(workers, "rows", contenders, bound).measure(keys)
+
+    return Section("rows", (bound,), measure)
 
 
 def _first_batch(workers: Workers, presets: Mapping[str, Preset]) -> Section:

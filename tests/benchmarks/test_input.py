@@ -29,6 +29,7 @@ def test_without_the_data_nothing_is_measured(capsys, tmp_path):
         ("streaming_step", {"step": 12, "streaming": 8}, 1.5, False),
         ("in_memory_plain", {"in memory": 2, "plain TFDS": 12, "plain TFDS, mapped by batch": 9}, 4.5, False),
         ("streaming_plain", {"streaming": 8, "plain TFDS": 12, "plain TFDS, mapped by batch": 10}, 1.25, True),
+        ("rows_parquet", {"TFRecord": 12, "Parquet": 16}, 0.75, False),
         ("rate_step", {"step": 12}, 128 / 0.012, True),
         ("first_batch_memory", {"memory, step 0": 100, "memory, step 1,000,000": 151}, 1.51, False),
         (

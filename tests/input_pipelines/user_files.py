@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -222,6 +224,41 @@ def write_foreign(folder: pathlib.Path, shards: int = 3) -> dict[str, Any]:
     return _of_directory(folder)
 
 
+def write_parquet(folder: pathlib.Path) -> dict[str, Any]:
+    """The CSV files' columns in two files for each split, of several row groups each."""
+    for split in COUNTS:
+        written = examples(split)
+        picture = written["picture"]
+        columns = {"first": picture[:, 0, 0, 0], "second": picture[:, 5, 4, 2] / 7}
+        columns |= {name: written[name] for name in ("colour", "kind", "size")}
+        table = pyarrow.table({name: pyarrow.array(values.tolist()) for name, values in columns.items()})
+        for part, rows in enumerate((table[:20], table[20:])):
+            pyarrow.parquet.write_table(rows, folder / f"{split}-{part}.parquet", row_group_size=6)
+    return {"name": "parquet", "path": str(folder), "targets": {"kind": {}, **_SIZE}}
+
+
+def write_table_of_images(folder: pathlib.Path) -> dict[str, Any]:
+    """A CSV file for each split that names the pictures in a folder beside it."""
+    (folder / "pictures").mkdir()
+    for split in COUNTS:
+        written = examples(split)
+        with open(folder / f"{split}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "kind", "size"])
+            for picture, kind, size, index in zip(
+                *(written[name] for name in ("picture", "kind", "size", "index")), strict=True
+            ):
+                writer.writerow([f"{index}.png", kind, size])
+                (folder / "pictures" / f"{index}.png").write_bytes(png(picture))
+    return {
+        "name": "table_of_images",
+        "path": str(folder),
+        "options": {"picture": "file", "folder": "pictures", "shape": list(SHAPE)},
+        "inputs": {"image": {"prepare": ["standardise"]}},
+        "targets": {"kind": {}, **_SIZE},
+    }
+
+
 def write_csv_gz(folder: pathlib.Path) -> dict[str, Any]:
     """The CSV files compressed."""
     return write_csv(folder, ".csv.gz")
@@ -232,8 +269,10 @@ KINDS: Mapping[str, tuple[Callable[[pathlib.Path], dict[str, Any]], bool]] = {
     "csv": (write_csv, False),
     "csv.gz": (write_csv_gz, False),
     "npz": (write_npz, False),
+    "parquet": (write_parquet, True),
     "tfrecord": (write_tfrecords, True),
     "image_folder": (write_image_folder, True),
+    "table_of_images": (write_table_of_images, True),
     "tfds directory": (write_foreign, True),
     "stored as a tfds dataset": (write_stored, True),
 }
