@@ -22,6 +22,7 @@ from input_pipelines.names import Names
 from input_pipelines.preparation import building, fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import SOURCES
+from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Arrays, Source, of_arrays
 from trainer.common import atomic_files, import_paths
 from trainer.common.errors import ConfigError, first_line, reason_of
@@ -88,7 +89,7 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
-    opened = {field: _opened(source, field) for field, source in files.items()}
+    opened = {field: open_source(source, field) for field, source in files.items()}
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     prepared = preparation.build(trains, saved and saved.statistics)
@@ -154,8 +155,16 @@ def load_saved(path: pathlib.Path) -> SavedData | None:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
-def _opened(config: SourceConfig, field: str) -> dict[str, Source]:
-    """The splits of a source as they are read, both of them, with an example at least."""
+def open_source(config: SourceConfig, field: str) -> dict[str, Source]:
+    """The splits of a source as they are read, both of them, with an example at least.
+
+    Args:
+      config: the source, which is no function.
+      field: the configuration's key of it.
+
+    Raises:
+      ConfigError: they cannot be read, or a split is missing.
+    """
     open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
     sources: dict[str, Source] = open_splits(config, field)
     if config.held_out is not None:
@@ -191,12 +200,7 @@ def _fed(
             {field: prepare.statistics},
             {field: feed},
         ),
-        tuple(
-            f"{field}: {source.skipped} images of the {name} split do not decode and were left out"
-            for name, source in sources.items()
-            if source.skipped
-        )
-        + needless,
+        left_out.notes(config, field, sources) + needless,
         names.of(prepare, sources[TRAIN]),
     )
 
