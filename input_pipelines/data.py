@@ -89,7 +89,7 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
-    opened = {field: open_source(source, field) for field, source in files.items()}
+    opened = {field: sized(source, field, open_source(source, field)) for field, source in files.items()}
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     prepared = preparation.build(trains, saved and saved.statistics)
@@ -174,6 +174,15 @@ def open_source(config: SourceConfig, field: str) -> dict[str, Source]:
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
         if not len(sources[split]):
             raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
+    return sources
+
+
+def sized(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> Mapping[str, Source]:
+    """The splits with pictures whose size varies brought to the size that their preparation begins with.
+
+    Raises:
+      ConfigError: a feature that does not exist, or one whose shape varies and that is prepared in another way.
+    """
     sizes = building.sizes(config, field, sources[TRAIN])
     return {name: source.resized(sizes) for name, source in sources.items()} if sizes else sources
 

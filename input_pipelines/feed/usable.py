@@ -71,7 +71,9 @@ def outside(labels: Any, classes: int, ignored: int | None) -> Any:
       classes: how many classes there are.
       ignored: a number that means no label, or None.
     """
-    wrong = (labels < 0) | (labels >= classes) | (labels % 1 != 0)
+    wrong = (labels < 0) | (labels >= classes)
+    if not tf.as_dtype(labels.dtype).is_integer:
+        wrong = wrong | (labels % 1 != 0)
     return wrong if ignored is None else wrong & (labels != ignored)
 
 

@@ -1,10 +1,11 @@
 """Equal examples, found by digests of their raw features: sixteen bytes of memory for each example."""
 
-import collections
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from input_pipelines.configuration import TRAIN, VALIDATION
 
 _DIGEST_BYTES = 8  # of a billion examples, two different ones are taken for equal with a probability of 3 %
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -54,27 +55,26 @@ class Duplicates:
             return []
         places, inputs, targets = map(np.concatenate, zip(*self._columns, strict=True))
         parts = np.repeat(self._parts, [len(each[0]) for each in self._columns])
+        is_train = np.array([split == TRAIN for split in splits])[parts]
         with np.errstate(over="ignore"):
-            whole = inputs * _MULTIPLIER + targets
-        by_both, by_inputs = _first(whole), _first(inputs)
+            by_both, by_inputs = _first(inputs * _MULTIPLIER + targets), _first(inputs)
         numbers = np.arange(len(inputs))
+        found = {
+            "the inputs and targets of {}": (by_both != numbers, by_both),
+            "the inputs of {} and other targets": ((by_inputs != numbers) & (by_both == numbers), by_inputs),
+        }
         lines = []
-        for first, chosen, words in (
-            (by_both, by_both != numbers, "equal {} in all inputs and targets"),
-            (by_inputs, (by_inputs != numbers) & (by_both == numbers), "have the inputs of {} and other targets"),
-        ):
-            pairs = collections.defaultdict(list)
-            for number in np.flatnonzero(chosen).tolist():
-                earlier = int(first[number])
-                pairs[splits[parts[number]], splits[parts[earlier]]].append((number, earlier))
-            for (own, other), found in pairs.items():
-                shown = "; ".join(
-                    f"{where[parts[number]](int(places[number]))} and {where[parts[earlier]](int(places[earlier]))}"
-                    for number, earlier in found[:_SHOWN]
-                )
-                said = words.format("an earlier one" if own == other else f"one of the {other} split")
-                more = "; ..." if len(found) > _SHOWN else ""
-                lines.append(f"{len(found):,} examples of the {own} split {said}: {shown}{more}")
+        for words, (repeats, first) in found.items():
+            for own, other in ((TRAIN, TRAIN), (VALIDATION, VALIDATION), (VALIDATION, TRAIN)):
+                chosen = np.flatnonzero(repeats & (is_train == (own == TRAIN)) & (is_train[first] == (other == TRAIN)))
+                shown = [
+                    " and ".join(where[parts[each]](int(places[each])) for each in (number, first[number]))
+                    for number in chosen[:_SHOWN].tolist()
+                ]
+                more = ["..."] if len(chosen) > _SHOWN else []
+                said = words.format("an earlier example" if own == other else f"an example of {other}")
+                if len(chosen):
+                    lines.append(f"{own}: {len(chosen):,} with {said}: {'; '.join(shown + more)}")
         return lines
 
 

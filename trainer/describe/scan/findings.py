@@ -24,13 +24,14 @@ class Findings:
         return len(self._lines[kind]) < _LISTED
 
     def lines(self) -> list[str]:
-        """All lines, those of a kind together, each once."""
+        """All lines, those of a kind together."""
         found = []
         for kind, lines in self._lines.items():
             found += lines
             if self._more[kind]:
                 found.append(f"{kind}: {self._more[kind]:,} more like these")
-        return list(dict.fromkeys(found))
+        return found
 
-    def __bool__(self) -> bool:
-        return any(self._lines.values())
+    def __len__(self) -> int:
+        """The number of lines, those that are only counted too."""
+        return sum(map(len, self._lines.values())) + self._more.total()

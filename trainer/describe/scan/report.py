@@ -33,7 +33,8 @@ def show(scan: Scan, console: Console) -> None:
 def _verdict(scan: Scan) -> str:
     if not scan.wrong:
         return "Nothing is wrong."
-    return f"{'1 thing is' if len(scan.wrong) == 1 else f'{len(scan.wrong):,} things are'} wrong: training would fail."
+    things = "1 thing is" if scan.wrong_count == 1 else f"{scan.wrong_count:,} things are"
+    return f"{things} wrong: training would fail."
 
 
 def _tables(scan: Scan) -> Iterator[Table]:
@@ -47,7 +48,8 @@ def _tables(scan: Scan) -> Iterator[Table]:
     for target in targets:
         found = {_title(part): counts.targets[target] for part, counts in scan.counts if target in counts.targets}
         if any(count.columns is not None for count in found.values()):
-            yield _columns(target, found, scan.names)
+            if any(count.missing or count.ones is not None for count in found.values()):
+                yield _columns(target, found, scan.names)
         elif (table := _classes(target, found, scan.names)) is not None:
             yield table
 
@@ -95,15 +97,16 @@ def _classes(target: str, counts: dict[str, Count], names: Names) -> Table | Non
 
 def _columns(target: str, counts: dict[str, Count], names: Names) -> Table:
     """A row for each column of a target that is a vector: its labels, and the ones among them."""
-    headings = [f"{title}{of} >" for title in counts for of in ("", ", ones")]
+    with_ones = any(count.ones is not None for count in counts.values())
+    headings = [f"{title}{of} >" for title in counts for of in ("", ", ones")[: 1 + with_ones]]
     table = tables.new(f"{target}: labels of each column", "column", *headings)
     length = max(len(count.columns) for count in counts.values() if count.columns is not None)
     named = names.columns.get(f"targets.{target}", [str(index) for index in range(length)])
     for index, name in enumerate(named[:length]):
         row = []
         for count in counts.values():
-            labels = None if count.columns is None else count.columns[index]
-            row.append("" if labels is None else f"{labels:,}")
-            row.append("" if count.ones is None else f"{count.ones[index]:,}")
+            row.append("" if count.columns is None else f"{count.columns[index]:,}")
+            if with_ones:
+                row.append("" if count.ones is None else f"{count.ones[index]:,}")
         table.add_row(escape(name), *row)
     return table

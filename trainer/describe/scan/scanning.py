@@ -41,6 +41,7 @@ class Scan(NamedTuple):
       notes: lines about what was left out, and others that a run says at its start.
       duplicates: lines about equal examples.
       wrong: lines about all for which training would fail.
+      wrong_count: how many there are, those of which there are too many for lines too.
     """
 
     counts: list[tuple[Part, PartCounts]]
@@ -48,6 +49,7 @@ class Scan(NamedTuple):
     notes: list[str]
     duplicates: list[str]
     wrong: list[str]
+    wrong_count: int
 
 
 class _Opened(NamedTuple):
@@ -85,7 +87,7 @@ def scan(config: Config, console: Console) -> Scan:
         # What is left are mistakes that no example shows by itself.
         with console.status("Building the experiment as training does ..."), _gathered(findings):
             notes = list(experiment.build(config, strategy).notes)
-    return Scan(counts, opened.names, notes, duplicates, findings.lines())
+    return Scan(counts, opened.names, notes, duplicates, findings.lines(), len(findings))
 
 
 @contextlib.contextmanager
@@ -105,11 +107,14 @@ def _open(config: Config, findings: Findings) -> _Opened:
     files = {field: each for field, each in fields.items() if field not in arrays}
     parts, structures, found, notes = [], {}, [], []
     sources: dict[str, Mapping[str, Source]] = {}
+    sized = set()
     for field, each in files.items():
         with _gathered(findings):
             sources[field] = data_lib.open_source(each, field)
             notes += left_out.notes(each, field, sources[field])
-    prepared = _prepared(files, sources, findings) if len(sources) == len(files) else {}
+            sources[field] = data_lib.sized(each, field, sources[field])
+            sized.add(field)
+    prepared = _prepared(files, sources, findings) if len(sized) == len(files) else {}
     for field, of_source in sources.items():
         made = prepared.get(field)
         parts += [SourcePart(field, split, source, made) for split, source in of_source.items()]
