@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names
+from input_pipelines import configuration, examples, names, opening
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
@@ -19,15 +19,12 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import building, fitting, preparation
+from input_pipelines.preparation import fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
-from input_pipelines.registry import SOURCES
 from input_pipelines.sources import left_out
-from input_pipelines.sources.source import Arrays, Source, of_arrays
-from trainer.common import atomic_files, import_paths
+from input_pipelines.sources.source import Source, of_arrays
+from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, first_line, reason_of
-
-_HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +86,9 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
-    opened = {field: sized(source, field, open_source(source, field)) for field, source in files.items()}
+    opened = {
+        field: opening.sized(source, field, opening.open_source(source, field)) for field, source in files.items()
+    }
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     prepared = preparation.build(trains, saved and saved.statistics)
@@ -155,38 +154,6 @@ def load_saved(path: pathlib.Path) -> SavedData | None:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
-def open_source(config: SourceConfig, field: str) -> dict[str, Source]:
-    """The splits of a source as they are read, both of them, with an example at least.
-
-    Args:
-      config: the source, which is no function.
-      field: the configuration's key of it.
-
-    Raises:
-      ConfigError: they cannot be read, or a split is missing.
-    """
-    open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
-    sources: dict[str, Source] = open_splits(config, field)
-    if config.held_out is not None:
-        sources = _held_out(sources[TRAIN], config.held_out, field)
-    for split in (TRAIN, VALIDATION):
-        if split not in sources:
-            raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
-        if not len(sources[split]):
-            raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
-    return sources
-
-
-def sized(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> Mapping[str, Source]:
-    """The splits with pictures whose size varies brought to the size that their preparation begins with.
-
-    Raises:
-      ConfigError: a feature that does not exist, or one whose shape varies and that is prepared in another way.
-    """
-    sizes = building.sizes(config, field, sources[TRAIN])
-    return {name: source.resized(sizes) for name, source in sources.items()} if sizes else sources
-
-
 def _fed(
     config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation, saved: SavedData | None
 ) -> Data:
@@ -247,17 +214,6 @@ def _flat(split: Examples) -> dict[str, np.ndarray]:
         named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
         flat |= {f"{part}.{name}": array for name, array in named}
     return flat
-
-
-def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
-    """A share of the training examples to validate on, drawn once for all."""
-    if not isinstance(train, Arrays):
-        raise ConfigError(
-            f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
-        )
-    order = np.random.RandomState(_HELD_OUT_SEED).permutation(len(train))
-    kept = len(train) - int(round(share * len(train)))
-    return {TRAIN: train.rows(np.sort(order[:kept])), VALIDATION: train.rows(np.sort(order[kept:]))}
 
 
 def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation) -> str:

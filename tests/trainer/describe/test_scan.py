@@ -1,9 +1,8 @@
 """`python -m trainer.describe --scan`: counts, everything that is wrong, equal examples, of every kind of source."""
 
 import io
-import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +14,7 @@ from input_pipelines import configuration
 from input_pipelines.examples import Examples
 from tests.input_pipelines import user_files
 from tests.input_pipelines.user_files import COUNTS, KINDS
+from tests.trainer.describe.broken_files import BROKEN, break_pictures, break_records, break_rows
 from trainer.config import loading
 from trainer.describe.scan import report, scanning
 from trainer.describe.scan.duplicates import digests
@@ -50,77 +50,6 @@ def _printed(scan: Scan) -> str:
 
 def _counts(scan: Scan, split: str) -> Any:
     return next(counts for part, counts in scan.counts if part.split == split)
-
-
-def _break_rows(folder: pathlib.Path) -> list[str]:
-    """A gap in an input, a class beyond the head's, infinity in a target; rows 4 and 11 of training, 6 to validate."""
-    for name, broken in (("train", {4: (0, ""), 11: (3, "7")}), ("validation", {6: (4, "inf")})):
-        path = folder / f"{name}.csv"
-        rows = path.read_text().splitlines()
-        for row, (column, value) in broken.items():
-            fields = rows[row - 1].replace("blue, light", "blue; light").split(",")
-            fields[column] = value
-            rows[row - 1] = ",".join(fields)
-        path.write_text("\n".join(rows) + "\n")
-    return [
-        "train.csv, row 4: .*NaN.*'first'",
-        "train.csv, row 11: target 'kind' holds 7",
-        "validation.csv, row 6: .*inf",
-    ]
-
-
-def _break_arrays(folder: pathlib.Path) -> list[str]:
-    arrays = user_files.examples("train")
-    arrays["picture"] = arrays["picture"].astype(float)
-    arrays["picture"][3, 2, 1, 0] = arrays["picture"][8, 0, 0, 0] = np.nan
-    arrays["kind"][[5, 50]] = -1, 3
-    np.savez(folder / "train.npz", **arrays)
-    other = user_files.examples("validation")
-    np.savez(folder / "validation.npz", **other | {"picture": other["picture"].astype(float)})
-    return [
-        *(f"train.npz, example {row}: .*NaN" for row in (3, 8)),
-        "train.npz, example 5: target 'kind' holds -1",
-        "train.npz, example 50: target 'kind' holds 3",
-    ]
-
-
-def _break_records(folder: pathlib.Path) -> list[str]:
-    """Three pictures that are none, a class beyond the head's, and a record whose bytes are damaged."""
-    records = user_files.as_records("train")[:18]
-    records[2]["picture"] = records[9]["picture"] = b"no picture"
-    records[13]["kind"] = 9
-    user_files.write_records(folder / "train-00000-of-00003.tfrecord", records)
-    other = user_files.as_records("validation")[:7]
-    other[0]["picture"] = other[0]["picture"][:40]
-    user_files.write_records(folder / "validation-00000-of-00003.tfrecord", other)
-    path = folder / "validation-00002-of-00003.tfrecord"
-    data = bytearray(path.read_bytes())
-    data[30] ^= 255
-    path.write_bytes(data)
-    return [
-        "train-00000-of-00003.tfrecord, record 2: ",
-        "train-00000-of-00003.tfrecord, record 9: ",
-        "train-00000-of-00003.tfrecord, record 13: target 'kind' holds 9",
-        "validation-00000-of-00003.tfrecord, record 0: ",
-        "validation-00002-of-00003.tfrecord, record 0: ",
-    ]
-
-
-def _break_pictures(folder: pathlib.Path) -> list[str]:
-    broken = [
-        next((folder / split / kind).iterdir()) for split, kind in (("train", "a"), ("train", "c"), ("validation", "b"))
-    ]
-    for path in broken:
-        path.write_bytes(b"no picture")
-    return [f"{path}: " for path in broken]
-
-
-BROKEN: Mapping[str, Callable[[pathlib.Path], list[str]]] = {
-    "csv": _break_rows,
-    "npz": _break_arrays,
-    "tfrecord": _break_records,
-    "image_folder": _break_pictures,
-}
 
 
 def _assert_wrong(scan: Scan, expected: Sequence[str]) -> None:
@@ -195,11 +124,10 @@ def test_missing_labels_text_and_equal_rows(tmp_path):
     ]
 
 
-def two_inputs(inputs: Mapping[str, keras.KerasTensor]) -> keras.Model:
+def two_inputs() -> keras.Model:
     """A model of the user's own with a single head."""
-    numbers = keras.ops.concatenate(
-        [inputs["x"][:, None], keras.ops.cast(inputs["colour"], "float32")[:, None]], axis=1
-    )
+    inputs = {"x": keras.Input((), name="x"), "colour": keras.Input((), dtype="int32", name="colour")}
+    numbers = keras.ops.stack([inputs["x"], keras.ops.cast(inputs["colour"], "float32")], axis=1)
     return keras.Model(inputs, {"kind": keras.layers.Dense(2, activation="softmax", name="kind")(numbers)})
 
 
@@ -218,7 +146,7 @@ def arrays(wrong: bool = False) -> dict[str, Examples]:
 def test_several_sources_and_a_function(tmp_path):
     dataset = KINDS["csv"][0](tmp_path)
     dataset |= {"inputs": {"numbers": {"feature": ["first", "second"], "prepare": "standardise"}}, "quota": 3}
-    expected = _break_rows(tmp_path)
+    expected = break_rows(tmp_path)
     own = {"name": "tests.trainer.describe.test_scan:arrays", "options": {"wrong": True}}
     scan = _scan(_tree({"sources": {"table": dataset, "own": own}}))
     _assert_wrong(
@@ -245,7 +173,7 @@ def test_several_sources_and_a_function(tmp_path):
 def test_mistakes_beside_those_of_the_data(tmp_path, changes, words):
     dataset = KINDS["csv"][0](tmp_path)
     if "batch_size" not in changes:
-        _break_rows(tmp_path)
+        break_rows(tmp_path)
     _assert_wrong(_scan(_tree(dataset, **changes)), words)
 
 
@@ -256,7 +184,7 @@ def test_what_cannot_be_opened_or_prepared_does_not_hide_the_rest(tmp_path):
         KINDS["tfrecord"][0](tmp_path / "one"),
         {**KINDS["csv"][0](tmp_path / "two"), "path": str(tmp_path / "no")},
     )
-    expected = _break_records(tmp_path / "one")
+    expected = break_records(tmp_path / "one")
     without_classes = [pattern for pattern in expected if "target" not in pattern]
     _assert_wrong(
         _scan(_tree({"sources": {"one": one, "two": two}})), [*without_classes, "sources.two.path.*not exist"]
@@ -278,7 +206,7 @@ def test_nothing_that_can_be_read(tmp_path):
 
 def test_pictures_that_are_left_out_are_no_mistakes(tmp_path):
     dataset = KINDS["image_folder"][0](tmp_path)
-    _break_pictures(tmp_path)
+    break_pictures(tmp_path)
     scan = _scan(_tree({**dataset, "undecodable": "skip"}))
     assert scan.wrong == []
     assert [line.split(" and ")[0] for line in scan.notes] == [

@@ -1,4 +1,4 @@
-"""What is wrong with the data, line by line."""
+"""Lines about what is wrong with the data."""
 
 import collections
 

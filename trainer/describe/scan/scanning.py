@@ -9,8 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from input_pipelines import configuration, examples, names
-from input_pipelines import data as data_lib
+from input_pipelines import configuration, examples, names, opening
 from input_pipelines.configuration import TRAIN, SourceConfig
 from input_pipelines.names import Names
 from input_pipelines.preparation import preparation
@@ -110,9 +109,9 @@ def _open(config: Config, findings: Findings) -> _Opened:
     sized = set()
     for field, each in files.items():
         with _gathered(findings):
-            sources[field] = data_lib.open_source(each, field)
+            sources[field] = opening.open_source(each, field)
             notes += left_out.notes(each, field, sources[field])
-            sources[field] = data_lib.sized(each, field, sources[field])
+            sources[field] = opening.sized(each, field, sources[field])
             sized.add(field)
     prepared = _prepared(files, sources, findings) if len(sized) == len(files) else {}
     for field, of_source in sources.items():

@@ -1,0 +1,58 @@
+"""Sources as they are opened: their splits, before anything is made of them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from input_pipelines import configuration
+from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
+from input_pipelines.preparation import building
+from input_pipelines.registry import SOURCES
+from input_pipelines.sources.source import Arrays, Source
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError
+
+_HELD_OUT_SEED = 0
+
+
+def open_source(config: SourceConfig, field: str) -> dict[str, Source]:
+    """The splits of a source as they are read, both of them, with an example at least.
+
+    Args:
+      config: the source, which is no function.
+      field: the configuration's key of it.
+
+    Raises:
+      ConfigError: they cannot be read, or a split is missing.
+    """
+    open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
+    sources: dict[str, Source] = open_splits(config, field)
+    if config.held_out is not None:
+        sources = _held_out(sources[TRAIN], config.held_out, field)
+    for split in (TRAIN, VALIDATION):
+        if split not in sources:
+            raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
+        if not len(sources[split]):
+            raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
+    return sources
+
+
+def sized(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> Mapping[str, Source]:
+    """The splits with pictures whose size varies brought to the size that their preparation begins with.
+
+    Raises:
+      ConfigError: a feature that does not exist, or one whose shape varies and that is prepared in another way.
+    """
+    sizes = building.sizes(config, field, sources[TRAIN])
+    return {name: source.resized(sizes) for name, source in sources.items()} if sizes else sources
+
+
+def _held_out(train: Source, share: float, field: str) -> dict[str, Source]:
+    """A share of the training examples to validate on, drawn once for all."""
+    if not isinstance(train, Arrays):
+        raise ConfigError(
+            f"{field}.held_out", share, "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
+        )
+    order = np.random.RandomState(_HELD_OUT_SEED).permutation(len(train))
+    kept = len(train) - int(round(share * len(train)))
+    return {TRAIN: train.rows(np.sort(order[:kept])), VALIDATION: train.rows(np.sort(order[kept:]))}
