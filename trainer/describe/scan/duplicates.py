@@ -1,4 +1,4 @@
-"""Equal examples, found by digests of their raw features: sixteen bytes of memory for each example."""
+"""Equal examples, found by digests of their raw features: some dozen bytes of memory for each example."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

@@ -14,6 +14,7 @@ from trainer.common.errors import ConfigError, reason_of
 Report = Callable[[int, str], None]
 Result = TypeVar("Result")
 _FAILURES = (tf.errors.OpError, ValueError)
+_BYTES = 2**26  # of decoded examples at a time
 
 
 def succeeding(
@@ -50,7 +51,7 @@ def pieces(source: Source, names: Sequence[str], report: Report) -> Iterator[tup
       report: gets the place of each example that cannot be read or decoded, and the reason.
     """
     if source.records is not None:
-        yield from _of_records(source.records, names, report)
+        yield from _of_records(source.records, names, report, _at_once(source, names))
         return
     first = 0
     for chunk in source.chunks(names):
@@ -60,11 +61,11 @@ def pieces(source: Source, names: Sequence[str], report: Report) -> Iterator[tup
 
 
 def _of_records(
-    records: Records, names: Sequence[str], report: Report
+    records: Records, names: Sequence[str], report: Report, at_once: int
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int64)]
     decode = tf.function(lambda *given: records.decode(*given, names), input_signature=signature, autograph=False)
-    for places, serialized in _serialized(records, report):
+    for places, serialized in _serialized(records, report, at_once):
 
         def decoded(part: slice, places: np.ndarray = places, serialized: tf.Tensor = serialized) -> Any:
             return {name: values.numpy() for name, values in decode(serialized[part], places[part]).items()}
@@ -76,23 +77,32 @@ def _of_records(
             yield places[part], features
 
 
-def _serialized(records: Records, report: Report) -> Iterator[tuple[np.ndarray, tf.Tensor]]:
-    """Yields places and serialized examples of some blocks at a time."""
-    for first, last in itertools.pairwise(_bounds(records.sizes)):
+def _at_once(source: Source, names: Sequence[str]) -> int:
+    """Returns how many examples may be decoded together."""
+    specs = [source.features[name] for name in names]
+    size = sum(spec.dtype.size * (spec.shape.num_elements() or 1) for spec in specs)
+    return max(1, min(CHUNK, _BYTES // max(1, size)))
+
+
+def _serialized(records: Records, report: Report, at_once: int) -> Iterator[tuple[np.ndarray, tf.Tensor]]:
+    """Yields places and serialized examples, `at_once` of them at most."""
+    for first, last in itertools.pairwise(_bounds(records.sizes, at_once)):
         places = np.arange(records.starts[first], records.starts[first] + records.sizes[first:last].sum())
         together = tf.data.Dataset.range(first, last).flat_map(records.read).batch(len(places))
         try:
             blocks = [(places, together.get_single_element())]
         except tf.errors.OpError:
             blocks = [_of_block(records, block, report) for block in range(first, last)]
-        yield from (block for block in blocks if len(block[0]))
+        for places, serialized in blocks:
+            for start in range(0, len(places), at_once):
+                yield places[start : start + at_once], serialized[start : start + at_once]
 
 
-def _bounds(sizes: np.ndarray) -> list[int]:
-    """Returns where groups of blocks begin, and the last one ends; each of a chunk's examples, or a single block."""
+def _bounds(sizes: np.ndarray, at_once: int) -> list[int]:
+    """Returns where groups of blocks begin, and the last one ends; each of `at_once` examples, or a single block."""
     bounds, held = [0], 0
     for block, size in enumerate(sizes.tolist()):
-        if held and held + size > CHUNK:
+        if held and held + size > at_once:
             bounds.append(block)
             held = 0
         held += size

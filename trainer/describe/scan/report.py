@@ -19,14 +19,13 @@ def show(scan: Scan, console: Console) -> None:
     """Prints a scan: tables of counts, what was left out, equal examples, and at the end what is wrong."""
     for table in _tables(scan):
         console.print(table)
-    lines = [
-        *(scan.notes or ["Nothing was left out."]),
-        *(scan.duplicates or ["No two examples are equal in all inputs."]),
-        "",
-        *(f"wrong: {line}" for line in scan.wrong),
-        _verdict(scan),
-    ]
-    for line in lines:
+    lines = [*scan.notes, *scan.duplicates]
+    if scan.counts:
+        lines = [
+            *(scan.notes or ["Nothing was left out."]),
+            *(scan.duplicates or ["No two examples are equal in all inputs."]),
+        ]
+    for line in [*lines, "", *(f"wrong: {line}" for line in scan.wrong), _verdict(scan)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
