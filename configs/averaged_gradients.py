@@ -2,8 +2,8 @@
 
 "How can TensorFlow's apply_gradients() function be used with multiple loss functions?", example 2.
 
-The model and the losses of `weighted_slices`, without their weights: held out, an absolute error per pixel of 0.046
-and an accuracy of 98.3 %.
+The model and the losses of `weighted_slices`, without their weights: held out, an absolute error per pixel of 0.045
+and an accuracy of 98.9 %.
 
 bash launch/local.sh --config=configs/averaged_gradients.py
 """

@@ -17,6 +17,7 @@ targets and weights:
 
 import dataclasses
 import os
+import re
 from typing import Any
 
 from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
@@ -26,6 +27,7 @@ from trainer.common.schema import setting
 
 FEEDS = ("auto", "memory", "streaming")
 TRAIN, VALIDATION = "train", "validation"
+_OF_OTHERS = re.compile(r"[\w-]+:[A-Za-z]")  # `huggingface:glue`; what follows a dataset's own name is a number
 _OPERATIONS = schema.sequence(schema.call("name"))
 
 
@@ -212,6 +214,9 @@ def _check_source(config: SourceConfig, field: str) -> None:
     if kind not in SOURCES:
         names = [*DATASETS, *SOURCES, f"{TFDS}/<name>", "package.module:function"]
         raise unknown(f"{field}.name", config.name, "dataset", names)
+    if _OF_OTHERS.match(tfds_name(config.name) or ""):
+        reason = "is not of TFDS's own catalogue: TFDS would download code and run it; prepare it, and give its folder"
+        raise ConfigError(f"{field}.name", config.name, f"{reason} as 'path' with name='tfds'")
     if config.path is None and tfds_name(config.name) is None:
         raise ConfigError(f"{field}.path", ConfigError.ABSENT, f"is missing: the file or folder of {config.name!r}")
     if config.path is not None and tfds_name(config.name) is not None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names, opening
+from input_pipelines import configuration, examples, names, opening, saved_form
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture
@@ -23,8 +23,9 @@ from input_pipelines.preparation import fitting, preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source, of_arrays
-from trainer.common import atomic_files
+from trainer.common import atomic_files, json_text
 from trainer.common.errors import ConfigError, first_line, reason_of
+from trainer.common.trust import NOBODY, Trust
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +65,18 @@ class Data:
     not_finite: tuple[NotFinite, ...] = ()
 
 
-def build(config: DatasetConfig, saved: SavedData | None = None) -> Data:
+def build(config: DatasetConfig, saved: SavedData | None = None, trust: Trust = NOBODY) -> Data:
     """The configured data, floating-point numbers in Keras' `floatx`.
 
     Args:
       config: the configuration's `dataset`.
       saved: what an earlier process of the same run kept: its statistics and counts are used again.
+      trust: whose code may be called where the data name it.
 
     Raises:
       ConfigError: the data cannot be used, naming the file and the row or record.
     """
-    data = _build(config, saved)
+    data = _build(config, saved, trust)
     return data if saved is None else with_class_counts(data, saved.class_counts)
 
 
@@ -83,11 +85,12 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
     return dataclasses.replace(data, saved=dataclasses.replace(data.saved, class_counts=dict(counts)))
 
 
-def _build(config: DatasetConfig, saved: SavedData | None) -> Data:
+def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
     opened = {
-        field: opening.sized(source, field, opening.open_source(source, field)) for field, source in files.items()
+        field: opening.sized(source, field, opening.open_source(source, field, trust))
+        for field, source in files.items()
     }
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
@@ -135,8 +138,11 @@ def to_json(saved: SavedData) -> str:
 
 
 def of_json(text: str) -> SavedData:
-    """Reads the text that `to_json` wrote; raises ValueError or TypeError for anything else."""
-    return SavedData(**json.loads(text))
+    """Reads the text that `to_json` wrote; raises ValueError for anything else."""
+    parts = json_text.parse(text, finite=False)
+    if not saved_form.fits(parts):
+        raise ValueError("it does not hold what a run keeps of its data")
+    return SavedData(**parts)
 
 
 def save(saved: SavedData, path: pathlib.Path) -> None:
@@ -147,10 +153,10 @@ def save(saved: SavedData, path: pathlib.Path) -> None:
 def load_saved(path: pathlib.Path) -> SavedData | None:
     """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
     try:
-        return of_json(path.read_text())
+        return of_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
@@ -158,6 +164,9 @@ def _fed(
     config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation, saved: SavedData | None
 ) -> Data:
     """The data of a source: every split prepared and held in memory, or streamed."""
+    for name, leaf in splits_lib.per_example(prepare.spec):
+        if 0 in leaf.shape.as_list():
+            raise ConfigError(f"{field}.{name}", f"{leaf.dtype.name}{leaf.shape.as_list()}", examples.EMPTY)
     feed = _feed(config, field, sources, prepare)
     if config.feed == "auto" and saved is not None:
         feed = saved.feeds.get(field, feed)

@@ -38,6 +38,9 @@ class Examples:
         return parts | ({"weights": dict(self.weights)} if self.weights else {})
 
 
+EMPTY = "has a dimension of 0, so that an example of it holds nothing"
+
+
 class NotFinite(NamedTuple):
     """A number that is NaN or infinite.
 
@@ -112,6 +115,8 @@ def _checked(field: str, examples: Examples, floatx: str) -> Examples:
     if not isinstance(examples, Examples):
         raise ConfigError(field, type(examples).__name__, "must be input_pipelines.examples.Examples")
     several = isinstance(examples.inputs, Mapping)
+    for part in ("inputs", "targets"):
+        _check_names(getattr(examples, part), f"{field}.{part}")
     parts = {
         "inputs": _arrays(examples.inputs if several else {"": examples.inputs}, f"{field}.inputs", floatx),
         "targets": _arrays(examples.targets, f"{field}.targets", floatx),
@@ -148,8 +153,17 @@ def _arrays(arrays: Any, field: str, floatx: str, *, required: bool = True) -> d
             raise ConfigError(
                 at, f"{array.dtype}{list(array.shape)}", "must be an array of numbers, one entry per example"
             )
+        if required and 0 in array.shape[1:]:
+            raise ConfigError(at, f"{array.dtype}{list(array.shape)}", f"{EMPTY}; leave it out")
         result[name] = array.astype(floatx) if np.issubdtype(array.dtype, np.floating) else array
     return result
+
+
+def _check_names(arrays: Any, field: str) -> None:
+    """Raises ConfigError for a name that is no text: TensorFlow, files and the configuration need one."""
+    for name in arrays if isinstance(arrays, Mapping) else ():
+        if not isinstance(name, str) or not name.strip() or name != name.encode(errors="replace").decode():
+            raise ConfigError(field, name, "a name must be a string that is not empty, of characters that UTF-8 has")
 
 
 def _check_alike(field: str, examples: Examples, train: Examples) -> None:

@@ -7,26 +7,30 @@ import numpy as np
 from input_pipelines import configuration
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation import building
-from input_pipelines.registry import SOURCES
+from input_pipelines.registry import SOURCES, TFDS
 from input_pipelines.sources.source import Arrays, Source
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError
+from trainer.common.trust import Trust
 
 _HELD_OUT_SEED = 0
 
 
-def open_source(config: SourceConfig, field: str) -> dict[str, Source]:
+def open_source(config: SourceConfig, field: str, trust: Trust) -> dict[str, Source]:
     """The splits of a source as they are read, both of them, with an example at least.
 
     Args:
       config: the source, which is no function.
       field: the configuration's key of it.
+      trust: whose code may be called where the data name it.
 
     Raises:
       ConfigError: they cannot be read, or a split is missing.
     """
-    open_splits = import_paths.load(SOURCES[configuration.kind_of(config.name)], f"{field}.name")
-    sources: dict[str, Source] = open_splits(config, field)
+    kind = configuration.kind_of(config.name)
+    open_splits = import_paths.load(SOURCES[kind], f"{field}.name")
+    # Of all data, only those of TFDS can name code.
+    sources: dict[str, Source] = open_splits(config, field, trust) if kind == TFDS else open_splits(config, field)
     if config.held_out is not None:
         sources = _held_out(sources[TRAIN], config.held_out, field)
     for split in (TRAIN, VALIDATION):

@@ -17,6 +17,7 @@ MADE_OF: Mapping[str, str] = {"multi_mnist": "mnist"}
 
 TFDS = "tfds"
 # kind → import path of `open_splits(config, field) -> {split: Source}` (see `input_pipelines.sources.source`).
+# That of TFDS, whose folders can name code, also takes `trust`.
 SOURCES: Mapping[str, str] = {
     TFDS: "input_pipelines.sources.catalogue:open_splits",
     "csv": "input_pipelines.sources.csv:open_splits",

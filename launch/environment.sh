@@ -2,7 +2,8 @@
 # Sets $root (the project) and $python (the environment's interpreter).
 # shellcheck shell=bash
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# With CDPATH set, cd may go elsewhere, and prints where it has gone.
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python=$root/.venv/bin/python
 
 fail() {

@@ -1,21 +1,6 @@
 """Division of a machine's GPUs among its workers."""
 
-import re
-import subprocess
-from collections.abc import Mapping
-
 from trainer.common.errors import ConfigError
-
-
-def visible(environment: Mapping[str, str]) -> list[str]:
-    """The GPUs that a program with this environment sees, as CUDA_VISIBLE_DEVICES names them."""
-    given = environment.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return [str(index) for index in range(_listed())]
-    names = [name.strip() for name in given.split(",")]
-    # CUDA ignores what comes after a name that is no device.
-    end = next((index for index, name in enumerate(names) if name in ("", "-1")), len(names))
-    return names[:end]
 
 
 def divided(gpus: list[str], workers: int, per_worker: int | None) -> list[str | None]:
@@ -40,12 +25,3 @@ def divided(gpus: list[str], workers: int, per_worker: int | None) -> list[str |
         reason = f"for {workers} workers needs {workers * per_worker} GPUs; there are {len(gpus)}"
         raise ConfigError("--gpus_per_worker", per_worker, reason)
     return [",".join(gpus[rank * per_worker : (rank + 1) * per_worker]) for rank in range(workers)]
-
-
-def _listed() -> int:
-    """Returns the number of GPUs that nvidia-smi lists; 0 where there is no nvidia-smi."""
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], check=True, capture_output=True, text=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError):
-        return 0
-    return len(re.findall(r"^GPU \d+:", listing, re.MULTILINE))

@@ -2,9 +2,9 @@
 
 The first line of the input is JSON: the `command`, the `directory`, what is added to the `environment`, and the
 seconds of `silence` (null: any) after which the launcher counts as lost. Each further line is the name of a signal for
-the command, TERM for example, or empty. At the end of the input, when the launcher is gone, or after a silence, the
-command's process group is killed. The exit code is the command's, 128 + n where signal n killed it, 2 where it cannot
-be started.
+the command, TERM for example, or empty, or END_IF_STOPPED, which kills a command that SIGSTOP has stopped. At the end
+of the input, when the launcher is gone, or after a silence, the command's process group is killed. The exit code is the
+command's, 128 + n where signal n killed it, 2 where it cannot be started.
 
 The same file serves local workers and, sent over ssh, remote ones: it needs nothing but Python 3.7.
 """
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 
+END_IF_STOPPED = "END_IF_STOPPED"
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LINUX = sys.platform == "linux"
 _prctl = ctypes.CDLL(None).prctl if _LINUX else None
@@ -101,8 +102,18 @@ def _obey(control, process: subprocess.Popen, silence) -> None:
             _kill_group(process)
             return
         name = line.decode().strip()
-        if name:
+        if name == END_IF_STOPPED:
+            if _is_stopped(process):
+                print("stopped by a signal while another worker has failed: killed", file=sys.stderr, flush=True)
+                _kill_group(process)
+        elif name:
             process.send_signal(signal.Signals["SIG" + name])
+
+
+def _is_stopped(process: subprocess.Popen) -> bool:
+    with contextlib.suppress(OSError):  # it has ended
+        return os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    return False
 
 
 def _kill_group(process: subprocess.Popen) -> None:

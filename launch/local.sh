@@ -4,7 +4,7 @@
 # PYTHON chooses the interpreter. With an NVIDIA GPU the CUDA libraries are installed too.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 prepare_trainer
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m trainer.main "$@"

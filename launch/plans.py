@@ -1,6 +1,7 @@
 """Plans that start each worker of a round, here or on hosts: its place in the cluster, its environment, its ports."""
 
 import contextlib
+import ipaddress
 import json
 import pathlib
 import random
@@ -12,12 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from launch import guardian
-from launch.supervision import WorkerStart
+from launch.worker_process import WorkerStart
 from trainer.common.errors import ConfigError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])")
 # Below the ports that Linux gives to outgoing connections, above those that services have.
 _LOCAL_PORTS = range(10000, 32768)
+# Those that Linux gives to outgoing connections, and to servers that ask for no number (net.ipv4.ip_local_port_range).
+_CHOSEN_PORTS = range(32768, 61000)
 # Every login shell understands this; the rest goes through the standard input, where nothing needs to be quoted.
 _REMOTE = "exec python3 -c 'import json; exec(json.loads(open(0, \"rb\", 0, closefd=False).readline()))'"
 
@@ -95,20 +98,38 @@ def check_hosts(hosts: Sequence[str], port: int) -> None:
         raise ConfigError("--port", port, "leaves too few ports up to 65535 for the workers on a host")
 
 
-def firewall(hosts: Sequence[str], port: int) -> str:
-    """The nft command that lets nobody but the hosts reach the workers' ports."""
+def firewall(hosts: Sequence[str], port: int, gpus_per_worker: int | None) -> str:
+    """The nft command that lets nobody but the hosts reach the workers' ports, and on hosts with GPUs NCCL's.
+
+    A table for each port, which the command replaces: of two clusters' tables for one port each would drop what the
+    other accepts.
+
+    Args:
+      hosts: `host` or `user@host`.
+      port: of the first worker on a host.
+      gpus_per_worker: 0 where the hosts' GPUs are not used.
+
+    Raises:
+      ConfigError: a host is known here by an address of this machine alone, while others must reach it.
+    """
     places = [_bare(host) for host in hosts]
-    last = port + max(_turns(places))
-    ports = str(port) if last == port else f"{port}-{last}"
-    numbers = list(dict.fromkeys(_number(place) for place in places))
+    numbers = _numbers(places)
+    tables = {f"trainer_{port + turn}": f"tcp dport {port + turn}" for turn in sorted(set(_turns(places)))}
+    if gpus_per_worker != 0:
+        # The system chooses NCCL's ports, as those of outgoing connections, whose packets come back to them.
+        tables["trainer_nccl"] = f"tcp dport {_CHOSEN_PORTS[0]}-{_CHOSEN_PORTS[-1]} ct state new"
+    return shlex.join(["nft", " ".join(_table(name, match, numbers) for name, match in tables.items())])
+
+
+def _table(name: str, match: str, numbers: Sequence[str]) -> str:
+    """The commands of nft for a table, in place of an earlier one, by which only these addresses reach what matches."""
     accepted = []
     for family, own in (("ip", [n for n in numbers if ":" not in n]), ("ip6", [n for n in numbers if ":" in n])):
         if own:
-            accepted.append(f"{family} saddr {{ {', '.join(own)} }} tcp dport {ports} accept;")
-    rules = " ".join(["iif lo accept;", *accepted, f"tcp dport {ports} drop;"])
-    return shlex.join(
-        ["nft", f"table inet trainer {{ chain input {{ type filter hook input priority 0; {rules} }}; }}"]
-    )
+            accepted.append(f"{family} saddr {{ {', '.join(own)} }} {match} accept;")
+    rules = " ".join(["iif lo accept;", *accepted, f"{match} drop;"])
+    chain = f"chain input {{ type filter hook input priority 0; {rules} }};"
+    return f"add table inet {name}; delete table inet {name}; table inet {name} {{ {chain} }};"
 
 
 def free_ports(count: int) -> list[int]:
@@ -150,10 +171,30 @@ def _turns(places: Sequence[str]) -> list[int]:
     return turns
 
 
-def _number(place: str) -> str:
-    """The address of a host as this machine sees it; its name, which nft looks up again, where there is none."""
+def _numbers(places: Sequence[str]) -> list[str]:
+    """The addresses of hosts as this machine sees them; a host's name, which nft looks up again, where there is none.
+
+    Raises:
+      ConfigError: a host has none but this machine's own loopback addresses, which no other host can reach.
+    """
+    numbers: dict[str, None] = {}
+    loopback = {}
+    for place in places:
+        found = _addresses(place)
+        own = [number for number in found if not ipaddress.ip_address(number).is_loopback]
+        if found and not own:
+            loopback[place] = found
+        numbers |= dict.fromkeys(own or found or [place])
+    if loopback and len(loopback) < len(set(places)):
+        place, found = next(iter(loopback.items()))
+        reason = f"is {', '.join(found)} here (/etc/hosts), where no other host reaches it; give the address they see"
+        raise ConfigError("--hosts", place, reason)
+    return list(numbers)
+
+
+def _addresses(place: str) -> list[str]:
     try:
         found = socket.getaddrinfo(place.strip("[]"), None, type=socket.SOCK_STREAM)
     except OSError:
-        return place
-    return found[0][4][0].partition("%")[0]
+        return []
+    return list(dict.fromkeys(address[0].partition("%")[0] for *_, address in found))

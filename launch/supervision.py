@@ -2,47 +2,25 @@
 
 import contextlib
 import dataclasses
-import os
 import queue
 import signal
-import subprocess
-import threading
 import time
 from collections.abc import Sequence
-from typing import BinaryIO, NamedTuple
 
 from launch import guardian
+from launch.output import say
+from launch.worker_process import SETTLED, SSH_FAILED, Ended, Event, Unread, WorkerProcess, WorkerStart
 
 PREEMPTED = 42  # a worker's exit code after a signal, when the run is saved
 _HEARTBEAT = 5.0  # seconds between two signs of life to the guardians
-_GUARDIAN = 5.0  # seconds that a guardian has to end after its worker
-_SETTLED = 0.5  # seconds; who fails within them may be the cause although another was seen to end before
-_SSH_FAILED = 255
-_LONGEST_LINE = 1 << 16
+_LAST_OUTPUT = 10.0  # seconds that a reader has for what is left, once all have ended
+_LOOK = 1.0  # seconds between two looks at who is stopped, after a failure
 _PASSED_ON = {
     signal.SIGTERM: "TERM",
     signal.SIGUSR1: "USR1",
     signal.SIGINT: "INT",
     signal.SIGHUP: "TERM",  # the terminal is gone; a worker would not listen to it
 }
-_printing = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class WorkerStart:
-    """The command and the input that start a worker.
-
-    Attributes:
-      name: what messages call it.
-      command: runs `launch/guardian.py`, here or elsewhere.
-      input: the first lines of that program's standard input.
-      remote: whether the command is ssh, which has an exit code of its own.
-    """
-
-    name: str
-    command: Sequence[str]
-    input: bytes
-    remote: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,21 +38,16 @@ class RoundOutcome:
     lost: bool
 
 
-class _Ended(NamedTuple):
-    worker: "_Worker"
-    code: int
-
-
 class Supervisor:
     """Runs rounds of workers; while it is entered, signals are theirs.
 
     Attributes:
-      stopped: whether a signal has asked for the end.
+      stopped: whether a signal, or the loss of the output's reader, has asked for the end.
     """
 
     def __init__(self) -> None:
         self.stopped = False
-        self._events: queue.SimpleQueue[_Ended | signal.Signals] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._handlers: dict = {}
 
     def __enter__(self) -> "Supervisor":
@@ -89,27 +62,29 @@ class Supervisor:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def run(self, plans: Sequence[WorkerStart], grace: float) -> RoundOutcome:
+    def run(self, plans: Sequence[WorkerStart], grace: float, stop_timeout: float) -> RoundOutcome:
         """Starts a worker for each plan, rank by rank, and returns when no process of theirs is left.
 
         Args:
           plans: the workers.
           grace: seconds that the others have from the first failure until they are killed.
+          stop_timeout: seconds that all have from the first signal until they are killed.
         """
         start = time.monotonic()
-        workers: list[_Worker] = []
+        workers: list[WorkerProcess] = []
         try:
             for rank, plan in enumerate(plans):
-                workers.append(_Worker(rank, plan, self._events))
-            code = self._watch(workers, grace)
+                workers.append(WorkerProcess(rank, plan, self._events))
+            code = self._watch(_Round(workers, grace, stop_timeout))
         finally:
             for worker in workers:
                 worker.kill()
             for worker in workers:
                 worker.wait()
             guardian.end_children()  # whom a guardian left that was killed itself
+            deadline = time.monotonic() + _LAST_OUTPUT
             for worker in workers:
-                worker.drain()
+                worker.drain(deadline)
         return RoundOutcome(code, time.monotonic() - start, any(worker.lost for worker in workers))
 
     def pause(self, seconds: float) -> bool:
@@ -120,118 +95,117 @@ class Supervisor:
                 event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 break
-            self.stopped = isinstance(event, signal.Signals)
+            self.stopped = not isinstance(event, Ended)
         return self.stopped
 
-    def _watch(self, workers: Sequence["_Worker"], grace: float) -> int:
-        running = set(workers)
-        failures: list[_Ended] = []
-        name_at = kill_at = float("inf")
-        interrupts = 0
-        while running:
-            now = time.monotonic()
-            if name_at < float("inf") and now >= min(name_at, kill_at):
-                failures = [_cause(failures)]
-                say(f"{_end(failures[0])}; the others have {grace:g} s to end")
-                name_at = float("inf")
-            if now >= kill_at:
-                late = ", ".join(worker.name for worker in workers if worker in running)
-                say(f"{late}: not ended {grace:g} s after the first; killed")
-                return failures[0].code
+    def _watch(self, round_: "_Round") -> int:
+        while round_.running:
+            if (code := round_.overdue()) is not None:
+                return code
             try:
-                event = self._events.get(timeout=max(min(name_at, kill_at, now + _HEARTBEAT) - now, 0))
+                event = self._events.get(timeout=round_.until_next())
             except queue.Empty:
-                for worker in running:
-                    worker.send("")
+                round_.look()
                 continue
-            if isinstance(event, signal.Signals):
-                self.stopped = True
-                interrupts += event == signal.SIGINT
-                if interrupts > 1:
-                    return 128 + signal.SIGINT
-                for worker in running:
-                    worker.send(_PASSED_ON[event])
-            elif event.worker in running:  # not one that was killed in the round before
-                running.remove(event.worker)
-                if event.code and not failures:
-                    name_at, kill_at = time.monotonic() + _SETTLED, time.monotonic() + grace
-                if event.code and name_at < float("inf"):
-                    failures.append(event)
-        if name_at < float("inf"):
-            failures = [_cause(failures)]
-            say(_end(failures[0]))
-        return failures[0].code if failures else 0
+            if isinstance(event, Ended):
+                round_.end(event)
+                continue
+            self.stopped = True
+            if round_.stop(event):
+                return 128 + signal.SIGINT
+        return round_.code()
 
 
-class _Worker:
-    """A worker's guardian with the threads that copy the output and wait for the end.
+class _Round:
+    """The workers of one start: who still runs, who has failed, and until when the others may take.
 
     Attributes:
-      name: what messages call it.
+      running: the workers that have not ended.
     """
 
-    def __init__(self, rank: int, plan: WorkerStart, events: queue.SimpleQueue) -> None:
-        self.name, self._remote = plan.name, plan.remote
-        self._process = subprocess.Popen(
-            plan.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        self._write(plan.input)
-        prefix = f"[{rank}] ".encode()
-        self._copies = [
-            threading.Thread(target=_copy, args=(source, prefix, target), daemon=True)
-            for source, target in ((self._process.stdout, 1), (self._process.stderr, 2))
-        ]
-        self._waiting = threading.Thread(target=self._wait, args=(events,), daemon=True)
-        for thread in (*self._copies, self._waiting):
-            thread.start()
+    def __init__(self, workers: Sequence[WorkerProcess], grace: float, stop_timeout: float) -> None:
+        self.running = list(workers)
+        self._grace, self._stop_timeout = grace, stop_timeout
+        self._failures: list[Ended] = []
+        self._is_named = False
+        self._name_at = self._kill_at = self._stop_by = float("inf")
+        self._cause_of_stop = ""
+        self._interrupts = 0
 
-    def send(self, line: str) -> None:
-        """Tells the guardian the name of a signal, or nothing."""
-        self._write(f"{line}\n".encode())
+    def until_next(self) -> float:
+        """Seconds until something is due, at most until the next sign of life."""
+        now = time.monotonic()
+        next_look = now + (_LOOK if self._is_named else _HEARTBEAT)
+        return max(min(self._name_at, self._kill_at, self._stop_by, next_look) - now, 0)
 
-    def kill(self) -> None:
-        """Lets the guardian kill the worker with all of its processes."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+    def overdue(self) -> int | None:
+        """Names the first failure once that is certain; returns the exit code where the workers' time is over."""
+        now = time.monotonic()
+        if self._failures and not self._is_named and now >= min(self._name_at, self._kill_at):
+            self._name(f"; the others have {self._grace:g} s to end")
+            self.look()
+        if now >= self._kill_at:
+            say(f"{self._late()}: not ended {self._grace:g} s after the first; killed")
+            return self.code()
+        if now >= self._stop_by:
+            say(f"{self._late()}: not ended {self._stop_timeout:g} s after {self._cause_of_stop}; killed")
+            return self._failures[0].code if self._failures else 128 + signal.SIGKILL
+        return None
 
-    def wait(self) -> None:
-        """Waits for the guardian's end, which must follow."""
-        self._waiting.join(_GUARDIAN)
-        if self._waiting.is_alive():
-            self._process.kill()  # its worker dies with it
-            self._waiting.join()
+    def look(self) -> None:
+        """Gives all a sign of life; after a failure those are killed that are stopped: they cannot end in time."""
+        for worker in self.running:
+            worker.send(guardian.END_IF_STOPPED if self._is_named else "")
 
-    def drain(self) -> None:
-        """Waits for the last of the output, once nobody is left who could write more."""
-        for thread in self._copies:
-            thread.join()
+    def end(self, event: Ended) -> None:
+        """Notes that a worker has ended."""
+        if event.worker not in self.running:  # one that was killed in the round before
+            return
+        self.running.remove(event.worker)
+        if event.code and not self._failures:
+            self._name_at, self._kill_at = time.monotonic() + SETTLED, time.monotonic() + self._grace
+        if event.code and not self._is_named:
+            self._failures.append(event)
 
-    @property
-    def lost(self) -> bool:
-        """True where the guardian has not reported how the worker ended."""
-        code = self._process.returncode
-        return code is None or code < 0 or (self._remote and code == _SSH_FAILED)
+    def stop(self, event: signal.Signals | Unread) -> bool:
+        """Passes on what asks for the end; returns whether it asks for that at once."""
+        if self._stop_by == float("inf"):
+            self._stop_by = time.monotonic() + self._stop_timeout
+            self._cause_of_stop = "nobody read the output" if isinstance(event, Unread) else event.name
+        elif isinstance(event, Unread):
+            return False  # each worker's output says so
+        self._interrupts += event == signal.SIGINT
+        if self._interrupts > 1:
+            return True
+        if isinstance(event, Unread):
+            say("nobody reads the output any more; the workers are told to end")
+        for worker in self.running:
+            worker.send("TERM" if isinstance(event, Unread) else _PASSED_ON[event])
+        return False
 
-    def _write(self, text: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which the thread that waits for it reports
-            self._process.stdin.write(text)
-            self._process.stdin.flush()
+    def code(self) -> int:
+        """The exit code of all of them, after the first failure was named."""
+        if self._failures and not self._is_named:
+            self._name()
+        return self._failures[0].code if self._failures else 0
 
-    def _wait(self, events: queue.SimpleQueue) -> None:
-        code = self._process.wait()
-        for thread in self._copies:
-            thread.join(_SETTLED)  # what it wrote last comes before what is said of its end
-        events.put(_Ended(self, code if code >= 0 else 128 - code))
+    def _name(self, what_follows: str = "") -> None:
+        self._failures = [_cause(self._failures)]
+        say(f"{_end(self._failures[0])}{what_follows}")
+        self._is_named, self._name_at = True, float("inf")
+
+    def _late(self) -> str:
+        return ", ".join(worker.name for worker in self.running)
 
 
-def _end(ended: _Ended) -> str:
+def _end(ended: Ended) -> str:
     unsure = (
-        ", which is also ssh's own when it has no connection" if ended.worker.lost and ended.code == _SSH_FAILED else ""
+        ", which is also ssh's own when it has no connection" if ended.worker.lost and ended.code == SSH_FAILED else ""
     )
     return f"{ended.worker.name} {how(ended.code)}{unsure}"
 
 
-def _cause(failures: Sequence[_Ended]) -> _Ended:
+def _cause(failures: Sequence[Ended]) -> Ended:
     """Returns the first that a signal killed, which a lost peer cannot cause; else the first of all."""
     return next((ended for ended in failures if _killed_by(ended.code) not in (None, signal.SIGABRT)), failures[0])
 
@@ -250,25 +224,3 @@ def how(code: int) -> str:
     if number := _killed_by(code):
         return f"was killed by {number.name}"
     return f"ended with exit code {code}"
-
-
-def say(text: str) -> None:
-    """Prints a line of the launcher's own among the workers' errors."""
-    _print(2, f"workers: {text}\n".encode())
-
-
-def _copy(source: BinaryIO, prefix: bytes, target: int) -> None:
-    reading = True
-    while line := source.readline(_LONGEST_LINE):
-        if reading and not (reading := _print(target, prefix + line.removesuffix(b"\n") + b"\n")):
-            os.kill(os.getpid(), signal.SIGHUP)  # nobody reads, as if the terminal were gone
-
-
-def _print(target: int, line: bytes) -> bool:
-    with _printing:
-        try:
-            while line:
-                line = line[os.write(target, line) :]
-        except OSError:
-            return False
-    return True

@@ -1,15 +1,23 @@
 """Workers that train together, here or over ssh: python -m launch.workers --workers=2 -- python -m trainer.main ..."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import flags
 
-from launch import gpus, plans
-from launch.supervision import PREEMPTED, Supervisor, WorkerStart, say
+from launch import gpus, output, plans
+from launch.output import say
+from launch.supervision import PREEMPTED, Supervisor
+from launch.worker_process import WorkerStart
 from trainer import command_line
+from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
 
 _WORKERS = flags.DEFINE_integer("workers", None, "How many workers to start on this machine.")
@@ -36,6 +44,13 @@ _GPUS = flags.DEFINE_integer(
 _GRACE = flags.DEFINE_float(
     "grace", 20, "Seconds from the first failure until the workers that are left are killed.", lower_bound=0
 )
+_STOP_TIMEOUT = flags.DEFINE_float(
+    "stop_timeout",
+    600,
+    "Seconds that workers have to save and end after a signal to the launcher, or after the reader of its output is "
+    "gone, until they are killed.",
+    lower_bound=0,
+)
 _MAX_RESTARTS = flags.DEFINE_integer(
     "max_restarts",
     None,
@@ -60,6 +75,9 @@ Hosts need python3 and keys that let ssh in without a password. TensorFlow's ser
 authentication and listens on every interface: a firewall must keep out all but the workers. With --hosts, the
 launcher prints a command that sets one up.
 
+A signal, or an output that nobody reads any more, lets the workers save and end; who has not ended --stop_timeout
+seconds later is killed. A second Ctrl-C kills at once.
+
 Flags:
 """
 _FOR_GOOD = (0, 2, 130)  # done, a bad configuration, ended by hand
@@ -71,16 +89,17 @@ _command: list[str] = []
 
 def main(argv: Sequence[str]) -> int:
     """Runs what the flags ask for and returns the exit code; exits 2 with one line where they cannot be used."""
+    output.open_all()
     try:
         _check(argv)
         directory = os.path.abspath(_DIRECTORY.value or os.getcwd())
         if _HOSTS.value is None:
             _check_here(directory)
-            devices = gpus.divided(gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
+            devices = gpus.divided(visible_gpus.visible(os.environ), _WORKERS.value, _GPUS.value)
         else:
             plans.check_hosts(_HOSTS.value, _PORT.value)
             passed_on = {name: _passed_on(name) for name in _ENVIRONMENT.value}
-            ssh = _ssh()
+            ssh, fence = _ssh(), plans.firewall(_HOSTS.value, _PORT.value, _GPUS.value)
     except ConfigError as error:
         command_line.fail(error, 2)
 
@@ -104,8 +123,8 @@ def main(argv: Sequence[str]) -> int:
             if any(devices):
                 say(f"CUDA_VISIBLE_DEVICES of each worker: {' | '.join(map(str, devices))}")
             return _rounds(supervisor, here)
-        say("TensorFlow's server has no authentication; this lets only the workers reach it, on each host, as root:")
-        say(plans.firewall(_HOSTS.value, _PORT.value))
+        say("TensorFlow's server and NCCL have no authentication; this keeps others from them, on each host, as root:")
+        say(fence)
         return _rounds(supervisor, elsewhere)
 
 
@@ -120,7 +139,7 @@ def _rounds(supervisor: Supervisor, planned: Callable[[], list[WorkerStart]]) ->
     """Starts all workers together, and again while restarts are left; returns the last exit code."""
     failures = short = 0
     while True:
-        outcome = supervisor.run(planned(), _GRACE.value)
+        outcome = supervisor.run(planned(), _GRACE.value, _STOP_TIMEOUT.value)
         code, limit = outcome.code, _MAX_RESTARTS.value
         if code in _FOR_GOOD or limit is None or supervisor.pause(0):
             return code
@@ -179,4 +198,4 @@ def _passed_on(name: str) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

@@ -16,6 +16,7 @@ import tensorflow as tf  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
+from tests import eager  # noqa: E402
 from trainer.output import plots  # noqa: E402
 
 DEVICES = 4
@@ -24,6 +25,7 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_faults.py",
     "tests/launch/test_pods.py",
     "tests/launch/test_slurm.py",
+    "tests/launch/test_unlike_workers.py",
     "tests/properties/test_several_workers.py",
 }
 # The tests of such a file share data that take long to read: they run in one process, too, whichever is free.
@@ -88,6 +90,13 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Runs of this process end without their picture, which takes longer than all steps of a small problem."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """Given to a test of few steps, which need no trace."""
+    with eager.functions():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ what it leaves behind, and not at how it starts, `run` gives the same in a fract
 fork server has imported TensorFlow and the trainer, and used neither.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -12,26 +13,73 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Iterator
 
 _SECONDS = 300  # that a program may take
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tensorflow", "trainer.run.train", "input_pipelines.sources.catalogue"])
 
 
-def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
-    """Runs `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; returns exit code and output."""
+class Program:
+    """A program that runs.
+
+    Args:
+      process: its process.
+      command: module and arguments.
+      streams: files with what it has printed, and its errors.
+    """
+
+    def __init__(
+        self, process: multiprocessing.process.BaseProcess, command: list[str], streams: tuple[pathlib.Path, ...]
+    ):
+        self._process = process
+        self._command = command
+        self._streams = streams
+
+    def prints(self, words: str) -> bool:
+        """Waits until it has printed these words; returns False where it has ended without."""
+        while words not in self._streams[0].read_text():
+            if not self._process.is_alive():
+                return words in self._streams[0].read_text()
+            time.sleep(0.005)
+        return True
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self._process.kill()
+
+    def wait(self) -> subprocess.CompletedProcess:
+        """Returns exit code and output, once it has ended."""
+        self._process.join(_SECONDS)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._command, _SECONDS)
+        output, errors = (stream.read_text() for stream in self._streams)
+        return subprocess.CompletedProcess(self._command, self._process.exitcode, output, errors)
+
+
+@contextlib.contextmanager
+def started(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> Iterator[Program]:
+    """Starts `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; kills it where it is left."""
     with tempfile.TemporaryDirectory() as name:
-        streams = [os.path.join(name, stream) for stream in ("stdout", "stderr")]
-        process = _PROCESSES.Process(target=_run, args=(module, arguments, str(cwd), os.environ | variables, streams))
+        streams = tuple(pathlib.Path(name, stream) for stream in ("stdout", "stderr"))
+        for stream in streams:
+            stream.touch()
+        given = (module, arguments, str(cwd), os.environ | variables, [str(stream) for stream in streams])
+        process = _PROCESSES.Process(target=_run, args=given)
         process.start()
-        process.join(_SECONDS)
-        if process.exitcode is None:
+        try:
+            yield Program(process, [module, *arguments], streams)
+        finally:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired([module, *arguments], _SECONDS)
-        output, errors = (pathlib.Path(stream).read_text() for stream in streams)
-    return subprocess.CompletedProcess([module, *arguments], process.exitcode, output, errors)
+
+
+def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
+    """Runs `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; returns exit code and output."""
+    with started(module, *arguments, cwd=cwd, **variables) as program:
+        return program.wait()
 
 
 def _run(module: str, arguments: tuple[str, ...], cwd: str, variables: dict[str, str], streams: list[str]) -> None:

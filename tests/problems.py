@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
+from tests import eager
 from trainer.combine.registry import METHODS
 from trainer.config import loading, settings
 from trainer.run import experiment
@@ -200,6 +201,12 @@ def train(
 def run(replicas: int, steps: int, *, calls: int | None = None, evaluate: bool = False, **changes: Any) -> Result:
     """Builds the problem on `replicas` replicas and trains it."""
     return train(experiment.build(config(**changes), strategy(replicas)), steps, calls=calls, evaluate=evaluate)
+
+
+def reference(steps: int, **changes: Any) -> Result:
+    """The result of `run` on one replica, its steps taken as they stand: few of them take less time than a trace."""
+    with eager.functions():
+        return run(1, steps, **changes)
 
 
 def assert_same(result: Result, expected: Result, *, tolerance: float = 1e-9, reports: bool = True) -> None:

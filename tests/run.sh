@@ -4,7 +4,7 @@
 #   bash tests/run.sh tests/trainer -k pcgrad
 set -euo pipefail
 # shellcheck source=launch/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../launch/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/../launch/environment.sh"
 
 prepare_environment tests/requirements.lock
 cd "$root"

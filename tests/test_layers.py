@@ -51,6 +51,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.combine.registry",
     "trainer.combine.cards",
     "trainer.distributed.cluster",
+    "trainer.distributed.introductions",
     "trainer.distributed.rendezvous",
     "trainer.distributed.signals",
     "trainer.distributed.watchdog",
@@ -65,7 +66,7 @@ WITHOUT_TENSORFLOW = (
 )
 # `strategy.run` is called in these.
 RUN_ON_REPLICAS = {
-    "trainer.distributed.replica_state",
+    "trainer.distributed.drift",
     "trainer.distributed.workers",
     "trainer.evaluation.evaluator",
     "trainer.selfcheck.collectives",

@@ -50,7 +50,8 @@ LONGEST, LONGEST_FRONT, LONGEST_CONFIGURATION, WIDEST = 300, 120, 25, 120
 LONGER = {MEASURED, "trainer/combine/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
-    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "methods/NAME.py",
+    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
+    "methods/NAME.py",
 }  # fmt: skip
 
 
@@ -152,7 +153,10 @@ def test_describe(project):
 
 
 def test_own_arrays(project):
-    outputs = [_forked(command, project) for command in OWN_ARRAYS]
+    *training, evaluation = OWN_ARRAYS
+    outputs = [_forked(command, project) for command in training]
+    # Forked, the trainer would not be that of the copied project, whose `configs` it then would not trust.
+    outputs.append(_run(evaluation, project))
     final = _final(outputs[0], project)
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0

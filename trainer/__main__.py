@@ -1,12 +1,18 @@
 """Runs a command by its name: `multi-head-trainer train --combine=pcgrad`, or `python -m trainer train ...`."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import contextlib
 import os
 import pathlib
 import runpy
 import sys
 
-from trainer import __version__, command_line
+from trainer import __version__
+from trainer.common import streams
 from trainer.common.errors import unknown
 
 # Word → the module that is run as `python -m MODULE`, and what it does.
@@ -22,11 +28,13 @@ _NAME = "multi-head-trainer"
 
 def main() -> None:
     """Runs the command that the first argument names with the remaining ones; exits 2 with one line for another."""
+    interrupts.end_at_once()  # as a console script, too
+    from trainer import command_line
+
     word, *arguments = sys.argv[1:] or ["--help"]
-    if word in ("--help", "-h"):
-        print(_help())
-    elif word == "--version":
-        print(_NAME, __version__)
+    if word in ("--help", "-h", "--version"):
+        with streams.kept():
+            command_line.show(f"{_NAME} {__version__}" if word == "--version" else _help(command_line.DEFAULT_CONFIG))
     elif word not in COMMANDS:
         command_line.fail(unknown("command", word, "command", COMMANDS), 2)
     else:
@@ -45,7 +53,7 @@ def _see_this_folder() -> None:
             sys.path[0] = os.getcwd()
 
 
-def _help() -> str:
+def _help(default_configuration: str) -> str:
     lines = (f"  {word:<12}{description}" for word, (_, description) in COMMANDS.items())
     return "\n".join(
         [
@@ -57,7 +65,7 @@ def _help() -> str:
             *lines,
             "",
             f"{_NAME} COMMAND --help lists the flags of a command, {_NAME} --version prints the version.",
-            f"Configurations to start from: {pathlib.Path(command_line.DEFAULT_CONFIG).parent}",
+            f"Configurations to start from: {pathlib.Path(default_configuration).parent}",
         ]
     )
 

@@ -10,12 +10,13 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 from trainer.combine import listing
-from trainer.common.errors import ConfigError, NotPreparedError, RunError, with_notes
+from trainer.common import interrupts, streams, trust
+from trainer.common.errors import ConfigError, NotPreparedError, RunError, UntrustedError, system_reason, with_notes
 from trainer.config import reference, settings
 
 DEFAULT_CONFIG = str(pathlib.Path(__file__).resolve().parent.parent / "configs" / "digits.py")
@@ -29,6 +30,7 @@ _TOPICS_IN_HELP = """
 --help=methods the combination methods with their options."""
 _NEAR = 0.75  # how alike two names of flags must be, 1 being the same
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
+_UNREAD = 141  # the exit code of a program that SIGPIPE ends
 
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
 
@@ -54,8 +56,8 @@ def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str |
     return config, combine, reduction
 
 
-def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]:
-    """Defines --strategy and --virtual_devices, and returns them."""
+def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None], flags.FlagHolder[bool]]:
+    """Defines --strategy, --virtual_devices and --allow_cpu, and returns them."""
     strategy = flags.DEFINE_enum(
         "strategy",
         "mirrored",
@@ -63,9 +65,26 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None]]
         "mirrored: all GPUs, else the CPU. one_device: the first. multi_worker: those of several processes.",
     )
     virtual_devices = flags.DEFINE_integer(
-        "virtual_devices", None, "Try mirrored on this CPU, split into this number of devices.", lower_bound=1
+        "virtual_devices", None, "Try mirrored on the CPU, as this number of devices.", lower_bound=1
     )
-    return strategy, virtual_devices
+    allow_cpu = flags.DEFINE_bool("allow_cpu", False, "Take the CPU where the machine's GPUs cannot be used.")
+    return strategy, virtual_devices, allow_cpu
+
+
+def trust_flag() -> flags.FlagHolder[list[str] | None]:
+    """Defines --trust and returns it; `trust.in_packages` takes its value."""
+    return flags.DEFINE_list(
+        "trust",
+        None,
+        "Packages whose code a run (--mode=eval) or a folder of TFDS may name, beside the project's own and what "
+        "--config names.",
+    )
+
+
+def run(main: Callable[[Sequence[str]], object], parse_flags: Callable[[Sequence[str]], list[str]]) -> None:
+    """Runs an entry point as absl does, with output that takes any text and lasts whatever a user's code closes."""
+    with streams.kept():
+        app.run(main, flags_parser=parse_flags)
 
 
 def parse(
@@ -87,8 +106,7 @@ def parse(
     rest = _take_overrides(argv, overrides)
     if any(argument in _HELP for argument in rest):
         listed = flags.FLAGS.main_module_help().strip().partition("\n")[2]  # its first line is the file's path
-        print(f"{description}{listed}" + (f"\n{_TOPICS_IN_HELP}" if topics else ""))
-        sys.exit(0)
+        show(f"{description}{listed}" + (f"\n{_TOPICS_IN_HELP}" if topics else ""))
     for argument in rest[1:]:
         help_, given, topic = argument.partition("=")
         if given and help_ in _HELP:
@@ -106,8 +124,28 @@ def _print_topic(topic: str, topics: Mapping[str, Callable[[], str]]) -> NoRetur
     if topic not in topics:
         allowed = f"must be one of {', '.join(topics)}, or --help alone" if topics else "is not known; use --help alone"
         fail(ConfigError("--help", topic, allowed), 2)
-    print(topics[topic]())
+    show(topics[topic]())
+
+
+def show(text: str) -> NoReturn:
+    """Prints a text and exits with code 0, or as `refuse_lost_output` does."""
+    print(text)
+    refuse_lost_output(sys.stdout)
     sys.exit(0)
+
+
+def refuse_lost_output(output: TextIO) -> None:
+    """Ends a program that does nothing but print where its output was lost; everything must have been printed.
+
+    Where nobody reads it (`| head -1`) the exit code is 141 and nothing is said, as of a program that SIGPIPE ends. On
+    a full disk the code is 1, with one line.
+    """
+    output.flush()
+    if not isinstance(output, streams.Output) or output.failure is None:
+        return
+    if output.is_unread:
+        sys.exit(_UNREAD)
+    fail(RunError(f"cannot write the output: {system_reason(output.failure)}"), 1)
 
 
 def _unknown_flag(error: flags.UnrecognizedFlagError, *, takes_config: bool) -> ConfigError:
@@ -132,12 +170,18 @@ def refuse_arguments(argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages off the terminal; shows them where something fails unexpectedly."""
+    """Keeps TensorFlow's start-up messages off the terminal; shows them where something fails unexpectedly.
+
+    An interrupt within it ends the process, in one line: there is nothing to save while programs import.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
+    stream = sys.stderr  # on a descriptor of its own in a program; a user's code may replace it
+    descriptors = {2, stream.fileno()} if isinstance(stream, streams.Output) else {2}
+    with tempfile.TemporaryFile() as messages, interrupts.ending_at_once(original):
+        for descriptor in descriptors:
+            os.dup2(messages.fileno(), descriptor)
         try:
             yield
         except ConfigError:
@@ -147,12 +191,14 @@ def quiet() -> Iterator[None]:
             os.write(original, messages.read())
             raise
         finally:
-            os.dup2(original, 2)
+            stream.flush()
+            for descriptor in descriptors:
+                os.dup2(original, descriptor)
             os.close(original)
+            streams.occupy()
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(
-            logging.WARNING
-        )  # the run has its own reports; --verbosity=0 shows the libraries' messages too
+        # The run has its own reports; --verbosity=0 shows the libraries' messages, too.
+        logging.set_verbosity(logging.WARNING)
 
 
 def import_keras() -> None:
@@ -177,24 +223,32 @@ def with_download(error: NotPreparedError, module: str) -> ConfigError:
     return ConfigError(error.field, error.value, f"{error.allowed}; this prepares it: {command}")
 
 
-def fail(error: BaseException, code: int) -> NoReturn:
-    """Prints an error in one line and exits."""
+def with_trust(error: UntrustedError, module: str) -> ConfigError:
+    """The error with the command that trusts the code: the one that was given, with --trust."""
+    command = shlex.join(["python", "-m", module, *sys.argv[1:], f"{trust.FLAG}={','.join(error.packages)}"])
+    return ConfigError(error.field, error.value, f"{error.allowed}; if you know that code and trust it: {command}")
+
+
+def fail(error: BaseException, code: int, output: TextIO | None = None) -> NoReturn:
+    """Prints an error in one line, to standard error unless told otherwise, and exits."""
     logging.debug("The error in full:", exc_info=error)  # --verbosity=1
-    print(f"error: {with_notes(error)}", file=sys.stderr)
+    print(f"error: {with_notes(error)}", file=output or sys.stderr, flush=True)
     sys.exit(code)
 
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """An error for people ends the process: a ConfigError with code 2, a RunError with 1, an interrupt with 130."""
+    output = sys.stderr  # a user's code may replace it
     try:
-        yield
+        with interrupts.raised():
+            yield
     except ConfigError as error:
-        fail(error, 2)
+        fail(error, 2, output)
     except RunError as error:
-        fail(error, 1)
+        fail(error, 1, output)
     except KeyboardInterrupt:
-        fail(KeyboardInterrupt("interrupted"), 130)
+        fail(KeyboardInterrupt("interrupted"), interrupts.EXIT_CODE, output)
 
 
 @contextlib.contextmanager
@@ -217,8 +271,9 @@ def leaving_at_once(wanted: bool) -> Iterator[None]:
 
 def leave(code: int) -> NoReturn:
     """Ends the process at once, without what libraries do at its end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a user's code has put something else there
+            stream.flush()
     os._exit(code)
 
 
@@ -234,13 +289,7 @@ def _take_overrides(argv: Sequence[str], overrides: list[tuple[str, str]]) -> li
         if not given:
             value = next(arguments, "")
         if not key or value.startswith("--") or (not given and not value):
-            fail(
-                ConfigError(
-                    argument,
-                    ConfigError.ABSENT,
-                    "must be written --config.<key>=<value>, for example --config.batch_size=128",
-                ),
-                2,
-            )
+            reason = "must be written --config.<key>=<value>, for example --config.batch_size=128"
+            fail(ConfigError(argument, ConfigError.ABSENT, reason), 2)
         overrides.append((key, value))
     return rest

@@ -1,15 +1,22 @@
 """Trains or evaluates an experiment: python -m trainer.main --strategy=mirrored --combine=weighted."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
+import dataclasses
 import os
 import re
 import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from trainer import command_line
-from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
 from trainer.distributed import cluster, rendezvous, signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -18,11 +25,13 @@ from trainer.output import workdir
 _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take the first for the cause
 
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, which is resumed if it is there; by default a new one."
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, resumed if it is there; by default a new one.")
+_STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", None, "The same bits each time on GPUs, too (replaces deterministic)."
 )
-_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
+_TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
@@ -60,6 +69,8 @@ def _run() -> None:
             _train()
     except NotPreparedError as error:
         raise command_line.with_download(error, "trainer.main") from error
+    except UntrustedError as error:
+        raise command_line.with_trust(error, "trainer.main") from error
     except StoppedError as error:
         sys.exit(error.code)
     except LostWorkerError as error:
@@ -74,7 +85,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    workers = None
+    base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
+    workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
         signals.hold()
         workers = cluster.from_environment(os.environ)
@@ -82,24 +94,29 @@ def _train() -> None:
             raise ConfigError("--virtual_devices", _VIRTUAL_DEVICES.value, "needs --strategy=mirrored")
     path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
     with command_line.quiet():  # a configuration may import TensorFlow
-        config = loading.load(path, _overrides, _COMBINE.value, _REDUCTION.value)
+        shortcut = [] if _DETERMINISTIC.value is None else [("deterministic", str(_DETERMINISTIC.value))]
+        config = loading.load(path, [*_overrides, *shortcut], _COMBINE.value, _REDUCTION.value)
     if workers is None or workers.rank == 0:
-        workdir.check(_WORKDIR.value, config)
+        workdir.check(_WORKDIR.value, config, base)
     profile = _profiled_steps()
     with command_line.quiet():
         command_line.import_keras()
+        from rich.console import Console
+
         from input_pipelines.sources import catalogue
-        from trainer.distributed import strategy  # what comes before must not wait for TensorFlow
+        from trainer.distributed import strategy, usable_gpus  # what comes before must not wait for TensorFlow
         from trainer.run import train
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if _DOWNLOAD.value:
-        catalogue.prepare(config.dataset)
+        catalogue.prepare(config.dataset, trust)
     if workers:
         with signals.ending_at_once():
             rendezvous.meet(workers, max(START_SECONDS, _HANG_TIMEOUT.value), logging.warning)
     name = f"worker {workers.rank} of {len(workers.addresses)}" if workers else ""
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
-        train.train(config, _WORKDIR.value, built, profile=profile, watchdog=watchdog)
+        console = Console(highlight=False, file=output)
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base)
 
 
 def _profiled_steps() -> tuple[int, int] | None:
@@ -112,21 +129,32 @@ def _profiled_steps() -> tuple[int, int] | None:
 
 
 def _evaluate() -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _PROFILE, _DOWNLOAD):
+    for flag in (_COMBINE, _REDUCTION, _DETERMINISTIC, _PROFILE, _DOWNLOAD):
         if flag.value:
             raise ConfigError(
                 f"--{flag.name}", flag.value, "has no place in --mode=eval, which uses the run's own configuration"
             )
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
-    run = workdir.open_run(_WORKDIR.value)
-    config = loading.load_saved(run.config, _overrides)
+    output = sys.stdout
+    trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
+    if _CONFIG.value is not None:
+        with command_line.quiet():
+            trust = trust.naming(dataclasses.asdict(loading.load(_CONFIG.value, _overrides)))
+    config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()
-        from trainer.distributed import strategy
+        from rich.console import Console
+
+        from trainer.distributed import strategy, usable_gpus
         from trainer.run import evaluate
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value))
+
+        trust.check_definitions(dataclasses.asdict(config), str(run.path))
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
+    console = Console(highlight=False, file=output)
+    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console, trust)
+    command_line.refuse_lost_output(output)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

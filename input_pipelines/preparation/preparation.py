@@ -8,11 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from input_pipelines import examples
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation import building, fitting
 from input_pipelines.preparation.chain import Batch, Chain, as_wide
 from input_pipelines.preparation.fitting import Statistics
 from input_pipelines.sources.source import Source
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, reason_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +112,37 @@ def build(
         inputs = building.inputs(config, field, train, targets)
         made[field] = inputs, targets
         chains[field] = [*inputs.values(), *targets.values()]
+        _refuse_empty(chains[field], train)
     known = saved or {}
-    if any(set(known.get(field, ())) != {chain.field for chain in own} for field, own in chains.items()):
+    is_known = all(set(known.get(field, ())) == {chain.field for chain in own} for field, own in chains.items())
+    if not is_known:
         known = fitting.learn({field: (own, parts[field][1]) for field, own in chains.items()})
-    return {
+    built = {
         field: Preparation(inputs, targets, known[field], parts[field][1].features)
         for field, (inputs, targets) in made.items()
     }
+    if is_known:
+        for field, preparation in built.items():
+            _check_known(preparation, field)
+    return built
+
+
+def _refuse_empty(chains: Sequence[Chain], train: Source) -> None:
+    for chain in chains:
+        for name in chain.features:
+            if train.features[name].shape.num_elements() == 0:
+                raise ConfigError(chain.field, name, examples.EMPTY)
+
+
+def _check_known(preparation: Preparation, field: str) -> None:
+    """Raises ConfigError where what an earlier process learned does not fit the operations."""
+    try:
+        preparation.spec  # noqa: B018 (traces it, as it is about to be anyway)
+    except ConfigError:
+        raise
+    except import_paths.USER_ERRORS as error:
+        reason = f"what the run's data.json holds of it does not fit: {type(error).__name__}: {reason_of(error)}"
+        raise ConfigError(field, ConfigError.ABSENT, reason) from error
 
 
 def _weighed(present: tf.Tensor | None, weights: tf.Tensor) -> tf.Tensor:

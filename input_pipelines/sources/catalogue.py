@@ -21,10 +21,11 @@ import tensorflow_datasets as tfds
 from input_pipelines import configuration
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
-from input_pipelines.sources import pictures, record_files, source
+from input_pipelines.sources import feature_classes, feature_paths, pictures, record_files, source
 from input_pipelines.sources.record_files import Blocks, Part
 from input_pipelines.sources.source import CHUNK, Records
 from trainer.common.errors import ConfigError, NotPreparedError, first_line, unknown
+from trainer.common.trust import NOBODY, Trust
 
 _MEANT_TO_VALIDATE = ("validation", "test")
 
@@ -118,13 +119,13 @@ class CatalogueSplit:
 
     def _read(self, names: Sequence[str]) -> tf.data.Dataset:
         """Examples in order as TFDS gives them, features by name."""
-        decoders = tfds.decode.PartialDecoding(_nested(dict.fromkeys(names, True))) if names else None
+        decoders = tfds.decode.PartialDecoding(feature_paths.nested(dict.fromkeys(names, True))) if names else None
         read_config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         examples = self.builder.as_dataset(split=self.split, decoders=decoders, read_config=read_config)
         return examples.map(functools.partial(self._chosen, names)) if names else examples
 
     def _chosen(self, names: Sequence[str], example: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        flat = _flat(example)
+        flat = feature_paths.flat(example)
         return {
             name: pictures.resized(flat[name], self.sizes[name]) if name in self.sizes else flat[name] for name in names
         }
@@ -143,7 +144,7 @@ class CatalogueSplit:
         }
         others = [name for name in names if name not in fixed]
         if others:
-            wanted = tfds.features.FeaturesDict(_nested({name: connectors[name] for name in others}))
+            wanted = tfds.features.FeaturesDict(feature_paths.nested({name: connectors[name] for name in others}))
             decoded |= record_files.in_batches(
                 lambda record: self._chosen(others, wanted.deserialize_example(record)),
                 serialized,
@@ -165,19 +166,25 @@ class CatalogueSplit:
     @functools.cached_property
     def _connectors(self) -> dict[str, tfds.features.FeatureConnector]:
         # A prepared directory gives them in another order in every process.
-        return dict(sorted(_flat(self.builder.info.features).items()))
+        return dict(sorted(feature_paths.flat(self.builder.info.features).items()))
 
 
-def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
+def open_splits(config: SourceConfig, field: str, trust: Trust = NOBODY) -> dict[str, CatalogueSplit]:
     """The splits of `config.splits`, TFDS's way; by default `train`, and `validation` or `test` to validate on.
 
+    Args:
+      config: the source.
+      field: the configuration's key of the source.
+      trust: whose features a prepared folder may name, besides TFDS's own.
+
     Raises:
+      UntrustedError: a prepared folder names a feature of other code.
       ConfigError: there is no such dataset or split, or it is not stored as TFRecords.
       NotPreparedError: it is not prepared.
     """
     if config.options:
         raise unknown(f"{field}.options", config.options, "option", (), name=next(iter(config.options)))
-    builder = _builder(config, field)
+    builder = _builder(config, field, trust)
     there = list(builder.info.splits)
     if there and builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
         reason = f"is stored as {builder.info.file_format.value}; only TFRecords are read, prepare it with 'tfrecord'"
@@ -203,7 +210,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, CatalogueSplit]:
     return opened
 
 
-def prepare(config: DatasetConfig) -> None:
+def prepare(config: DatasetConfig, trust: Trust = NOBODY) -> None:
     """Downloads and prepares every dataset of the catalogue that the configuration names, unless it is prepared.
 
     Of several processes that start at once one prepares and the others wait; TFDS shows the progress.
@@ -214,10 +221,10 @@ def prepare(config: DatasetConfig) -> None:
     for field, each in configuration.parts(config).items():
         if configuration.made_of(each.name) is None:
             continue
-        builder = _builder(each, field)
+        builder = _builder(each, field, trust)
         try:
             with _alone(pathlib.Path(builder.data_path).parent.parent, each.name):
-                if not _builder(each, field).is_prepared():
+                if not _builder(each, field, trust).is_prepared():
                     builder.download_and_prepare(file_format="tfrecord")
         except Exception as error:  # the builder's own code
             raise ConfigError(f"{field}.name", each.name, f"cannot be prepared: {first_line(error)}") from error
@@ -236,18 +243,28 @@ def _alone(folder: pathlib.Path, name: str) -> Iterator[None]:
         yield
 
 
-def _builder(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
+def _builder(config: SourceConfig, field: str, trust: Trust) -> tfds.core.DatasetBuilder:
+    at, value = ("path", config.path) if configuration.made_of(config.name) is None else ("name", config.name)
+    with feature_classes.only_trusted(trust, f"{field}.{at}", value):
+        return _found(config, field)
+
+
+def _found(config: SourceConfig, field: str) -> tfds.core.DatasetBuilder:
     name = configuration.made_of(config.name)
     if name is None:
         if not os.path.exists(config.path):
             raise ConfigError(f"{field}.path", config.path, "does not exist")
         try:
             return tfds.builder_from_directory(config.path)
+        except ConfigError:
+            raise
         except Exception as error:  # of TFDS's, of json and of protobuf
             reason = f"is no directory that TFDS prepared (with dataset_info.json): {first_line(error)}"
             raise ConfigError(f"{field}.path", config.path, reason) from error
     try:
         return tfds.builder(name, data_dir=config.data_dir)
+    except ConfigError:
+        raise
     except tfds.core.DatasetNotFoundError as error:
         raise unknown(
             f"{field}.name", config.name, "dataset of the TFDS catalogue", tfds.list_builders(), name=name
@@ -265,26 +282,3 @@ def _stored_as(info: tfds.features.TensorInfo) -> tf.DType:
     if info.tf_dtype == tf.string:
         return tf.string
     return tf.float32 if info.tf_dtype.is_floating else tf.int64
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested features or values by path, `a/b`."""
-    inner = tree.items() if isinstance(tree, Mapping | tfds.features.FeaturesDict) else None
-    if inner is None:
-        return {prefix: tree}
-    found = {}
-    for name, value in inner:
-        found |= _flat(value, f"{prefix}/{name}" if prefix else name)
-    return found
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flat`: each value at its feature's place."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree

@@ -99,6 +99,23 @@ def test_no_weights_may_be_none():
         ({"name": "odd", "part": "inputs", "value": {}}, "dataset.train.inputs", "at least one"),
         ({"name": "odd", "part": "inputs", "value": [[1], [2, 3]]}, "dataset.train.inputs", "not an array"),
         ({"name": "odd", "part": "weights", "value": {"t": 1.0}}, "dataset.train.weights.t", "one entry per example"),
+        (
+            {"name": "odd", "part": "inputs", "value": np.zeros((3, 0))},
+            "dataset.train.inputs",
+            "[3, 0]': has a dimension",
+        ),
+        (
+            {"name": "odd", "part": "inputs", "value": {"a": np.zeros((3, 2, 0, 1))}},
+            "dataset.train.inputs.a",
+            "of 0, so",
+        ),
+        (
+            {"name": "odd", "part": "targets", "value": {"t": np.zeros((3, 0))}},
+            "dataset.train.targets.t",
+            "holds nothing",
+        ),
+        ({"name": "odd", "part": "inputs", "value": {"": np.zeros(3)}}, "dataset.train.inputs", "is not empty"),
+        ({"name": "odd", "part": "targets", "value": {"\udcff": np.zeros(3)}}, "dataset.train.targets", "UTF-8 has"),
         ({"name": "raises"}, "dataset.name", "RuntimeError: no luck ("),
         ({"name": "exits"}, "dataset.name", "SystemExit: 3"),
         ({"name": "nothing_here"}, "dataset.name", "has no 'nothing_here'"),

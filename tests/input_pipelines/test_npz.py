@@ -78,6 +78,8 @@ def test_a_share_is_held_out(tmp_path):
         ({"z": np.array([None] * COUNT)}, "allow_pickle"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "holds no example"),
         ({"x": np.where(np.arange(COUNT) == 5, np.nan, 1.0)}, r"train\.inputs=.*train\.npz, example 5'.*NaN"),
+        ({"x": np.zeros((COUNT, 0))}, r"dataset\.inputs\.x='x': has a dimension of 0"),
+        ({"y": np.zeros((COUNT, 2, 0))}, r"dataset\.targets\.y='y': has a dimension of 0"),
         ({"x": np.array(["a"] * COUNT)}, r"inputs\.x='x'.*holds text"),
     ],
 )

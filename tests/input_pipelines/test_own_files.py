@@ -14,7 +14,8 @@ from rich.console import Console
 
 from tests import config_files, forked, problems
 from tests.input_pipelines import reading, user_files
-from tests.properties.test_resume import results
+from tests.properties import interrupted
+from tests.properties.interrupted import results
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
 from trainer.output import workdir
@@ -67,13 +68,6 @@ def _evaluate(path: pathlib.Path):
     return evaluate.evaluate(config, run, problems.strategy(1), Console(file=io.StringIO()))
 
 
-def _forget_after(path: pathlib.Path, step: int) -> None:
-    """Leaves a run as a kill would that had just saved a step."""
-    for folder in (path / "checkpoints").iterdir():
-        if int(folder.name.removeprefix("step_")) > step:
-            shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize(
     ("kind", "feed"),
     [pytest.param(*each, marks=[] if each in BY_HAND else [pytest.mark.ci_only]) for each in FEEDS_OF],
@@ -87,7 +81,7 @@ def test_interrupted_runs_go_on_exactly(tmp_path, kind, feed):
     expected = results(tmp_path / "run", 12)
     learned = (tmp_path / "run" / "data.json").read_bytes()
     assert json.loads(learned)["feeds"] == {"dataset": feed}
-    _forget_after(tmp_path / "run", 5)
+    interrupted.forget_after(tmp_path / "run", 5)
     _train(tmp_path / "run", dataset)
     assert results(tmp_path / "run", 12) == expected
     assert (tmp_path / "run" / "data.json").read_bytes() == learned
@@ -118,6 +112,10 @@ def test_statistics_are_those_of_the_training_split_and_last(tmp_path):
     saved = json.loads((tmp_path / "run" / "data.json").read_text())
     saved["statistics"]["dataset"] = learned
     (tmp_path / "run" / "data.json").write_text(json.dumps(saved))
+    for resumes in (_evaluate, lambda path: _train(path, dataset)):
+        with pytest.raises(ConfigError, match=r"its data.json does not have the checksum that step_00000012 holds of"):
+            resumes(tmp_path / "run")
+    interrupted.accept_data(tmp_path / "run")
     before = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     after = _evaluate(tmp_path / "run").values
     assert after["loss/kind"] == before["loss/kind"]

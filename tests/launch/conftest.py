@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 
 import pytest
 import yaml
@@ -24,13 +25,15 @@ def launch(root, tmp_path):
     mark = str(uuid.uuid4())
     started = []
 
-    def start(*arguments: str, **environment: str) -> subprocess.Popen:
+    def start(
+        *arguments: str, prefix: Sequence[str] = (), errors: int = subprocess.PIPE, **environment: str
+    ) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "launch.workers", *arguments],
+            [*prefix, sys.executable, "-m", "launch.workers", *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", MARK: mark, **environment},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
         started.append(process)

@@ -40,6 +40,7 @@ class Launched:
       workers: how many.
       launcher: flags of the launcher.
       trainer: flags of the trainer.
+      module: runs it.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Launched:
         *,
         launcher: tuple[str, ...] = (),
         trainer: tuple[str, ...] = (),
+        module: str = "trainer.main",
     ):
-        self._mark = uuid.uuid4().hex
+        self._mark, self._workers = uuid.uuid4().hex, workers
         environment = os.environ | {"PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "", _MARK: self._mark}
         environment.pop("TF_CONFIG", None)
         command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", *launcher, "--"]
-        command += [sys.executable, "-m", "trainer.main", "--strategy=multi_worker", "--config=config.py", *trainer]
+        command += [sys.executable, "-m", module, "--strategy=multi_worker", "--config=config.py", *trainer]
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process = subprocess.Popen(command, cwd=directory, env=environment, **pipe)
         self.lines: list[tuple[float, str]] = []
@@ -113,15 +115,19 @@ class Launched:
         """Processes of this launch that are there."""
         return list(self._processes())
 
+    def cluster(self) -> dict:
+        """TF_CONFIG's cluster and task as the last of the workers has them."""
+        (last,) = (pid for pid, rank in self._processes().items() if rank == self._workers - 1)
+        return json.loads(_environment(last)["TF_CONFIG"])
+
     def _processes(self) -> dict[int, int | None]:
         """Process of this launch → its rank; None for the launcher."""
         found = {}
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                variables = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+                environment = _environment(int(folder.name))
             except OSError:
                 continue
-            environment = dict(entry.partition("=")[::2] for entry in variables)
             if environment.get(_MARK) == self._mark:
                 cluster = environment.get("TF_CONFIG")
                 found[int(folder.name)] = json.loads(cluster)["task"]["index"] if cluster else None
@@ -130,3 +136,8 @@ class Launched:
     def _read(self) -> None:
         for line in self.process.stdout:
             self.lines.append((time.monotonic(), line.rstrip("\n")))
+
+
+def _environment(pid: int) -> dict[str, str]:
+    variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return dict(entry.partition("=")[::2] for entry in variables)

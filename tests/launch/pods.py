@@ -121,16 +121,16 @@ def start(job_set: dict, root: pathlib.Path, workdir: pathlib.Path, arguments: S
         layer.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", layer], check=True)
         stack.callback(subprocess.run, ["umount", "--lazy", layer], check=True)
-        networks = stack.enter_context(_networks(count))
+        namespaces = stack.enter_context(networks(count))
         image.copy(root, layer)
         (container,) = pod["containers"]
         for mount in container["volumeMounts"]:
             (layer / mount["mountPath"].lstrip("/")).mkdir(parents=True, exist_ok=True)
-        names = [f"{_address(index)} {host}.{pod['subdomain']} {host}" for index, host in enumerate(hosts)]
+        names = [f"{address(index)} {host}.{pod['subdomain']} {host}" for index, host in enumerate(hosts)]
         (layer / "etc").mkdir(exist_ok=True)
         (layer / "etc" / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
         processes, outputs = [], []
-        for index, (host, network) in enumerate(zip(hosts, networks, strict=True)):
+        for index, (host, network) in enumerate(zip(hosts, namespaces, strict=True)):
             at = place / str(index)
             at.mkdir()
             (directory,) = image.every(root, "WORKDIR")
@@ -185,12 +185,13 @@ def _mounts(container: dict, volumes: Sequence[dict], workdir: pathlib.Path) -> 
     return mounts
 
 
-def _address(index: int) -> str:
+def address(index: int) -> str:
+    """The address in a network namespace of `networks`."""
     return f"10.255.77.{index + 1}"
 
 
 @contextlib.contextmanager
-def _networks(count: int) -> Iterator[list[str]]:
+def networks(count: int) -> Iterator[list[str]]:
     """Names of network namespaces with an address each, one switch between them and no way out."""
     prefix = f"pods{os.getpid()}"
     switch, names = f"{prefix}-switch", [f"{prefix}-{index}" for index in range(count)]
@@ -203,7 +204,7 @@ def _networks(count: int) -> Iterator[list[str]]:
         for index, name in enumerate(names):
             _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", f"pod{index}", "netns", switch)
             _ip("-n", switch, "link", "set", f"pod{index}", "master", "switch", "up")
-            _ip("-n", name, "address", "add", f"{_address(index)}/24", "dev", "eth0")
+            _ip("-n", name, "address", "add", f"{address(index)}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
         yield names

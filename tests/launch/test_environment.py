@@ -56,6 +56,24 @@ def test_a_missing_venv_module_is_named(copy):
     assert not (copy / ".venv").exists()
 
 
+def test_cdpath_leads_no_script_elsewhere(copy):
+    """With it cd prefers another project's folder of the same name, and prints where it has gone."""
+    other = copy / "other"
+    for folder in ("launch", ".ci", ".venv"):
+        (other / folder).mkdir(parents=True)
+    environment = os.environ | {"CDPATH": str(other)}
+
+    def printed(*command: str) -> str:
+        result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert printed("bash", "-euc", 'source launch/environment.sh; printf %s "$root"') == str(copy)
+    (copy / "tests" / "run.sh").write_text("pwd\n")
+    assert printed("bash", ".ci/run").split() == [str(copy)]  # where it has removed .venv
+    assert (other / ".venv").exists()
+
+
 @pytest.mark.ci_only
 @pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
 def test_jobs_that_start_at_once_set_up_one_environment(copy):

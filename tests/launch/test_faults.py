@@ -5,11 +5,15 @@ import signal
 
 import pytest
 
+from launch import plans
 from tests import config_files, problems
 from tests.launch import soak
 from tests.launch.launched import Launched, train, write_config
 from tests.launch.soak import Fault
 from tests.properties.test_resume import results
+from trainer.common.errors import RunError
+from trainer.distributed import rendezvous
+from trainer.distributed.cluster import Cluster
 
 STEPS = 80
 CHANGES = soak.CHANGES | {"steps_per_loop": 5, "report_every": 10, "eval_every": 100, "checkpoint_every": 20}
@@ -37,10 +41,30 @@ def test_the_launcher_restarts_all(tmp_path, root):
     assert results(tmp_path / "struck", STEPS) == results(tmp_path / "whole", STEPS), faults
 
 
-def test_without_restarts_the_first_failure_ends_all(tmp_path, root):
+def _start_again(launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last worker of a run that trains is started once more: on its host, and on another one."""
+    given = launched.cluster()
+    addresses, rank = tuple(given["cluster"]["worker"]), given["task"]["index"]
+    again = Cluster(addresses, rank, "TF_CONFIG")
+    with pytest.raises(
+        RunError, match=f"^worker {rank} cannot listen at {addresses[rank]}: .* a run trains there already"
+    ):
+        rendezvous.meet(again, 20, print)
+    listen, (port,) = rendezvous._listen, plans.free_ports(1)
+    elsewhere = Cluster((f"127.0.0.1:{port}",), 0, "TF_CONFIG")
+    monkeypatch.setattr(rendezvous, "_listen", lambda cluster, own: listen(elsewhere, own))
+    monkeypatch.setattr(rendezvous, "_ENDING_SECONDS", 1.0)
+    with pytest.raises(RunError, match=rf"^worker {rank}: worker \d \(.*\) answers, .* a run trains there already"):
+        rendezvous.meet(again, 20, print)
+
+
+def test_without_restarts_the_first_failure_ends_all(tmp_path, root, monkeypatch):
+    """Starting a worker a second time is none."""
     write_config(tmp_path / "config.py", **CHANGES, steps=100_000)
     with Launched(root, tmp_path, 2, trainer=("--workdir=run",)) as launched:
         launched.wait_for("step +20/")
+        _start_again(launched, monkeypatch)
+        launched.wait_for(r"step +\d+/", since=len(launched.lines) + 1)
         struck = launched.strike(signal.SIGKILL, [1])
         launched.wait_for(r"error: worker 0: lost worker 1 \(127.0.0.1:\d+\): gone")
         assert launched.wait(limit=30) == 128 + signal.SIGKILL

@@ -1,6 +1,7 @@
 """The pods of launch/kubernetes: cluster, network, restarts, permissions, volumes, image."""
 
 import fnmatch
+import ipaddress
 import json
 import pathlib
 import re
@@ -9,6 +10,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from tests.launch import image
 from trainer.common.errors import ConfigError
@@ -51,10 +53,33 @@ def test_only_the_own_pods_reach_the_workers(written, pod):
     assert fence["ingress"] == [{"from": [own]}]  # every port, of nobody else
     assert fence["egress"] == [{"to": [own]}]
     assert outside["policyTypes"] == ["Egress"]
-    assert {(port["protocol"], port["port"]) for rule in outside["egress"] for port in rule["ports"]} == {
-        ("UDP", 53),
-        ("TCP", 53),
-    }
+    (names,) = outside["egress"]
+    namespace = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    resolver = {"namespaceSelector": namespace, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    assert names["to"] == [resolver]
+    assert [(port["protocol"], port["port"]) for port in names["ports"]] == [("UDP", 53), ("TCP", 53)]
+
+
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [("151.101.0.223", True), ("2a04:4e42::223", True)]
+    + [
+        (credentials, False) for credentials in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
+    ],
+)
+def test_what_a_download_may_reach(folder, address, reached):
+    """The rule that values.yaml has in comments: the internet, but not where clouds hand out credentials."""
+    lines = (folder / "values.yaml").read_text().splitlines()
+    rule = [line.replace("    # ", "", 1) for line in lines if line.startswith(("    # - ", "    #   "))]
+    ((rule,), number) = yaml.safe_load("\n".join(rule)), ipaddress.ip_address(address)
+    assert [port["port"] for port in rule["ports"]] == [80, 443]
+    blocks = [block["ipBlock"] for block in rule["to"]]
+    admitted = [
+        number in ipaddress.ip_network(block["cidr"])
+        and not any(number in ipaddress.ip_network(each) for each in block["except"])
+        for block in blocks
+    ]
+    assert any(admitted) is reached
 
 
 @pytest.mark.parametrize(
@@ -135,7 +160,7 @@ def test_every_volume_is_mounted(written, pod, container):
 
 def test_image(root, pod, container):
     (base,) = image.every(root, "FROM")
-    version = re.fullmatch(r"python:(3\.\d+)-slim-\w+", base)[1]
+    version = re.fullmatch(r"python:(3\.\d+)-slim-\w+@sha256:[0-9a-f]{64}", base)[1]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11,<3.14"
     assert 11 <= int(version.partition(".")[2]) < 14

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -60,12 +61,11 @@ def test_the_first_failure_is_named_and_its_code_returned(launch, end, code, mes
     assert result[2] == f"workers: {message}; the others have 20 s to end\n"
 
 
-@pytest.mark.parametrize("others", [STUBBORN, "os.kill(os.getpid(), signal.SIGSTOP)"])
-def test_after_the_grace_all_are_killed_with_their_children(launch, others):
-    """Those that swallow signals, those that are stopped, children, and children in sessions of their own."""
+def test_after_the_grace_all_are_killed_with_their_children(launch):
+    """Those that swallow signals, children, and children in sessions of their own."""
     child = [*python("time.sleep(60)")]
     family = f"import subprocess\nfor own in (True, False): subprocess.Popen({child!r}, start_new_session=own)\n"
-    program = f"{family}if rank == 0: time.sleep(0.2); sys.exit(3)\n{others}"
+    program = f"{family}if rank == 0: time.sleep(0.2); sys.exit(3)\n{STUBBORN}"
     start = time.monotonic()
     code, _, errors = finish(launch("--workers=3", "--grace=1", "--", *python(program)))
     assert code == 3
@@ -73,6 +73,19 @@ def test_after_the_grace_all_are_killed_with_their_children(launch, others):
     assert errors.splitlines() == [
         "workers: worker 0 ended with exit code 3; the others have 1 s to end",
         "workers: worker 1, worker 2: not ended 1 s after the first; killed",
+    ]
+
+
+def test_after_a_failure_stopped_workers_are_killed_at_once(launch):
+    """They could not end within any grace; one that still works can."""
+    program = "if rank == 0: time.sleep(0.3); sys.exit(3)\nif rank == 1: os.kill(os.getpid(), signal.SIGSTOP)\n"
+    start = time.monotonic()
+    code, output, errors = finish(launch("--workers=3", "--", *python(program + "time.sleep(1); print('saved')")))
+    assert (code, output) == (3, "[2] saved\n")
+    assert time.monotonic() - start < 10
+    assert errors.splitlines() == [
+        "workers: worker 0 ended with exit code 3; the others have 20 s to end",
+        "[1] stopped by a signal while another worker has failed: killed",
     ]
 
 
@@ -107,6 +120,18 @@ def test_the_second_interrupt_kills_at_once(launch):
     assert time.monotonic() - start < 5
 
 
+def test_who_does_not_end_after_a_signal_is_killed_in_time(launch):
+    """One that has saved has not failed; the exit code does not say that all have."""
+    saves = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('ready'); time.sleep(60)"
+    program = f"if rank == 0: {saves}\n{STUBBORN}"
+    process = launch("--workers=3", "--stop_timeout=1", "--max_restarts=3", "--", *python(program))
+    wait_for_lines(process, "[0] ready", "[1] ready", "[2] ready")
+    process.terminate()
+    code, _, errors = finish(process, timeout=10)
+    assert code == 128 + signal.SIGKILL
+    assert errors == "workers: worker 1, worker 2: not ended 1 s after SIGTERM; killed\n"
+
+
 def test_interrupts_of_the_terminal_reach_the_launcher_alone(launch):
     """Workers that got Ctrl-C themselves and again from the launcher would take the second one as an order to end."""
     process = launch("--workers=2", "--", *python("print('ready', os.getsid(0), os.getpid()); time.sleep(60)"))
@@ -133,17 +158,55 @@ def test_a_killed_guardian_takes_its_worker_with_it(launch):
     assert "worker 1 was killed by SIGKILL" in errors
 
 
-def test_without_a_reader_the_workers_are_told_to_end(launch, tmp_path):
-    program = (
-        "def stop(*_): open(f'saved{rank}', 'w'); sys.exit(42)\nsignal.signal(signal.SIGTERM, stop)\n"
-        "while True: print('line'); time.sleep(0.01)"
-    )
-    process = launch("--workers=2", "--", *python(program))
+WITHOUT_A_READER = (
+    "def stop(*_): open(f'saved{rank}', 'w'); sys.exit(42)\nsignal.signal(signal.SIGTERM, stop)\n"
+    "while True: print('line'); print('error', file=sys.stderr); time.sleep(0.01)"
+)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+@pytest.mark.parametrize("prefix", [[], ["nohup"]])
+def test_without_a_reader_the_workers_are_told_to_end(launch, tmp_path, closed, prefix):
+    """Of either stream, and where nohup keeps the signal of a lost terminal away."""
+    process = launch("--workers=2", "--max_restarts=3", "--", *python(WITHOUT_A_READER), prefix=prefix)
+    wait_for_lines(process, "[0] line", "[1] line")
+    getattr(process, closed).close()
+    setattr(process, closed, None)
+    code, _, errors = finish(process)
+    assert code == 42
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved0", "saved1"]
+    assert closed == "stderr" or "workers: nobody reads the output any more; the workers are told to end\n" in errors
+
+
+def test_without_a_reader_stubborn_workers_are_killed_in_time(launch):
+    """As `nohup python -m launch.workers ... 2>&1 | head` has it: nothing can be said either."""
+    program = STUBBORN.replace("time.sleep(9)", "print('line'); time.sleep(0.01)")
+    arguments = ("--workers=2", "--stop_timeout=1", "--", *python(program))
+    process = launch(*arguments, prefix=["nohup"], errors=subprocess.STDOUT)
     wait_for_lines(process, "[0] line", "[1] line")
     process.stdout.close()
     process.stdout = None
-    assert finish(process)[0] == 42
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved0", "saved1"]
+    assert process.wait(timeout=10) == 128 + signal.SIGKILL
+
+
+@pytest.mark.ci_only
+def test_a_reader_that_sleeps_does_not_keep_the_launcher(launch):
+    """A pager, for example: workers wait for it, the launcher's end does not."""
+    process = launch(
+        "--workers=2", "--stop_timeout=1", "--", *python("while True: print('x' * 1000)"), errors=subprocess.STDOUT
+    )
+    wait_for_lines(process, f"[0] {'x' * 1000}", f"[1] {'x' * 1000}")
+    time.sleep(0.5)  # the pipe is full
+    process.terminate()
+    assert process.wait(timeout=40) == 128 + signal.SIGTERM
+
+
+def test_without_standard_output(launch):
+    """Started as `>&-` does, the numbers of the streams are given to pipes, which must not get the lines."""
+    code, output, errors = finish(
+        launch("--workers=2", "--", *python("print('out')"), prefix=["sh", "-c", 'exec "$@" >&-', "sh"])
+    )
+    assert (code, output, errors) == (0, "", "")
 
 
 @pytest.mark.parametrize(

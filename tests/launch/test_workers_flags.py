@@ -11,6 +11,7 @@ import pytest
 from launch import gpus, plans
 from launch.supervision import how
 from tests.launch.programs import finish, python
+from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
 
 
@@ -99,7 +100,7 @@ def test_gpus_that_cannot_be_shared_out(gpus_there, per_worker, field):
     ("given", "expected"), [("0,1", ["0", "1"]), ("", []), ("-1", []), ("3, GPU-ab,-1,2", ["3", "GPU-ab"])]
 )
 def test_gpus_that_the_environment_shows(given, expected):
-    assert gpus.visible({"CUDA_VISIBLE_DEVICES": given}) == expected
+    assert visible_gpus.visible({"CUDA_VISIBLE_DEVICES": given}) == expected
 
 
 def test_gpus_that_the_driver_lists(tmp_path, monkeypatch):
@@ -107,7 +108,7 @@ def test_gpus_that_the_driver_lists(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert gpus.visible({}) == ["0", "1"]
+    assert visible_gpus.visible({}) == ["0", "1"]
 
 
 def test_workers_on_a_machine_get_their_own_gpus(launch):
@@ -139,11 +140,45 @@ def test_free_ports_are_free_and_differ():
             probe.bind(("", port))
 
 
-def test_firewall_lets_in_the_hosts_alone():
-    command = shlex.split(plans.firewall(["me@127.0.0.1", "127.0.0.1", "you@127.0.0.2", "[::1]"], 4000))
-    assert command[0] == "nft"
-    assert "ip saddr { 127.0.0.1, 127.0.0.2 } tcp dport 4000-4001 accept; ip6 saddr { ::1 } tcp dport" in command[1]
-    assert command[1].endswith("tcp dport 4000-4001 drop; }; }")
+def _nft() -> str | None:
+    """The program, where it is there and may look at this machine's rules."""
     nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
-    if nft and subprocess.run([nft, "list", "tables"], capture_output=True).returncode == 0:
-        subprocess.run([nft, "--check", *command[1:]], check=True)
+    return nft if nft and subprocess.run([nft, "list", "tables"], capture_output=True).returncode == 0 else None
+
+
+def test_firewall_lets_in_the_hosts_alone():
+    hosts = ["me@127.0.0.1", "127.0.0.1", "you@127.0.0.2", "[::1]"]
+    nft, commands = shlex.split(plans.firewall(hosts, 4000, None))
+    assert nft == "nft"
+    peers = "ip saddr {{ 127.0.0.1, 127.0.0.2 }} {0} accept; ip6 saddr {{ ::1 }} {0} accept; {0} drop;"
+    for name, match in (
+        ("trainer_4000", "tcp dport 4000"),
+        ("trainer_4001", "tcp dport 4001"),
+        ("trainer_nccl", "tcp dport 32768-60999 ct state new"),
+    ):
+        assert f"add table inet {name}; delete table inet {name}; table inet {name} {{" in commands
+        assert f"iif lo accept; {peers.format(match)}" in commands
+    assert "nccl" not in plans.firewall(hosts, 4000, 0)  # no GPU is used
+
+
+def test_another_firewall_takes_the_place_of_the_first():
+    """Without a second table that still drops what the new one accepts; in a network of the test's own."""
+    nft = _nft()
+    if nft is None:
+        pytest.skip("needs nft and its rights (on Debian and Ubuntu: apt install nftables)")
+    lines = [
+        plans.firewall(hosts, 4000, 0).replace("nft", nft, 1) for hosts in (["10.0.0.1"], ["10.0.0.2", "10.0.0.3"])
+    ]
+    script = "; ".join([*lines, f"{nft} list ruleset"])
+    result = subprocess.run(["unshare", "--net", "sh", "-ec", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("table ") == 1
+    assert "10.0.0.1" not in result.stdout
+    assert "ip saddr { 10.0.0.2, 10.0.0.3 } tcp dport 4000 accept" in result.stdout
+
+
+def test_firewall_knows_no_host_by_the_launchers_loopback_address():
+    with pytest.raises(
+        ConfigError, match="--hosts='localhost': is .*127.0.0.1.* here .*, where no other host reaches it"
+    ):
+        plans.firewall(["localhost", "192.0.2.1"], 4000, None)

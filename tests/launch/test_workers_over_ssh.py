@@ -45,7 +45,8 @@ def test_workers_over_ssh(launch, ssh, tmp_path):
         assert json.loads(cluster) == {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
     assert "no authentication" in errors
     assert "nft " in errors
-    assert "tcp dport 5000-5001 drop" in errors
+    assert "tcp dport 5000 drop" in errors
+    assert "tcp dport 5001 drop" in errors
 
 
 def test_gpus_over_ssh(launch, ssh):

@@ -1,6 +1,8 @@
 """Training of runs that are interrupted and resume, and the results that must not depend on it."""
 
+import dataclasses
 import io
+import json
 import pathlib
 import shutil
 import subprocess
@@ -10,7 +12,8 @@ from rich.console import Console
 
 from tests import config_files, problems
 from tests.trainer.output import test_history
-from trainer.output import checkpoint
+from trainer.common import atomic_files
+from trainer.output import checkpoint, manifest
 from trainer.run import train as train_lib
 
 INTERVALS = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
@@ -41,27 +44,54 @@ def variables(path: pathlib.Path, step: int) -> dict[str, bytes]:
     return {name: reader.get_tensor(name).tobytes() for name in sorted(names)}
 
 
+def everything(path: pathlib.Path) -> dict[str, object]:
+    """All that a finished run leaves, as far as it must not depend on an interruption."""
+    steps = checkpoint.saved_steps(path / "checkpoints")
+    saved = {f"{name} at step {step}": bits for step in steps for name, bits in variables(path, step).items()}
+    texts = {name: (path / name).read_text() for name in ("metrics.jsonl", "report.md")}
+    return {"checkpoints": steps, "events": _values_of_events(path)} | texts | saved
+
+
+def _values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
+    """Everything that TensorBoard shows."""
+    found = []
+    for file in (path / "tensorboard").rglob("events*"):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                found.append((event.step, file.parent.name, value.tag, tf.make_ndarray(value.tensor).tobytes()))
+    return sorted(found)
+
+
+def forget_after(path: pathlib.Path, step: int) -> None:
+    """Leaves a run as a kill would that had just saved a step."""
+    for later in checkpoint.saved_steps(path / "checkpoints"):
+        if later > step:
+            shutil.rmtree(path / "checkpoints" / f"step_{later:08d}")
+
+
+def accept_data(path: pathlib.Path) -> None:
+    """Makes all checkpoints of a run rely on the `data.json` that is there."""
+    for folder in (path / "checkpoints").iterdir():
+        saved = dataclasses.replace(manifest.read(folder), data=atomic_files.checksum(path / "data.json"))
+        (folder / manifest.NAME).write_text(saved.to_json())
+        sums = json.loads((folder / "checksums.json").read_text())
+        sums[manifest.NAME] = atomic_files.checksum(folder / manifest.NAME)
+        (folder / "checksums.json").write_text(json.dumps(sums))
+
+
 def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None:
     """Back to step 5, in the middle of a report and with an evaluation to come, as a kill there would leave it."""
     train(path / "run", replicas, **changes)
     last = checkpoint.saved_steps(path / "run" / "checkpoints")[-1]
     expected = results(path / "run", last)
     events = sorted(test_history.events(path / "run"))
-    for step in checkpoint.saved_steps(path / "run" / "checkpoints"):
-        if step > 5:
-            shutil.rmtree(path / "run" / "checkpoints" / f"step_{step:08d}")
+    forget_after(path / "run", 5)
     (path / "run" / "checkpoints" / ".incomplete_step_00000010").mkdir()
     train(path / "run", replicas, **changes)
     assert results(path / "run", last) == expected
     assert sorted(test_history.events(path / "run")) == events
     assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
-
-
-def finish(process: subprocess.Popen) -> str:
-    """Waits for a good end; returns what the process said."""
-    output, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
-    return output
 
 
 def wait_for_training(process: subprocess.Popen) -> str:

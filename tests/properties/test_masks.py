@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from tests import problems
+from tests import eager, problems
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.run import experiment
@@ -19,9 +19,9 @@ EXAMPLES, STEPS = 12, 5
 SGD = {"name": "sgd", "learning_rate": 0.5}
 TRUNK = [
     {"layer": "Embedding", "input_dim": 7, "output_dim": 3, "mask_zero": True},
-    {"layer": "LSTM", "units": 3, "return_sequences": True},
+    {"layer": "SimpleRNN", "units": 3, "return_sequences": True},  # a loop, with the fewest operations within
     {"layer": "Dense", "units": 3, "activation": "tanh"},
-    {"layer": "LSTM", "units": 2, "return_sequences": True},
+    {"layer": "SimpleRNN", "units": 2, "return_sequences": True, "unroll": True},
 ]
 
 
@@ -78,19 +78,19 @@ def _build(replicas: int = 1, **changes: Any) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[list[np.ndarray], problems.Result, list[np.ndarray]]:
-    """The variables before, the run and the variables after it."""
+def trained() -> tuple[keras.Model, problems.Result, list[np.ndarray]]:
+    """The model as it was before, the run and the variables after it."""
     built = _build()
-    before = built.model.get_weights()
-    result = problems.train(built, 3, evaluate=True)
+    before = keras.models.clone_model(built.model)  # outside the strategy
+    before.set_weights(built.model.get_weights())
+    with eager.functions():
+        result = problems.train(built, 3, evaluate=True)
     return before, result, built.model.get_weights()
 
 
 def test_equals_keras(trained):
     """Keras' `fit` with its masks; three losses here are the same one there."""
-    before, result, after = trained
-    model = keras.models.clone_model(_build().model)  # outside the strategy
-    model.set_weights(before)
+    model, result, after = trained
     model.compile(
         optimizer=keras.optimizers.SGD(0.5),
         loss={"tag": "sparse_categorical_crossentropy", "first": "binary_crossentropy"},
@@ -123,6 +123,7 @@ def test_however_a_step_is_computed(trained, replicas, changes):
     assert result.validation == pytest.approx(expected.validation, rel=0, abs=1e-9)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("changes", "tolerance"),
     [
@@ -151,6 +152,7 @@ def test_a_number_for_whole_sequences_is_refused_where_steps_are_masked():
         _build(losses__own__loss=f"{HERE}:mean_of_steps")
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("normalizer", ["weights", "examples"])
 def test_an_ignored_class_is_no_label(normalizer):
     """As with `missing`, its optimizer is skipped in batches without a label, and methods that see it go on."""

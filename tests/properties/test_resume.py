@@ -135,8 +135,29 @@ def test_a_finished_run_whose_reports_are_gone(tmp_path):
     interrupted.train(tmp_path / "run")
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
     (tmp_path / "run" / "metrics.jsonl").unlink()
-    interrupted.train(tmp_path / "run")
-    assert (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() == [last]
+    for _ in range(2):
+        interrupted.train(tmp_path / "run")
+        assert (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() == [last]
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.count("metrics.jsonl: reports up to step 12 are not what the run wrote") == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reduction": "fused", "probe_every": 3},
+        pytest.param({"combine__name": "pcgrad", "combine__update_every": 3}, marks=pytest.mark.ci_only),
+    ],
+)
+def test_what_was_measured_comes_back(tmp_path, changes):
+    """Between the step that measures gradients and the report of it: the report is the same."""
+    changes |= {"report_every": 5, "eval_every": 12, "checkpoint_every": 4, **problems.SIMPLE}
+    interrupted.train(tmp_path / "run", **changes)
+    expected = results(tmp_path / "run", 12)
+    assert "grad_norm/label" in expected["reports"]
+    interrupted.forget_after(tmp_path / "run", 4)
+    interrupted.train(tmp_path / "run", **changes)
+    assert results(tmp_path / "run", 12) == expected
 
 
 def test_intervals_may_change(tmp_path):

@@ -15,6 +15,7 @@ from tests import problems
 from tests.properties import interrupted
 from trainer.common.errors import RunError, StoppedError
 from trainer.output import checkpoint, plots
+from trainer.output.workdir import Workdir
 from trainer.run import train
 
 
@@ -41,9 +42,9 @@ def _slow_saves(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> 
     """Makes every save wait first; returns a list that gets the names of what was written."""
     written, save = [], checkpoint.save
 
-    def slow(directory: pathlib.Path, step: int, saved: checkpoint.Snapshot) -> None:
+    def slow(directory: pathlib.Path, step: int, *saved: object) -> None:
         wait()
-        written.append(save(directory, step, saved).name)
+        written.append(save(directory, step, *saved).name)
 
     monkeypatch.setattr(checkpoint, "save", slow)
     return written
@@ -75,14 +76,13 @@ def test_a_signal_waits_for_the_checkpoint(tmp_path, monkeypatch):
     assert last == f"step_{checkpoint.saved_steps(tmp_path / 'run' / 'checkpoints')[-1]:08d}"
 
 
-def test_a_log_on_a_full_disk(tmp_path):
+def test_a_log_on_a_full_disk(tmp_path, monkeypatch):
     """An error on the writing thread ends the run as any other; nothing that comes after it is written."""
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     interrupted.train(tmp_path / "run", steps=5)
     expected = interrupted.results(tmp_path / "run", 5)
-    (tmp_path / "run" / "log.txt").unlink()
-    (tmp_path / "run" / "log.txt").symlink_to("/dev/full")
+    monkeypatch.setattr(Workdir, "log", property(lambda run: pathlib.Path("/dev/full")))
     with pytest.raises(RunError, match=r"^cannot write: No space left on device$"):
         interrupted.train(tmp_path / "run")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("writer")]

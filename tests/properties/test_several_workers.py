@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ RUNS["batch statistics"] = INTERVALS | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],
 }
+# Every replica has its own: two of this process begin, two workers resume.
+STATISTICS = INTERVALS | {"model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}]}
 NAMES = list(RUNS) if CI else ["pcgrad"]
 RESUMED = [name for name in NAMES if name != "pcgrad"]  # those that remember more than variables
 
@@ -47,8 +50,11 @@ def _begun_by(workers: int) -> list[str]:
 
 
 def _on_one_device(name: str, directory: pathlib.Path) -> pathlib.Path:
-    run = directory / name
-    train_lib.train(problems.config(**RUNS[name]), str(run), problems.strategy(1), Console(file=io.StringIO()))
+    return _in_this_process(directory / name, RUNS[name], 1)
+
+
+def _in_this_process(run: pathlib.Path, changes: dict[str, Any], replicas: int) -> pathlib.Path:
+    train_lib.train(problems.config(**changes), str(run), problems.strategy(replicas), Console(file=io.StringIO()))
     return run
 
 
@@ -89,16 +95,25 @@ def _until(step: int, run: pathlib.Path, place: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, root):
+def statistics(tmp_path_factory):
+    """A run on two replicas of this process, each with statistics of its own."""
+    return _in_this_process(tmp_path_factory.mktemp("reference") / "statistics", STATISTICS, 2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, root, statistics):
     """A function from a number of workers to the folder of runs that they trained in one launch.
 
-    In CI two workers begin one run and resume what three began of all others.
+    Two workers begin one run and resume that of `statistics`; in CI also what three began of all others.
     """
 
     @functools.cache
     def by(workers: int) -> pathlib.Path:
         directory = tmp_path_factory.mktemp(f"by_{workers}")
         runs = {name: RUNS[name] for name in _begun_by(workers)}
+        if workers == 2:
+            _until(7, statistics, directory / "statistics")
+            runs["statistics"] = STATISTICS
         if workers == 2 and CI:
             for name in RESUMED:
                 _until(7, by(3) / name, directory / f"{name}, later")
@@ -115,6 +130,12 @@ def test_losses_metrics_and_variables(trained, reference, workers):
     """Two workers begin one run; of all others the test below compares what they compute from step 8 on."""
     for name in _begun_by(workers):
         _assert_same(trained(workers) / name, reference(name))
+
+
+def test_every_worker_has_its_own_statistics_again(trained, statistics):
+    """And all of them are saved."""
+    _assert_same(trained(2) / "statistics", statistics)
+    assert [name for name in _numbers(statistics, STEPS) if "replicas/" in name]
 
 
 @pytest.mark.ci_only

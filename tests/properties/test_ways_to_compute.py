@@ -47,7 +47,7 @@ def test_another_way_to_compute_the_same(way, combine, replicas, changes):
     """The same as the plain way on one replica."""
     changes = problems.SIMPLE | {"combine__name": combine} | changes
     way = problems.run(replicas, STEPS, **changes, **WAYS[way])
-    problems.assert_same(way, problems.run(1, STEPS, **changes), reports=False)
+    problems.assert_same(way, problems.reference(STEPS, **changes), reports=False)
 
 
 # With weights of classes a fused pass needs their sum over the whole batch first.
@@ -66,7 +66,9 @@ ALL_CLASSES_ALIKE = {"losses__label__class_weights": None}
 def test_micro_batches(replicas, changes):
     """The sums of the parts are those of the whole, here on one replica."""
     changes = problems.SIMPLE | {"batch_size": 12, "losses__label__class_weights": [1.0, 0.5, 3.0, 0.0]} | changes
-    problems.assert_same(problems.run(replicas, STEPS, micro_batches=4, **changes), problems.run(1, STEPS, **changes))
+    problems.assert_same(
+        problems.run(replicas, STEPS, micro_batches=4, **changes), problems.reference(STEPS, **changes)
+    )
 
 
 def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
@@ -128,6 +130,7 @@ def _by_hand(built: experiment.Experiment, batch, at: str):
     return variables, gradients, shared, np.array(rows)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("reduction", ["per_loss", "features"])
 def test_weights_by_hand(reduction):
     """`normalized` weighs each loss by 1 / (K ‖row‖), of the first step in both steps; one device, plain SGD."""
@@ -155,12 +158,12 @@ def test_weights_by_hand(reduction):
 @pytest.mark.parametrize("changes", [{"reduction": "features"}, {"combine__update_every": 3}])
 def test_weights_do_not_depend_on_the_number_of_replicas(changes):
     changes = {"combine__name": "pcgrad"} | changes | MISSING | problems.SIMPLE
-    problems.assert_same(problems.run(3, STEPS, **changes), problems.run(1, STEPS, **changes))
+    problems.assert_same(problems.run(3, STEPS, **changes), problems.reference(STEPS, **changes))
 
 
 def test_fused_reports_norms_and_cosines_of_its_probes():
     fused = problems.run(2, 4, reduction="fused", probe_every=4)
-    expected = problems.run(2, 4)
+    expected = problems.reference(4)
     np.testing.assert_allclose(fused.grad_norms, expected.grad_norms, rtol=1e-9)
     np.testing.assert_allclose(fused.cosines, expected.cosines, rtol=0, atol=1e-9)
 

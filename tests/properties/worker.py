@@ -46,9 +46,15 @@ def _talk(workers: Workers) -> None:
     own = values if workers.is_chief else [np.full_like(value, 1) for value in values]
     for value, got in zip(values, workers.broadcast([tf.constant(value) for value in own]), strict=True):
         assert got.numpy().tobytes() == value.tobytes(), (value, got)
+    rows = [np.roll(value, workers.rank) for value in values]  # each worker's are others
+    for value, got in zip(values, workers.gather([tf.constant(row) for row in rows]), strict=True):
+        expected = np.stack([np.roll(value, rank) for rank in range(workers.count)])
+        assert got.numpy().tobytes() == expected.tobytes(), (value, got)
     text = "größer, 更大\n" * 1000
     assert workers.broadcast_text(text if workers.is_chief else "") == text
     last = workers.rank == workers.count - 1
+    assert workers.first_text("") == ""
+    assert workers.first_text(text if last else "") == text
     assert workers.agreed_signal(signal.SIGUSR1 if last else None) == signal.SIGUSR1
     assert workers.agreed_signal(None) is None
 

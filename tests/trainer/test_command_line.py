@@ -1,5 +1,6 @@
 """Answers to --help=<topic> and to flags that do not exist, from every command that takes a configuration."""
 
+import os
 import subprocess
 import sys
 
@@ -69,3 +70,18 @@ def test_commands_without_a_configuration(root, module):
     assert_one_line(_run(module, "--help=config", root=root), "--help='config': is not known; use --help alone")
     assert_one_line(_run(module, "--lr=3", root=root), "--lr: is no flag; --help lists the flags")
     assert "--help=config" not in _run(module, "--help", root=root).stdout
+
+
+@pytest.mark.parametrize("module", ["trainer", "trainer.cost", "launch.workers"])
+def test_help_that_nobody_reads_and_on_a_full_disk(module, root):
+    """As `| head -1`: the exit code of a program that SIGPIPE ends, and no word of it."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", module, "--help"]
+    with os.fdopen(write, "wb") as unread, open("/dev/full", "wb") as full:
+        for output, code, error in (
+            (unread, 141, ""),
+            (full, 1, "error: cannot write the output: No space left on device\n"),
+        ):
+            result = subprocess.run(command, cwd=root, stdout=output, stderr=subprocess.PIPE, text=True)
+            assert (result.returncode, result.stderr) == (code, error)

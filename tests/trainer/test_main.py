@@ -33,7 +33,7 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, bytes]:
 def place(tmp_path):
     """An empty directory to run in, with some things to point at beside it."""
     (tmp_path / "file").write_text("")
-    for name, text in (("held", '{"format": 3}'), ("old", '{"seed": 0}')):
+    for name, text in (("held", '{"format": 4}'), ("old", '{"seed": 0}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
     torn = tmp_path / "torn"
@@ -141,11 +141,12 @@ def test_help_is_quick_and_short(place, root):
 def test_train_then_evaluate(place, root):
     """Training leaves a run that evaluates to the same numbers, on other devices too."""
     flags = ["--config.steps=25", "--config.eval_every=20", "--config.report_every=10", "--combine=dwa"]
-    flags += [f"--config.model.trunk=[{_CONVOLUTION},{{'layer':'Flatten'}}]", "--reduction=fused"]
+    flags += [f"--config.model.trunk=[{_CONVOLUTION},{{'layer':'Flatten'}}]", "--reduction=fused", "--deterministic"]
     trained = forked.run("trainer.main", "--workdir=run", "--virtual_devices=2", *flags, cwd=place)
     assert (trained.returncode, trained.stderr) == (0, "")
     evaluated = forked.run("trainer.main", "--mode=eval", "--workdir=run", cwd=place)
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
+    assert json.loads((place / "run" / "config.json").read_text())["deterministic"] is True
     table = trained.stdout[trained.stdout.index("┏") : trained.stdout.index("┘") + 1]
     assert table in evaluated.stdout
     other = ["--mode=eval", "--workdir=run", "--config.model.trunk.0.filters=3"]

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from trainer.common import synonyms
 
@@ -29,11 +29,23 @@ class ConfigError(ValueError):
         self.allowed = " ".join(allowed.split())
         where = field if len(field) <= 160 else f"{field[:77]}...{field[-80:]}"
         given = "" if value is self.ABSENT else f"={_short(value)}"
-        super().__init__(_printable(f"{where}{given}: {self.allowed}"))
+        super().__init__(printable(f"{where}{given}: {self.allowed}"))
 
 
 class NotPreparedError(ConfigError):
     """A dataset must be downloaded and prepared first; the command line says how."""
+
+
+class UntrustedError(ConfigError):
+    """A file that somebody else wrote names code that is not trusted; the command line says how to trust it.
+
+    Attributes:
+      packages: the packages to trust, those that are already among them.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str, packages: Sequence[str]):
+        super().__init__(field, value, allowed)
+        self.packages = tuple(packages)
 
 
 class RunError(RuntimeError):
@@ -101,7 +113,7 @@ class LogarithmError(RunError):
 
 def unknown(field: str, value: object, kind: str, allowed: Iterable[str], *, name: str | None = None) -> ConfigError:
     """A ConfigError for a name (`value`, or `name` where given) that is not among `allowed`, suggesting the nearest."""
-    names, given = list(allowed), str(value if name is None else name)[:80]
+    names, given = list(allowed), text_of(value if name is None else name)[:80]
     near = synonyms.meant(given, names)
     hint = "" if near is None else f"did you mean {near!r}{_example(value, name, near, names)}? "
     return ConfigError(field, value, f"unknown {kind}; {hint}allowed: {listed(names, given)}")
@@ -125,16 +137,24 @@ def listed(names: Iterable[str], given: str) -> str:
     return f"{', '.join(sorted(nearest))} and {len(names) - len(nearest)} more"
 
 
+def text_of(value: object, conversion: Callable[[object], str] = str) -> str:
+    """Returns `str` or another conversion of any value, the user's own with an error in their `__str__` included."""
+    try:
+        return conversion(value)
+    except Exception as error:  # also of a list that is nested too deeply, or a number of too many digits
+        return f"<{type(value).__name__} without a text: {type(error).__name__}>"
+
+
 def first_line(error: BaseException) -> str:
     """The first meaningful line of an exception's message (its type where it has none)."""
-    lines = [_plain_text(line) for line in str(error).splitlines()]
+    lines = [_plain_text(line) for line in text_of(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith(_WRAPPERS)]
     return _cut(lines[0], 300) if lines else type(error).__name__
 
 
 def with_notes(error: BaseException) -> str:
     """Returns an error's message with those of its notes, in one line."""
-    return " ".join("; also: ".join([str(error), *getattr(error, "__notes__", ())]).split())
+    return " ".join("; also: ".join([text_of(error), *getattr(error, "__notes__", ())]).split())
 
 
 def system_reason(error: BaseException) -> str:
@@ -147,7 +167,7 @@ def reason_of(error: BaseException) -> str:
     places = ("[[", "File ", "Detected at", "Graph execution error", "Call arguments", "The error could be")
     places += ("Arguments received", "•")  # what Keras adds below
     places += ("tf2xla conversion failed", "The op is created at")  # and XLA
-    lines = [_plain_text(line) for line in _of_one_root(str(error)) if not line.strip().startswith(places)]
+    lines = [_plain_text(line) for line in _of_one_root(text_of(error)) if not line.strip().startswith(places)]
     reasons = [line for line in lines if line]
     return _cut(_asserted(reasons[-1]), 300) if reasons else first_line(error)
 
@@ -186,16 +206,16 @@ def _asserted(line: str) -> str:
 
 def _plain_text(line: str) -> str:
     """`line` without colours and TensorFlow's names of graph nodes."""
-    return _printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
+    return printable(re.sub(r"\x1b\[[0-9;]*m|\{\{.*?\}\}|\[Op:.*|Name: <unknown>, ", "", line).strip())
 
 
-def _printable(text: str) -> str:
-    """`text` with whatever a terminal could not show, or would obey, written as in Python."""
+def printable(text: str) -> str:
+    """Returns `text` with whatever a terminal could not show, or would obey, written as in Python."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
+    text = " ".join(text_of(value, repr).split())
     return text if len(text) <= 120 else f"{text[:40]}...{text[-77:]}"  # the end of a path says which file
 
 

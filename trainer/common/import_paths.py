@@ -1,11 +1,13 @@
 """Names given as import paths, `package.module:attribute`, and calls of what they name."""
 
+import contextlib
 import importlib
 import inspect
 import re
 import sysconfig
 import traceback
-from collections.abc import Callable, Collection, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from trainer.common.errors import ConfigError, first_line, listed, unknown
@@ -20,6 +22,19 @@ def is_path(name: str) -> bool:
     return re.fullmatch(r"[\w.]+:\w+", name) is not None
 
 
+@contextlib.contextmanager
+def users_code() -> Iterator[None]:
+    """A context for code of the user's own, which may make errors of warnings: none of them outlasts it.
+
+    Libraries warn as they are imported, and must not end a run by that.
+    """
+    before = list(warnings.filters)
+    try:
+        yield
+    finally:
+        warnings.filters[:] = [each for each in warnings.filters if each[0] != "error" or each in before]
+
+
 def load(path: str, field: str) -> Callable:
     """The class or function that `package.module:attribute` names.
 
@@ -28,7 +43,8 @@ def load(path: str, field: str) -> Callable:
     """
     module_name, _, attribute = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with users_code():
+            module = importlib.import_module(module_name)
     except USER_ERRORS as error:
         raise ConfigError(field, path, f"cannot import {module_name!r}: {describe(error)}") from error
     if not hasattr(module, attribute):
@@ -57,7 +73,8 @@ def call(path: str, arguments: Mapping[str, Any], *, field: str, arguments_field
     function = load(path, field)
     check_arguments(function, arguments, field=arguments_field)
     try:
-        return function(**arguments)
+        with users_code():
+            return function(**arguments)
     except ConfigError:
         raise
     except USER_ERRORS as error:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainer.common.errors import ConfigError, unknown
+from trainer.common.errors import ConfigError, text_of, unknown
 
 Check = Callable[[Any, str], Any]
 REQUIRED = object()
@@ -176,7 +176,7 @@ def record(kind: type) -> Check:
         _expect(dict, value, field, "must be a dictionary")
         for key in value:
             if key not in settings:
-                raise unknown(join(field, str(key)), value[key], "key", settings, name=str(key))
+                raise unknown(join(field, text_of(key)), value[key], "key", settings, name=text_of(key))
         resolved = {}
         for key, setting_ in settings.items():
             given = value.get(key, setting_["default"])
@@ -267,7 +267,7 @@ def _check_keys(value: Any, field: str) -> None:
     for key, entry in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if isinstance(value, dict) and not isinstance(key, str):
             raise ConfigError(field, key, "must have strings as keys, which is what a run can save")
-        _check_keys(entry, join(field, str(key)))
+        _check_keys(entry, join(field, text_of(key)))
 
 
 def _expect(kind: type, value: Any, field: str, allowed: str) -> None:

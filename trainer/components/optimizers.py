@@ -12,7 +12,7 @@ from trainer.combine.combination import Combination
 from trainer.common import import_paths
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
-from trainer.components import keras_objects, schedules
+from trainer.components import keras_objects, scalars, schedules
 from trainer.components.schedules import LearningRateSchedule, RunSchedule
 from trainer.gradients.reach import Reach
 
@@ -164,7 +164,7 @@ def at_step(groups: Iterable[OptimizerGroup], step: tf.Tensor) -> Iterator[None]
 
 def learning_rates(groups: Sequence[OptimizerGroup], step: int) -> dict[str, float]:
     """Each optimizer's learning rate in a step of the run (counted from 0), by the name of its `OptimizerGroup`."""
-    with at_step(groups, tf.constant(step, tf.int64)):
+    with at_step(groups, scalars.int64(step)):
         return {group.name: float(keras.ops.convert_to_numpy(group.optimizer.learning_rate)) for group in groups}
 
 

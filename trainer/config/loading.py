@@ -15,16 +15,19 @@ from typing import Any
 import ml_collections
 
 from trainer.combine.registry import METHODS
-from trainer.common import atomic_files, import_paths, schema
-from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.common import atomic_files, import_paths, json_text, schema
+from trainer.common.errors import ConfigError, first_line, text_of, unknown
+from trainer.common.trust import Trust
 from trainer.config import optimizers, rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
-_FORMAT = 3
+_FORMAT = 4
+_BITS = 4096  # of whole numbers: Python writes larger ones as text, and reads them, only where it is told to
 _EARLIER = {
     1: "made before variables were named by their place in the model",
     2: "made when `gradients` was a key beside `reduction`",
+    3: "made before checkpoints had checksums of what a run reads beside them",
 }
 
 
@@ -62,7 +65,14 @@ def load(
 
 def resolve(tree: Mapping[str, Any]) -> Config:
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
-    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(_plain(tree), ""))))
+    try:
+        plain = _plain(tree)
+        json_text.refuse_deep(plain)  # it could be saved, and not read
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError("configuration", ConfigError.ABSENT, "is nested too deeply") from error
+    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(plain, ""))))
 
 
 def to_json(config: Config) -> str:
@@ -76,18 +86,41 @@ def save(config: Config, path: pathlib.Path) -> None:
 
 
 def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Config:
-    """Reads a configuration that `save` wrote; raises ConfigError where it cannot be read or is of another format."""
+    """Reads a configuration that `save` wrote, to compare it with another; `load_trusted` reads one to carry it out.
+
+    Raises:
+      ConfigError: it cannot be read, or is of another format.
+    """
     try:
-        tree = json.loads(path.read_text())
+        tree = json_text.parse(path.read_bytes(), finite=False)  # a setting may be infinite
     except (OSError, ValueError) as error:
         raise ConfigError(
             "--workdir", str(path.parent), f"holds no readable run ({path.name}: {first_line(error)})"
         ) from error
     if reason := _other_format(tree):
         raise ConfigError("--workdir", str(path.parent), reason)
+    try:
+        config = resolve(tree)
+    except ConfigError as error:
+        raise ConfigError("--workdir", str(path.parent), f"its {path.name} cannot be used: {error}") from error
+    if not overrides:
+        return config
     for key, text in overrides:
         _override(tree, key, text)
     return resolve(tree)
+
+
+def load_trusted(path: pathlib.Path, overrides: Sequence[tuple[str, str]], trust: Trust) -> Config:
+    """Reads a configuration that `save` wrote, of a run that anybody may have made, so that it may be carried out.
+
+    Nothing that it names is imported yet (`Trust.check_definitions`).
+
+    Raises:
+      ConfigError: as `load_saved`; or it names code that is not trusted or never called.
+    """
+    config = load_saved(path, overrides)
+    trust.check(dataclasses.asdict(config), str(path.parent))
+    return config
 
 
 def _other_format(tree: Any) -> str | None:
@@ -96,7 +129,8 @@ def _other_format(tree: Any) -> str | None:
     if given == _FORMAT:
         return None
     reason = _EARLIER.get(given) if isinstance(given, int) else None
-    return f"holds a run of format {given}, {reason or 'made by another version than this one'}; start a new run"
+    shown = text_of(given)[:40]
+    return f"holds a run of format {shown}, {reason or 'made by another version than this one'}; start a new run"
 
 
 def _with_own_names(config: Config) -> Config:
@@ -120,13 +154,15 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
     module.__file__ = path
     try:
         # Not imported: that would leave a __pycache__ beside the file, and read a stale one after a quick edit.
-        exec(compile(file.read_bytes(), path, "exec"), vars(module))
+        with import_paths.users_code():
+            exec(compile(file.read_bytes(), path, "exec"), vars(module))
     except import_paths.USER_ERRORS as error:
         raise ConfigError("--config", path, f"does not run: {_describe(error, path)}") from error
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError("--config", path, "must define get_config() returning an ml_collections.ConfigDict")
     try:
-        config = module.get_config()
+        with import_paths.users_code():
+            config = module.get_config()
     except import_paths.USER_ERRORS as error:
         raise ConfigError("--config", path, f"get_config() raised {_describe(error, path)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
@@ -158,16 +194,24 @@ def _plain(value: Any, field: str = "") -> Any:
         # A ConfigDict iterates alphabetically; losses and heads keep the order in which they were written.
         value = {key: value[key] for key in getattr(value, "_fields", value)}
     if isinstance(value, Mapping):
-        return {key: _plain(entry, schema.join(field, str(key))) for key, entry in value.items()}
+        entries = ((_text(key), entry) for key, entry in value.items())
+        return {key: _plain(entry, schema.join(field, text_of(key))) for key, entry in entries}
     if isinstance(value, list | tuple):
         return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ConfigError(field, ConfigError.ABSENT, f"must be a number of at most {_BITS} bits")
     if value is None or isinstance(value, bool | int | float | str):
-        return value
+        return _text(value)
     raise ConfigError(
         field,
         value,
         "must be plain: a dictionary, list, string, number, boolean or None (name a function by import path)",
     )
+
+
+def _text(value: Any) -> Any:
+    """`value`, a string without whatever a class of the user's own has added to it."""
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _override(tree: dict[str, Any], key: str, text: str) -> None:

@@ -229,6 +229,18 @@ class Config:
         "float32",
         "The type of variables and computation; with `mixed_` variables are float32.",
     )
+    tensor_float_32: bool = setting(
+        schema.boolean,
+        True,
+        "Let GPUs that can (Ampere and later) round the factors of float32 products to 10 bits, as TensorFlow does by "
+        "default: much faster.",
+    )
+    deterministic: bool = setting(
+        schema.boolean,
+        False,
+        "Only take operations that give the same bits each time: on GPUs some others do not, and are faster; on CPUs "
+        "all do. `--deterministic` replaces it.",
+    )
     reduction: str = setting(
         schema.choice("reduction", REDUCTIONS),
         "per_loss",
@@ -248,7 +260,7 @@ class Config:
     reduce_dtype: str | None = setting(
         schema.optional(schema.choice("dtype to reduce in", ("bfloat16",))),
         None,
-        "The type as which gradients travel between replicas. None: the one they have.",
+        "The type as which gradients travel between replicas on CPUs; GPUs cannot sum it. None: the one they have.",
     )
     bytes_per_pack: int = setting(
         schema.integer(0), 0, "About how many bytes of gradients one collective reduces. 0: all of them."

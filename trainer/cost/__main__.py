@@ -1,13 +1,20 @@
 """Predicts what a step costs on many devices: python -m trainer.cost --config=configs/digits.py --replicas=8,64,512."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import math
+import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
 from trainer import command_line
-from trainer.common.errors import ConfigError
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, UntrustedError
 from trainer.config import loading
 from trainer.cost import prediction
 from trainer.cost.machine import Machine
@@ -25,6 +32,7 @@ _LOSSES = flags.DEFINE_list("losses", None, "Only the first N losses, for exampl
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Every class of methods against the plain sum, instead of the configuration's own method."
 )
+_TRUST = command_line.trust_flag()
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables in Markdown.")
 
 _TFLOPS = flags.DEFINE_float(
@@ -66,7 +74,12 @@ def main(argv: Sequence[str]) -> None:
     """Prints what the flags ask for; exits 2 with one line where they cannot be used."""
     command_line.refuse_arguments(argv)
     with command_line.errors_in_one_line():
-        _predict(Console(highlight=False))
+        console = Console(highlight=False, file=sys.stdout)
+        try:
+            _predict(console)
+        except UntrustedError as error:
+            raise command_line.with_trust(error, "trainer.cost") from error
+        command_line.refuse_lost_output(console.file)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -75,7 +88,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _predict(console: Console) -> None:
-    replicas, machine = _whole_numbers(_REPLICAS), _machine()
+    replicas, machine, trust = _whole_numbers(_REPLICAS), _machine(), trust_lib.in_packages(_TRUST.value)
     chosen = [] if _LOSSES.value is None else _whole_numbers(_LOSSES)
     with command_line.quiet():  # a configuration may import TensorFlow
         path = _CONFIG.value or command_line.DEFAULT_CONFIG
@@ -84,7 +97,7 @@ def _predict(console: Console) -> None:
         if count > len(config.losses):
             raise ConfigError("--losses", count, f"must be at most {len(config.losses)}, the configuration's losses")
     with console.status("Building the model and counting its operations ..."):
-        workload, passes = prediction.count(config, _BATCH.value or config.batch_size)
+        workload, passes = prediction.count(config, _BATCH.value or config.batch_size, trust)
     shown = prediction.tables(workload, passes, machine, replicas, losses=chosen, compare=_COMPARE.value)
     for table in shown:
         if _MARKDOWN.value:
@@ -123,4 +136,4 @@ def _machine() -> Machine:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from trainer import command_line
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.cost import tables as tables_lib
 from trainer.cost.machine import Machine
@@ -11,8 +12,11 @@ from trainer.cost.tables import Table
 from trainer.cost.workload import Workload
 
 
-def count(config: Config, batch: int) -> tuple[Workload, Passes]:
-    """Returns the workload of a configuration's step, with `batch` examples on a replica, and its passes."""
+def count(config: Config, batch: int, trust: Trust = NOBODY) -> tuple[Workload, Passes]:
+    """Returns the workload of a configuration's step, with `batch` examples on a replica, and its passes.
+
+    `trust` says whose code may be called where the data name it.
+    """
     with command_line.quiet():
         command_line.import_keras()
         import tensorflow as tf  # mistakes in the flags or the configuration must not wait for it
@@ -22,7 +26,8 @@ def count(config: Config, batch: int) -> tuple[Workload, Passes]:
         from trainer.run import experiment
 
     strategy.hide_gpus()
-    return counting.of_experiment(experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0")), batch)
+    built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"), trust=trust)
+    return counting.of_experiment(built, batch)
 
 
 def tables(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from input_pipelines.configuration import TRAIN
 from trainer.common.errors import ConfigError, reason_of
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.cost import counting
 from trainer.describe import data_numbers, data_tables, layer_shapes, layers, model_tables, rate, step_cost
@@ -40,7 +41,7 @@ class Description(NamedTuple):
     picture: bytes | None
 
 
-def describe(config: Config, console: Console, *, picture_title: str | None) -> Description:
+def describe(config: Config, console: Console, *, picture_title: str | None, trust: Trust = NOBODY) -> Description:
     """Builds an experiment on this machine's CPU and describes it; nothing is trained.
 
     GPUs are to be hidden before (`strategy.hide_gpus`).
@@ -49,12 +50,13 @@ def describe(config: Config, console: Console, *, picture_title: str | None) -> 
       config: the resolved configuration.
       console: shows what is being done.
       picture_title: what stands above the picture; None draws none.
+      trust: whose code may be called where the data name it.
 
     Raises:
       ConfigError: anything that a run would refuse before its first step, or an example that cannot be read.
     """
     with console.status("Reading the data and building the model ..."):
-        built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"))
+        built = experiment.build(config, tf.distribute.OneDeviceStrategy("/cpu:0"), trust=trust)
     with console.status("Looking at the data ..."):
         data, data_notes = _of_data(built)
         picture = None if picture_title is None else _picture(built, picture_title)

@@ -11,15 +11,16 @@ TensorFlow's own resolver for Slurm is not used: it sorts hosts as strings, so t
 """
 
 import dataclasses
-import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.common import json_text
 from trainer.common.errors import ConfigError, first_line
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5})")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):([0-9]{1,5})")
+_NUMBER = re.compile("[0-9]{1,12}")
 _TF_CONFIG = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 # Of a job under Slurm: below the ports that Linux gives to outgoing connections, apart for jobs that share a machine.
 _FIRST_PORT, _JOBS, _PORTS_PER_JOB = 12000, 312, 64
@@ -68,21 +69,28 @@ def from_environment(environment: Mapping[str, str]) -> Cluster:
 def _of_tf_config(text: str) -> Cluster:
     field = "TF_CONFIG"
     try:
-        given = json.loads(text)
-        jobs, task = {job: list(addresses) for job, addresses in given["cluster"].items()}, given["task"]
-        kind, index = str(task["type"]), int(task["index"])
+        given = json_text.parse(text)
+        jobs = {job: list(addresses) for job, addresses in given["cluster"].items()}
+        kind, index = given["task"]["type"], _rank(given["task"]["index"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"must be JSON such as {_TF_CONFIG} ({type(error).__name__}: {first_line(error)})"
         raise ConfigError(field, text, reason) from error
     for job in jobs:
         if job not in ("chief", "worker"):
             raise ConfigError(field, text, f"has the job {job!r}; every process is a worker here (or the one chief)")
-    if kind not in jobs or not 0 <= index < len(jobs[kind]):
+    if not isinstance(kind, str) or kind not in jobs or not 0 <= index < len(jobs[kind]):
         raise ConfigError(field, text, f"its task {kind!r} {index} is not in its cluster")
     chiefs, workers = jobs.get("chief", []), jobs.get("worker", [])
     if len(chiefs) > 1:
         raise ConfigError(field, text, "has more than one chief")
     return Cluster(_checked([*chiefs, *workers], field, text), index + (len(chiefs) if kind == "worker" else 0), field)
+
+
+def _rank(index: Any) -> int:
+    """A task's index, a whole number or one as text; raises ValueError for anything else."""
+    if type(index) is int or (isinstance(index, str) and _NUMBER.fullmatch(index)):
+        return int(index)
+    raise ValueError("the index is no whole number")
 
 
 def _of_slurm(environment: Mapping[str, str]) -> Cluster:
@@ -120,7 +128,7 @@ def _slurm_tasks_per_node(text: str) -> list[int]:
     """`2(x3),1` → 2, 2, 2, 1."""
     counts: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
+        match = re.fullmatch(r"([0-9]{1,6})(?:\(x([0-9]{1,6})\))?", part.strip())
         if not match:
             raise ConfigError("SLURM_STEP_TASKS_PER_NODE", text, "must be numbers such as 2(x3),1")
         counts += [int(match[1])] * int(match[2] or 1)
@@ -160,6 +168,6 @@ def _needed(environment: Mapping[str, str], name: str, why: str) -> str:
 
 def _integer(environment: Mapping[str, str], name: str, why: str) -> int:
     text = _needed(environment, name, why)
-    if not re.fullmatch(r"\d{1,12}", text):
+    if not _NUMBER.fullmatch(text):
         raise ConfigError(name, text, "must be a whole number, 0 or more")
     return int(text)

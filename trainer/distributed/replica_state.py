@@ -1,14 +1,76 @@
-"""State that every replica keeps for itself: random layers and batch statistics."""
+"""State that every replica keeps for itself: random layers, moving statistics and the like."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.workers import Workers
+
+_HOST = "CPU:0"
 # These set seeds apart from others that are drawn from (seed, step).
 _RANDOM_LAYERS = 0x52414E44
 _EVALUATION = 0x4556414C
+
+
+class LayerState:
+    """Variables that layers change by themselves, such as moving statistics and counters.
+
+    Every replica sees its own part of a batch, so that its values drift apart from those of the others; batch
+    normalisation that is `synchronized` keeps them equal. The model that comes out has their `average`.
+
+    Args:
+      strategy: built the variables.
+      variables: the variables, by name.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, variables: Mapping[str, keras.Variable]):
+        self._strategy = strategy
+        self._workers = Workers(strategy)
+        self._first = strategy_lib.first_replica(strategy)
+        self._variables = {name: variable.value for name, variable in variables.items()}
+
+    def of_replicas(self) -> dict[str, tf.Tensor]:
+        """The values of all replicas by name, (replicas, ...) each, in host memory; all workers must call this."""
+        with tf.device(_HOST):
+            own = [tf.stack(self._local(variable)) for variable in self._variables.values()]
+            of_workers = self._workers.gather(own)
+            values = [tf.reshape(value, [-1, *value.shape[2:]]) for value in of_workers]
+        return dict(zip(self._variables, values, strict=True))
+
+    def assign(self, values: Mapping[str, tf.Tensor]) -> None:
+        """Gives every replica its own of such values."""
+        for name, variable in self._variables.items():
+            for number, own in enumerate(self._local(variable), start=self._first):
+                own.assign(values[name][number])
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Every replica has the average within this context, and what it had before at its end; for all workers."""
+        before = self.of_replicas()
+        for name, variable in self._variables.items():
+            variable.assign(average(before[name]))
+        try:
+            yield
+        finally:
+            self.assign(before)
+
+    def _local(self, variable: tf.Variable) -> Sequence[tf.Variable]:
+        return self._strategy.experimental_local_results(variable)
+
+
+def average(values: tf.Tensor) -> tf.Tensor:
+    """The mean over the first dimension, which counts replicas; of integers, which have none, the first one's value.
+
+    What is the same on all replicas stays so to the last bit.
+    """
+    with tf.device(_HOST):
+        if not values.dtype.is_floating:
+            return values[0]
+        mean = tf.cast(tf.reduce_mean(tf.cast(values, tf.float64), axis=0), values.dtype)
+        return tf.where(tf.reduce_all(values == values[0], axis=0), values[0], mean)
 
 
 def seed_random_layers(model: keras.Model, *, seed: int, step: tf.Tensor) -> None:
@@ -42,27 +104,6 @@ def kept(model: keras.Model) -> Iterator[None]:
     yield
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
-
-
-def build_statistics_average(strategy: tf.distribute.Strategy, model: keras.Model) -> Callable[[], None]:
-    """A function that sets statistics that layers move along by themselves to their mean over replicas.
-
-    Every replica sees its own part of a batch, so batch normalisation's moving statistics drift apart unless the
-    layer is `synchronized`; call the function in cross-replica context before anything reads them.
-    """
-    statistics = [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
-    if not statistics or strategy.num_replicas_in_sync == 1:
-        return lambda: None
-
-    def on_replica() -> None:
-        context = tf.distribute.get_replica_context()
-        means = context.all_reduce(
-            tf.distribute.ReduceOp.MEAN, [tf.identity(variable.value) for variable in statistics]
-        )
-        for variable, mean in zip(statistics, means, strict=True):
-            variable.value.assign(mean)
-
-    return tf.function(lambda: strategy.run(on_replica), autograph=False)
 
 
 def draws(model: keras.Model) -> bool:

@@ -12,6 +12,8 @@ from trainer.distributed.cluster import Cluster
 
 # The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
+# All that NcclManager of TensorFlow 2.21 takes (kValidDataTypes); it fails in the first step that sums anything else.
+_SUMMED_BY_NCCL = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
 
 
 def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -115,6 +117,36 @@ def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> 
                 f"{capability[0]}.{capability[1]}, below {needed[0]}.{needed[1]}, so this run saves memory but no time."
             )
     return None
+
+
+def set_kernels(*, tensor_float_32: bool, deterministic: bool) -> None:
+    """Tells TensorFlow which kernels all operations have that run after this; call it before anything is built.
+
+    Args:
+      tensor_float_32: whether GPUs may round the factors of float32 products to 10 bits.
+      deterministic: whether only operations are taken that give the same bits each time; for the rest of the process.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(tensor_float_32)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def check_summed(strategy: tf.distribute.Strategy, dtype: tf.DType, field: str, value: str, instead: str) -> None:
+    """Refuses a type that the replicas cannot sum, before a step fails.
+
+    Args:
+      strategy: the replicas.
+      dtype: of what they are to sum.
+      field: the setting that makes it so.
+      value: of that setting.
+      instead: the advice.
+
+    Raises:
+      ConfigError: several replicas are GPUs, and NCCL does not take this type.
+    """
+    if strategy.num_replicas_in_sync > 1 and _device_type(strategy) == "GPU" and dtype not in _SUMMED_BY_NCCL:
+        allowed = ", ".join(each.name for each in _SUMMED_BY_NCCL)
+        raise ConfigError(field, value, f"GPUs cannot sum {dtype.name}: TensorFlow's NCCL takes {allowed}; {instead}")
 
 
 def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:

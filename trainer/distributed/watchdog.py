@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from trainer.common import atomic_files
+
 EXIT_CODE = 1
 START_SECONDS = 1800  # schedulers start some workers long before others, and data may take their time
 _LATER = 10  # seconds
@@ -64,7 +66,7 @@ class Watchdog:
         faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
         print(line, file=sys.__stderr__, flush=True)
         if self.log is not None:
-            with contextlib.suppress(OSError), self.log.open("a") as file:
+            with contextlib.suppress(OSError), atomic_files.open_to_append(self.log) as file:
                 faulthandler.dump_traceback(file, all_threads=True)
                 file.write(f"{line}\n")
         os._exit(EXIT_CODE)

@@ -68,6 +68,15 @@ class Workers:
         shared = self._sum([_as_integers(value) for value in values], only_chief=True)
         return [_from_integers(got, value.dtype) for got, value in zip(shared, values, strict=True)]
 
+    def gather(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors of all workers, bit for bit, (workers, ...) each; all give tensors of these shapes and dtypes."""
+        if self.count == 1 or not values:
+            return [value[tf.newaxis] for value in values]
+        places = [self.rank, self.count - self.rank - 1]  # rows of zeros before and after this worker's
+        rows = [tf.pad(_as_integers(value)[tf.newaxis], [places, *[[0, 0]] * value.shape.rank]) for value in values]
+        gathered = self._sum(rows, only_chief=False)
+        return [_from_integers(got, value.dtype) for got, value in zip(gathered, values, strict=True)]
+
     def broadcast_number(self, number: int) -> int:
         """The chief's number."""
         return int(self.broadcast([tf.constant(number, tf.int64)])[0])
@@ -80,6 +89,21 @@ class Workers:
         length = self.broadcast_number(len(letters))
         (heard,) = self.broadcast([tf.constant(list(letters) if self.is_chief else [0] * length, tf.uint8)])
         return bytes(heard.numpy()).decode()
+
+    def first_text(self, text: str) -> str:
+        """The text of the first worker that gives one that is not empty, on all of them; empty where none does.
+
+        All have it once this returns, so that the first may end its process.
+        """
+        letters = text.encode()
+        (lengths,) = self.gather([tf.constant(len(letters), tf.int64)])
+        giving = next(((rank, length) for rank, length in enumerate(lengths.numpy()) if length), None)
+        if giving is None:
+            return ""
+        rank, length = giving
+        (texts,) = self.gather([tf.constant(list(letters[:length].ljust(length, b" ")), tf.uint8)])
+        self.leave_together()
+        return bytes(texts[rank].numpy()).decode()
 
     def broadcast_variables(self, state: Mapping[str, Mapping[str, tf.Variable]]) -> None:
         """Gives the variables the values that they have on the chief."""
@@ -97,6 +121,11 @@ class Workers:
     def barrier(self) -> None:
         """Returns once all workers are here."""
         self.agreed_signal(None)
+
+    def leave_together(self) -> None:
+        """Returns once all workers are here, or one is gone: what all of them end with, none should hear as a loss."""
+        with contextlib.suppress(tf.errors.OpError):
+            self.barrier()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -134,12 +163,13 @@ class Workers:
             variable.assign(value)
 
     def _sum(self, values: Sequence[tf.Tensor], *, only_chief: bool) -> list[tf.Tensor]:
-        """The sums over all replicas, or the values of the chief's first one."""
+        """The sums over all workers, or the chief's values."""
+        per_worker = self._strategy.num_replicas_in_sync // self.count
 
         def on_replica(*values: tf.Tensor) -> list[tf.Tensor]:
-            if only_chief:
-                first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-                values = [tf.where(first, value, 0) for value in values]
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            counted = tf.equal(replica if only_chief else replica % per_worker, 0)  # one replica for each worker
+            values = [tf.where(counted, value, tf.zeros_like(value)) for value in values]
             return Reduction().sum((), list(values))[1]
 
         def run(*values: tf.Tensor) -> list[tf.Tensor]:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.components import comparisons
+from trainer.components import comparisons, scalars
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
 from trainer.distributed import replica_state
+from trainer.distributed.replica_state import LayerState
 
 Metrics = Mapping[str, Mapping[str, LossMetric]]
 
@@ -36,8 +37,9 @@ class Evaluator:
       metrics: loss name → metric name → metric.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
-      seed: of what random layers draw.
       largest_batch: the most examples that a step has, over all replicas.
+      layer_state: what the model's layers change by themselves.
+      seed: of what random layers draw.
     """
 
     strategy: tf.distribute.Strategy
@@ -47,17 +49,17 @@ class Evaluator:
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
     largest_batch: int
+    layer_state: LayerState
     seed: int = 0
 
     def build(self) -> Callable[..., dict[str, float | None]]:
-        """A function that evaluates a split.
+        """A function that evaluates a split with the average of what replicas keep for themselves, and changes nothing.
 
         Returns:
           A function of the number of steps that the model has been trained for, from which random layers draw. It gives
           `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
         """
         data = self.strategy.distribute_datasets_from_function(self.batches)
-        average_statistics = replica_state.build_statistics_average(self.strategy, self.model)
 
         def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
             replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
@@ -86,14 +88,14 @@ class Evaluator:
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
         # Whatever cannot be traced fails here, not in the first evaluation.
-        one_pass.get_concrete_function(iter(data), _number(0))
+        one_pass.get_concrete_function(iter(data), scalars.int64(0))
 
         def evaluate(trained: int = 0) -> dict[str, float | None]:
-            average_statistics()
             for metrics in self.metrics.values():
                 for metric in metrics.values():
                     metric.metric.reset_state()
-            totals = one_pass(iter(data), _number(trained))
+            with self.layer_state.averaged():
+                totals = one_pass(iter(data), scalars.int64(trained))
             return self._results(_Sums(*(column.numpy() for column in totals)))
 
         return evaluate
@@ -108,7 +110,3 @@ class Evaluator:
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
         return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
-
-
-def _number(value: int) -> tf.Tensor:
-    return tf.constant(value, tf.int64)

@@ -46,6 +46,15 @@ def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     return named
 
 
+def layer_state_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """A model's variables that its layers change by themselves, such as moving statistics, as `variables_by_name`.
+
+    They are those that a layer has made as not trainable; weights of a frozen layer are not among them.
+    """
+    own = {id(variable) for layer in model._flatten_layers() for variable in layer._non_trainable_variables}
+    return {name: variable for name, variable in variables_by_name(model).items() if id(variable) in own}
+
+
 def parts_of(parent: keras.layers.Layer) -> list[tuple[tuple[str, ...], keras.layers.Layer]]:
     """The layers that a layer consists of, each once, with the paths that they have in their variables' names."""
     parts, taken = [], set()

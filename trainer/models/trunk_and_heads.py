@@ -55,12 +55,12 @@ def build(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[in
 def _joined(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[int]]) -> tuple[Any, Any]:
     """The model's symbolic inputs, and what the trunk starts from: vectors and embedded categories side by side."""
     if not isinstance(inputs, Mapping):
-        source = keras.Input(inputs.shape[1:], dtype=_name(inputs.dtype), name="inputs")
+        source = _input(config, "inputs", inputs)
         if categories:
             return source, _embedded(config, source, *categories.values())
         is_number = len(source.shape) == 1 and keras.backend.is_float_dtype(source.dtype)
         return source, keras.layers.Reshape((1,))(source) if is_number else source
-    sources = {name: keras.Input(each.shape[1:], dtype=_name(each.dtype), name=name) for name, each in inputs.items()}
+    sources = {name: _input(config, name, each) for name, each in inputs.items()}
     vectors = []
     for name, source in sources.items():
         if name in categories:
@@ -77,6 +77,14 @@ def _joined(config: ModelConfig, inputs: Any, categories: Mapping[str, Sequence[
                 "your own for these inputs",
             )
     return sources, keras.layers.Concatenate(name="inputs_side_by_side")(vectors)
+
+
+def _input(config: ModelConfig, name: str, like: Any) -> Any:
+    try:
+        return keras.Input(like.shape[1:], dtype=_name(like.dtype), name=name)
+    except ValueError as error:  # a name with "/"
+        reason = f"cannot have an input of the name {name!r} ({first_line(error)}); give the dataset's input another"
+        raise ConfigError("model.name", config.name, reason) from error
 
 
 def _embedded(config: ModelConfig, source: Any, sizes: Sequence[int]) -> Any:

@@ -1,21 +1,23 @@
 """Checkpoints: a run's variables by name, in TensorFlow's own format, with checksums, written whole or not at all.
 
-A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them
-and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums is damaged; it is never
-read and never deleted.
+A checkpoint is a folder `step_<number>`: `variables.index` and `variables.data-…` as `tf.train.Checkpoint` writes them,
+`run.json` (`manifest.py`) and `checksums.json`, SHA-256 of every other file. One that does not agree with its checksums
+is damaged; it is never read and never deleted.
 """
 
-import hashlib
+import itertools
 import json
-import os
 import pathlib
+import re
 import shutil
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from trainer.common import atomic_files, json_text
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
 from trainer.components.optimizers import OptimizerGroup
 from trainer.models.names import slots_by_name, variables_by_name
@@ -24,6 +26,8 @@ _FIELD = "--workdir"
 _PREFIX = "variables"
 _CHECKSUMS = "checksums.json"
 _HOST = "CPU:0"
+_NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,17})")
+_LISTINGS = 5  # that a run which is training may outdate, before there is no checkpoint to read
 
 # A part of a run ("model", "optimizers/shared") → a name within it → the variable.
 State = Mapping[str, Mapping[str, tf.Variable]]
@@ -76,10 +80,18 @@ def snapshot(state: State) -> Snapshot:
         }
 
 
-def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
+def save(
+    directory: pathlib.Path, step: int, saved: Snapshot, beside: Mapping[str, str] = types.MappingProxyType({})
+) -> pathlib.Path:
     """Writes `directory/step_<step>`; it appears only when it is whole and on the disk.
 
     Any thread can call it: it reads nothing but `saved`.
+
+    Args:
+      directory: the run's checkpoints.
+      step: number of steps taken.
+      saved: the variables.
+      beside: further files of the checkpoint: name → text.
 
     Raises:
       RunError: it cannot be written; what was there before is as it was.
@@ -88,28 +100,34 @@ def save(directory: pathlib.Path, step: int, saved: Snapshot) -> pathlib.Path:
     partial = directory / f".incomplete_{final.name}"
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        directory.mkdir(exist_ok=True)  # never a run's folder, which may have been removed or renamed
+        partial.mkdir()
         _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
-        sums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+        for name, text in beside.items():
+            (partial / name).write_text(text)
+        sums = {path.name: atomic_files.checksum(path) for path in sorted(partial.iterdir())}
         (partial / _CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            atomic_files.sync(path)
         if reason := damage(partial):
             raise OSError(reason)
         partial.rename(final)
-        _sync(directory)
+        atomic_files.sync(directory)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        kept = saved_steps(directory)
-        rest = f"the last checkpoint is of step {kept[-1]}" if kept else "there is no earlier one"
-        reason = system_reason(error)
-        raise RunError(f"step {step}: the checkpoint cannot be written to {directory} ({reason}); {rest}") from error
+        rest = f"the last checkpoint is of step {kept[-1]}" if (kept := saved_steps(directory)) else "it is the first"
+        what = f"the checkpoint cannot be written to {directory} ({system_reason(error)})"
+        raise RunError(f"step {step}: {what}; {rest}") from error
     return final
 
 
 def saved_steps(directory: pathlib.Path) -> list[int]:
-    """The steps that have checkpoints, ascending."""
-    return sorted(int(path.name.removeprefix("step_")) for path in directory.glob("step_*"))
+    """The steps that have checkpoints, ascending; other files and folders among them are none of the run's."""
+    return sorted(
+        int(path.name.removeprefix("step_"))
+        for path in directory.glob("step_*")
+        if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    )
 
 
 def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib.Path | None:
@@ -122,33 +140,46 @@ def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib
     Raises:
       ConfigError: there are checkpoints, and all are damaged.
     """
-    steps = saved_steps(directory)
-    reasons = []
-    for step in reversed(steps):
-        folder = directory / f"step_{step:08d}"
-        reason = damage(folder)
-        if reason is None:
-            return folder
-        warn(f"checkpoint {folder} is damaged ({reason}); the one before is used")
-        reasons.append(reason)
-    if not steps:
+    for _ in range(_LISTINGS):
+        damaged: dict[pathlib.Path, str] = {}
+        for step in reversed(saved_steps(directory)):
+            folder = directory / f"step_{step:08d}"
+            reason = damage(folder)
+            if reason is None:
+                for other, why in damaged.items():
+                    warn(f"checkpoint {other} is damaged ({why}); the one before is used")
+                return folder
+            if not folder.exists():  # a run that is training has removed it, and has another
+                break
+            damaged[folder] = reason
+        else:
+            break
+    if not damaged:
         return None
-    raise ConfigError(
-        _FIELD, str(directory), f"all its {len(steps)} checkpoints are damaged (the newest: {reasons[0]})"
-    )
+    newest = next(iter(damaged.values()))
+    raise ConfigError(_FIELD, str(directory), f"all its {len(damaged)} checkpoints are damaged (the newest: {newest})")
 
 
 def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
-        sums = json.loads((folder / _CHECKSUMS).read_text())
-        if f"{_PREFIX}.index" not in sums:
+        sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
+        if not isinstance(sums, dict) or f"{_PREFIX}.index" not in sums:
             return f"{_CHECKSUMS} lacks {_PREFIX}.index"
         for name, checksum in sums.items():
-            if _checksum(folder / name) != checksum:
+            if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
+                return f"{name} is missing"
+            if atomic_files.checksum(folder / name) != checksum:
                 return f"{name} does not have its checksum"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return _describe(error) if isinstance(error, OSError) else f"{_CHECKSUMS} cannot be read"
+        unknown = {path.name for path in folder.iterdir() if path.name[0] != "."} - {*sums, _CHECKSUMS}
+        if unknown:
+            return f"{_CHECKSUMS} lacks {min(unknown)}"
+    except FileNotFoundError as error:
+        return f"{pathlib.Path(error.filename).name} is missing"
+    except OSError as error:
+        return system_reason(error)
+    except ValueError:
+        return f"{_CHECKSUMS} cannot be read"
     return None
 
 
@@ -162,15 +193,22 @@ def set_aside(directory: pathlib.Path, newer_than: int) -> None:
 
 def remove_incomplete(directory: pathlib.Path) -> None:
     """Removes what a save that was interrupted has left."""
-    for path in directory.glob(".incomplete_*"):
-        shutil.rmtree(path)
+    for path in directory.glob(".incomplete_step_*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def prune(directory: pathlib.Path, keep: int, also: int | None) -> None:
-    """Removes all checkpoints but the last `keep` and that of step `also`."""
+    """Removes all checkpoints but the last `keep` and that of step `also`.
+
+    Each is gone at once for whoever lists them, and is never seen in part.
+    """
     for step in saved_steps(directory)[:-keep]:
         if step != also:
-            shutil.rmtree(directory / f"step_{step:08d}")
+            removed = directory / f".incomplete_step_{step:08d}"
+            shutil.rmtree(removed, ignore_errors=True)
+            (directory / f"step_{step:08d}").rename(removed)
+            shutil.rmtree(removed)
 
 
 def restore(folder: pathlib.Path, state: State) -> None:
@@ -185,14 +223,24 @@ def restore(folder: pathlib.Path, state: State) -> None:
     """
     prefix = str(folder / _PREFIX)
     try:
-        _check_fits(state, tf.train.load_checkpoint(prefix), folder)
+        _check_fits(state, folder)
         status = _as_checkpoint(state).read(prefix)
         status.expect_partial()
         status.assert_existing_objects_matched()
     except ConfigError:
         raise
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: the data are too short
         raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
+
+
+def held(folder: pathlib.Path, state: State) -> State:
+    """Those of the variables that a checkpoint, which can be read, holds in their shape and type."""
+    kinds = _kinds(folder)
+    found = {
+        part: {name: own for name, own in variables.items() if kinds.get(_key(part, name)) == _kind(own)}
+        for part, variables in state.items()
+    }
+    return {part: variables for part, variables in found.items() if variables}
 
 
 def step_of(folder: pathlib.Path) -> int:
@@ -219,43 +267,34 @@ def _as_checkpoint(state: State) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(**nested)
 
 
-def _check_fits(state: State, saved: Any, folder: pathlib.Path) -> None:
+def _check_fits(state: State, folder: pathlib.Path) -> None:
     """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
-    shapes, dtypes = saved.get_variable_to_shape_map(), saved.get_variable_to_dtype_map()
+    kinds = _kinds(folder)
     for part, variables in state.items():
         for name, variable in variables.items():
-            # How TensorFlow writes a name with these characters.
-            key = f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-            here = f"{variable.dtype.name}{variable.shape.as_list()}"
-            there = f"{dtypes[key].name}{shapes[key]}" if key in shapes else "missing"
+            here, there = _kind(variable), kinds.get(_key(part, name), "missing")
             if here != there:
                 reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
                 raise ConfigError(_FIELD, str(folder), reason)
 
 
+def _kind(variable: tf.Variable) -> str:
+    return f"{variable.dtype.name}{variable.shape.as_list()}"
+
+
+def _kinds(folder: pathlib.Path) -> dict[str, str]:
+    """Type and shape of everything in a checkpoint, by TensorFlow's keys."""
+    saved = tf.train.load_checkpoint(str(folder / _PREFIX))
+    dtypes = saved.get_variable_to_dtype_map()
+    return {key: f"{dtypes[key].name}{shape}" for key, shape in saved.get_variable_to_shape_map().items()}
+
+
+def _key(part: str, name: str) -> str:
+    """TensorFlow's key of a variable, with these characters as it writes them."""
+    return f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     yield folder.with_name(f"damaged_{folder.name}")
-    count = 2
-    while True:
+    for count in itertools.count(2):
         yield folder.with_name(f"damaged_{folder.name}_{count}")
-        count += 1
-
-
-def _checksum(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Makes sure that a file or folder is on the disk before anything relies on it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{pathlib.Path(error.filename).name} is missing"
-    return system_reason(error)

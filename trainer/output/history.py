@@ -1,78 +1,133 @@
 """The reports that a run has written: reading them, and taking back those after a step that it returns to."""
 
-import json
+import hashlib
+import os
 import pathlib
-from collections.abc import Iterator
-
-import tensorflow as tf
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from trainer.common import atomic_files
-from trainer.output.reports import Report
+from trainer.output import reports
+from trainer.output.manifest import Manifest, Written
+from trainer.output.reports import EVENTS, Report
+
+_BLOCK = 2**16  # bytes; nearly every report is shorter
 
 
-def read(metrics: pathlib.Path) -> list[Report]:
-    """The reports in a `metrics.jsonl`; lines that a crash has torn are left out. Empty where there is no file."""
-    return [report for report, _ in _lines(metrics)]
+class Reports(Sequence[Report]):
+    """The reports in a `metrics.jsonl`, in its order; empty where there is no file.
 
-
-def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int) -> list[Report]:
-    """Removes every report after `step`, so that a run which resumes there holds each step once.
+    Every pass reads the file anew, so that no run holds them in memory. Lines that are no report, which a crash or a
+    damage leaves, are left out.
 
     Args:
-      metrics: the run's `metrics.jsonl`.
+      metrics: the file.
+      size: how many of its bytes to read; None reads all.
+    """
+
+    def __init__(self, metrics: pathlib.Path, size: int | None = None):
+        self._metrics, self._size = metrics, size
+
+    def __iter__(self) -> Iterator[Report]:
+        for line in _lines(self._metrics, self._size):
+            if report := _report(line):
+                yield report
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+
+def last(metrics: pathlib.Path) -> Report | None:
+    """The last report in a `metrics.jsonl`, from its end; None where there is none."""
+    if not metrics.is_file():
+        return None
+    with metrics.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        block = _BLOCK
+        while True:
+            file.seek(max(0, size - block))
+            found = deque((report for line in file if (report := _report(line))), maxlen=1)
+            if found or block >= size:  # the first line of a block may be the end of a longer one, which is no report
+                return found[0] if found else None
+            block *= 2
+
+
+def begins_with(metrics: pathlib.Path, written: Written) -> bool:
+    """True where a file begins with what was written to it."""
+    digest, left = hashlib.sha256(), written.size
+    try:
+        with metrics.open("rb") as file:
+            while left and (block := file.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+    except OSError:
+        return written.size == 0
+    return not left and digest.hexdigest() == written.sha256
+
+
+def damaged_events(tensorboard: pathlib.Path, sizes: Mapping[str, int]) -> list[str]:
+    """The names of the event files that are gone, or shorter than what was written to them."""
+    return [name for name, size in sizes.items() if _size(tensorboard / name) < size]
+
+
+def rewind(metrics: pathlib.Path, tensorboard: pathlib.Path, step: int, saved: Manifest | None) -> None:
+    """Removes every report after `step`, so that a run which resumes there holds each step once.
+
+    Nothing is read where nothing is damaged: files only grow, and end where they ended. An interrupted rewinding is
+    repeated by the next one.
+
+    Args:
+      metrics: the run's `metrics.jsonl`. Where it is damaged, the reports in it that can be read stay.
       tensorboard: the run's event files, one folder per split.
       step: number of steps that stay.
-
-    Returns:
-      The reports that stay.
+      saved: the run's files at that step; None where nothing stays.
     """
-    kept = [(report, line) for report, line in _lines(metrics) if report.step <= step]
-    text = "".join(line for _, line in kept)
-    if metrics.exists() and metrics.read_text(errors="replace") != text:
-        atomic_files.write_whole(metrics, text)
-    for folder in sorted(tensorboard.glob("*")):
-        _rewind_events(sorted(folder.glob("events.out.tfevents.*")), step)
-    return [report for report, _ in kept]
+    if saved is None or begins_with(metrics, saved.reports):
+        _cut(metrics, saved.reports.size if saved else 0)
+    elif metrics.is_file():
+        kept = [line for line in _lines(metrics) if (own := _report(line)) and own.step <= step]
+        atomic_files.write_whole(metrics, b"".join(kept))
+    for path in sorted(tensorboard.glob(EVENTS)):
+        size = saved and saved.events.get(str(path.relative_to(tensorboard)))
+        if size is None:
+            path.unlink()  # of a process that began later
+        else:
+            _cut(path, size)
 
 
-def _lines(metrics: pathlib.Path) -> Iterator[tuple[Report, str]]:
-    if not metrics.exists():
+def _cut(path: pathlib.Path, size: int) -> None:
+    if _size(path) <= size:
         return
-    for line in metrics.read_text(errors="replace").splitlines(keepends=True):
-        try:
-            values = json.loads(line)
-            report = Report(values.pop("step"), values.pop("split"), values)
-        except (ValueError, KeyError, AttributeError):
-            continue
-        if line.endswith("\n"):
-            yield report, line
-
-
-def _rewind_events(paths: list[pathlib.Path], step: int) -> None:
-    """Rewrites a folder's event files as one, with what was written up to `step`, each value once."""
-    kept, seen, changed = [], set(), False
-    for path in paths:
-        for event in _events(path):
-            key = (event.step, tuple(value.tag for value in event.summary.value))
-            if event.step > step or (key[1] and key in seen):
-                changed = True
-                continue
-            seen.add(key)
-            kept.append(event.SerializeToString())
-    if not changed:
-        return
-    partial = paths[0].with_name(".incomplete_events")
-    with tf.io.TFRecordWriter(str(partial)) as writer:
-        for event in kept:
-            writer.write(event)
-    partial.replace(paths[0])
-    for path in paths[1:]:
-        path.unlink()
-
-
-def _events(path: pathlib.Path) -> Iterator[tf.compat.v1.Event]:
+    descriptor = atomic_files.open_no_link(path, os.O_WRONLY)
     try:
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            yield tf.compat.v1.Event.FromString(record)
-    except tf.errors.DataLossError:  # a crash has torn the last one
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: pathlib.Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _lines(metrics: pathlib.Path, size: int | None = None) -> Iterator[bytes]:
+    if not metrics.is_file():
         return
+    with metrics.open("rb") as file:
+        read = 0
+        for line in file:
+            read += len(line)
+            if size is not None and read > size:
+                return
+            yield line
+
+
+def _report(line: bytes) -> Report | None:
+    """The report of a line; None where the line is torn or none that a run writes."""
+    try:
+        return reports.of_json(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None

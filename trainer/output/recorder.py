@@ -1,13 +1,14 @@
 """Recording of a run while it lasts: its terminal, its files and its checkpoints."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from rich.console import Console
 
-from trainer.output import checkpoint, reports, terminal, workdir, writer
+from trainer.output import checkpoint, manifest, reports, terminal, workdir, writer
+from trainer.output.manifest import Manifest
 from trainer.output.profiling import Profiler
 from trainer.output.reports import Report
 
@@ -41,8 +42,8 @@ class Recorder:
     def publish(self, report: Report) -> None:
         """Takes a report, for the terminal and the files."""
 
-    def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
-        """Saves the variables as they are now; `best` is the step of a checkpoint that must stay."""
+    def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
+        """Saves the variables as they are now, and the monitors' state; the checkpoint of step `best` must stay."""
 
     def wait(self) -> None:
         """Returns once everything is written."""
@@ -61,6 +62,9 @@ class Files(Recorder):
       heads: loss name → head name.
       keep: how many of the last checkpoints stay.
       boundaries: the boundaries of the profiled steps.
+      config: the configuration, as nested dictionaries.
+      data: SHA-256 of `data.json`.
+      damaged: the step up to which the reports in `metrics.jsonl` are damaged; None where none is.
       console: where to show progress; default standard output.
     """
 
@@ -73,13 +77,17 @@ class Files(Recorder):
         heads: dict[str, str],
         keep: int,
         boundaries: Sequence[int],
+        config: Mapping[str, Any],
+        data: str,
+        damaged: int | None,
         console: Console | None,
     ):
         self._run = run
         self._keep = keep
+        self._config, self._data, self._damaged = config, data, damaged
         self._writer = writer.Writer()
         self._terminal = terminal.Terminal(run.log, first, steps, heads, self._writer.submit, console)
-        self._files = (reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard))
+        self._lines, self._events = reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard)
         self._profiler = Profiler(run.tensorboard, boundaries)
         self._saving: Future[None] | None = None
         self._stack = contextlib.ExitStack()
@@ -87,7 +95,7 @@ class Files(Recorder):
     def __enter__(self) -> "Files":
         self._stack.enter_context(self._terminal)
         self._stack.enter_context(self._terminal.logging_errors())
-        for file in self._files:
+        for file in (self._lines, self._events):
             self._stack.enter_context(contextlib.closing(file))
         self._stack.enter_context(self._writer)
         self._stack.enter_context(contextlib.closing(self._profiler))
@@ -118,17 +126,26 @@ class Files(Recorder):
 
     def publish(self, report: Report) -> None:
         """Shows a report and writes it to `metrics.jsonl` and for TensorBoard."""
-        for file in self._files:
+        self._writer.submit(self._run.refuse_lost)
+        for file in (self._lines, self._events):
             self._writer.submit(file.write, report)
         self._terminal.write(report)
 
-    def save(self, step: int, state: checkpoint.State, best: int | None) -> None:
+    def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
         """Takes a snapshot of the variables, to be written while the run continues; removes old checkpoints."""
         if self._saving is not None:
             self._saving.result()  # memory holds one snapshot at most
-        self._saving = self._writer.submit(checkpoint.save, self._run.checkpoints, step, checkpoint.snapshot(state))
+        self._writer.submit(self._run.refuse_lost)
+        self._saving = self._writer.submit(self._write_checkpoint, step, checkpoint.snapshot(state), monitors)
         self._writer.submit(checkpoint.prune, self._run.checkpoints, self._keep, best)
 
     def wait(self) -> None:
         """Returns once everything is on the disk; raises what went wrong there."""
         self._writer.wait()
+
+    def _write_checkpoint(self, step: int, saved: checkpoint.Snapshot, monitors: Mapping[str, Any]) -> None:
+        """Saves a step, on the thread that has just written all reports up to it."""
+        written = Manifest(
+            self._config, self._data, self._lines.synced(), self._damaged, self._events.synced(), monitors
+        )
+        checkpoint.save(self._run.checkpoints, step, saved, {manifest.NAME: written.to_json()})

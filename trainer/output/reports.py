@@ -1,14 +1,22 @@
 """Reports of a run for machines: `metrics.jsonl` and TensorBoard."""
 
 import dataclasses
+import errno
+import hashlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 
 import tensorflow as tf
 
+from trainer.common import atomic_files, json_text
+from trainer.components import scalars
+from trainer.output.manifest import Written
+
 TRAIN, VALIDATION = "train", "validation"
+EVENTS = "*/events.out.tfevents.*"  # the event files in a directory for TensorBoard: a folder for each split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +38,28 @@ class JsonLines:
     """Appends each report to a file as one JSON object with flat keys."""
 
     def __init__(self, path: pathlib.Path):
-        self._file = path.open("a")
+        self._path = path
+        self._file = atomic_files.open_to_append(path)
+        atomic_files.sync(path.parent)  # where the file is new
+        with path.open("rb") as file:
+            self._digest = hashlib.file_digest(file, "sha256")
+            self._size = file.tell()
 
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
+        if not atomic_files.is_still_at(self._path, self._file.fileno()):
+            raise _gone(self._path)
         values = {name: value if _is_number(value) else None for name, value in report.values.items()}
-        self._file.write(json.dumps({"step": report.step, "split": report.split, **values}) + "\n")
+        line = json.dumps({"step": report.step, "split": report.split, **values}) + "\n"
+        self._file.write(line)
         self._file.flush()
+        self._digest.update(line.encode())
+        self._size += len(line)  # JSON is written in ASCII
+
+    def synced(self) -> Written:
+        """Returns what the file holds, once that is on the disk."""
+        os.fsync(self._file.fileno())
+        return Written(self._size, self._digest.hexdigest())
 
     def close(self) -> None:
         """Closes the file."""
@@ -47,21 +70,53 @@ class TensorBoard:
     """Writes each report as scalars, one folder per split so that their curves lie over one another."""
 
     def __init__(self, directory: pathlib.Path):
-        self._writers = {split: tf.summary.create_file_writer(str(directory / split)) for split in (TRAIN, VALIDATION)}
+        self._directory = directory
+        self._folders = {split: directory / split for split in (TRAIN, VALIDATION)}
+        self._writers = {split: tf.summary.create_file_writer(str(path)) for split, path in self._folders.items()}
 
     def write(self, report: Report) -> None:
         """Writes the values that exist."""
+        if not self._folders[report.split].is_dir():
+            raise _gone(self._folders[report.split])
         writer = self._writers[report.split]
-        with writer.as_default(step=report.step):
+        with writer.as_default(step=scalars.int64(report.step)):
             for name, value in report.values.items():
                 if value is not None:
-                    tf.summary.scalar(name, tf.constant(value, tf.float64))  # float32 overflows
+                    tf.summary.scalar(name, scalars.float64(value))  # float32 overflows
         writer.flush()
+
+    def synced(self) -> dict[str, int]:
+        """Returns the size in bytes of every event file, by its path below the directory, once it is on the disk."""
+        paths = sorted(self._directory.glob(EVENTS))
+        for path in paths:
+            atomic_files.sync(path)
+        return {str(path.relative_to(self._directory)): path.stat().st_size for path in paths}
 
     def close(self) -> None:
         """Closes the files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def of_json(line: str | bytes) -> Report:
+    """Returns the report in a line that `JsonLines` wrote; raises ValueError for any other text."""
+    values = json_text.parse(line)
+    if not isinstance(values, dict):
+        raise ValueError("it is no dictionary")
+    step, split = values.pop("step", None), values.pop("split", None)
+    if not _is_count(step) or split not in (TRAIN, VALIDATION):
+        raise ValueError("it has no step and no split")
+    if not all(value is None or (isinstance(value, int | float) and value is not True) for value in values.values()):
+        raise ValueError("it holds something that is no number")
+    return Report(step, split, values)
+
+
+def _is_count(step: object) -> bool:
+    return isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63
+
+
+def _gone(path: pathlib.Path) -> OSError:
+    return FileNotFoundError(errno.ENOENT, "removed or replaced while the run was writing it", str(path))
 
 
 def _is_number(value: float | None) -> bool:

@@ -1,9 +1,10 @@
 """Results at the end of a run: the table on the terminal, `report.md` and `curves.png`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
+from trainer.common import atomic_files
 from trainer.config.settings import Config
 from trainer.output import plots, terminal
 from trainer.output.reports import Report
@@ -12,7 +13,7 @@ from trainer.output.workdir import Workdir
 
 def write(
     run: Workdir,
-    history: Sequence[Report],
+    history: Iterable[Report],
     config: Config,
     heads: Mapping[str, str],
     notes: Sequence[str],
@@ -22,20 +23,24 @@ def write(
 
     Args:
       run: the run's directory.
-      history: every report of the run.
+      history: every report of the run, one at least.
       config: its configuration.
       heads: loss name → head name.
       notes: lines of warning.
       console: where to print; default standard output.
     """
-    final = history[-1]
+    final, fallbacks = None, 0
+    for report in history:  # one pass: it reads the file of reports
+        final, fallbacks = report, fallbacks + (report.values.get("fallbacks") or 0)
     heads = dict(heads)
     terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
-    run.report.write_text(
+    run.refuse_lost()
+    atomic_files.write_whole(
+        run.report,
         f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {combination(config)}, seed {config.seed}.\n\n"
-        f"{_fallbacks(history, config)}{_warnings(notes)}"
-        "![Curves](curves.png)\n"
+        f"{_fallbacks(fallbacks, config)}{_warnings(notes)}"
+        "![Curves](curves.png)\n",
     )
     plots.save_curves(history, list(heads), run.curves)
 
@@ -49,8 +54,7 @@ def _warnings(notes: Sequence[str]) -> str:
     return "".join(f"Warning: {note}.\n\n" for note in notes)
 
 
-def _fallbacks(history: Sequence[Report], config: Config) -> str:
-    count = sum(report.values.get("fallbacks", 0) for report in history)
+def _fallbacks(count: int, config: Config) -> str:
     if not count:
         return ""
     return (

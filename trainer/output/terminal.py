@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.common.errors import RunError, StoppedError, with_notes
+from trainer.common import atomic_files
+from trainer.common.errors import RunError, StoppedError, printable, with_notes
 from trainer.output.reports import TRAIN, Report
 
 
@@ -38,7 +39,7 @@ class Terminal:
         console: Console | None = None,
     ):
         self._console = console or Console(highlight=False)
-        self._log = log.open("a")
+        self._log = atomic_files.open_to_append(log)
         self._submit = submit
         self._steps = steps
         self._losses = losses
@@ -97,6 +98,7 @@ class Terminal:
 
     def say(self, line: str, *, show: bool = True) -> None:
         """Prints a line and logs it; the log alone gets it where not `show`."""
+        line = printable(line)  # names of a user's own may hold anything
         self._submit(self._write_to_log, _with_time(line))
         if show:
             self._console.print(escape(line), soft_wrap=True)
@@ -133,7 +135,7 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
         metrics = [
             f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
         ]
-        rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+        rows.append((head, loss, _number(report.values.get(f"loss/{loss}")), ", ".join(metrics)))
     return rows
 
 

@@ -19,11 +19,13 @@ import pathlib
 import socket
 from collections.abc import Sequence
 
-from trainer.common.errors import ConfigError, system_reason
+from trainer.common import atomic_files
+from trainer.common.errors import ConfigError, RunError, system_reason
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
 
 _FIELD = "--workdir"
+_DATED = "runs"  # where new runs are without it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +35,31 @@ class Workdir:
     Attributes:
       path: the directory.
       descriptor: of the lock, where this process holds it.
+      given: the directory as messages name it, where `path` is another way to write it.
     """
 
     path: pathlib.Path
     descriptor: int | None = dataclasses.field(default=None, compare=False)
+    given: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     def release(self) -> None:
         """Gives the lock back."""
         os.close(self.descriptor)
+
+    def refuse_lost(self) -> None:
+        """Raises RunError where the directory is no longer the one that this process has locked."""
+        if self.descriptor is not None and not atomic_files.is_still_at(self.lock, self.descriptor):
+            reason = "was removed, renamed or replaced while the run was writing there; nothing more is written"
+            raise RunError(f"--workdir={str(self.shown)!r}: {reason}")
+
+    def absolute(self) -> "Workdir":
+        """Returns the same directory, found wherever a user's code goes."""
+        return dataclasses.replace(self, path=current() / self.path, given=self.shown)
+
+    @property
+    def shown(self) -> pathlib.Path:
+        """The directory as messages name it."""
+        return self.given or self.path
 
     @property
     def lock(self) -> pathlib.Path:
@@ -102,22 +121,31 @@ class Workdir:
         )
 
 
-def check(path: str | None, config: Config) -> None:
-    """Raises ConfigError where a run of `config` can neither start nor resume at `path`.
+def current() -> pathlib.Path:
+    """Returns the current directory; one that holds nothing where that is gone."""
+    try:
+        return pathlib.Path.cwd()
+    except OSError:
+        return pathlib.Path(".")
+
+
+def check(path: str | None, config: Config, base: pathlib.Path | None = None) -> None:
+    """Raises ConfigError where a run of `config` can neither start nor resume at `path` below `base`.
 
     None stands for `create`'s own choice. Nothing is written.
     """
-    held = claim(path, config)
+    held = claim(path, config, base)
     if held is not None:
         held.release()
 
 
-def claim(path: str | None, config: Config) -> Workdir | None:
+def claim(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir | None:
     """Returns the directory of a run to resume, locked; None where a new run can start at `path`.
 
     Args:
       path: the directory; None for `create`'s own choice.
       config: the configuration to resume with.
+      base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
       ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.
@@ -125,11 +153,15 @@ def claim(path: str | None, config: Config) -> Workdir | None:
     if path is not None and (not path.strip() or any(character in path for character in "*?[]")):
         # TensorFlow reads checkpoint paths as patterns.
         raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
+    if path is not None and ("\0" in path or not _is_utf8(path)):
+        raise ConfigError(_FIELD, path, "must be a path of characters that UTF-8 has, which is what TensorFlow reads")
     try:
-        if path is None or not Workdir(pathlib.Path(path)).config.exists():
-            _check_free(path)
+        if path is not None:
+            _refuse_links(_at(path, base))
+        if path is None or not _at(path, base).config.exists():
+            _check_free(path, base)
             return None
-        workdir = Workdir(pathlib.Path(path))
+        workdir = _at(path, base)
         if reason := _why_not_resumed(workdir, config):  # before the lock, which writes
             raise ConfigError(_FIELD, path, reason)
         return _lock(workdir)
@@ -141,7 +173,7 @@ def _why_not_resumed(workdir: Workdir, config: Config) -> str | None:
     try:
         different = resuming.differences(loading.load_saved(workdir.config), config)
     except ConfigError as error:
-        return error.allowed if error.field == _FIELD else f"its {workdir.config.name} cannot be used: {error}"
+        return error.allowed
     return _is_another(different) if different else None
 
 
@@ -149,61 +181,88 @@ def refuse_other_draws(workdir: Workdir, config: Config) -> None:
     """Raises ConfigError where a run whose model draws random numbers would draw others when resumed with `config`."""
     reason = resuming.draws_otherwise(loading.load_saved(workdir.config), config)
     if reason is not None:
-        raise ConfigError(_FIELD, str(workdir.path), _is_another([reason]))
+        raise ConfigError(_FIELD, str(workdir.shown), _is_another([reason]))
 
 
 def _is_another(different: Sequence[str]) -> str:
     return f"its run has another configuration: {'; '.join(different)}; choose another directory"
 
 
-def _check_free(path: str | None) -> None:
-    target = pathlib.Path("runs" if path is None else path)
-    left = next((entry for entry in Workdir(target).contents if path is not None and entry.exists()), None)
+def _refuse_links(workdir: Workdir) -> None:
+    link = next((entry for entry in (*workdir.contents, workdir.lock) if entry.is_symlink()), None)
+    if link is not None:
+        reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
+        raise ConfigError(_FIELD, str(workdir.shown), reason)
+
+
+def _at(path: str, base: pathlib.Path | None) -> Workdir:
+    return Workdir((base or current()) / path, given=pathlib.Path(path))
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_free(path: str | None, base: pathlib.Path | None) -> None:
+    target = _at(path or _DATED, base)
+    left = next((entry for entry in target.contents if path is not None and entry.exists()), None)
     if left is not None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
         )
-    existing = next(candidate for candidate in (target, *target.absolute().parents) if candidate.exists())
+    candidates = (target.path, *target.path.absolute().parents)
+    existing = next(candidate for candidate in candidates if candidate.exists())
+    where = target.shown if existing == target.path else existing
     if not existing.is_dir():
-        raise ConfigError(_FIELD, str(target), f"must be a directory, but {existing} is a file")
+        raise ConfigError(_FIELD, str(target.shown), f"must be a directory, but {where} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(_FIELD, str(target), f"cannot be written: no permission in {existing}")
+        raise ConfigError(_FIELD, str(target.shown), f"cannot be written: no permission in {where}")
 
 
 def _lock(workdir: Workdir) -> Workdir:
     """Takes the directory for this process; the system gives it back when the process ends, in whatever way."""
-    descriptor = os.open(workdir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = atomic_files.open_no_link(workdir.lock, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
         os.close(descriptor)
-        raise ConfigError(_FIELD, str(workdir.path), f"another run is using it ({holder})") from error
+        raise ConfigError(_FIELD, str(workdir.shown), f"another run is using it ({holder})") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return dataclasses.replace(workdir, descriptor=descriptor)
 
 
-def create(path: str | None, config: Config) -> Workdir:
+def create(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir:
     """Makes and locks the directory of a new run and saves its configuration there.
 
     Args:
       path: where; None for a new folder under `runs/`, named for the date and time.
       config: the run's configuration.
+      base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
       ConfigError: it cannot be made.
+      OSError: the configuration cannot be written; a run can still be started there.
     """
     try:
         if path is not None:
-            _check_free(path)
-            pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-        workdir = _lock(Workdir(_new_dated() if path is None else pathlib.Path(path)))
+            _check_free(path, base)
+            _at(path, base).path.mkdir(parents=True, exist_ok=True)
+        workdir = _lock(_new_dated(base) if path is None else _at(path, base))
+    except OSError as error:
+        raise ConfigError(_FIELD, path or _DATED, f"cannot be written: {system_reason(error)}") from error
+    try:
         if workdir.config.exists():
             raise ConfigError(_FIELD, path, "another run has just started there")
         loading.save(config, workdir.config)
-    except OSError as error:
-        raise ConfigError(_FIELD, path or "runs", f"cannot be written: {system_reason(error)}") from error
+    except BaseException:
+        workdir.release()
+        raise
     return workdir
 
 
@@ -221,13 +280,13 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def _new_dated() -> pathlib.Path:
+def _new_dated(base: pathlib.Path | None) -> Workdir:
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in itertools.chain([""], (f"_{count}" for count in itertools.count(2))):
-        path = pathlib.Path("runs") / f"{stamp}{suffix}"
+        workdir = _at(f"{_DATED}/{stamp}{suffix}", base)
         try:
-            path.mkdir(parents=True)
+            workdir.path.mkdir(parents=True)
         except FileExistsError:  # another run started in the same second
             continue
-        return path
+        return workdir
     raise AssertionError

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import tensorflow as tf
 
-from trainer.common.errors import RunError, reason_of, system_reason
+from trainer.common.errors import RunError, first_line, system_reason
 
 _MOST_WAITING = 64  # a disk that is slower than the reports holds up training, not memory
 
@@ -82,7 +82,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise RunError(f"cannot write: {reason_of(error)}") from error
+        raise RunError(f"cannot write: {first_line(error)}") from error  # below it is what TensorFlow was doing
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         raise RunError(f"cannot write{where}: {system_reason(error)}") from error

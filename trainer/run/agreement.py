@@ -1,12 +1,17 @@
-"""Several workers make sure that they are about to do the same thing, before a step could go wrong without a word."""
+"""Several workers make sure that they are about to do the same thing, before a step could go wrong without a word.
+
+All of them compare themselves with the chief, and where one differs all end with the same line.
+"""
 
 import dataclasses
 import json
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
+from trainer.common import import_paths, loaded_code
 from trainer.common.errors import ConfigError
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
@@ -30,17 +35,18 @@ def on_start(
       The chief's `saved`.
 
     Raises:
-      ConfigError: this worker was started with another configuration or other flags than the chief.
+      ConfigError: a worker was started with other code, another configuration or other flags than the chief.
     """
     if workers.count == 1:
         return saved
+    on_code(workers, of_both_only=True)  # first: other code may read no such configuration, or write another
     own = {"config": dataclasses.asdict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
     heard = json.loads(workers.broadcast_text(json.dumps(own)))
     different = resuming.differences_from_chief(loading.resolve(heard["config"]), config)
-    if different:
-        raise _unlike_chief("configuration", workers, "; ".join(different))
-    if heard["profile"] != (profile and list(profile)):
-        raise _unlike_chief("--profile", workers, f"it is {heard['profile']} there and {profile} here")
+    _refuse("configuration", different, workers)
+    same = heard["profile"] == (profile and list(profile))
+    _refuse("--profile", [] if same else [f"it is {heard['profile']} there and {profile} here"], workers)
+    on_code(workers, _modules_in(heard["config"]))
     return heard["saved"] and data_lib.of_json(heard["saved"])
 
 
@@ -48,7 +54,7 @@ def on_data(saved: SavedData, workers: Workers) -> None:
     """Makes sure that every worker reads the same data, and feeds them in the same order.
 
     Raises:
-      ConfigError: this worker's data are not the chief's.
+      ConfigError: a worker's data are not the chief's.
     """
     if workers.count == 1:
         return
@@ -70,8 +76,34 @@ def on_data(saved: SavedData, workers: Workers) -> None:
         for field, feed in chief.feeds.items()
         if saved.feeds[field] != feed
     ]
-    if different:
-        raise _unlike_chief("dataset", workers, "; ".join(different))
+    _refuse("dataset", different, workers)
+
+
+def on_code(workers: Workers, named: Iterable[str] = (), *, of_both_only: bool = False) -> None:
+    """Makes sure that every worker has loaded the same code, as far as it has loaded any.
+
+    Args:
+      workers: who takes part.
+      named: modules that will be loaded, and are compared already.
+      of_both_only: compare nothing that a worker alone has loaded.
+
+    Raises:
+      ConfigError: a worker's code, its Python or one of its packages is not the chief's.
+    """
+    if workers.count == 1:
+        return
+    own = loaded_code.loaded(named)
+    chief = json.loads(workers.broadcast_text(json.dumps({"versions": own.versions, "digests": own.digests})))
+    _refuse("code", loaded_code.differences(chief, own, of_both_only=of_both_only), workers)
+
+
+def _modules_in(tree: Any) -> Iterator[str]:
+    """The modules of all import paths among the values of a nested structure."""
+    if isinstance(tree, str) and import_paths.is_path(tree):
+        yield tree.partition(":")[0]
+    elif isinstance(tree, dict | list | tuple):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _modules_in(value)
 
 
 def _close(there: Any, here: Any) -> bool:
@@ -85,5 +117,8 @@ def _close(there: Any, here: Any) -> bool:
     return there == here
 
 
-def _unlike_chief(field: str, workers: Workers, reason: str) -> ConfigError:
-    return ConfigError(field, ConfigError.ABSENT, f"worker {workers.rank} is not like worker 0: {reason}")
+def _refuse(field: str, different: Sequence[str], workers: Workers) -> None:
+    """Raises the same ConfigError on all workers where one of them differs from the chief."""
+    own = f"worker {workers.rank} is not like worker 0: {'; '.join(different)}" if different else ""
+    if reason := workers.first_text(own):
+        raise ConfigError(field, ConfigError.ABSENT, reason)

@@ -62,10 +62,26 @@ def build(
         groups=optimization.groups,
         average=optimization.average,
         gradient_averages=optimization.gradient_averages,
-        reduction=Reduction(config.reduce_dtype and tf.as_dtype(config.reduce_dtype), config.bytes_per_pack),
+        reduction=reduction(config.reduce_dtype, config.bytes_per_pack, reach, strategy),
     )
     plan_lib.check_labels(config, labels_can_be_missing=any(lacking))
     return step
+
+
+def reduction(dtype: str | None, bytes_per_pack: int, reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:
+    """The sum over replicas of these variables' gradients, as `reduce_dtype` and `bytes_per_pack` have it.
+
+    Raises:
+      ConfigError: these devices cannot sum them in their type.
+    """
+    if dtype is not None:
+        instead = "leave it None, so that float32 travels, or take replicas on CPUs"
+        strategy_lib.check_summed(strategy, tf.as_dtype(dtype), "reduce_dtype", dtype, instead)
+        return Reduction(tf.as_dtype(dtype), bytes_per_pack)
+    for name, variable in reach.by_name.items():
+        instead = "give its layer float32 variables, as precision='mixed_bfloat16' does"
+        strategy_lib.check_summed(strategy, tf.as_dtype(variable.dtype), "model", name, instead)
+    return Reduction(None, bytes_per_pack)
 
 
 def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:

@@ -70,7 +70,23 @@ def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
         ) from error
     if not isinstance(given, Mapping) or not all(hasattr(output, "shape") for output in given.values()):
         raise ConfigError("model.name", name, "must return a dictionary from head names to one output each")
+    for head, output in given.items():
+        if 0 in output.shape[1:]:
+            raise ConfigError("model.name", name, f"head {head!r} gives {tuple(output.shape[1:])} per example: nothing")
     return given
+
+
+def variables(named: Mapping[str, Any], name: str) -> None:
+    """Raises ConfigError for a variable of no number, on which TensorFlow's kernels may end the process.
+
+    Args:
+      named: the model's variables by their names.
+      name: `model.name`.
+    """
+    for path, variable in named.items():
+        if 0 in variable.shape:
+            reason = f"its variable {path} has the shape {tuple(variable.shape)}: what reaches that layer holds nothing"
+            raise ConfigError("model.name", name, reason)
 
 
 def classes(losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data) -> Data:

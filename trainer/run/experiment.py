@@ -13,11 +13,13 @@ from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits, unlabelled
 from input_pipelines.feed.splits import Split
 from trainer.common.durations import Timeline
+from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
 from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.gradients.reach import Reach
 from trainer.run import build_step, checks, comparing, monitor
@@ -86,6 +88,11 @@ class Experiment:
         return {loss.name: loss.head for loss in self.losses}
 
     @property
+    def layer_state(self) -> LayerState:
+        """The variables that the model's layers change by themselves."""
+        return self.evaluator.layer_state
+
+    @property
     def micro_batch_size(self) -> int:
         """Examples of a global batch that are computed at once."""
         return self.config.batch_size // self.config.micro_batches
@@ -113,7 +120,9 @@ class Experiment:
         )
 
 
-def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | None = None) -> Experiment:
+def build(
+    config: Config, strategy: tf.distribute.Strategy, saved: SavedData | None = None, trust: Trust = NOBODY
+) -> Experiment:
     """Builds data, model, losses, optimizers and the step, each from its part of the configuration.
 
     The order is also that of what is refused first.
@@ -122,15 +131,17 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
       config: the resolved configuration.
       strategy: where it is to run.
       saved: what an earlier process of the same run kept of its data.
+      trust: whose code may be called where the data name it.
 
     Raises:
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    network_lib.set_precision(config.precision, strategy)  # before anything else: all that is built reads it from Keras
+    network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     data = network_lib.read_data(
         config.dataset,
         saved,
+        trust,
         config.losses,
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
@@ -143,14 +154,7 @@ def build(config: Config, strategy: tf.distribute.Strategy, saved: SavedData | N
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = optimization_lib.build(
-        config.combine,
-        config.losses,
-        config.optimizer,
-        config.shared_optimizer,
-        config.ema,
-        reach,
-        timeline,
-        strategy,
+        config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, LogarithmError, NonFiniteError, RunError, reason_of
+from trainer.distributed.drift import Drift
 from trainer.distributed.workers import Workers
 from trainer.output.reports import Report
 from trainer.run.experiment import Experiment
@@ -61,6 +62,29 @@ def refuse_non_finite_result(final: Report, losses: Sequence[str]) -> None:
     wrong = [name for name, value in values.items() if value is not None and not math.isfinite(value)]
     if wrong:
         raise NonFiniteError(final.step, wrong, split=final.split)
+
+
+def refuse_drift(step: int, drift: Drift | None, workers: Workers, replicas: int, saved: int | None) -> None:
+    """Raises RunError, the same on every worker, where replicas have drifted apart: one value of each is saved.
+
+    Args:
+      step: number of steps taken.
+      drift: what is not the same on all replicas; None: everything is.
+      workers: who takes part.
+      replicas: their number, on all workers.
+      saved: number of steps taken at the last save; None where there is none.
+    """
+    if drift is None:
+        return
+    workers.leave_together()
+    worker = f" (worker {drift.replica * workers.count // replicas})" if workers.count > 1 else ""
+    others = f" (and {drift.count - 1} more)" if drift.count > 1 else ""
+    last = "there is no earlier checkpoint" if saved is None else f"the last checkpoint is of step {saved}"
+    raise RunError(
+        f"step {step}: variable {drift.variable} is not the same on replica {drift.replica}{worker} as on replica 0"
+        f"{others}; replicas have drifted apart (by a layer or a model that sets its variables by itself, different "
+        f"processors, or faulty memory); this step was not saved, {last}"
+    )
 
 
 def refuse_non_finite_variables(step: int, variables: Mapping[str, keras.Variable]) -> None:

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.common.errors import StoppedError
-from trainer.distributed import replica_state, signals
+from trainer.components import scalars
+from trainer.distributed import drift, signals
 from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
 from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import failures, monitor, resume
+from trainer.run import failures, resume
 from trainer.run.experiment import Experiment
+from trainer.run.monitor import Monitors
 from trainer.run.resume import Start
 from trainer.step.values import State, Totals
 
@@ -28,7 +30,7 @@ class End(NamedTuple):
     is_early: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Loop:
     """The loop, once everything is built and traced.
 
@@ -40,7 +42,8 @@ class Loop:
       watchdog: is notified of what the process does.
       recorder: gets all of the run's output.
       request: whether this process has been asked to stop.
-      history: the reports so far; grows.
+      monitors: the state of `best` and of `early_stopping`, which every report moves on.
+      evaluated: number of steps taken at the last report, where that is an evaluation; else None.
       train_steps: the in-graph loop.
       evaluate: evaluates the validation split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
@@ -51,7 +54,8 @@ class Loop:
     watchdog: Watchdog
     recorder: Recorder
     request: StopRequest
-    history: list[Report]
+    monitors: Monitors
+    evaluated: int | None
     train_steps: Callable[..., tuple[State, Totals]]
     evaluate: Callable[[int], dict[str, float | None]]
     boundaries: tuple[int, ...]
@@ -64,9 +68,10 @@ class Loop:
           StoppedError: a signal asked one of the workers to stop; everything is saved.
         """
         built, recorder, timeline = self.built, self.recorder, self.built.timeline
-        average_statistics = replica_state.build_statistics_average(built.strategy, built.model)
+        find_drift = drift.build_check(built.strategy, resume.replicated(built))
         no_totals = built.step.initial_totals()
         step, state, totals = start.step, start.state, start.totals
+        saved = step or None
         recorder.profile_at(step)
         stopped = self._is_exhausted()
         while step < timeline.steps and not stopped:
@@ -84,21 +89,23 @@ class Loop:
                 self._publish(Report(step, TRAIN, built.step.report(state, totals, step)))
                 totals = no_totals
             if eval_due:  # after the report, so that both stand in the files in this order
-                self._publish_evaluation(step)
+                evaluation = self._publish_evaluation(step)
                 stopped = self._is_exhausted()
-                improved = self._is_best(step)  # on all workers: it asks the chief
+                improved = self._chief_finds(self.monitors.best_step == step)
                 save_due = save_due or stopped or improved
-            if step == timeline.steps or stopped:
-                failures.refuse_non_finite_result(self.history[-1], [loss.name for loss in built.losses])
+                if step == timeline.steps or stopped:
+                    failures.refuse_non_finite_result(evaluation, [loss.name for loss in built.losses])
             if save_due or signal:
                 self.watchdog.doing(f"saving step {step}")
+                # First: it is for all workers to notice, what follows perhaps for one.
+                found = find_drift(built.step.remembered(state))
+                failures.refuse_drift(step, found, self.workers, built.strategy.num_replicas_in_sync, saved)
                 failures.refuse_non_finite_variables(step, built.reach.by_name)
-                average_statistics()  # a checkpoint holds one value, so that replicas must not differ
                 self._save(step, state, totals)
+                saved = step
             if signal and step < timeline.steps and not stopped:
                 self._stop(signal, step)
-        last = (self.history[-1].step, self.history[-1].split) if self.history else None
-        if self._chief_finds(last != (step, VALIDATION)):
+        if self._chief_finds(self.evaluated != step):
             self._publish_evaluation(step)  # its end was not the end before, or its reports are gone
         return End(step, stopped)
 
@@ -121,21 +128,25 @@ class Loop:
             # A signal that comes later is for the next round, with all of what goes before a save.
             return state, totals, self.workers.agreed_signal(self.request.signal)
 
-    def _publish(self, report: Report) -> None:
-        self.history.append(report)
+    def _publish(self, report: Report) -> Report:
+        self.monitors = self.monitors.after(report)
+        self.evaluated = report.step if report.split == VALIDATION else None
         self.recorder.publish(report)
+        return report
 
-    def _publish_evaluation(self, step: int) -> None:
+    def _publish_evaluation(self, step: int) -> Report:
         self.watchdog.doing(f"the evaluation after step {step}")
         with self._running(f"evaluation after step {step}"), self.built.step.averaged():
             values = self.evaluate(step)
-        self._publish(Report(step, VALIDATION, values))
+        report = self._publish(Report(step, VALIDATION, values))
         self.recorder.start_clock(step)
+        return report
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
+        of_replicas = self.built.layer_state.of_replicas()  # on all workers
         if self.workers.is_chief:
-            best = None if self.built.best is None else monitor.best_step(self.history, self.built.best)
-            self.recorder.save(step, resume.everything(self.built, state, totals), best)
+            saved = resume.to_save(self.built, state, totals, of_replicas)
+            self.recorder.save(step, saved, self.monitors.best_step, self.monitors.saved())
 
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
         """Ends the run with the signal's exit code, once what was saved is on the disk and everybody knows."""
@@ -146,12 +157,7 @@ class Loop:
         raise StoppedError(signals.EXIT_CODES[signal])
 
     def _is_exhausted(self) -> bool:
-        early = self.built.early_stopping
-        return self._chief_finds(early is not None and monitor.is_exhausted(self.history, early))
-
-    def _is_best(self, step: int) -> bool:
-        best = self.built.best
-        return self._chief_finds(best is not None and monitor.best_step(self.history, best) == step)
+        return self._chief_finds(self.monitors.is_exhausted)
 
     def _chief_finds(self, own: bool) -> bool:
         """Returns the chief's `own` on every worker: the chief alone knows the reports of earlier processes."""
@@ -163,4 +169,4 @@ class Loop:
 
 def arguments(first: int, end: int, measure: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the in-graph loop's arguments for the steps from `first` to `end`: two int64 scalars and a bool."""
-    return tf.constant(first, tf.int64), tf.constant(end - first, tf.int64), tf.constant(measure)
+    return scalars.int64(first), scalars.int64(end - first), tf.constant(measure)

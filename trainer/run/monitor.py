@@ -1,13 +1,121 @@
-"""Decisions by a run's own validation reports: which checkpoint is the best, and whether to stop early."""
+"""Decisions by a run's own validation reports: which checkpoint is the best, and whether to stop early.
+
+What was decided is a small state, which every report moves on and every checkpoint holds.
+"""
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
 from trainer.components.metrics import LossMetric
 from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import VALIDATION, Report
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best validation report so far, the first of equals.
+
+    Attributes:
+      config: what is watched; `mode` is "min" or "max".
+      step: of that report; None while there is none.
+      value: its value of the metric.
+    """
+
+    config: MonitorConfig
+    step: int | None = None
+    value: float | None = None
+
+    def after(self, report: Report) -> "Best":
+        """The state after a further validation report."""
+        value = _value(report, self.config)
+        if value is None or not _is_better(value, self.value, self.config.mode):
+            return self
+        return dataclasses.replace(self, step=report.step, value=value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """The last improvement of more than `min_delta`, and what came after it.
+
+    Attributes:
+      config: what is watched; `mode` is "min" or "max".
+      value: of the metric at that improvement; None while there is none.
+      waited: number of evaluations since.
+    """
+
+    config: EarlyStoppingConfig
+    value: float | None = None
+    waited: int = 0
+
+    def after(self, report: Report) -> "Patience":
+        """The state after a further validation report."""
+        value = _value(report, self.config)
+        if value is None or not _is_better(value, self.value, self.config.mode, self.config.min_delta):
+            return dataclasses.replace(self, waited=self.waited + 1)
+        return dataclasses.replace(self, value=value, waited=0)
+
+
+class Monitors(NamedTuple):
+    """The state of `best` and of `early_stopping`; None where the run does not have it."""
+
+    best: Best | None
+    early_stopping: Patience | None
+
+    def after(self, report: Report) -> "Monitors":
+        """The state after a further report."""
+        if report.split != VALIDATION:
+            return self
+        return Monitors(*(own and own.after(report) for own in self))
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best validation report; None while there is none."""
+        return self.best and self.best.step
+
+    @property
+    def is_exhausted(self) -> bool:
+        """True where the last `patience` evaluations brought no improvement."""
+        return self.early_stopping is not None and self.early_stopping.waited >= self.early_stopping.config.patience
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the state as nested dictionaries, for a checkpoint."""
+        return {field: own and dataclasses.asdict(own) for field, own in zip(self._fields, self, strict=True)}
+
+
+def start(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None) -> Monitors:
+    """The state before the first report."""
+    return Monitors(best and Best(best), early_stopping and Patience(early_stopping))
+
+
+def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None) -> Monitors:
+    """The state at a checkpoint.
+
+    Args:
+      begun: the state before the first report.
+      saved: what a checkpoint holds of the state, which may be one of other settings.
+      reports: those up to the checkpoint, from which a state by other settings is found; None: they are damaged.
+
+    Raises:
+      ConfigError: the settings have changed and the reports are damaged.
+    """
+    found = begun
+    for field, own in zip(begun._fields, begun, strict=True):
+        if own is None:
+            continue
+        then = saved.get(field)
+        if then is not None and _watched(then["config"]) == _watched(dataclasses.asdict(own.config)):
+            own = dataclasses.replace(own, **then | {"config": own.config})
+        elif reports is None:
+            reason = "cannot change when this run resumes: the reports in its metrics.jsonl are damaged"
+            raise ConfigError(field, own.config.metric, reason)
+        else:
+            for report in reports:
+                own = own.after(report) if report.split == VALIDATION else own
+        found = found._replace(**{field: own})
+    return found
 
 
 def resolve(
@@ -35,35 +143,18 @@ def resolve(
     return dataclasses.replace(config, mode="max" if directions[config.metric] == "up" else "min")
 
 
-def best_step(history: Iterable[Report], monitor: MonitorConfig) -> int | None:
-    """The step of the best validation report by `monitor`, the first of equals; None while there is none."""
-    best = None
-    for step, value in _values(history, monitor):
-        if best is None or _better(value, best[1], monitor.mode):
-            best = (step, value)
-    return None if best is None else best[0]
+def _watched(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings on which a state depends; `patience` is only compared with it."""
+    return {name: value for name, value in config.items() if name != "patience"}
 
 
-def is_exhausted(history: Sequence[Report], early: EarlyStoppingConfig) -> bool:
-    """True where the last `patience` evaluations brought no improvement of more than `min_delta`."""
-    best, waited = None, 0
-    evaluations = [report for report in history if report.split == VALIDATION]
-    known = dict(_values(evaluations, early))
-    for report in evaluations:
-        value = known.get(report.step)
-        if value is not None and (best is None or _better(value, best, early.mode, early.min_delta)):
-            best, waited = value, 0
-        else:
-            waited += 1
-    return waited >= early.patience
+def _value(report: Report, config: MonitorConfig) -> float | None:
+    """The report's value of the metric; None where it has none that is finite."""
+    value = report.values.get(config.metric)
+    return value if value is not None and math.isfinite(value) else None
 
 
-def _values(history: Iterable[Report], monitor: MonitorConfig) -> Iterable[tuple[int, float]]:
-    for report in history:
-        value = report.values.get(monitor.metric) if report.split == VALIDATION else None
-        if value is not None and math.isfinite(value):
-            yield report.step, value
-
-
-def _better(value: float, best: float, mode: str, min_delta: float = 0.0) -> bool:
-    return value > best + min_delta if mode == "max" else value < best - min_delta
+def _is_better(value: float, than: float | None, mode: str, min_delta: float = 0.0) -> bool:
+    if than is None:
+        return True
+    return value > than + min_delta if mode == "max" else value < than - min_delta

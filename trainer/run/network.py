@@ -13,20 +13,32 @@ from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.config.rules import check_heads
 from trainer.config.settings import LossConfig, ModelConfig
 from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator, Metrics
-from trainer.models import trunk_and_heads
+from trainer.models import names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
 
-def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
-    """Tells Keras the precision in which data, layers and losses are built after this."""
+def set_arithmetic(
+    precision: str, tensor_float_32: bool, deterministic: bool, strategy: tf.distribute.Strategy
+) -> None:
+    """Tells Keras and TensorFlow how to compute, before anything else: all that is built after this reads it from them.
+
+    Args:
+      precision: of data, layers and losses.
+      tensor_float_32: as the setting of this name.
+      deterministic: as the setting of this name; it cannot be taken back in this process.
+      strategy: the devices; a line warns where they gain nothing by the precision.
+    """
+    strategy_lib.set_kernels(tensor_float_32=tensor_float_32, deterministic=deterministic)
     mixed = precision.startswith("mixed_")
     keras.config.set_floatx("float32" if mixed else precision)
     keras.config.set_dtype_policy(precision)
@@ -37,6 +49,7 @@ def set_precision(precision: str, strategy: tf.distribute.Strategy) -> None:
 def read_data(
     config: DatasetConfig,
     saved: SavedData | None,
+    trust: Trust,
     losses: Mapping[str, LossConfig],
     *,
     batch_size: int,
@@ -44,7 +57,7 @@ def read_data(
     replicas: int,
 ) -> Data:
     """Reads the data and checks that they give every replica its part of a batch and every loss its target."""
-    data = data_lib.build(config, saved)
+    data = data_lib.build(config, saved, trust)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
     checks.targets(losses, data.splits)
     return data
@@ -86,7 +99,7 @@ def build(
     with strategy.scope():
         named = tuple(losses_lib.build(name, loss) for name, loss in losses.items())
         model = trunk_and_heads.build(config, spec["inputs"], data.splits[TRAIN].categories)
-        checkpoint.model_state(model)  # names every variable apart
+        checks.variables(checkpoint.model_state(model), config.name)  # by names that are all different
         outputs = checks.outputs(model, spec["inputs"], config.name)
         check_heads(losses, outputs)
         loss_checks.check_shapes(named, outputs, spec["targets"])
@@ -125,5 +138,6 @@ def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.d
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
         splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),
+        LayerState(strategy, names.layer_state_by_name(network.model)),
         seed,
     )

@@ -1,27 +1,31 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from input_pipelines.data import SavedData
+from trainer.common import atomic_files, streams
 from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.output import profiling, results, summary, writer
 from trainer.output import workdir as workdir_lib
+from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
 from trainer.run import agreement, experiment, failures, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.loop import Loop
-from trainer.run.resume import Start
+from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
 
 
@@ -32,7 +36,9 @@ def train(
     console: Console | None = None,
     profile: tuple[int, int] | None = None,
     watchdog: Watchdog | None = None,
-) -> list[Report]:
+    trust: Trust = NOBODY,
+    base: pathlib.Path | None = None,
+) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
     Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
@@ -44,47 +50,45 @@ def train(
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
+      trust: whose code may be called where the data name it.
+      base: where a relative `workdir` is; None for the current directory.
 
     Returns:
-      Every report of the run, as in `metrics.jsonl`, the final evaluation last; beside the chief those of this process.
+      Every report of the run, read from its `metrics.jsonl`, the final evaluation last; beside the chief none.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    workers, watchdog = Workers(strategy), watchdog or Watchdog(None, "")
+    workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:
-            # Whoever asks one worker to stop means all of them, and they can agree only once they take steps.
+        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        saved, built = _built(config, strategy, workers, run, workdir, profile)
+        found, step, built = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, built, workers)
+        start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        train_steps, evaluate = _traced(built, iterator, start)
-        # Only now: what cannot be built or traced leaves nothing behind, except the lock in a run that was there.
-        if workers.is_chief and run is None:
-            run = workdir_lib.create(workdir, config)
-        watchdog.log = run and run.log
-        if run and saved is None:
-            data_lib.save(built.data.saved, run.data)
+        calls = _traced(built, iterator, start, workers)
         stack.enter_context(writer.disk_errors())
-        history = resume.rewind(run, config, start.step) if run and start.resumes else []  # before files are opened
-        with _recorder(run, built, start.step, boundaries, console) as recorder:
+        if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
+            run = workdir_lib.create(workdir, config, base)
+        watchdog.log = run and run.log
+        evaluated = _prepared(run, config, built, found, start)  # before files are opened
+        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched():  # so that the reason reaches the log
-                steps = Loop(built, workers, watchdog, recorder, request, history, train_steps, evaluate, boundaries)
-                _take_steps(steps, run, start, iterator, console)
-    return history
+                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, boundaries)
+                _take_steps(steps, run, start, found.warnings, iterator, console)
+    return Reports(run.metrics) if run else ()
 
 
 def _built(
@@ -94,55 +98,97 @@ def _built(
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
-) -> tuple[SavedData | None, Experiment]:
-    """Builds the experiment, the same on all workers; returns what the run has kept of its data, and the experiment.
+    trust: Trust,
+) -> tuple[Found, int, Experiment]:
+    """Builds the experiment, the same on all workers.
 
-    The first is None for a new run.
+    Returns:
+      The checkpoint from which the run resumes, on the chief; its step, -1 where there is none; the experiment.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
         not like the chief.
     """
+    found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
-    built = experiment.build(config, strategy, saved)
+    step = workers.broadcast_number(found.step)
+    # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
+    built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
-        raise ConfigError("--workdir", str(run.path) if run else workdir, reason)
+        raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
+    agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
-    return saved, built
+    return found, step, built
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start
+    built: Experiment, iterator: Iterator, start: Start, workers: Workers
 ) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
-    """The in-graph loop over steps and the evaluation; raises ConfigError where one of them cannot be traced."""
+    """The in-graph loop over steps and the evaluation.
+
+    Raises:
+      ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
+    """
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+    streams.occupy()  # a user's code may have closed one, and no file may take its place
+    agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
 
 
+def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Found, start: Start) -> int | None:
+    """Saves what a run keeps of its data, or takes back what an interrupted one wrote after its checkpoint.
+
+    Returns:
+      The step of the last report that stays, where that is an evaluation; else None.
+    """
+    if run is None:
+        return None
+    if found.folder is None:
+        data_lib.save(built.data.saved, run.data)
+    return resume.rewind(run, config, found) if start.resumes else None
+
+
 def _recorder(
-    run: Workdir | None, built: Experiment, first: int, boundaries: tuple[int, ...], console: Console | None
+    run: Workdir | None,
+    built: Experiment,
+    first: int,
+    damaged: int | None,
+    boundaries: tuple[int, ...],
+    console: Console | None,
 ) -> Recorder:
     if run is None:
         return Recorder()
-    keep, steps = built.config.keep_checkpoints, built.timeline.steps
-    return Files(run, first=first, steps=steps, heads=built.heads, keep=keep, boundaries=boundaries, console=console)
+    return Files(
+        run,
+        first=first,
+        steps=built.timeline.steps,
+        heads=built.heads,
+        keep=built.config.keep_checkpoints,
+        boundaries=boundaries,
+        config=dataclasses.asdict(built.config),
+        data=atomic_files.checksum(run.data),
+        damaged=damaged,
+        console=console,
+    )
 
 
-def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterator, console: Console | None) -> None:
+def _take_steps(
+    steps: Loop, run: Workdir | None, start: Start, warnings: Sequence[str], iterator: Iterator, console: Console | None
+) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
-    for warning in (*built.notes, *start.warnings):
+    for warning in (*built.notes, *warnings):
         recorder.say(f"warning: {warning}")
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
-        recorder.say(f"{run.path}: {first}{built.timeline.steps} steps on {where}, {how}")
+        recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
     end = steps.run(start, iterator)
@@ -152,8 +198,8 @@ def _take_steps(steps: Loop, run: Workdir | None, start: Start, iterator: Iterat
         if end.is_early:
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
-        results.write(run, steps.history, built.config, built.heads, built.notes, console)
-        recorder.say(f"{run.path}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.path}")
+        results.write(run, Reports(run.metrics), built.config, built.heads, built.notes, console)
+        recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
     workers.barrier()  # a worker that left early would look like one that is lost
 
 

@@ -1,5 +1,10 @@
 """Does the installation work on these devices and workers? python -m trainer.selfcheck --strategy=mirrored."""
 
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
 import faulthandler
 import functools
 import os
@@ -7,14 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from trainer import command_line
 from trainer.distributed import cluster as cluster_lib
 from trainer.distributed import rendezvous
 from trainer.selfcheck import checks, running
 
-_STRATEGY, _VIRTUAL_DEVICES = command_line.device_flags()
+_STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
 _TIMEOUT = flags.DEFINE_integer(
     "timeout",
     300,
@@ -54,8 +59,10 @@ def _main() -> int:
     with command_line.quiet():
         command_line.import_keras()
         from trainer.distributed import strategy as strategy_lib
+        from trainer.distributed import usable_gpus
         from trainer.selfcheck.exchange import Exchange
     logging.set_verbosity(logging.ERROR)  # what they warn of, the lines say
+    usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if cluster is not None:
         rendezvous.meet(cluster, _TIMEOUT.value, functools.partial(print, file=sys.stderr, flush=True))
     # TensorFlow holds Python's lock while it waits for the others: no thread of Python's could end that.
@@ -67,4 +74,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, parse_flags)

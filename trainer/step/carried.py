@@ -15,7 +15,7 @@ from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.values import Measurement, State, StepOutcome, StepSummary, Totals
 
 Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
-_SINCE_REPORT, _REMEMBERED = "since_report", "step"
+_SINCE_REPORT, _REMEMBERED, _MEASURED = "since_report", "step", "measured"
 _OF_TOTALS = ("losses", "counts", "fallbacks")  # the totals that later steps only add to, until a report reads them
 
 
@@ -59,12 +59,18 @@ class Carried:
 
     def checkpointed(self, state: State, totals: Totals) -> Parts:
         """The parts of a checkpoint that later steps of this run, and its next report, read."""
-        parts: Parts = {_SINCE_REPORT: _variables({name: getattr(totals, name) for name in _OF_TOTALS})}
+        since_report = {name: getattr(totals, name) for name in _OF_TOTALS}
+        since_report |= {f"{_MEASURED}/{name}": value for name, value in totals.measured._asdict().items()}
+        parts: Parts = {_SINCE_REPORT: _variables(since_report)}
+        remembered = self.remembered(state)
+        return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
+
+    def remembered(self, state: State) -> dict[str, tf.Tensor]:
+        """The tensors of the state that later steps read, by name."""
         remembered = dict(self.scaling.remembered(state.loss_scale))
         if self.keeps_coefficients:
             remembered["coefficients"] = state.coefficients
-        remembered |= {f"combination/{name}": value for name, value in state.combination.items()}
-        return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
+        return remembered | {f"combination/{name}": value for name, value in state.combination.items()}
 
     def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
         """The state and the totals from parts that `checkpointed` made."""
@@ -73,8 +79,10 @@ class Carried:
         scale = {name: values[name] for name in LossScale._fields if name in values}
         combination = {name: values[f"combination/{name}"] for name in state.combination}
         state = State(state.loss_scale._replace(**scale), values.get("coefficients", state.coefficients), combination)
-        since_report = {name: tf.convert_to_tensor(parts[_SINCE_REPORT][name]) for name in _OF_TOTALS}
-        return state, initial_totals(self.combination.count)._replace(**since_report)
+        found = {name: tf.convert_to_tensor(variable) for name, variable in parts[_SINCE_REPORT].items()}
+        measured = Measurement(*(found[f"{_MEASURED}/{name}"] for name in Measurement._fields))
+        totals = initial_totals(self.combination.count)._replace(**{name: found[name] for name in _OF_TOTALS})
+        return state, totals._replace(measured=measured)
 
 
 def _variables(values: Mapping[str, tf.Tensor]) -> dict[str, tf.Variable]:

@@ -114,6 +114,10 @@ class Step:
         """The parts of a checkpoint that are the step's: all but the model and the optimizers."""
         return self.carried.checkpointed(state, totals) | self.updates.checkpointed()
 
+    def remembered(self, state: State) -> dict[str, tf.Tensor]:
+        """The tensors of the state that later steps read, by name; the same on every worker."""
+        return self.carried.remembered(state)
+
     def restored(self, parts: Parts) -> tuple[State, Totals]:
         """State and totals from the parts that `checkpointed` made, once they hold the values to resume from."""
         return self.carried.restored(parts)

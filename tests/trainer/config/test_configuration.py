@@ -180,7 +180,8 @@ def test_saved_configurations_resolve_to_themselves(tmp_path):
         (None, "holds a run of format 1, made before variables were named by their place in the model; start a new"),
         (1, "holds a run of format 1, made before variables"),
         (2, "holds a run of format 2, made when `gradients` was a key"),
-        (4, "holds a run of format 4, made by another version than this one; start a new run"),
+        (3, "holds a run of format 3, made before checkpoints had checksums"),
+        (5, "holds a run of format 5, made by another version than this one; start a new run"),
         ([], r"holds a run of format \[\], made by another version"),
     ],
 )
@@ -188,7 +189,7 @@ def test_runs_of_another_format_are_refused_and_left_alone(tmp_path, given, word
     config, run = _digits(), tmp_path / "run"
     run.mkdir()
     tree = json.loads(loading.to_json(config))
-    assert tree.pop("format") == 3
+    assert tree.pop("format") == 4
     (run / "config.json").write_text(json.dumps(tree if given is None else {"format": given, **tree}))
     for refused in (lambda: loading.load_saved(run / "config.json"), lambda: workdir.claim(str(run), config)):
         with pytest.raises(ConfigError, match=words) as caught:
@@ -219,3 +220,38 @@ def test_durations(value, steps):
 def test_bad_durations(value):
     with pytest.raises(ConfigError):
         durations.check(value, "steps")
+
+
+class _WithoutText(str):
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+    __hash__ = str.__hash__
+
+
+def _nested(levels: int) -> list:
+    value = [1]
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("name", ["nested", "deeper", "itself", "number", "text", "key", "object"])
+def test_values_that_no_run_could_save_and_read_again(name):
+    """Also where they have no text of their own that the message could show."""
+    itself = {"name": "adam"}
+    itself["x"] = itself
+    values = {
+        "nested": {"name": "adam", "x": _nested(101)},
+        "deeper": _nested(100_000),
+        "itself": itself,
+        "number": {"name": "adam", "x": 10**5000},
+        "text": _WithoutText(" "),
+        "key": {_WithoutText("name"): 3},
+        "object": type("Odd", (), {"__repr__": _WithoutText.__repr__})(),
+    }
+    with pytest.raises(ConfigError) as error:
+        loading.resolve(problems.tree(shared_optimizer=values[name]))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600

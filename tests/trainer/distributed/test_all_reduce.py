@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import eager, problems
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
 
@@ -79,7 +79,8 @@ def test_gradients_can_travel_at_half_the_bytes():
         (2 * LOSSES, "float32"),
         (PER_LOSS - 2 * LOSSES, "bfloat16"),
     ]
-    exact, rounded = (problems.run(2, 1, **changes, reduce_dtype=dtype) for dtype in (None, "bfloat16"))
+    with eager.functions():
+        exact, rounded = (problems.run(2, 1, **changes, reduce_dtype=dtype) for dtype in (None, "bfloat16"))
     np.testing.assert_allclose(rounded.losses, exact.losses, rtol=1e-6)
     np.testing.assert_allclose(rounded.grad_norms, exact.grad_norms, rtol=2**-8)
     assert not np.array_equal(rounded.grad_norms, exact.grad_norms)
@@ -97,7 +98,8 @@ def test_layers_of_another_dtype_have_a_collective_of_their_own():
     trunk = [{"layer": "Dense", "units": 5, "dtype": "float64"}, {"layer": "Dense", "units": 5}]
     changes = {"model__trunk": trunk, "precision": "float32", "combine__name": "pcgrad"}
     assert sorted(dtype for _, dtype in _sent(_build(2, **changes))) == ["float32", "float64"]
-    one, two = (problems.run(replicas, 5, **changes) for replicas in (1, 2))
+    with eager.functions():
+        one, two = (problems.run(replicas, 5, **changes) for replicas in (1, 2))
     np.testing.assert_allclose(one.losses, two.losses, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.distributed import replica_state
-from trainer.run import experiment
+from trainer.run import experiment, resume
 
 DROPOUT = [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}, {"layer": "Dropout", "rate": 0.5}]
 
@@ -54,24 +54,49 @@ def test_same_seed_same_run_other_seed_other_run(replicas):
 
 
 @pytest.mark.parametrize("synchronized", [False, True])
-def test_batch_statistics_are_averaged_before_evaluation(synchronized):
-    trunk = [{"layer": "Dense", "units": 4}, {"layer": "BatchNormalization", "synchronized": synchronized}]
+def test_an_evaluation_sees_the_average_and_changes_nothing(synchronized):
+    """Also of a counter, which counts evaluations, too: they see that of the first replica."""
+    normalization = {"layer": "BatchNormalization", "synchronized": synchronized}
+    trunk = [{"layer": "Dense", "units": 4}, normalization, {"layer": "tests.trainer.distributed.layers:Counting"}]
     built = experiment.build(problems.config(model__trunk=trunk, batch_size=12), problems.strategy(3))
-    loop, iterator = built.step.build(), iter(built.batches(0))
-    loop(
-        iterator,
-        tf.constant(0, tf.int64),
-        tf.constant(3, tf.int64),
-        tf.constant(False),
-        built.step.initial_state(),
-        built.step.initial_totals(),
+    problems.train(built, 3, calls=1)
+    names = ["trunk_1_batch_normalization/moving_mean", "trunk_1_batch_normalization/moving_variance"]
+    names += ["trunk_2_counting/calls", "trunk_2_counting/seen"]
+    before = {name: values.numpy() for name, values in built.layer_state.of_replicas().items()}
+    assert list(before) == names
+    for name in names[:2]:
+        assert (np.ptp(before[name], axis=0).max() == 0) == synchronized
+    np.testing.assert_array_equal(before[names[2]], [3, 3, 3])
+    saved = resume.to_save(
+        built, built.step.initial_state(), built.step.initial_totals(), built.layer_state.of_replicas()
     )
-    (moving,) = (variable for variable in built.model.variables if variable.path.endswith("moving_mean"))
-    before = np.array([component.numpy() for component in moving.value.values])
-    assert (np.ptp(before, axis=0).max() < 1e-12) == synchronized
-    built.evaluator.build()()
-    after = np.array([component.numpy() for component in moving.value.values])
-    np.testing.assert_allclose(after, np.tile(before.mean(axis=0), (3, 1)), atol=1e-12)
+    # What is the same on all replicas, to the last bit, is saved once.
+    assert list(saved["replicas"]) == ([] if synchronized else names[:2]) + names[3:]
+    evaluate = built.evaluator.build()
+    results = evaluate()
+    assert evaluate() == results
+    for name, values in built.layer_state.of_replicas().items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+    averages = {name: values.mean(axis=0).astype(values.dtype) for name, values in before.items()}
+    built.layer_state.assign({name: [value] * 3 for name, value in averages.items()})
+    for name, value in evaluate().items():
+        assert value == pytest.approx(results[name], rel=1e-12, abs=1e-12), name
+
+
+def test_the_average_keeps_what_is_the_same():
+    """Seven times a number, divided by seven, may be another one; integers have no mean."""
+    same = tf.constant(np.tile(np.random.RandomState(0).normal(size=50), (7, 1)))
+    assert replica_state.average(same).numpy().tobytes() == same.numpy()[0].tobytes()
+    np.testing.assert_array_equal(replica_state.average(tf.constant([[1.0, np.inf], [2.5, np.inf]])), [1.75, np.inf])
+    assert replica_state.average(tf.constant([5, 6])) == 5
+    assert replica_state.average(tf.constant([True, False]))
+
+
+def test_frozen_weights_are_no_state_of_layers():
+    frozen = [{"layer": "Dense", "units": 4, "trainable": False}, {"layer": "BatchNormalization", "trainable": False}]
+    built = experiment.build(problems.config(model__trunk=frozen), problems.strategy(1))
+    expected = ["trunk_1_batch_normalization/moving_mean", "trunk_1_batch_normalization/moving_variance"]
+    assert list(built.layer_state.of_replicas()) == expected
 
 
 def test_synchronized_statistics_do_not_depend_on_replicas():

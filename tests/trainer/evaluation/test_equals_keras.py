@@ -128,6 +128,7 @@ def model() -> keras.Model:
     return keras.Model(inputs, {name: heads[case, masked] for name, case, masked, _ in COMBINATIONS})
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_losses_and_metrics_with_masks_and_weights():
     """42 combinations in one batch; weighted metrics and, over labelled steps alone, unweighted ones."""
     losses = {

@@ -1,6 +1,8 @@
 """Checkpoints: what comes back, what damage is noticed, what is kept."""
 
+import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -57,6 +59,10 @@ DAMAGE = {
     "no checksums": lambda folder: (folder / "checksums.json").unlink(),
     "checksums empty": lambda folder: (folder / "checksums.json").write_text("{}"),
     "checksums torn": lambda folder: (folder / "checksums.json").write_text('{"variables.index": "12'),
+    "checksums nested": lambda folder: (folder / "checksums.json").write_text("[" * 100_000 + "]" * 100_000),
+    "checksums of a file elsewhere": lambda folder: (folder / "checksums.json").write_text(
+        json.dumps({"variables.index": "", "/dev/zero": ""})
+    ),
     "checksums of another kind": lambda folder: (folder / "checksums.json").write_text("[1]"),
 }
 
@@ -97,6 +103,40 @@ def test_nothing_good(directory, tmp_path):
 def test_prune(directory, keep, also, left):
     checkpoint.prune(directory, keep, also)
     assert checkpoint.saved_steps(directory) == left
+
+
+def test_what_is_no_checkpoint_is_left_alone(directory):
+    """A user's own copies, files and links among them."""
+    for name in ("step_00000020.bak", "step_x", "step_", "step_7", "step_٠٠٠٠٠٠٠٩"):
+        shutil.copytree(directory / "step_00000003", directory / name)
+    (directory / "step_00000021").write_text("")
+    (directory / "step_00000022").symlink_to("step_00000003")
+    (directory / ".incomplete_mine").write_text("")
+    before = {path.name for path in directory.iterdir()}
+    assert checkpoint.saved_steps(directory) == [1, 2, 3]
+    assert checkpoint.newest_good(directory, pytest.fail) == directory / "step_00000003"
+    (directory / ".incomplete_step_00000002").mkdir()  # as a process that was killed while it removed one leaves it
+    checkpoint.remove_incomplete(directory)
+    checkpoint.set_aside(directory, newer_than=2)
+    checkpoint.prune(directory, 1, None)
+    after = before - {"step_00000001", "step_00000003"} | {"damaged_step_00000003"}
+    assert {path.name for path in directory.iterdir()} == after
+
+
+def test_a_run_that_is_training_removes_what_is_being_read(directory, monkeypatch):
+    """The newest is listed, replaced by the next one and gone when its files are read; that is no damage."""
+    calls, damage = [], checkpoint.damage
+
+    def slow(folder: pathlib.Path) -> str | None:
+        calls.append(folder)
+        if len(calls) < 3:
+            _save(directory, 3 + len(calls), 1.0)
+            checkpoint.prune(directory, 1, None)
+        return damage(folder)
+
+    monkeypatch.setattr(checkpoint, "damage", slow)
+    assert checkpoint.newest_good(directory, pytest.fail) == directory / "step_00000005"
+    assert calls[0] == directory / "step_00000003"
 
 
 def test_a_save_that_fails_leaves_what_was_there(directory):

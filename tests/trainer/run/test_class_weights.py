@@ -187,7 +187,8 @@ def test_counts_stay_with_the_run(tmp_path, monkeypatch):
 
 
 def test_workers_that_count_differently_do_not_train():
-    workers = types.SimpleNamespace(count=2, rank=1, broadcast_text=lambda text: text.replace("2", "3"))
+    told = {"broadcast_text": lambda text: text.replace("2", "3"), "first_text": lambda text: text}
+    workers = types.SimpleNamespace(count=2, rank=1, **told)
     saved = SavedData({}, {}, {}, {"kind": [[1, 2]]})
     with pytest.raises(ConfigError, match="losses.kind.class_weights: the counts of classes in the training split"):
         agreement.on_data(saved, workers)

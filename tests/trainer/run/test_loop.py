@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -136,6 +137,23 @@ def test_evaluating_a_run_without_a_checkpoint(run, tmp_path):
     config = loading.load_saved(run[0] / "config.json")
     with pytest.raises(errors.ConfigError, match="holds no checkpoint"):
         evaluate.evaluate(config, workdir.Workdir(tmp_path), problems.strategy(1), _console())
+
+
+def test_evaluating_a_run_that_removes_the_checkpoint_meanwhile(run, tmp_path, monkeypatch):
+    """It was found before the data were read; the run saves another one while they are."""
+    path, history, _ = run
+    shutil.copytree(path, tmp_path / "run")
+    saved = tmp_path / "run" / "checkpoints" / "step_00000025"
+    build = experiment.build
+
+    def slow(*arguments):
+        saved.rename(saved.with_name("step_00000026"))
+        return build(*arguments)
+
+    monkeypatch.setattr(experiment, "build", slow)
+    run = workdir.open_run(str(tmp_path / "run"))
+    evaluated = evaluate.evaluate(loading.load_saved(run.config), run, problems.strategy(3), _console())
+    assert (evaluated.step, evaluated.values) == (26, pytest.approx(history[-1].values, abs=1e-9))
 
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):

@@ -1,7 +1,10 @@
 """The best evaluation, and the end of patience."""
 
+import dataclasses
+
 import pytest
 
+from trainer.common.errors import ConfigError
 from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.run import monitor
@@ -27,7 +30,7 @@ def _history(values):
     ],
 )
 def test_best_step(values, mode, best):
-    assert monitor.best_step(_history(values), MonitorConfig("m", mode)) == best
+    assert _after(_history(values), MonitorConfig("m", mode)).best_step == best
 
 
 @pytest.mark.parametrize(
@@ -45,4 +48,46 @@ def test_best_step(values, mode, best):
 )
 def test_early_stopping(values, mode, patience, min_delta, exhausted):
     early = EarlyStoppingConfig("m", mode, patience, min_delta)
-    assert monitor.is_exhausted(_history(values), early) is exhausted
+    assert _after(_history(values), early_stopping=early).is_exhausted is exhausted
+
+
+def _after(history, best=None, early_stopping=None):
+    state = monitor.start(best, early_stopping)
+    for report in history:
+        state = state.after(report)
+    return state
+
+
+BEST, EARLY = MonitorConfig("m", "min"), EarlyStoppingConfig("m", "min", 2, 0.25)
+
+
+@pytest.mark.parametrize("reports", [None, [Report(7, VALIDATION, {"m": -9.0})]])
+def test_a_state_comes_back(reports):
+    """Whatever has become of the reports; more patience needs none of them."""
+    whole = _after(_history([3.0, 2.9, 2.8]), BEST, EARLY)
+    patient = dataclasses.replace(EARLY, patience=9)
+    assert whole.is_exhausted
+    assert monitor.resume(monitor.start(BEST, EARLY), whole.saved(), reports) == whole
+    resumed = monitor.resume(monitor.start(BEST, patient), whole.saved(), reports)
+    assert resumed.early_stopping == monitor.Patience(patient, 3.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("best", "early", "field"),
+    [
+        (MonitorConfig("m", "max"), None, "best"),
+        (MonitorConfig("n", "min"), EARLY, "best"),
+        (None, dataclasses.replace(EARLY, min_delta=0.0), "early_stopping"),
+    ],
+)
+def test_another_monitor_needs_the_reports(best, early, field):
+    history = [
+        dataclasses.replace(report, values=dict(report.values) | {"n": 5.0}) for report in _history([3.0, 2.9, 2.8])
+    ]
+    saved = _after(history, BEST, EARLY).saved()
+    assert monitor.resume(monitor.start(best, early), saved, history) == _after(history, best, early)
+    assert monitor.resume(monitor.start(best, early), monitor.start(None, None).saved(), history) == _after(
+        history, best, early
+    )
+    with pytest.raises(ConfigError, match=f"{field}=.*metrics.jsonl are damaged"):
+        monitor.resume(monitor.start(best, early), saved, None)

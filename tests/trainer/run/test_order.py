@@ -18,7 +18,8 @@ from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import optimizers
 from trainer.config import loading
-from trainer.distributed import replica_state, signals
+from trainer.distributed import signals
+from trainer.distributed.replica_state import LayerState
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluator
@@ -54,6 +55,9 @@ FUNCTIONS = [
     (writer, "disk_errors", "catch errors of the disk"),
     (signals, "listening", "listen to signals"),
     (Evaluator, "build", "trace the evaluation"),
+    (LayerState, "averaged", "average over replicas"),
+    (LayerState, "of_replicas", "read all replicas"),
+    (LayerState, "assign", "assign each replica's"),
     (VariableAverage, "in_place", "put averages in place"),
     (Files, "__enter__", "start recording"),
     (Files, "__exit__", "end recording"),
@@ -67,6 +71,7 @@ FUNCTIONS = [
 ]
 BUILDING = [
     "agree on the configuration",
+    "broadcast a number",
     "read the data",
     "build the model",
     "discover reach",
@@ -81,13 +86,15 @@ ENDING = [
     "publish train 2",
     "doing: the evaluation after step 2",
     "put averages in place",
-    "average statistics",
+    "average over replicas",
+    "read all replicas",
+    "assign each replica's",
     "publish validation 2",
     "start the clock",
     "broadcast a number",
     "broadcast a number",
     "doing: saving step 2",
-    "average statistics",
+    "read all replicas",
     "save step 2",
     "broadcast a number",
     "doing: writing the results",
@@ -158,7 +165,7 @@ def _recording() -> Iterator[list[str]]:
             _recorded(patch, happened, owner, name, what)
         _recorded(patch, happened, Files, "publish", lambda _, report: f"publish {report.split} {report.step}")
         _recorded(patch, happened, Files, "save", lambda _, step, *rest: f"save step {step}")
-        build, average = experiment.build, replica_state.build_statistics_average
+        build = experiment.build
 
         def building(*args: Any) -> experiment.Experiment:
             built = build(*args)
@@ -174,17 +181,7 @@ def _recording() -> Iterator[list[str]]:
             patch.setattr(feed, "batches", fed)
             return built
 
-        def averaging(*args: Any) -> Callable[[], None]:
-            function = average(*args)
-
-            def run() -> None:
-                happened.append("average statistics")
-                function()
-
-            return run
-
         patch.setattr(experiment, "build", building)
-        patch.setattr(replica_state, "build_statistics_average", averaging)
         yield happened
 
 
@@ -210,14 +207,13 @@ def test_a_new_run(run):
         "claim the workdir",
         "doing: reading the data and building the model",
         *BUILDING,
-        "broadcast a number",
         "feed from step 0",
         "trace the evaluation",
         "trace the step",
+        "catch errors of the disk",
         "create the directory",
         "save config.json",
         "save data.json",
-        "catch errors of the disk",
         "start recording",
         "listen to signals",
         *SAYING,
@@ -230,7 +226,7 @@ def test_a_new_run(run):
         "profile where due",
         "advance the bar",
         "doing: saving step 1",
-        "average statistics",
+        "read all replicas",
         "save step 1",
         "doing: steps 2 to 2",
         "take steps 2 to 2",
@@ -245,12 +241,14 @@ def test_a_run_that_goes_on(run):
     assert run[1] == [
         "claim the workdir",
         "doing: reading the data and building the model",
+        "find the newest checkpoint",
         "read data.json",
         *BUILDING,
-        "find the newest checkpoint",
-        "broadcast a number",
         "restore",
         "broadcast variables",
+        "read all replicas",
+        "broadcast variables",
+        "assign each replica's",
         "feed from step 1",
         "trace the evaluation",
         "trace the step",
@@ -283,7 +281,6 @@ def test_a_run_that_cannot_be_traced(tmp_path):
         "claim the workdir",
         "doing: reading the data and building the model",
         *BUILDING,
-        "broadcast a number",
         "feed from step 0",
         "trace the evaluation",
         "trace the step",

@@ -61,7 +61,9 @@ def test_names_in_checkpoints():
         "average",
         "gradient_averages",
     ]
-    assert list(parts["since_report"]) == ["losses", "counts", "fallbacks"]
+    measured = ("measured", "active", "grad_norms", "cosines", "coefficients")
+    names = ["losses", "counts", "fallbacks", *(f"measured/{name}" for name in measured)]
+    assert list(parts["since_report"]) == names
     assert list(parts["step"]) == ["scale", "good_steps", "combination/weights", "combination/smoothed"]
     assert list(parts["average"]) == list(built.reach.names)
     assert list(parts["gradient_averages"])[:4] == [f"{name}/trunk_0_dense/kernel" for name in problems.LOSSES]

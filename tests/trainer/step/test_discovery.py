@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import eager, problems
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.run import experiment
@@ -228,9 +228,9 @@ def bare_model() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("replicas", [2, 3])
 def test_embeddings_train(replicas):
-    """Sparse gradients are made dense and combined like others; rows that are looked up twice count twice."""
+    """As on one: sparse gradients are made dense and combined like others; rows looked up twice count twice."""
     tree = {
         "batch_size": 6,
         "precision": "float64",
@@ -243,7 +243,8 @@ def test_embeddings_train(replicas):
         "combine": {"name": "pcgrad"},
     }
     result = problems.train(experiment.build(loading.resolve(tree), problems.strategy(replicas)), 5)
-    reference = problems.train(experiment.build(loading.resolve(tree), problems.strategy(2)), 5)
+    with eager.functions():
+        reference = problems.train(experiment.build(loading.resolve(tree), problems.strategy(1)), 5)
     for name, value in reference.variables.items():
         np.testing.assert_allclose(result.variables[name], value, atol=1e-9)
 

@@ -98,6 +98,7 @@ def test_a_loss_that_is_not_finite_is_no_overflow():
     assert dict(zip(problems.LOSSES, totals.failed.numpy(), strict=True))["vector_l1"]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_near_full_precision(precision):
     """One step: losses and gradient norms within the roundings of 8 and 11 bits; variables stay float32."""

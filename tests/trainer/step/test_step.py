@@ -99,7 +99,7 @@ def test_non_finite_step_touches_nothing(apply):
 
 
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
-def test_optimizer_of_an_inactive_loss_rests(apply):
+def test_optimizer_of_an_inactive_loss_rests(eagerly, apply):
     built = _build(2, combine__apply=apply, dataset__options={"missing": True})
     result = problems.train(built, 10)
     active = ~np.isnan(result.losses[:, problems.LOSSES.index("number")])
@@ -109,7 +109,7 @@ def test_optimizer_of_an_inactive_loss_rests(apply):
 
 
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
-def test_clip_norm_bounds_what_is_applied(apply):
+def test_clip_norm_bounds_what_is_applied(eagerly, apply):
     """With plain SGD at rate 1 the change of all variables is the applied gradient."""
     names = problems.LOSSES
     changes = {f"losses__{name}__optimizer": SGD for name in names} | {"shared_optimizer": SGD, "combine__apply": apply}
@@ -131,7 +131,7 @@ def test_clip_norm_bounds_what_is_applied(apply):
         assert norms[0] > 0.1
 
 
-def test_independent_applies_each_loss_by_its_own_optimizer():
+def test_independent_applies_each_loss_by_its_own_optimizer(eagerly):
     """SGD with its own rate per loss: the shared variables move by Σ rateₖ wₖ gₖ."""
     rates = dict(zip(problems.LOSSES, (0.1, 0.2, 0.3, 0.4), strict=True))
     optimizers = {f"losses__{name}__optimizer": {"name": "sgd", "learning_rate": rate} for name, rate in rates.items()}
@@ -169,7 +169,7 @@ def _local(built: Experiment, batch):
 
 @pytest.mark.parametrize("apply", ["joint", "per_loss"])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_regularizer_is_added_once(apply, replicas):
+def test_regularizer_is_added_once(eagerly, apply, replicas):
     """An L2 penalty of λ‖v‖² changes an SGD update by -2λ v exactly, however many replicas and losses there are."""
     names = problems.LOSSES
     sgd = {f"losses__{name}__optimizer": SGD for name in names} | {"shared_optimizer": SGD, "combine__apply": apply}
@@ -187,7 +187,7 @@ def test_regularizer_is_added_once(apply, replicas):
 @pytest.mark.parametrize(("name", "replicas"), [("weighted", 1), ("mean", 1), ("normalized", 1), ("pcgrad", 2)])
 def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply):
     """`pcgrad`, whose Gramian is of nothing then, on two replicas."""
-    tree = problems.tree(combine__name=name, combine__apply=apply, model__trunk=[])
+    tree = problems.tree(**problems.SIMPLE | {"combine__name": name, "combine__apply": apply, "model__trunk": []})
     alone = {
         **tree,
         "losses": {"number": tree["losses"]["number"]},
@@ -202,7 +202,7 @@ def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply
         assert np.all(result.losses[-1] < result.losses[0])
 
 
-def test_task_specific_gradients_are_scaled_as_each_method_says():
+def test_task_specific_gradients_are_scaled_as_each_method_says(eagerly):
     """One SGD step of the label's own head: `weighted` scales it, `mean` and `pcgrad` do not."""
     changes = {f"losses__{name}__optimizer": SGD for name in problems.LOSSES} | {"losses__label__weight": 3.0}
     moved = {}
@@ -235,7 +235,7 @@ def _steps(built: Experiment, first: int, count: int) -> tf.Tensor:
     return _one_step(built, count, first=first).counts
 
 
-def test_losses_take_turns():
+def test_losses_take_turns(eagerly):
     """`every` and `offset`: in the steps of others a loss moves nothing, as if it had no label."""
     turns = {"losses__number__every": 2, "losses__number__offset": 1, "losses__label__every": 3}
     built = _build(2, **turns)
@@ -257,7 +257,7 @@ def test_losses_take_turns():
 
 
 @pytest.mark.parametrize("combine", ["weighted", "independent", "pcgrad"])
-def test_a_loss_that_updates_only_some_variables(combine):
+def test_a_loss_that_updates_only_some_variables(eagerly, combine):
     """An adversary's scheme: the head learns from one loss, the trunk from the others."""
     patterns = {"losses__label__variables": ["head_label_*"], "losses__number__variables": "trunk_*"}
     built = _build(2, combine__name=combine, **patterns)

@@ -11,9 +11,10 @@ def test_the_average_is_that_of_keras():
     """m · average + (1 - m) · variable after every step, the variable itself after the first; on every replica."""
     momentum, steps = 0.7, 6
     changes = {"ema": momentum, "combine__name": "pcgrad", "dataset__options": {"missing": True}}
-    expected = None
-    for step in range(1, steps + 1):
-        variables = problems.run(1, step, **changes).variables
+    one, expected = experiment.build(problems.config(**changes), problems.strategy(1)), None
+    loop = one.step.build()
+    for step in range(steps):
+        variables = problems.train(one, 1, first_step=step, loop=loop).variables
         if expected is None:
             expected = variables
         expected = {name: momentum * expected[name] + (1 - momentum) * value for name, value in variables.items()}

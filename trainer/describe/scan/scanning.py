@@ -16,7 +16,8 @@ from input_pipelines.preparation import preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source
-from trainer.common.errors import ConfigError, NotPreparedError
+from trainer.common.errors import ConfigError, NotPreparedError, UntrustedError
+from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.describe.scan import expectations
 from trainer.describe.scan.counting import PartCounts
@@ -60,7 +61,7 @@ class _Opened(NamedTuple):
     notes: list[str]
 
 
-def scan(config: Config, console: Console) -> Scan:
+def scan(config: Config, console: Console, trust: Trust = NOBODY) -> Scan:
     """Reads all data of a configuration and builds its experiment, on this machine's CPU.
 
     GPUs are to be hidden before (`strategy.hide_gpus`).
@@ -68,14 +69,16 @@ def scan(config: Config, console: Console) -> Scan:
     Args:
       config: the resolved configuration.
       console: shows the progress.
+      trust: whose code may be called where the data name it.
 
     Raises:
       NotPreparedError: a dataset is to be downloaded first.
+      UntrustedError: the data name code that is not trusted.
     """
     strategy, findings = tf.distribute.OneDeviceStrategy(_DEVICE), Findings()
-    network_lib.set_precision(config.precision, strategy)
+    network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     with console.status("Opening the data and learning from the training split ..."):
-        opened = _open(config, findings)
+        opened = _open(config, findings, trust)
         expected = None
         if len(opened.structures) == len(configuration.parts(config.dataset)):
             with _gathered(findings):
@@ -85,7 +88,7 @@ def scan(config: Config, console: Console) -> Scan:
     if not findings:
         # What is left are mistakes that no example shows by itself.
         with console.status("Building the experiment as training does ..."), _gathered(findings):
-            notes = list(experiment.build(config, strategy).notes)
+            notes = list(experiment.build(config, strategy, trust=trust).notes)
     return Scan(counts, opened.names, notes, duplicates, findings.lines(), len(findings))
 
 
@@ -94,13 +97,13 @@ def _gathered(findings: Findings) -> Iterator[None]:
     """Turns a ConfigError into a finding."""
     try:
         yield
-    except NotPreparedError:
+    except (NotPreparedError, UntrustedError):
         raise
     except ConfigError as error:
         findings.add(error.field, str(error))
 
 
-def _open(config: Config, findings: Findings) -> _Opened:
+def _open(config: Config, findings: Findings, trust: Trust) -> _Opened:
     fields = configuration.parts(config.dataset)
     arrays = {field: each for field, each in fields.items() if configuration.is_function(each.name)}
     files = {field: each for field, each in fields.items() if field not in arrays}
@@ -109,7 +112,7 @@ def _open(config: Config, findings: Findings) -> _Opened:
     sized = set()
     for field, each in files.items():
         with _gathered(findings):
-            sources[field] = opening.open_source(each, field)
+            sources[field] = opening.open_source(each, field, trust)
             notes += left_out.notes(each, field, sources[field])
             sources[field] = opening.sized(each, field, sources[field])
             sized.add(field)

@@ -1,0 +1,48 @@
+"""Many runs of one configuration in a process, which need not be built and traced again for each of them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from input_pipelines import data as data_lib
+from trainer.config import loading
+from trainer.config.settings import Config
+from trainer.evaluation.evaluator import Evaluator
+from trainer.output import plots
+from trainer.run import experiment, train
+
+
+@contextlib.contextmanager
+def building_once() -> Iterator[None]:
+    """Experiments of the same configuration and the same statistics are built and traced once within this context.
+
+    Every run sets all of their variables: a checkpoint's.
+    """
+    kept: dict[Any, Any] = {}
+    build, traced, built_evaluator = experiment.build, train._traced, Evaluator.build
+
+    def once(key: Any, make: Callable[[], Any]) -> Any:
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
+
+    def building(
+        config: Config, strategy: Any, saved: data_lib.SavedData | None = None, *rest: Any
+    ) -> experiment.Experiment:
+        key = loading.to_json(config), saved and data_lib.to_json(saved)
+        return once(key, lambda: build(config, strategy, saved, *rest))
+
+    def tracing(built: experiment.Experiment, *rest: Any) -> Any:
+        return once(("step", id(built)), lambda: traced(built, *rest))
+
+    def evaluating(self: Evaluator) -> Any:
+        return once(("evaluator", id(self)), lambda: built_evaluator(self))
+
+    with (
+        mock.patch.object(experiment, "build", building),
+        mock.patch.object(train, "_traced", tracing),
+        mock.patch.object(Evaluator, "build", evaluating),
+        mock.patch.object(plots, "save_curves"),
+    ):
+        yield
