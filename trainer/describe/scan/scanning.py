@@ -16,7 +16,7 @@ from input_pipelines.preparation import preparation
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source
-from trainer.common.errors import ConfigError, NotPreparedError, UntrustedError
+from trainer.common.errors import ConfigError, NotPreparedError, UntrustedError, with_notes
 from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
 from trainer.describe.scan import expectations
@@ -100,7 +100,7 @@ def _gathered(findings: Findings) -> Iterator[None]:
     except (NotPreparedError, UntrustedError):
         raise
     except ConfigError as error:
-        findings.add(error.field, str(error))
+        findings.add(error.field, with_notes(error))
 
 
 def _open(config: Config, findings: Findings, trust: Trust) -> _Opened:
@@ -143,7 +143,7 @@ def _prepared(
     with _gathered(findings):
         prepared = preparation.build(trains)
         for each in prepared.values():
-            each.compiled  # noqa: B018 (what cannot be traced is one finding, not one for each example)
+            each.spec  # noqa: B018 (what cannot be traced is one finding, not one for each example)
         return prepared
     return {}
 
