@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names, overlap, saved_form
+from input_pipelines import configuration, examples, names, opening, overlap, saved_form
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture, usable
@@ -20,12 +20,11 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import building, fitting, leaks, preparation
+from input_pipelines.preparation import fitting, leaks, preparation
 from input_pipelines.preparation.preparation import Preparation
-from input_pipelines.registry import SOURCES, TFDS
-from input_pipelines.sources import left_out, parting
+from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source, of_arrays
-from trainer.common import atomic_files, import_paths, json_text
+from trainer.common import atomic_files, json_text
 from trainer.common.errors import ConfigError, first_line
 from trainer.common.trust import NOBODY, Trust
 
@@ -90,7 +89,10 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
-    opened = {field: _opened(source, field, trust) for field, source in files.items()}
+    opened = {
+        field: opening.sized(source, field, opening.open_source(source, field, trust))
+        for field, source in files.items()
+    }
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     try:
@@ -164,23 +166,6 @@ def load_saved(path: pathlib.Path) -> SavedData | None:
         return None
     except (OSError, ValueError) as error:
         raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
-
-
-def _opened(config: SourceConfig, field: str, trust: Trust) -> dict[str, Source]:
-    """The splits of a source as they are read, both of them, with an example at least."""
-    kind = configuration.kind_of(config.name)
-    open_splits = import_paths.load(SOURCES[kind], f"{field}.name")
-    # Of all data, only those of TFDS can name code.
-    sources: dict[str, Source] = open_splits(config, field, trust) if kind == TFDS else open_splits(config, field)
-    if config.held_out is not None or config.fold is not None:
-        sources = parting.part(config, sources[TRAIN], field)
-    for split in (TRAIN, VALIDATION):
-        if split not in sources:
-            raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
-        if not len(sources[split]):
-            raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
-    sizes = building.sizes(config, field, sources[TRAIN])
-    return {name: source.resized(sizes) for name, source in sources.items()} if sizes else sources
 
 
 def _fed(

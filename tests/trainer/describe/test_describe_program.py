@@ -64,6 +64,24 @@ def test_describes_an_experiment_and_keeps_what_is_there(records):
     assert (folder / "shown.png").read_bytes() == before
 
 
+def test_a_scan_ends_with_what_is_wrong(records):
+    folder, images, labels = records
+    write_records(folder / "other.tfrecord", images[:20] // 2, labels[:20])
+    splits = {"train": "train.tfrecord", "validation": "other.tfrecord"}
+    (folder / "my.py").write_text(_EXPERIMENT.format(dataset=records_tree(folder, splits=splits)))
+    result = _forked("--config=my.py", "--scan", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == "Nothing is wrong."
+    pictures = [image if number % 15 else b"no picture" for number, image in enumerate(images)]
+    write_records(folder / "train.tfrecord", pictures, labels)
+    result = _forked("--config=my.py", "--scan", cwd=folder)
+    assert (result.returncode, result.stderr) == (1, "")
+    *_, first, second, third, verdict = result.stdout.splitlines()
+    for line, number in zip((first, second, third), (0, 15, 30), strict=True):
+        assert line.startswith(f"wrong: {folder / 'train.tfrecord'}, record {number}: ")
+    assert verdict == "3 things are wrong: training would fail."
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -75,6 +93,7 @@ def test_describes_an_experiment_and_keeps_what_is_there(records):
         ([f"--output={300 * 'a'}.png"], ["--output='aaa", "cannot be used: File name too long"]),
         (["--config=nowhere.py"], ["--config='nowhere.py'", "existing Python file"]),
         (["--config.dataset.name=mnits"], ["dataset.name='mnits'", "digits"]),
+        (["--scan", "--output=new.png"], ["--output='new.png'", "leave it out with --scan"]),
         (["--outptu=a.png"], ["outptu", "output"]),
         (["digits"], ["arguments='digits'"]),
     ],
@@ -93,7 +112,7 @@ def test_help_is_quick(tmp_path, root):
     result = _run("--help", cwd=tmp_path, root=root)
     assert time.monotonic() - start < NO_TENSORFLOW_SECONDS
     assert (result.returncode, result.stderr) == (0, "")
-    for flag in ("--config", "--output", "--combine", "--reduction", "--[no]download"):
+    for flag in ("--config", "--output", "--[no]scan", "--combine", "--reduction", "--[no]download"):
         assert flag in result.stdout
     assert "--help=methods" in result.stdout.partition("--combine:")[2].partition("--config:")[0]
     assert "features: " in result.stdout.partition("--reduction:")[2]

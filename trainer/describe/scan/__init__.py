@@ -1,0 +1,1 @@
+"""Goes through all data of an experiment: counts, what is wrong with which example, duplicates."""
