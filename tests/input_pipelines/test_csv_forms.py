@@ -147,7 +147,7 @@ def test_free_inputs_are_filled(file):
     cells = [np.where(gone, "?", column.astype(str)) for column, gone in zip((real, whole), missing, strict=True)]
     rows = [f"{a},{b},{c}\n" for a, b, c in zip(*cells, y, strict=True)]
     file.write_text("real,whole,y\n" + "".join(rows))
-    with pytest.raises(ConfigError, match=r"row \d+, column '(real|whole)'.*'fill'") as caught:
+    with pytest.raises(ConfigError, match=r"row \d+.*in column '(real|whole)'.*'fill'") as caught:
         reading.build(_table(file))
     assert "'?' is read as a missing number; dataset.options.null_values" in with_notes(caught.value)
     values = np.where(missing, np.nan, [real, whole]).T
@@ -215,7 +215,7 @@ def test_whole_numbers_with_empty_cells_can_be_categories_or_weights(tmp_path):
 def test_a_label_that_is_no_number_is_named_with_its_column(file):
     file.write_text("a,b,y\n" + "".join(f"{index},{index},{index}\n" for index in range(8)))
     tree = _table(file, inputs={"x": {"feature": ["a", "b"], "prepare": ["log"]}}, options={"null_values": [5]})
-    with pytest.raises(ConfigError, match=r"dataset\.\w+\.inputs=.*row 7, column 'a'"):
+    with pytest.raises(ConfigError, match=r"dataset\.\w+\.inputs=.*row 7'.*in column 'a'"):
         reading.build(tree)
 
 

@@ -214,7 +214,7 @@ def test_statistics_are_of_the_labelled_alone(tmp_path):
 )
 def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepare):
     arrays = _arrays()
-    arrays["number"][7] = np.nan
+    arrays["number"][6:8] = 1, np.nan
     np.savez(tmp_path / "a.npz", **arrays)
     tree = {
         "name": "npz",

@@ -70,7 +70,9 @@ def _of_records(
         def decoded(part: slice, places: np.ndarray = places, serialized: tf.Tensor = serialized) -> Any:
             return {name: values.numpy() for name, values in decode(serialized[part], places[part]).items()}
 
-        def failed(number: int, error: Exception, places: np.ndarray = places) -> None:
+        def failed(
+            number: int, error: Exception, places: np.ndarray = places, serialized: tf.Tensor = serialized
+        ) -> None:
             report(int(places[number]), records.reason(serialized[number], names, error))
 
         for part, features in succeeding(len(places), decoded, failed):
