@@ -1,7 +1,7 @@
 """Arrays that your own code makes, and all that a head and a loss can have: copy this file and change it.
 
 Two facts about a wine from its chemistry: which of three cultivars it is of, and how much alcohol it has, which is not
-known of a third of the bottles. Held out, the cultivar is right in 97 %, and R² of the alcohol comes to 0.47.
+known of a third of the bottles. Held out, the cultivar is right in 97 %, and R² of the alcohol comes to 0.46.
 
 python -m trainer.main --config=configs/own_arrays.py --workdir=runs/wine
 """
