@@ -100,6 +100,7 @@ def test_joined_files(tmp_path):
         (zlib.compress(b"text", level=1), "ZLIB"),
         (zlib.compress(b"text", level=9), "ZLIB"),
     ],
+    ids=["empty", "plain", "length 1f8b", "length 789c", "length 7801", "no data", "gzip", "zlib 1", "zlib 9"],
 )
 def test_compression_is_seen_in_the_file(tmp_path, data, kind):
     (tmp_path / "a").write_bytes(data)

@@ -3,6 +3,7 @@
 python -m tests.properties.soak --kills=100
 """
 
+import argparse
 import csv
 import dataclasses
 import os
@@ -17,15 +18,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
 
 from input_pipelines.examples import Examples
 from tests import config_files, forked, problems
 from tests.properties import interrupted
-
-_KILLS = flags.DEFINE_integer("kills", 100, "How often.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", None, "Of the moments; default another one each time.")
-_ONLY = flags.DEFINE_multi_string("only", [], "A configuration, by its name; default all of them.")
 
 _INTERVALS = {"steps": 300, "report_every": 20, "eval_every": 50, "checkpoint_every": 11, "keep_checkpoints": 3}
 _EARLY = 0.2  # the share of kills while a process starts
@@ -239,20 +235,21 @@ def _soak(name: str, kills: int, draw: random.Random) -> list[str]:
     return different
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs all of them in temporary directories; exit code 1 where anything differs."""
-    del argv
+def main() -> None:
+    """Prints what differs, one configuration after another; exits with 1 where anything does."""
+    parser = argparse.ArgumentParser()  # a test imports this module beside others that define flags
+    parser.add_argument("--kills", type=int, default=100, help="how often")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the moments")
+    parser.add_argument("--only", action="append", choices=CONFIGURATIONS, help="a configuration; default all of them")
+    given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the first process: what it says there is no error
-    seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
-    print(f"seed {seed}", flush=True)
-    draw, begin = random.Random(seed), time.monotonic()
-    names = _ONLY.value or list(CONFIGURATIONS)
-    different = [_soak(name, kills, draw) for name, kills in _shares(_KILLS.value, names) if kills]
-    print(
-        f"{_KILLS.value} kills in {time.monotonic() - begin:.0f} s, {sum(map(bool, different))} configurations differ"
-    )
+    print(f"seed {given.seed}", flush=True)
+    draw, begin = random.Random(given.seed), time.monotonic()
+    names = given.only or list(CONFIGURATIONS)
+    different = [_soak(name, kills, draw) for name, kills in _shares(given.kills, names) if kills]
+    print(f"{given.kills} kills in {time.monotonic() - begin:.0f} s, {sum(map(bool, different))} configurations differ")
     sys.exit(any(different))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
