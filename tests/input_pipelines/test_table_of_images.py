@@ -190,7 +190,9 @@ def test_pictures_that_do_not_decode(tmp_path):
     (tmp_path / "2.png").write_bytes(b"none")
     (tmp_path / "train.csv").write_text("file,y\n" + "".join(f"{number}.png,{number}\n" for number in range(6)))
     (tmp_path / "test.csv").write_text("file,y\n1.png,1\n")
-    assert "train.csv, row 4 (" in _error(TREE, path=str(tmp_path))
+    with pytest.raises(ConfigError) as found:
+        reading.build(TREE | {"path": str(tmp_path)})
+    assert "train.csv, row 4 (" in f"{found.value.field} {found.value.value}"
     built = reading.build(TREE | {"path": str(tmp_path), "undecodable": "skip"})
     assert reading.in_order(built.splits["train"])["targets.y"].tolist() == [0, 1, 3, 4, 5]
     assert built.notes == ("dataset: 1 images of the train split do not decode and were left out",)
