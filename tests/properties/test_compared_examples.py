@@ -98,7 +98,9 @@ def test_circle_of_digits_on_three_replicas():
         },
     }
     built = experiment.build(loading.resolve(tree), problems.strategy(3))
-    assert problems.train(built, 10, calls=1, evaluate=True).validation["loss/embedding"] == pytest.approx(45.894825372)
+    assert problems.train(built, 10, calls=1, evaluate=True).validation["loss/embedding"] == pytest.approx(
+        46.5598131437
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -75,7 +75,8 @@ def _resumed(path: pathlib.Path, replicas: int) -> dict[str, np.ndarray]:
     built = experiment.build(config, strategy)
     run = workdir.claim(str(path), config)
     try:
-        resume.start(run, built, Workers(strategy))
+        found = resume.find(run, config)
+        resume.start(run, found, found.step, built, Workers(strategy))
     finally:
         run.release()
     return {name: values.numpy() for name, values in built.layer_state.of_replicas().items()}
