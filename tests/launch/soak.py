@@ -3,6 +3,7 @@
 python -m tests.launch.soak --strikes=20 --steps=200
 """
 
+import argparse
 import contextlib
 import dataclasses
 import pathlib
@@ -12,16 +13,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
-from absl import app, flags
-
 from tests import problems
 from tests.launch.launched import Launched, train, write_config
 from tests.properties.interrupted import results
-
-_STRIKES = flags.DEFINE_integer("strikes", 20, "How often.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 200, "Length of the run.", lower_bound=10)
-_WORKERS = flags.DEFINE_integer("workers", 3, "How many workers.", lower_bound=2)
-_SEED = flags.DEFINE_integer("seed", None, "Of who is struck when, and how; default another one each time.")
 
 # The optimizer of what is shared has a state; the others' are restored in tests/properties.
 CHANGES = problems.SIMPLE | {
@@ -112,20 +106,24 @@ def _drawn(draw: random.Random, workers: int) -> Fault:
     return Fault(kind, tuple(range(workers)) if everyone else (rank,))
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Runs it in a temporary directory, beside an uninterrupted run, and says so where all bits are the same."""
-    del argv
-    seed = random.randrange(10**6) if _SEED.value is None else _SEED.value
+    parser = argparse.ArgumentParser()  # tests import this module beside others that define flags
+    parser.add_argument("--strikes", type=int, default=20, help="how often")
+    parser.add_argument("--steps", type=int, default=200, help="length of the run")
+    parser.add_argument("--workers", type=int, default=3, help="how many workers")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of who is struck when, and how")
+    given = parser.parse_args()
     root = pathlib.Path(__file__).resolve().parent.parent.parent
-    workers, steps, draw = _WORKERS.value, _STEPS.value, random.Random(seed)
-    faults = [_drawn(draw, workers) for _ in range(_STRIKES.value)]
+    workers, steps, draw = given.workers, given.steps, random.Random(given.seed)
+    faults = [_drawn(draw, workers) for _ in range(given.strikes)]
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         train(root, directory, workers, {"whole": CHANGES | {"steps": steps}})
-        run(directory, root, workers=workers, faults=faults, steps=steps, seed=seed)
+        run(directory, root, workers=workers, faults=faults, steps=steps, seed=given.seed)
         assert results(directory / "struck", steps) == results(directory / "whole", steps)
     print("the struck run and the uninterrupted one hold the same bits")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -70,7 +70,7 @@ def test_a_slice_leaves_the_rest_of_the_head_alone():
     ("label", "field", "words"),
     [
         ({"slice": [5, 8]}, "slice", "must end within the last axis of head 'both', which gives (7,)"),
-        ({"slice": [0, 2]}, "target", "head 'both' from 0 to 2 has 2 classes"),
+        ({"slice": [0, 2]}, "target", "holds 2, which is none of the classes 0 to 1 of head 'both' from 0 to 2"),
         ({"slice": [0, 2], "target": "vector", "loss": "mse"}, "target", "head 'both' from 0 to 2, which gives (2,)"),
         ({"slice": [2, 2]}, "slice", "0 <= start < stop"),
         ({"slice": [-1, 2]}, "slice", "0 <= start < stop"),
