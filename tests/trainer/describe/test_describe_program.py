@@ -166,4 +166,4 @@ def test_the_default_experiment_without_a_picture(tmp_path):
 
 def test_a_mistake_in_the_model_is_one_line(tmp_path):
     result = _forked("--config.model.heads.digit.0.units=5", cwd=tmp_path)
-    _assert_one_line(result, "losses.digit.target='digit'", "class 7", "5 classes")
+    _assert_one_line(result, "losses.digit.target='digit'", "holds 7", "none of the classes 0 to 4")

@@ -152,6 +152,15 @@ class Readable:
         """See `source.Source`."""
         return self.source.optional
 
+    @property
+    def records(self) -> Records | None:
+        """See `source.Source`."""
+        return self.source.records
+
+    def where(self, index: int) -> str:
+        """See `source.Source`."""
+        return self.source.where(index)
+
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """See `source.Source`; raises ConfigError where no example can be read."""
         is_empty = True
