@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -104,10 +104,10 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data
             for field, source in fields.items()
         }
     except ConfigError as error:  # how a file was read may be the reason
-        for note in _of_reading(split for sources in opened.values() for split in sources.values()):
+        for note in left_out.of_reading(split for sources in opened.values() for split in sources.values()):
             error.add_note(note)
         raise
-    said = overlap.refuse(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
+    said = overlap.notes(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
     data = built["dataset"] if config.sources is None else _mixed(config, built)
     return dataclasses.replace(data, notes=data.notes + said)
 
@@ -212,11 +212,6 @@ def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field:
     train = built[TRAIN]
     changes = augmentation.build(config.augment, f"{field}.augment", train.spec, train.first)
     built[TRAIN] = dataclasses.replace(train, augmentation=changes)
-
-
-def _of_reading(sources: Iterable[Source]) -> tuple[str, ...]:
-    """The lines about how splits were read, each once."""
-    return tuple(dict.fromkeys(note for source in sources for note in source.notes))
 
 
 def _needless_missing(train: Streamed | InMemory, config: SourceConfig, field: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from trainer.common.errors import ConfigError
 
 
-def refuse(sources: Mapping[str, SourceConfig], fingerprints: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+def notes(sources: Mapping[str, SourceConfig], fingerprints: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
     """Lines about sources whose splits hold the same examples, as whoever tries a model on a few of them wants it.
 
     Args:

@@ -1,7 +1,7 @@
 """Lines for the user about what of a source's data is not read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.registry import FILES
@@ -22,9 +22,12 @@ def notes(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> tu
         for name, each in sources.items()
         if each.skipped
     )
-    # What is said of all splits, or of the one of which parts were made, is said once.
-    own = tuple(dict.fromkeys(note for each in sources.values() for note in each.notes))
-    return _unread_files(config, field) + own + undecodable
+    return _unread_files(config, field) + of_reading(sources.values()) + undecodable
+
+
+def of_reading(splits: Iterable[Source]) -> tuple[str, ...]:
+    """Returns what splits say themselves; of all, or of the one of which parts were made, it is said once."""
+    return tuple(dict.fromkeys(note for each in splits for note in each.notes))
 
 
 def _unread_files(config: SourceConfig, field: str) -> tuple[str, ...]:
