@@ -39,7 +39,6 @@ def _tree(path, target: dict, loss: dict, **changes) -> dict:
             "name": "npz",
             "path": str(path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
-            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"t": target},
         },
@@ -165,7 +164,6 @@ def test_weights_of_a_feature_multiply_those_of_missing_labels(tmp_path, missing
             "name": "npz",
             "path": str(tmp_path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
-            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"number": {"weight": "weight"}, "class": {}},
         },
@@ -186,7 +184,6 @@ def test_statistics_are_of_the_labelled_alone(tmp_path):
             "name": "npz",
             "path": str(tmp_path),
             "splits": {"train": "a.npz", "validation": "a.npz"},
-            "may_overlap": True,
             "inputs": {"x": {}},
             "targets": {"number": {"prepare": ["standardise"]}},
         },
@@ -220,7 +217,6 @@ def test_an_input_without_a_number_is_named_whatever_prepares_it(tmp_path, prepa
         "name": "npz",
         "path": str(tmp_path),
         "splits": {"train": "a.npz", "validation": "a.npz"},
-        "may_overlap": True,
     }
     tree |= {"inputs": {"number": {"prepare": prepare}, "x": {}}, "targets": {"class": {}}}
     with pytest.raises(ConfigError, match=r"dataset.train.inputs.number=.*a.npz, example 7.*'fill'"):
@@ -250,7 +246,6 @@ def test_values_and_weights_that_cannot_be_are_named(tmp_path, target, field, wo
         "name": "npz",
         "path": str(tmp_path),
         "splits": {"train": "a.npz", "validation": "a.npz"},
-        "may_overlap": True,
     }
     tree |= {"inputs": {"x": {}}, "targets": {"t": target}}
     with pytest.raises(ConfigError) as caught:
@@ -266,7 +261,6 @@ def test_a_whole_number_may_be_written_with_a_point(tmp_path, missing):
         "name": "npz",
         "path": str(tmp_path),
         "splits": {"train": "a.npz", "validation": "a.npz"},
-        "may_overlap": True,
     }
     tree |= {"inputs": {"x": {}}, "targets": {"t": {"feature": "class", "missing": missing}}}
     weights = data.build(schema.record(DatasetConfig)(tree, "dataset")).splits["train"].examples.weights

@@ -31,7 +31,6 @@ def _tree(folder, quotas=(1, 2), **changes) -> dict:
             "name": "npz",
             "path": str(folder),
             "splits": {"train": f"{name}.npz", "validation": f"{name}.npz"},
-            "may_overlap": True,
             "quota": quota,
             "inputs": {"x": {}},
             "targets": {f"y_{name}": {"feature": "y"}, "id": {}},

@@ -106,7 +106,6 @@ def test_what_is_learned_of_one_name_is_learned_from_all_sources(tmp_path):
         sources[name] = {
             "name": "csv",
             "path": str(tmp_path / name),
-            "may_overlap": True,
             "targets": {"kind": {"prepare": "classes"}},
         }
     (tmp_path / "one").mkdir()
@@ -147,7 +146,6 @@ def test_text_in_one_source_and_numbers_in_another_are_named(tmp_path):
         inputs = {"code": {"prepare": "categories"}}
         sources[name] = {
             "name": "csv",
-            "may_overlap": True,
             "path": str(tmp_path),
             "splits": splits,
             "inputs": inputs,
