@@ -12,7 +12,8 @@ from input_pipelines import configuration as data_configuration
 from trainer.combine import registry
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 from trainer.common.errors import ConfigError
-from trainer.config.loss_settings import GLOBAL_BATCH
+from trainer.config import paths
+from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig
 from trainer.config.settings import Config, method_options
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
@@ -189,7 +190,7 @@ def _check_batch(config: Config, method: Method) -> None:
 
 
 def _check_compared(config: Config, method: Method) -> None:
-    """Raises ConfigError for a loss that compares examples which the step does not have together."""
+    """Raises ConfigError for a loss of several examples which the step does not have together, or not apart."""
     for name, loss in config.losses.items():
         allowed = None
         if loss.over is not None and method.looks_at is LooksAt.CROSS_GRAMIAN:
@@ -198,8 +199,15 @@ def _check_compared(config: Config, method: Method) -> None:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
         elif loss.over == GLOBAL_BATCH and config.jit_compile:
             allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
+        elif loss.over == GLOBAL_BATCH and _layers_read(loss):
+            allowed = (
+                f"gathers no outputs of layers ({', '.join(_layers_read(loss))}); let the model give a head for them"
+            )
         if allowed is not None:
             raise ConfigError(f"losses.{name}.over", loss.over, allowed)
+        if loss.from_ is not None and method.looks_at is LooksAt.CROSS_GRAMIAN:
+            allowed = f"is one number for all examples; {config.combine.name!r} needs the two halves of a batch apart"
+            raise ConfigError(f"losses.{name}.from", loss.from_, allowed)
 
 
 def _check_fused(config: Config) -> None:
@@ -233,8 +241,22 @@ def _check_features(config: Config, method: Method) -> None:
         allowed = "sums across replicas within the backward pass; leave jit_compile False"
     else:
         _check_one_sum(config, "reduction", "features")
+        _check_heads_only(config)
         return
     raise ConfigError("reduction", "features", allowed)
+
+
+def _check_heads_only(config: Config) -> None:
+    """Raises ConfigError for a loss that looks at the model elsewhere than at its heads, which are all it has there."""
+    for name, loss in config.losses.items():
+        for key, found in (("from", loss.from_), ("reads", ", ".join(_layers_read(loss)))):
+            if found:
+                reason = f"sees the model's heads only, but losses.{name}.{key} is {found}"
+                raise ConfigError("reduction", "features", f"{reason}; use 'per_loss'")
+
+
+def _layers_read(loss: LossConfig) -> list[str]:
+    return [text for text in (loss.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
 
 
 def _check_one_sum(config: Config, field: str, value: Any) -> None:

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from trainer.components import comparisons
-from trainer.components import predictions as predictions_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.gradients.reach import Jacobian, Reach
+from trainer.models import forward_pass
 
 Extra = TypeVar("Extra")
 
@@ -110,7 +110,7 @@ def forward(
     batch_size: int | None = None,
 ) -> tuple[LossSums, ...]:
     """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
-    predictions = predictions_lib.of(model(batch["inputs"], training=True))
+    predictions = forward_pass.predict(model, losses, batch["inputs"], training=True)
     return comparisons.sums(losses, predictions, batch, parts, batch_size)
 
 

@@ -152,7 +152,7 @@ def weighted_gradients(
         features, *mask = tf.nest.flatten(parts.trunk(batch["inputs"], training=True))
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
-        predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
+        predictions = predictions_lib.of(parts.heads([features, *mask], training=True), batch["inputs"])
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
     rows, columns = [], [{} for _ in reach.variables]
     for k, loss_sums in enumerate(found):
