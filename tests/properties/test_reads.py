@@ -1,0 +1,210 @@
+"""Losses that read several heads, inputs, layers and derivatives, or what layers add: a loop written by hand is equal."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from input_pipelines.examples import Examples
+from tests import eager, problems
+from trainer.common.errors import ConfigError
+from trainer.config import loading
+from trainer.run import experiment
+
+HERE = "tests.properties.test_reads"
+STEPS, RATE = 30, 1 / 16
+
+
+def load() -> dict[str, Examples]:
+    """Pictures, times and noise; a class of which some are missing, and a number of which others are."""
+    return {"train": _split(40, 1), "validation": _split(17, 2)}
+
+
+def _split(count: int, seed: int) -> Examples:
+    random = np.random.RandomState(seed)
+    inputs = {"image": random.normal(size=(count, 6)), "time": random.uniform(size=(count, 1))}
+    inputs["noise"] = random.normal(size=(count, 2))
+    targets = {"digit": np.argmax(inputs["image"][:, :3], 1), "number": inputs["image"].sum(1)}
+    weights = {"digit": random.uniform(0.5, 2, count) * (random.uniform(size=count) < 0.6)}
+    weights["number"] = (random.uniform(size=count) < 0.7).astype(np.float64)
+    return Examples(inputs, targets, weights)
+
+
+class Adding(keras.layers.Layer):
+    """Adds a loss in every call, and nothing to what it is given."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.add_loss(tf.reduce_mean(tf.square(inputs - 1.0)))
+        return inputs
+
+
+def autoencoder() -> keras.Model:
+    """An autoencoder with a classifier on its code, and a field over time; its noise is an input, so that it is known."""
+    image, time, noise = (keras.Input((size,), name=name) for name, size in _SIZES.items())
+    hidden = keras.layers.Dense(
+        5, activation="tanh", activity_regularizer=keras.regularizers.L2(0.125), name="encoder"
+    )(image)
+    mu, log_sigma = (keras.layers.Dense(2, name=name)(hidden) for name in ("mu", "log_sigma"))
+    adding = Adding(name="adding")
+    code = adding(adding(mu) + keras.ops.exp(log_sigma) * noise)
+    field = keras.layers.Dense(4, activation="tanh", name="field_hidden")(keras.layers.Concatenate()([hidden, time]))
+    heads = {
+        "mu": mu,
+        "log_sigma": log_sigma,
+        "reconstruction": keras.layers.Dense(6, name="reconstruction")(code),
+        "digit": keras.layers.Dense(3, name="digit")(mu),
+        "field": keras.layers.Dense(1, name="field")(field),
+        "untrained": keras.layers.Softmax(name="untrained")(hidden),
+    }
+    return keras.Model({"image": image, "time": time, "noise": noise}, heads, name="autoencoder")
+
+
+_SIZES = {"image": 6, "time": 1, "noise": 2}
+
+
+def kl(mu: tf.Tensor, log_sigma: tf.Tensor, scale: float = 1.0) -> tf.Tensor:
+    """The divergence of a normal distribution from the standard one, of each example."""
+    return scale * 0.5 * tf.reduce_sum(mu**2 + tf.exp(2 * log_sigma) - 1 - 2 * log_sigma, -1)
+
+
+def agreement(mu: tf.Tensor, logits: tf.Tensor, digit: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Compares two heads, of examples that have both labels."""
+    chosen = tf.gather(logits, digit, batch_dims=1)
+    return (chosen - mu[:, 0] - 0.1 * number) ** 2
+
+
+def residual(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
+    """The differential equation u'' + u' + u = sin(t)."""
+    first = derivative(u, time)
+    return tf.reduce_sum(derivative(first, time) + first + u - tf.sin(time), -1) ** 2
+
+
+def sparsity(code: tf.Tensor) -> tf.Tensor:
+    """The sum of a layer's output, without signs."""
+    return tf.reduce_sum(tf.abs(code), -1)
+
+
+LOSSES = {
+    "digit": {"loss": {"name": "sparse_categorical_crossentropy", "from_logits": True}, "metrics": ["accuracy"]},
+    "kl": {
+        "loss": {"name": f"{HERE}:kl", "scale": 0.5},
+        "reads": {"mu": "heads.mu", "log_sigma": "heads.log_sigma"},
+        "weight": 0.25,
+    },
+    "reconstruction": {
+        "loss": "mse",
+        "reads": {"y_true": "inputs.image", "y_pred": "heads.reconstruction"},
+        "weight": 2.0,
+    },
+    "agreement": {
+        "loss": f"{HERE}:agreement",
+        "reads": {"mu": "heads.mu", "logits": "heads.digit", "digit": "targets.digit", "number": "targets.number"},
+        "weight": 0.75,
+    },
+    "residual": {"loss": f"{HERE}:residual", "reads": {"u": "heads.field", "time": "inputs.time"}, "weight": 0.125},
+    "sparsity": {"loss": f"{HERE}:sparsity", "reads": {"code": "layers.encoder"}, "weight": 0.0625},
+    "adding": {"from": "adding", "weight": 0.5},
+    "others": {"from": "model", "weight": 0.625},
+}
+
+
+def _tree(**changes: Any) -> dict[str, Any]:
+    tree = {
+        "precision": "float64",
+        "batch_size": 12,
+        "steps": STEPS,
+        "dataset": {"name": f"{HERE}:load"},
+        "model": {"name": f"{HERE}:autoencoder"},
+        "losses": {name: dict(loss) for name, loss in LOSSES.items()},
+        "metrics": {"sum": {"head": "field", "target": "number", "metrics": ["mae"], "weighted_metrics": ["mse"]}},
+        "optimizer": {"name": "sgd", "learning_rate": RATE},
+    }
+    return problems.changed(tree, changes)
+
+
+def _by_hand(model: keras.Model, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Every loss of a batch as a mean over its labels, written out."""
+    inputs, targets, weights = (batch[kind] for kind in ("inputs", "targets", "weights"))
+    layers = {layer.name: layer for layer in model.layers}
+    with tf.GradientTape() as outer:
+        outer.watch(inputs["time"])
+        with tf.GradientTape() as inner:
+            inner.watch(inputs["time"])
+            heads = model(inputs, training=True)
+        first = inner.gradient(heads["field"], inputs["time"])
+    second = outer.gradient(first, inputs["time"])
+    hidden = layers["encoder"](inputs["image"])
+    mu, log_sigma = heads["mu"], heads["log_sigma"]
+    code = mu + tf.exp(log_sigma) * inputs["noise"]
+
+    def mean(values: tf.Tensor, weight: tf.Tensor | float = 1.0) -> tf.Tensor:
+        weight = tf.broadcast_to(tf.cast(weight, tf.float64), tf.shape(values))
+        return tf.reduce_sum(weight * values) / tf.reduce_sum(weight)
+
+    logs = tf.nn.log_softmax(heads["digit"])
+    chosen = tf.gather(heads["digit"], targets["digit"], batch_dims=1)
+    return {
+        "digit": mean(-tf.gather(logs, targets["digit"], batch_dims=1), weights["digit"]),
+        "kl": mean(0.25 * tf.reduce_sum(mu**2 + tf.exp(2 * log_sigma) - 1 - 2 * log_sigma, -1)),
+        "reconstruction": mean(tf.reduce_mean((inputs["image"] - heads["reconstruction"]) ** 2, -1)),
+        "agreement": mean((chosen - mu[:, 0] - 0.1 * targets["number"]) ** 2, weights["digit"] * weights["number"]),
+        "residual": mean((second + first + heads["field"] - tf.sin(inputs["time"]))[:, 0] ** 2),
+        "sparsity": mean(tf.reduce_sum(tf.abs(hidden), -1)),
+        "adding": tf.reduce_mean((mu - 1) ** 2) + tf.reduce_mean((code - 1) ** 2),
+        "others": mean(0.125 * tf.reduce_sum(hidden**2, -1)),
+    }
+
+
+@functools.cache
+def expected() -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, float]]:
+    """The losses of every step, the variables after them and the validation losses, by a loop written by hand."""
+    built = experiment.build(loading.resolve(_tree()), problems.strategy(1))
+    model, weights = built.model, [loss.get("weight", 1.0) for loss in LOSSES.values()]
+    losses, batches = [], _batches(built)
+    for _ in range(STEPS):
+        with tf.GradientTape() as tape:
+            found = list(_by_hand(model, next(batches)).values())
+            total = tf.add_n([weight * loss for weight, loss in zip(weights, found, strict=True)])
+        losses.append([float(loss) for loss in found])
+        for variable, gradient in zip(
+            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
+        ):
+            if gradient is not None:
+                variable.assign_sub(RATE * gradient)
+    split = tf.nest.map_structure(tf.constant, _as_dict(load()["validation"]))
+    validation = {f"loss/{name}": float(value) for name, value in _by_hand(model, split).items()}
+    number, labelled = split["targets"]["number"], split["weights"]["number"]
+    error = np.abs(model(split["inputs"])["field"][:, 0] - number)[labelled > 0]
+    validation |= {"sum/mae": np.mean(error), "sum/mse": np.mean(error**2), "labels/sum": len(error)}
+    return np.array(losses), {each.path: each.numpy() for each in model.trainable_variables}, validation
+
+
+def _batches(built: experiment.Experiment) -> Iterator[dict[str, Any]]:
+    return iter(built.batches(0))
+
+
+def _as_dict(split: Examples) -> dict[str, Any]:
+    return {"inputs": split.inputs, "targets": split.targets, "weights": split.weights}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changes"),
+    [
+        (3, {"reduction": "fused", "probe_every": 10}),
+        pytest.param(3, {}, marks=pytest.mark.ci_only),
+        pytest.param(1, {"jit_compile": True}, marks=pytest.mark.ci_only),
+    ],
+)
+def test_equals_a_loop_written_by_hand(replicas, changes):
+    built = experiment.build(loading.resolve(_tree(**changes)), problems.strategy(replicas))
+    found = problems.train(built, STEPS, evaluate=True)
+    losses, variables, validation = expected()
+    np.testing.assert_allclose(found.losses, losses, rtol=0, atol=1e-9)
+    for (path, value), own in zip(variables.items(), found.variables.values(), strict=True):
+        np.testing.assert_allclose(own, value, rtol=0, atol=1e-9, err_msg=path)
+    for name, value in validation.items():
+        assert found.validation[name] == pytest.approx(value, abs=1e-9), name
