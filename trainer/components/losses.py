@@ -134,12 +134,18 @@ def build(name: str, config: LossConfig) -> NamedLoss:
     resolved = loss_functions.build(config.loss, f"{field}.loss", config.reads, f"{field}.reads")
     if resolved.takes_derivative and config.over is not None:
         raise ConfigError(f"{field}.over", config.over, "puts other examples together than those it differentiates by")
-    reads = config.reads and {argument: paths.parse(text) for argument, text in config.reads.items()}
+    head, target, reads = config.head, config.target, None
+    if config.reads is not None:
+        reads = {argument: paths.parse(text) for argument, text in config.reads.items()}
+        if isinstance(resolved.function, keras.losses.Loss):
+            of_target, of_prediction = reads[TARGET], reads[PREDICTION]
+            if (of_target.kind, of_prediction.kind) == (TARGETS, HEADS):  # what it needs of both can be checked
+                head, target, reads = of_prediction.name, of_target.name, None
     return NamedLoss(
         name=name,
-        head=config.head,
+        head=head,
         slice=config.slice,
-        target=config.target,
+        target=target,
         function=resolved.function,
         every=config.every,
         offset=config.offset,

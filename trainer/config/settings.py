@@ -127,7 +127,7 @@ class Config:
         schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED), meaning="The losses by their names."
     )
     metrics: dict[str, MetricsConfig] = setting(
-        schema.mapping(schema.record(MetricsConfig), "metrics' entry", reserved=_RESERVED, empty=True),
+        schema.mapping(schema.record(MetricsConfig), "metric", reserved=_RESERVED, empty=True),
         {},
         "Metrics without a loss, by names of their own, which no loss has.",
     )
