@@ -1,4 +1,4 @@
-"""Losses that read several heads, inputs, layers and derivatives, or what layers add: a loop written by hand is equal."""
+"""Losses of several heads, inputs, layers, derivatives and of what layers add equal a loop written by hand."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from tests import eager, problems
-from trainer.common.errors import ConfigError
+from tests import problems
 from trainer.config import loading
 from trainer.run import experiment
 
@@ -43,7 +42,7 @@ class Adding(keras.layers.Layer):
 
 
 def autoencoder() -> keras.Model:
-    """An autoencoder with a classifier on its code, and a field over time; its noise is an input, so that it is known."""
+    """An autoencoder with a classifier on its code, and a field over time; noise is an input, so that it is known."""
     image, time, noise = (keras.Input((size,), name=name) for name, size in _SIZES.items())
     hidden = keras.layers.Dense(
         5, activation="tanh", activity_regularizer=keras.regularizers.L2(0.125), name="encoder"

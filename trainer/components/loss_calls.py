@@ -8,14 +8,16 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import loss_functions, loss_values
+from trainer.components import loss_functions, loss_values, predictions
 from trainer.components.loss_functions import Loss
 from trainer.components.predictions import mask_of
 
 Checked = tuple[tf.Tensor, tf.Tensor | None]
 
 
-def of_pair(function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor) -> Checked:
+def of_pair(
+    function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor, scalar_is_mean: bool = False
+) -> Checked:
     """Returns a function's values and the mask that it gives them (False where `ignore_class` takes one out).
 
     Args:
@@ -23,12 +25,22 @@ def of_pair(function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor
       field: its key in the configuration, for errors.
       target: batch first.
       prediction: batch first.
+      scalar_is_mean: a value that is not one for each example counts as the mean over the examples.
 
     Raises:
       ConfigError: it fails, or does not return one floating-point value per example.
     """
     words = f"a target of shape {target.shape} and a prediction of shape {prediction.shape}"
-    values, mask = _called(lambda: _computed(function, target, prediction), function, field, prediction, words)
+
+    def call() -> Any:
+        found = _computed(function, target, prediction)
+        if not scalar_is_mean:
+            return found
+        return predictions.with_mask(loss_values.of_mean(tf.convert_to_tensor(found), prediction), mask_of(found))
+
+    values, mask = _called(call, function, field, prediction, words)
+    if scalar_is_mean:
+        return values, mask
     # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
     given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
     if len(given) > prediction.shape.rank or _differ(given, expected):

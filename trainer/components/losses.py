@@ -37,7 +37,7 @@ class NamedLoss:
       every: it takes part in one of `every` steps.
       offset: the first step in which it takes part, counted from 0.
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
-      normalizer: "weights" or "examples".
+      normalizer: what Σ w·ℓ is divided by, "weights" or "examples"; "sum": by nothing.
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
@@ -49,6 +49,9 @@ class NamedLoss:
       reads: argument of its function → what it is given; None: a target and a prediction.
       takes_derivative: whether its function has an argument `derivative`, too.
       added_by: name of the layer that adds it itself, in place of a function; None: none does.
+      scalar_is_mean: whether a value that is not one for each example counts as the mean over the examples; else it is
+        refused.
+      nan_is_missing: whether NaN in a floating target says that there is no label, as a mask does.
     """
 
     name: str
@@ -71,6 +74,8 @@ class NamedLoss:
     reads: Mapping[str, Path] | None = None
     takes_derivative: bool = False
     added_by: str | None = None
+    scalar_is_mean: bool = False
+    nan_is_missing: bool = False
 
     @property
     def source(self) -> str:
@@ -219,14 +224,18 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     if loss.added_by is not None:
         return _added(loss, predictions)
     given, field = loss.arguments(predictions, batch), f"losses.{loss.name}.loss"
-    weights, mask = reading.weight(loss.paths, batch), loss.mask(predictions)
+    weights, mask, there = reading.weight(loss.paths, batch), loss.mask(predictions), None
     of_classes = None if loss.class_weights is None else loss.class_weights.of(given[TARGET])
     if loss.compares_a_pair:
         target, prediction = given[TARGET], given[PREDICTION]
-        every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask))
-        if loss.pointwise and any(every_number):
+        if loss.nan_is_missing and target.dtype.is_floating:
+            target, there = labels.without_nan(target)
+        factors = (weights, of_classes, mask, there)
+        if loss.pointwise and any(labels.are_of_every_number(each, target, prediction) for each in factors):
             prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
-        values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction)
+        values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, loss.scalar_is_mean)
+        if there is not None:
+            own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
     elif loss.takes_derivative:
         with predictions.tape:
             derivative = {DERIVATIVE: reading.derivative(predictions.tape, given, field)}

@@ -34,14 +34,14 @@ class Predictions(NamedTuple):
     tape: tf.GradientTape | None = None
 
 
-def of(outputs: Mapping[str, Any], inputs: Any = None) -> Predictions:
+def of(outputs: Any, inputs: Any = None) -> Predictions:
     """Takes each output and its mask apart, so that no function applies the mask a second time.
 
     Args:
-      outputs: head name → what the model returned for it.
+      outputs: head name → what the model returned for it; or what `by_head` takes.
       inputs: a tensor or a dictionary of tensors, what the model was called with; None: no loss reads it.
     """
-    return Predictions(*apart(outputs), inputs=named_inputs(inputs))
+    return Predictions(*apart(by_head(outputs)), inputs=named_inputs(inputs))
 
 
 def named_inputs(inputs: Any) -> dict[str, Any]:
@@ -59,6 +59,17 @@ def apart(outputs: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], dict[str, t
         else:
             full[head] = tf.identity(output) if head in masks else output
     return full, {head: tf.cast(mask, tf.bool) for head, mask in masks.items()}
+
+
+def by_head(outputs: Any) -> Mapping[str, Any]:
+    """A model's outputs by head: of a dictionary by its keys, of other structures by the way to each (`0`, `pose/1`).
+
+    A single output is called `output`.
+    """
+    if isinstance(outputs, Mapping) and not any(keras.tree.is_nested(output) for output in outputs.values()):
+        return outputs
+    paths = keras.tree.flatten_with_path(outputs)
+    return {"/".join(map(str, path)) or "output": output for path, output in paths}
 
 
 def mask_of(tensor: Any) -> Any | None:
