@@ -1,5 +1,6 @@
 """Losses of several heads, inputs, layers, derivatives and of what layers add equal a loop written by hand."""
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +12,11 @@ import tensorflow as tf
 
 from input_pipelines.examples import Examples
 from tests import problems
+from trainer.common.errors import ConfigError
+from trainer.common.trust import NOBODY
 from trainer.config import loading
-from trainer.run import experiment
+from trainer.run import experiment, optimization
+from trainer.run import network as network_lib
 
 HERE = "tests.properties.test_reads"
 STEPS, RATE = 30, 1 / 16
@@ -118,7 +122,7 @@ def _tree(**changes: Any) -> dict[str, Any]:
         "steps": STEPS,
         "dataset": {"name": f"{HERE}:load"},
         "model": {"name": f"{HERE}:autoencoder"},
-        "losses": {name: dict(loss) for name, loss in LOSSES.items()},
+        "losses": copy.deepcopy(LOSSES),
         "metrics": {"sum": {"head": "field", "target": "number", "metrics": ["mae"], "weighted_metrics": ["mse"]}},
         "optimizer": {"name": "sgd", "learning_rate": RATE},
     }
@@ -207,3 +211,69 @@ def test_equals_a_loop_written_by_hand(replicas, changes):
         np.testing.assert_allclose(own, value, rtol=0, atol=1e-9, err_msg=path)
     for name, value in validation.items():
         assert found.validation[name] == pytest.approx(value, abs=1e-9), name
+
+
+def _network(**changes: Any) -> Any:
+    """The model and what is found of it, without a step."""
+    config = loading.resolve(_tree(**changes))
+    strategy = problems.strategy(1)
+    data = network_lib.read_data(
+        config.dataset, None, NOBODY, config.losses, config.metrics, batch_size=12, micro_batches=1, replicas=1
+    )
+    spec = network_lib.batch_spec(data.splits["train"], 12)
+    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
+    return optimization.find_reach(network, spec, strategy)
+
+
+def no_scalar(mu: tf.Tensor) -> tf.Tensor:
+    """A loss as many write it, and as it cannot be used here."""
+    return tf.reduce_mean(mu)
+
+
+def independent(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
+    """Differentiates an output that does not depend on the input."""
+    return derivative(u, time)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"losses__kl__reads__mu": "heads.nu"}, r"losses\.kl\.reads\.mu='heads\.nu': unknown head.*heads\.mu"),
+        ({"losses__kl__reads__mu": "inputs.picture"}, r"losses\.kl\.reads\.mu=.*unknown input.*inputs\.image"),
+        ({"losses__kl__reads__mu": "inputs"}, r"losses\.kl\.reads\.mu='inputs': unknown input.*inputs\.image"),
+        ({"losses__kl__reads__mu": "targets.digits"}, r"losses\.kl\.reads\.mu=.*'targets\.digit'"),
+        ({"losses__kl__reads__mu": "layers.encodr"}, r"losses\.kl\.reads\.mu=.*'layers\.encoder'"),
+        ({"losses__kl__reads__nu": "heads.mu"}, r"losses\.kl\.reads\.nu='heads\.mu': unknown argument.*mu"),
+        ({"losses__kl__reads": {"mu": "heads.mu"}}, r"losses\.kl\.reads\.log_sigma: is missing"),
+        ({"losses__kl__loss__mu": 1}, r"losses\.kl\.reads\.mu='heads\.mu': is given by losses\.kl\.loss\.mu"),
+        ({"losses__kl__loss__scal": 1}, r"losses\.kl\.loss\.scal=1: unknown argument.*'scale'"),
+        (
+            {"losses__reconstruction__reads": {"y_pred": "heads.mu"}},
+            r"losses\.reconstruction\.reads\.y_true: is missing",
+        ),
+        (
+            {"losses__kl": {"loss": f"{HERE}:no_scalar", "reads": {"mu": "heads.mu"}}},
+            r"losses\.kl\.loss='no_scalar': returns a scalar",
+        ),
+        (
+            {"losses__kl": {"loss": f"{HERE}:independent", "reads": {"u": "heads.mu", "time": "inputs.time"}}},
+            r"losses\.kl\.loss: derivative\(output, input\): the output does not depend on 'time'",
+        ),
+        ({"losses__residual__over": "replica"}, r"losses\.residual\.over='replica'.*differentiates"),
+        ({"losses__sparsity__reads__code": "layers.adding"}, r"model='layers\.adding': is called 2 times"),
+        ({"losses__others__from": "mu"}, r"losses\.others\.from='mu': unknown layer.*adding, encoder"),
+        ({"losses__others__from": "adding"}, r"losses\.others\.from='adding': is that of losses\.adding, too"),
+        ({"metrics__sum__target": "nothing"}, r"metrics\.sum\.target='nothing': unknown target"),
+        ({"metrics__sum__metrics": ["mea"]}, r"metrics\.sum\.metrics\.0='mea'"),
+    ],
+)
+def test_what_cannot_be_read_is_named(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        _network(**changes)
+
+
+def test_a_loss_that_a_layer_adds_is_never_lost():
+    tree = _tree()
+    del tree["losses"]["others"]
+    with pytest.raises(ConfigError, match=r"model='encoder': adds losses.*\"<name>\": {\"from\": \"encoder\"}"):
+        experiment.build(loading.resolve(tree), problems.strategy(1))

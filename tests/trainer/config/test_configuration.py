@@ -90,7 +90,11 @@ def test_overrides(override, read, value):
         ("losses.ink.reads={'y': 'head.ink'}", "losses.ink.reads.y", "heads.<name>"),
         ("losses.ink.reads={'y': 'targets'}", "losses.ink.reads.y", "targets.<name>"),
         ("losses.ink.reads={'derivative': 'heads.ink'}", "losses.ink.reads.derivative", "given those"),
-        ("losses.ink.reads={'y': 'heads.ink'}", "losses.ink.metrics", "metrics.<name>"),
+        (
+            "losses.n={'loss': 'mse', 'reads': {'y': 'inputs'}, 'metrics': 'mae'}",
+            "losses.n.metrics",
+            "metrics.<name>",
+        ),
         ("losses.new={'loss': 'mse', 'reads': {'y_true': 'heads.inc'}}", "losses.new.reads.y_true", "'heads.ink'"),
         ("losses.new={'loss': 'mse', 'reads': {'y': 'heads.ink'}, 'head': 'ink'}", "losses.new.head", "in place of"),
         ("losses.new={'from': 'model', 'loss': 'mse'}", "losses.new.loss", "beside losses.new.from"),
