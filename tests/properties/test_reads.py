@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
-from tests import problems
+from tests import eager, problems
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY
+from trainer.components import losses, predictions
 from trainer.config import loading
 from trainer.run import experiment, optimization
 from trainer.run import network as network_lib
@@ -277,3 +278,145 @@ def test_a_loss_that_a_layer_adds_is_never_lost():
     del tree["losses"]["others"]
     with pytest.raises(ConfigError, match=r"model='encoder': adds losses.*\"<name>\": {\"from\": \"encoder\"}"):
         experiment.build(loading.resolve(tree), problems.strategy(1))
+
+
+class Subclassed(keras.Model):
+    """The autoencoder within a model whose call is code."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.body = autoencoder()
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> Mapping[str, tf.Tensor]:
+        return self.body(inputs, training=training)
+
+
+def subclassed() -> keras.Model:
+    """A subclassed model, built."""
+    model = Subclassed(name="subclassed")
+    model({name: tf.zeros((1, size)) for name, size in _SIZES.items()})
+    return model
+
+
+def test_subclassed_in_micro_batches_without_a_trace():
+    """Names are ways to layers; what a layer adds is summed over the parts of a batch as over the batch."""
+    tree = _tree(
+        model={"name": f"{HERE}:subclassed"},
+        micro_batches=2,
+        losses__sparsity__reads__code="layers.autoencoder/encoder",
+        losses__adding__from="autoencoder/adding",
+        losses__others__from="autoencoder",
+    )
+    with eager.functions():
+        found = problems.train(experiment.build(loading.resolve(tree), problems.strategy(1)), 3)
+    np.testing.assert_allclose(found.losses, expected()[0][:3], rtol=0, atol=1e-9)
+
+
+def test_masks_and_weights_multiply():
+    """Of two heads with masks and two targets with weights an example counts where all say so."""
+    keras.config.set_floatx("float64")
+    loss = losses.build("agreement", loading.resolve(_tree()).losses["agreement"])
+    random = np.random.RandomState(0)
+    outputs = {name: tf.constant(random.normal(size=(6, 3))) for name in ("mu", "digit")}
+    masks = {"mu": np.array([1, 1, 0, 1, 1, 1], bool), "digit": np.array([1, 0, 1, 1, 1, 1], bool)}
+    for name, mask in masks.items():
+        predictions.with_mask(outputs[name], tf.constant(mask))
+    targets = {"digit": tf.constant(random.randint(0, 3, 6)), "number": tf.constant(random.normal(size=6))}
+    weights = {"digit": np.array([1, 1, 1, 0, 2, 0.5]), "number": np.array([1, 1, 1, 1, 3, 0.25])}
+    batch = {"targets": targets, "weights": tf.nest.map_structure(tf.constant, weights)}
+    values = agreement(outputs["mu"], outputs["digit"], targets["digit"], targets["number"])
+    found = losses.sums(loss, predictions.of(outputs), batch)
+    counted = weights["digit"] * weights["number"] * masks["mu"] * masks["digit"]
+    assert float(found.loss_sum) == pytest.approx(np.sum(counted * values), rel=1e-12)
+    assert float(found.weight_sum) == np.sum(counted) == 1 + 6 + 0.125
+    assert float(found.left) == 4
+
+
+def nearest(code: tf.Tensor, image: tf.Tensor, digit: tf.Tensor) -> tf.Tensor:
+    """The triplets of a class, of a head beside an input."""
+    return problems.triplet(digit, tf.concat([code, image], -1))
+
+
+def normalized() -> keras.Model:
+    """Statistics of the global batch before and after what adds a loss: replicas take turns within one call."""
+    image = keras.Input((6,), name="image")
+    hidden = keras.layers.Dense(5)(keras.layers.BatchNormalization(synchronized=True)(image))
+    hidden = keras.layers.ActivityRegularization(l2=0.125, name="adding")(hidden)
+    heads = {"mu": keras.layers.Dense(3)(keras.layers.BatchNormalization(synchronized=True)(hidden))}
+    others = {name: keras.Input((size,), name=name) for name, size in _SIZES.items() if name != "image"}
+    return keras.Model({"image": image, **others}, heads)
+
+
+_OF_THE_BATCH = {
+    "model": {"name": f"{HERE}:normalized"},
+    "losses": {
+        "near": {
+            "loss": f"{HERE}:nearest",
+            "reads": {"code": "heads.mu", "image": "inputs.image", "digit": "targets.digit"},
+            "over": "global_batch",
+        },
+        "adding": {"from": "model"},
+    },
+    "metrics": {},
+}
+
+
+@pytest.mark.ci_only
+def test_inputs_are_gathered_and_replicas_take_turns():
+    """A loss of the global batch's heads and inputs, and one that a layer adds between synchronized statistics."""
+    tree = _tree(**_OF_THE_BATCH)
+    with eager.functions():
+        one = problems.train(experiment.build(loading.resolve(tree), problems.strategy(1)), 3)
+    three = problems.train(experiment.build(loading.resolve(tree), problems.strategy(3)), 3)
+    np.testing.assert_allclose(three.losses, one.losses, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"combine__name": "mgda", "reduction": "features"}, r"reduction='features': sees .*losses\.sparsity.*encoder"),
+        ({"combine__name": "modo"}, r"losses\.adding\.from='adding': .*halves"),
+        ({"losses__sparsity__over": "global_batch"}, r"losses\.sparsity\.over=.*layers\.encoder"),
+        ({"losses__sparsity__weighted_metrics": ["mae"]}, r"losses\.sparsity\.weighted_metrics"),
+        ({"losses__sparsity__class_weights": "balanced"}, r"losses\.sparsity\.class_weights"),
+    ],
+)
+def test_refused_by_the_configuration_alone(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        loading.resolve(_tree(**changes))
+
+
+def from_input(picture: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+    """Of the only input, which has no name, and a head."""
+    return tf.reduce_sum((picture[:, :3] - vector) ** 2, -1)
+
+
+def curvature(x: tf.Tensor, y: tf.Tensor, derivative: Any) -> tf.Tensor:
+    """Of a derivative by the only input."""
+    return tf.reduce_sum(derivative(y, x), -1)
+
+
+def _features(**changes: Any) -> dict[str, Any]:
+    reads = {"loss": f"{HERE}:from_input", "reads": {"picture": "inputs", "vector": "heads.vector"}}
+    return problems.tree(combine__name="mgda", losses__vector_l1=reads, reduction="features", **changes)
+
+
+def test_features_with_an_input_and_without_derivatives():
+    """The first losses are those of a pass for each loss; a derivative needs the model in one piece."""
+    with eager.functions():
+        cut, whole = (
+            problems.train(experiment.build(loading.resolve(_features() | more), problems.strategy(1)), 1).losses
+            for more in ({}, {"reduction": "per_loss"})
+        )
+    np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-12)
+    differs = {"loss": f"{HERE}:curvature", "reads": {"x": "inputs", "y": "heads.number"}}
+    for changes, words in (({}, "reduction='features': cuts the model"), ({"reduction": "per_loss"}, "recompute=True")):
+        tree = _features(losses__curvature=differs, model__recompute=bool(changes)) | changes
+        with pytest.raises(ConfigError, match=words):
+            experiment.build(loading.resolve(tree), problems.strategy(1))
+
+
+def test_a_saved_configuration_is_the_same(tmp_path):
+    config = loading.resolve(_tree())
+    loading.save(config, tmp_path / "config.json")
+    assert loading.load_saved(tmp_path / "config.json") == config
