@@ -10,8 +10,9 @@ from typing import Any
 
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
-from trainer.config import step_settings
-from trainer.config.settings import GLOBAL_BATCH, Config
+from trainer.config import paths, step_settings
+from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig
+from trainer.config.settings import Config
 from trainer.config.step_settings import StepSettings
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
@@ -208,7 +209,7 @@ def _check_batch(settings: StepSettings) -> None:
 
 
 def _check_compared(settings: StepSettings) -> None:
-    """Raises ConfigError for a loss that compares examples which the step does not have together."""
+    """Raises ConfigError for a loss of several examples which the step does not have together, or not apart."""
     for name, loss in settings.losses.items():
         allowed = None
         if loss.over is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
@@ -217,8 +218,15 @@ def _check_compared(settings: StepSettings) -> None:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
         elif loss.over == GLOBAL_BATCH and settings.jit_compile:
             allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
+        elif loss.over == GLOBAL_BATCH and _layers_read(loss):
+            allowed = (
+                f"gathers no outputs of layers ({', '.join(_layers_read(loss))}); let the model give a head for them"
+            )
         if allowed is not None:
             raise ConfigError(f"losses.{name}.over", loss.over, allowed)
+        if loss.from_ is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
+            allowed = f"is one number for all examples; {settings.name!r} needs the two halves of a batch apart"
+            raise ConfigError(f"losses.{name}.from", loss.from_, allowed)
 
 
 def _check_fused(settings: StepSettings) -> None:
@@ -252,8 +260,22 @@ def _check_features(settings: StepSettings) -> None:
         allowed = "sums across replicas within the backward pass; leave jit_compile False"
     else:
         _check_one_sum(settings, "reduction", "features")
+        _check_heads_only(settings)
         return
     raise ConfigError("reduction", "features", allowed)
+
+
+def _check_heads_only(settings: StepSettings) -> None:
+    """Raises ConfigError for a loss that looks at the model elsewhere than at its heads, which are all it has there."""
+    for name, loss in settings.losses.items():
+        for key, found in (("from", loss.from_), ("reads", ", ".join(_layers_read(loss)))):
+            if found:
+                reason = f"sees the model's heads only, but losses.{name}.{key} is {found}"
+                raise ConfigError("reduction", "features", f"{reason}; use 'per_loss'")
+
+
+def _layers_read(loss: LossConfig) -> list[str]:
+    return [text for text in (loss.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
 
 
 def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:

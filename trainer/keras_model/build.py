@@ -11,10 +11,11 @@ from keras.src import backend
 from trainer.common import schema
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
+from trainer.components import observed_layers
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
@@ -110,9 +111,14 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     """The losses and metrics of `compile`."""
     x, y, _ = spec
     strategy, names = model.distribute_strategy, getattr(model, "output_names", None)
-    y_pred = outputs.specs_of(backend.compute_output_spec(model, symbolic(x), training=False))
+    with observed_layers.observed() as seen:
+        y_pred = outputs.specs_of(backend.compute_output_spec(model, symbolic(x), training=True))
     matching = outputs.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y)
     losses = losses_lib.build(matching.losses)
+    losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
+    if not losses:
+        raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
+    weights = [loss.weight for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     parts = strategy.num_replicas_in_sync * compiled.micro_batches
     metrics = None
@@ -120,8 +126,8 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
         targets = matching.batch(*spec)["targets"]
         heads = [matching.head_of[id(each)] for each in keras.tree.flatten(y_pred)]
         metrics = Metrics(compiled.metrics, compiled.weighted_metrics, names, y_pred, targets, losses, heads)
-    totals = LossTotals(losses, [loss.weight for loss in matching.losses], regularized, parts)
-    return Evaluation(strategy, model, matching, losses, totals, metrics, compiled.seed)
+    totals = LossTotals(losses, weights, regularized, parts)
+    return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:
@@ -151,14 +157,13 @@ def _step(
 ) -> tuple[Step, tuple[OptimizerGroup, ...], dict[str, tf.Variable]]:
     """The step, the optimizers, and by name the moving averages of gradients that it keeps."""
     strategy, losses = evaluation.strategy, evaluation.losses
-    names = [loss.name for loss in losses]
-    weights = [loss.weight for loss in evaluation.matching.losses]
+    names, weights = [loss.name for loss in losses], evaluation.loss_weights
     found = discovery.discover_reach(model, losses, batch_spec, strategy)
     combination = compiled.combine.of_losses(len(losses))
     averages = None if combination.keeps is None else GradientAverages(found.reach, names, combination.keeps)
     groups = optimization.groups(compiled, names, found.reach, combination, model)
     lacking = _can_lack_labels(losses, batch_spec, found.masked)
-    plan = plan_lib.make(_settings(compiled, names, weights, batch_size, lacking, strategy))
+    plan = plan_lib.make(_settings(compiled, losses, weights, batch_size, lacking, strategy))
     step = step_build.build(
         plan,
         step_build.Settings(
@@ -208,16 +213,18 @@ class _EpochsOfFit(Timeline):
 
 def _settings(
     compiled: Compiled,
-    names: Sequence[str],
+    losses: Sequence[NamedLoss],
     weights: Sequence[float],
     batch_size: int,
     lacking: Sequence[bool],
     strategy: tf.distribute.Strategy,
 ) -> plan_lib.StepSettings:
     """What the plan depends on; one backward pass for all losses where nothing forbids it and nothing is measured."""
-    given = {name: {"loss": name, "weight": float(weight)} for name, weight in zip(names, weights, strict=True)}
-    losses = {name: schema.record(LossConfig)(loss, f"loss_weights.{name}") for name, loss in given.items()}
-    settings = compiled.settings(losses, batch_size)
+    configs = {}
+    for loss, weight in zip(losses, weights, strict=True):
+        source = {"loss": loss.name} if loss.added_by is None else {"from": loss.added_by}
+        configs[loss.name] = schema.record(LossConfig)(source | {"weight": float(weight)}, f"loss_weights.{loss.name}")
+    settings = compiled.settings(configs, batch_size)
     if compiled.diagnostics:
         return settings
     waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)

@@ -1,10 +1,16 @@
 """The losses of `compile` as the step has them: values of examples, summed over all replicas before any mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
 
 from trainer.components import loss_functions
+from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
+from trainer.config.paths import MODEL
 from trainer.keras_model.outputs import CompiledLoss
+from trainer.models import names
 
 # What a mean is taken over, by a loss's `reduction` in Keras.
 _NORMALIZERS = {
@@ -20,6 +26,19 @@ _NORMALIZERS = {
 def build(compiled: Sequence[CompiledLoss]) -> tuple[NamedLoss, ...]:
     """The losses of `compile`, in their order; each reads the output and the target of its head."""
     return tuple(_named(loss) for loss in compiled)
+
+
+def added(model: keras.Model, found: Iterable[tuple[keras.layers.Layer, Any]], taken: Sequence[str]) -> list[NamedLoss]:
+    """A loss for each layer that adds some itself, of the layer's name.
+
+    Args:
+      model: the model.
+      found: pairs of a layer and what it added in a call of the model.
+      taken: names of other losses.
+    """
+    by_id = {id(layer): name for name, layer in names.layers_by_name(model).items()}
+    layers = dict.fromkeys(by_id.get(id(layer), MODEL) for layer, _ in found)
+    return [losses_lib.added(layer if layer not in taken else f"{layer}_added", layer, "examples") for layer in layers]
 
 
 def _named(loss: CompiledLoss) -> NamedLoss:
