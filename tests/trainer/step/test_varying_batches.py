@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,3 +98,102 @@ def test_as_a_batch_of_that_size(eagerly, varying, way, missing):
     for replicas, sizes in SIZES.items():
         built = varying(replicas, batch_size=NOMINAL, **changes)
         _assert_same(_take(built, [_shared_out(batch, sizes, built.strategy)] * 2), expected)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("way", ["weighted", "fused", "modo"])
+def test_cut_into_micro_batches(eagerly, varying, way, missing):
+    """7 examples of at most 12 in three parts, then 2 of them: some parts are empty, on one replica as well."""
+    if missing and way == "fused":
+        pytest.skip("refused: labels are counted before the backward pass")
+    changes = problems.SIMPLE | {"dataset__options": {"missing": missing}} | WAYS[way]
+    reference = varying(1, batch_size=12, **changes)
+    expected = _take(reference, [_examples(missing), _examples(missing, 2)])
+    for replicas, sizes in SIZES.items():
+        built = varying(replicas, batch_size=12, micro_batches=3, **changes)
+        few = [min(size, 2) if number == 0 else 0 for number, size in enumerate(sizes)]
+        batches = [_shared_out(_examples(missing), sizes, built.strategy)]
+        batches.append(_shared_out(_examples(missing, 2), few, built.strategy))
+        _assert_same(_take(built, batches), expected)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Direction(keras.layers.Layer):
+    """The direction of a vector: no number, with gradients that are none, where that is zero. It counts its calls."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        scaled = self.scale * inputs
+        return scaled / tf.sqrt(tf.reduce_sum(tf.square(scaled), -1, keepdims=True))
+
+
+def normalized(synchronized: bool = False) -> keras.Model:
+    """A trunk with batch statistics and a layer that cannot take zeros, with the heads of `problems`."""
+    inputs = keras.Input((6,), name="inputs")
+    features = keras.layers.Dense(5, name="dense")(Direction(name="direction")(inputs))
+    features = keras.layers.BatchNormalization(synchronized=synchronized, name="norm")(features)
+    heads = {"label": 4, "number": 1, "vector": 3}
+    return keras.Model(inputs, {name: keras.layers.Dense(units, name=name)(features) for name, units in heads.items()})
+
+
+def logarithmic(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """A loss with gradients that are no numbers where a target is zero."""
+    return tf.reduce_mean(tf.square(tf.math.log(tf.abs(target)) * prediction), axis=-1)
+
+
+ON_NOTHING = {
+    "model": {"name": "tests.trainer.step.test_varying_batches:normalized"},
+    "losses__vector__loss": "tests.trainer.step.test_varying_batches:logarithmic",
+    **{name: value for name, value in problems.SIMPLE.items() if "optimizer" in name},
+}
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("way", ["weighted", "fused", "pcgrad", "famo", "mgda, features"])
+def test_a_replica_without_an_example(eagerly, varying, way, missing):
+    """It adds zeros where it could only add what is no number, and its layers' own variables do not move."""
+    changes = ON_NOTHING | {"dataset__options": {"missing": missing}} | WAYS[way]
+    batch = _examples(missing, 4)
+    two, three = (varying(replicas, batch_size=NOMINAL, **changes) for replicas in (2, 3))
+    before = _layers_own(three, 2)
+    expected = _take(two, [_shared_out(batch, (2, 2), two.strategy)] * 2)
+    _assert_same(_take(three, [_shared_out(batch, (2, 2, 0), three.strategy)] * 2), expected)
+    after = _layers_own(three, 2)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+        assert not np.array_equal(_layers_own(three, 0)[name], value), name
+
+
+def _layers_own(built: Experiment, replica: int) -> dict[str, np.ndarray]:
+    """The variables that layers change by themselves, on a replica."""
+    return {
+        variable.path: built.strategy.experimental_local_results(variable.value)[replica].numpy()
+        for variable in built.model.non_trainable_variables
+    }
+
+
+@pytest.mark.parametrize("way", ["weighted", "fused", "modo", "famo", "mgda, features"])
+def test_predictions_are_watched(eagerly, varying, way):
+    """Of every example once, whatever has no example; what is watched changes nothing."""
+    found = {}
+    for replicas, sizes in SIZES.items():
+        with problems.strategy(replicas).scope():
+            mean, losses = keras.metrics.Mean(dtype="float64"), keras.metrics.Sum(dtype="float64")
+
+        def watch(predictions, batch, sums, mean=mean, losses=losses):
+            mean.update_state(predictions.outputs["number"], sample_weight=batch["inputs"][:, :1] > 0)
+            losses.update_state([own.loss_sum for own in sums])
+
+        parts = 1 if "feat" in way or way == "famo" else 3
+        changes = problems.SIMPLE | {"batch_size": 12, "micro_batches": parts} | WAYS[way]
+        built, other = varying(replicas, watch, **changes), varying(replicas, **changes)
+        batch = _shared_out(_examples(False), sizes, built.strategy)
+        _assert_same(_take(built, [batch]), _take(other, [batch]), tolerance=0)
+        found[replicas] = [mean.total.numpy(), mean.count.numpy(), losses.total.numpy()]
+        assert mean.count.numpy() == np.sum(_examples(False)["inputs"][:, 0] > 0)
+    np.testing.assert_allclose(found[2], found[1], rtol=1e-12)
+    np.testing.assert_allclose(found[3], found[1], rtol=1e-12)
