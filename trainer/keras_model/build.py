@@ -11,7 +11,7 @@ from trainer.keras_model.arguments import Compiled
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What `fit` and `evaluate` call and report.
+    """Functions that `fit` and `evaluate` call, and all that they read and change.
 
     Attributes:
       train_function: takes `steps_per_execution` steps on what an iterator of Keras' gives; returns the logs.
