@@ -143,9 +143,7 @@ class _Recorder(CompileLoss):
         return 0.0
 
 
-def _filled(
-    loss: Any, loss_weights: Any, y_pred: Any, output_names: Sequence[str] | None
-) -> tuple[Any, Any]:
+def _filled(loss: Any, loss_weights: Any, y_pred: Any, output_names: Sequence[str] | None) -> tuple[Any, Any]:
     """Losses and weights by output with an entry for every output that Keras asks for: no loss, and the weight 1."""
     names = list(y_pred) if isinstance(y_pred, Mapping) else list(output_names or ())
     if isinstance(loss_weights, Mapping) and not keras.tree.is_nested(loss) and loss is not None:
