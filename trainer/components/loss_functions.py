@@ -144,7 +144,7 @@ def build(
 
 
 def of_object(loss: keras.losses.Loss) -> LossFunction:
-    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+    """Describes an object of Keras that is a loss, as `compile` makes it; its function is the loss itself, not reduced.
 
     Args:
       loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
@@ -163,7 +163,7 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
 
 
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
-    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    """Describes a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
     name = keras_objects.name_of(found)
     return LossFunction(
         function=function,

@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """What is reported, in Keras' order: the total, compiled metrics, losses."""
+        """Everything that is reported, in Keras' order: the total, compiled metrics, losses."""
         means = [LossMean(self.totals, k, f"{self.losses[k].name}_loss") for k in self._reported]
         compiled = [] if self.compiled_metrics is None else [self.compiled_metrics]
         return [LossMean(self.totals, None, "loss"), *compiled, *means]
@@ -65,7 +65,7 @@ class Evaluation:
         return [k for k, loss in enumerate(self.losses) if loss.added_by is not None or not single]
 
     def batch_of(self, element: Any) -> dict[str, Any]:
-        """What Keras feeds, as the step takes it."""
+        """Returns what Keras feeds as the step takes it."""
         absent = tf.experimental.Optional  # in the place of None
         element = keras.tree.map_structure(lambda each: None if isinstance(each, absent) else each, element)
         return self.matching.batch(*keras.utils.unpack_x_y_sample_weight(element))
