@@ -138,23 +138,24 @@ def build(
         else:
             _check_read(found, arguments, field, reads, reads_field)
         function = functools.partial(_with_autograph(found), **arguments)
-    described = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
-    asks = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
-    return described._replace(takes_derivative=asks)
+    known = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+    takes_derivative = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
+    return known._replace(takes_derivative=takes_derivative)
 
 
 def of_object(loss: keras.losses.Loss) -> LossFunction:
-    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+    """Describes an object of Keras that is a loss, as `compile` makes it; its function is the loss itself, not reduced.
 
     Args:
       loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
     """
-    found, arguments = type(loss), loss.get_config()
-    if found is LossFunctionWrapper:
+    if type(loss) is LossFunctionWrapper:
         found, arguments = loss.fn, loss._fn_kwargs
         classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
         if getattr(found, "__module__", "").startswith(_KNOWN):
             found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
+    else:
+        found, arguments = type(loss), loss.get_config()
     is_known = getattr(found, "__module__", "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
         loss = copy.copy(loss)
@@ -163,7 +164,7 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
 
 
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
-    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    """Describes a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
     name = keras_objects.name_of(found)
     return LossFunction(
         function=function,
