@@ -30,7 +30,17 @@ def normalized() -> keras.Model:
     """A trunk with batch statistics and a layer that cannot take zeros, with the heads of `problems`."""
     inputs = keras.Input((6,), name="inputs")
     features = keras.layers.Dense(5, name="dense")(Direction(name="direction")(inputs))
-    features = keras.layers.BatchNormalization(name="norm")(features)
+    return _with_heads(inputs, keras.layers.BatchNormalization(name="norm")(features))
+
+
+def synchronized() -> keras.Model:
+    """A trunk with statistics of the whole batch, with the heads of `problems`."""
+    inputs = keras.Input((6,), name="inputs")
+    features = keras.layers.Dense(5, use_bias=False, name="dense")(inputs)  # nothing depends on a bias
+    return _with_heads(inputs, keras.layers.BatchNormalization(synchronized=True, name="norm")(features))
+
+
+def _with_heads(inputs: keras.KerasTensor, features: keras.KerasTensor) -> keras.Model:
     heads = {"label": 4, "number": 1, "vector": 3}
     return keras.Model(inputs, {name: keras.layers.Dense(units, name=name)(features) for name, units in heads.items()})
 
@@ -56,6 +66,7 @@ def logarithmic(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
 SIMPLE = {name: value for name, value in problems.SIMPLE.items() if "optimizer" not in name}
 MODELS = {
     "simple": SIMPLE,
+    "synchronized": {"model": {"name": f"{__name__}:synchronized"}},
     "not of zeros": {"model": {"name": f"{__name__}:normalized"}, "losses__vector__loss": f"{__name__}:logarithmic"},
 }
 
@@ -196,6 +207,26 @@ def _layers_own(step: Step, replica: int) -> dict[str, np.ndarray]:
         variable.path: problems.strategy(3).experimental_local_results(variable.value)[replica].numpy()
         for variable in step.objectives.model.non_trainable_variables
     }
+
+
+@pytest.mark.parametrize("way", _ways("pcgrad", "fused", "famo"))
+def test_statistics_of_the_whole_batch(eagerly, way):
+    """They are without a replica that has no example, and end the same on all replicas."""
+    batches = [_examples(False, count) for count in (SMALLER, 2)]
+    expected = _take(_step("synchronized", 1, False, WAYS[way]), batches)
+    step = _step("synchronized", 3, False, WAYS[way])
+    found = _take(step, [_shared_out(*each) for each in zip(batches, ((3, 4, 0), (2, 0, 0)), strict=True)])
+    _assert_same(found, expected)
+    for name, value in _layers_own(step, 0).items():
+        np.testing.assert_allclose(_layers_own(step, 2)[name], value, rtol=0, atol=1e-15)
+
+
+def test_statistics_of_nothing(eagerly):
+    """A micro-batch without an example on any replica moves none."""
+    step = _step("synchronized", 2, False, {"micro_batches": 3})
+    cut = _take(step, [_shared_out(_examples(False, 2), (1, 1))])
+    whole = _take(_step("synchronized", 2, False, {}), [_shared_out(_examples(False, 2), (1, 1))])
+    _assert_same(cut, whole)
 
 
 @pytest.mark.parametrize("way", _ways("fused", "modo", "famo", "mgda, features"))
