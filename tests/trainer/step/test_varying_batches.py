@@ -78,6 +78,11 @@ MODELS = {
         "losses__vector__loss": "tests.problems:triplet",
         "losses__vector__over": "global_batch",
     },
+    "masked": {
+        **SIMPLE,
+        "losses__label__loss": {"name": "sparse_categorical_crossentropy", "from_logits": True, "ignore_class": 2},
+        "losses__label__normalizer": "examples",
+    },
     "directed": {"model": {"name": f"{__name__}:directed"}},
     "synchronized": {"model": {"name": f"{__name__}:synchronized"}},
     "not of zeros": {"model": {"name": f"{__name__}:normalized"}, "losses__vector__loss": f"{__name__}:logarithmic"},
@@ -174,12 +179,12 @@ def _ways(always: str, *others: str) -> list[Any]:
 
 @pytest.mark.parametrize("way", _ways("fused", *(way for way in WAYS if way != "fused")))
 def test_as_a_batch_of_that_size(eagerly, way):
-    """Two steps of 7 examples of at most 12, on 1, 2 and 3 replicas, of which one has none."""
-    for missing in (False, True):
+    """Two steps of 7 examples of at most 12, on 1, 2 and 3 replicas, of which one has none; labels may be missing."""
+    for model, missing in (("simple", False), ("masked", True)):
         batch = _examples(missing)
-        expected = _take(_step("simple", 1, missing, WAYS[way], varying=False), [batch] * 2)
+        expected = _take(_step(model, 1, missing, WAYS[way], varying=False), [batch] * 2)
         for replicas, sizes in SIZES.items():
-            found = _take(_step("simple", replicas, missing, WAYS[way]), [_shared_out(batch, sizes)] * 2)
+            found = _take(_step(model, replicas, missing, WAYS[way]), [_shared_out(batch, sizes)] * 2)
             _assert_same(found, expected)
 
 
