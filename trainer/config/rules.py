@@ -9,7 +9,7 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
-from trainer.config import optimizers, plan
+from trainer.config import monitors, optimizers, plan
 from trainer.config.settings import DEFAULT_MODEL, Config, LossConfig, method_options
 
 _RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
@@ -20,6 +20,7 @@ def check(config: Config) -> Config:
     _check_optimizers(config)
     _check_losses(config)
     _check_names(config)
+    monitors.check(config.best, config.early_stopping)
     config = _check_combination(config)
     plan.of(config)
     return config

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from trainer.common import atomic_files
 from trainer.common.errors import RunError, StoppedError, printable, with_notes
+from trainer.config import monitors
 from trainer.output.reports import TRAIN, Report
 
 
@@ -128,7 +129,7 @@ class Terminal:
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) for every loss."""
+    """(head, loss, value, metrics) for every loss; then, without a head, what `best` or `early_stopping` adds."""
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
@@ -136,7 +137,8 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
             f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
         ]
         rows.append((head, loss, _number(report.values.get(f"loss/{loss}")), ", ".join(metrics)))
-    return rows
+    added = (name for name in report.values if name.startswith(monitors.PREFIX))
+    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
 
 
 HEADINGS = ("head", "loss", "value", "metrics")
@@ -154,7 +156,8 @@ def print_table(report: Report, losses: dict[str, str], *, title: str, console: 
 
 def markdown_table(report: Report, losses: dict[str, str]) -> str:
     """The same table in Markdown."""
-    rows = [HEADINGS, ("---", "---", "---:", "---"), *results_rows(report, losses)]
+    results = ((head, loss if head else f"`{loss}`", *others) for head, loss, *others in results_rows(report, losses))
+    rows = [HEADINGS, ("---", "---", "---:", "---"), *results]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
