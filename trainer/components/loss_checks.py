@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
+from trainer.components import own_loss
 from trainer.components.losses import NamedLoss
 
 _ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
@@ -27,7 +28,7 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
         prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
         if loss.targets_are_classes is None:
             continue
-        expected = prediction[:-1] if loss.targets_are_classes else prediction
+        expected = prediction[:-1] if loss.targets_are_classes else _of_numbers(loss, prediction)
         allowed = {expected, (*expected, 1)} | (
             {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
         )
@@ -67,6 +68,21 @@ def logits_taken_for_probabilities(
         else:
             lines.append(f"{given}its metrics take probabilities (0 to 1): {', '.join(metrics[loss.name])}.")
     return lines
+
+
+def _of_numbers(loss: NamedLoss, prediction: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of the numbers to which a loss's predictions belong, of which some take several."""
+    count = own_loss.numbers_per_value(loss.function)
+    if count == 1 or prediction[-1:] == (None,):
+        return prediction
+    if not prediction or prediction[-1] % count:
+        raise ConfigError(
+            f"losses.{loss.name}.head",
+            loss.head,
+            f"{loss.source} gives {prediction} per example; {loss.function_name} needs {count} numbers on the last "
+            f"axis for each number of the target",
+        )
+    return (*prediction[:-1], prediction[-1] // count)
 
 
 def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import labels, loss_functions, loss_sums, loss_values
+from trainer.components import labels, loss_functions, loss_sums, loss_values, own_loss
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
@@ -129,9 +129,11 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
     weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
     of_classes = None if loss.class_weights is None else loss.class_weights.of(target)
-    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask))
-    if loss.pointwise and any(every_number):
-        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+    if loss.pointwise:
+        numbers = own_loss.by_number(loss.function, prediction)
+        given = (labels.are_of_every_number(each, target, numbers[..., 0]) for each in (weights, of_classes, mask))
+        if any(given):
+            prediction, target = numbers, target[..., tf.newaxis]
     values, own_mask = _values(loss, prediction, target)
     _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
