@@ -32,12 +32,12 @@ class OwnLoss(keras.losses.Loss):
 
 
 def numbers_per_value(function: Any) -> int:
-    """How many numbers of its head's last axis any loss reads for each number of its target."""
+    """The number of numbers on its head's last axis that any loss reads for each number of its target."""
     return function.numbers_per_value if isinstance(function, OwnLoss) else 1
 
 
 def by_number(function: Any, prediction: tf.Tensor) -> tf.Tensor:
-    """What any loss reads for every number of its target, on an axis of its own: (..., d * n) → (..., d, n)."""
+    """A prediction with all that belongs to a number of the target on an axis of its own: (..., d n) → (..., d, n)."""
     count = numbers_per_value(function)
     if count == 1:
         return prediction[..., tf.newaxis]

@@ -7,104 +7,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import eager, problems
+from tests.trainer.components.losses_in_numpy import (
+    contrastive,
+    distillation,
+    focal,
+    gaussian_nll,
+    pairwise_logistic,
+    quantile,
+    softmax,
+    softmax_ranking,
+    triplet_semihard,
+)
 from trainer.common.errors import ConfigError
-from trainer.components import distribution_losses, loss_checks, loss_functions, losses, predictions
+from trainer.components import focal_losses, loss_checks, loss_functions, losses, predictions
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.run import experiment
 
 COUNT = 7
 NAN = float("nan")
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    powers = np.exp(values - values.max())
-    return powers / powers.sum()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Each loss once more, one example after another.
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def gaussian_nll(target, prediction, min_variance=1e-6):
-    size = prediction.shape[1] // 2
-    variances = min_variance + np.exp(prediction[:, size:])
-    errors = target.reshape(-1, size) - prediction[:, :size]
-    return -np.log(np.exp(-(errors**2) / (2 * variances)) / np.sqrt(2 * np.pi * variances)).mean(axis=1)
-
-
-def quantile(target, prediction, quantiles=(0.5,)):
-    values = []
-    for row, numbers in zip(target.reshape(len(target), -1), prediction, strict=True):
-        pairs = zip(np.repeat(quantiles, len(row)), np.tile(row, len(quantiles)), numbers, strict=True)
-        values.append(np.mean([t * (y - q) if y >= q else (1 - t) * (q - y) for t, y, q in pairs]))
-    return np.array(values)
-
-
-def pairwise_logistic(target, prediction):
-    """Of the items of each example, or of examples, of which each takes part in the pairs on both of its sides."""
-    if prediction.shape[1] > 1:
-        lists = [
-            [np.log1p(np.exp(s - t)) for y, t in zip(*row, strict=True) for x, s in zip(*row, strict=True) if y > x]
-            for row in zip(target, prediction, strict=True)
-        ]
-        return np.array([np.mean(pairs) if pairs else 0.0 for pairs in lists])
-    scores, order, values = prediction[:, 0], target.ravel(), []
-    for i, one in enumerate(order):
-        pairs = [np.log1p(np.exp(-np.sign(one - order[j]) * (scores[i] - scores[j]))) for j in range(len(order))]
-        pairs = [
-            pair for pair, other in zip(pairs, order, strict=True) if other != one and other == other and one == one
-        ]
-        values.append(np.mean(pairs) if pairs else 0.0)
-    return np.array(values)
-
-
-def softmax_ranking(target, prediction):
-    values = []
-    for row, scores in zip(target, prediction, strict=True):
-        items = row >= 0
-        shares, likely = row[items] / max(row[items].sum(), 1e-300), _softmax(scores[items])
-        values.append(-np.sum(shares * np.log(likely)))
-    return np.array(values)
-
-
-def focal(target, prediction, alpha=0.25, gamma=2.0):
-    likely = np.array([_softmax(row)[int(k)] for row, k in zip(prediction, target.ravel(), strict=True)])
-    weights = np.broadcast_to(alpha, prediction.shape[1])[target.ravel().astype(int)]
-    return -weights * (1 - likely) ** gamma * np.log(likely)
-
-
-def contrastive(target, prediction, temperature=0.1):
-    units, values = prediction / np.linalg.norm(prediction, axis=1, keepdims=True), []
-    for i, own in enumerate(target.ravel()):
-        others = [j for j in range(len(units)) if j != i]
-        shares = dict(zip(others, _softmax(units[others] @ units[i] / temperature), strict=True)) if others else {}
-        found = [-np.log(shares[j]) for j in others if target.ravel()[j] == own]
-        values.append(np.mean(found) if found else 0.0)
-    return np.array(values)
-
-
-def triplet_semihard(target, prediction, margin=1.0):
-    values = []
-    for i, own in enumerate(target.ravel()):
-        distances = np.sum((prediction - prediction[i]) ** 2, axis=1)
-        negatives = distances[target.ravel() != own]
-        found = []
-        for p in np.flatnonzero(target.ravel() == own):
-            if p != i and len(negatives):
-                farther = negatives[negatives > distances[p]]
-                found.append(max(0.0, distances[p] - (farther.min() if len(farther) else negatives.max()) + margin))
-        values.append(np.mean(found) if found else 0.0)
-    return np.array(values)
-
-
-def distillation(target, prediction, temperature=2.0):
-    teacher, head = (np.array([_softmax(row / temperature) for row in each]) for each in (target, prediction))
-    return temperature**2 * np.sum(teacher * np.log(teacher / head), axis=1)
-
-
 RANDOM = np.random.RandomState(0)
 CLASSES = np.array([0, 1, 2, 0, 1, 0, 3])  # the last one has no other of its kind
 LISTS = np.array([[2.0, 0, 1], [0, 0, 0], [1, 1, 3], [0.5, NAN, 0], [NAN, 1, 4], [3, 2, 1], [1, 0, 0]])
@@ -139,11 +61,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spec", "target", "size", "reference"),
-    CASES,
-    ids=[f"{index} {case[0]['name']}" for index, case in enumerate(CASES)],
-)
+IDS = [f"{index} {case[0]['name']}" for index, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("spec", "target", "size", "reference"), CASES, ids=IDS)
 def test_values_and_gradients(spec, target, size, reference):
     """NumPy's values, and a gradient as central differences of them give it; saved by Keras, the loss is the same."""
     keras.config.set_floatx("float64")
@@ -185,8 +106,8 @@ def test_extreme_numbers_are_finite(spec, scale):
 
 def test_focal_losses_agree():
     """Of probabilities, with one-hot targets in Keras; an ignored class has a mask and nothing else."""
-    probabilities = np.array([_softmax(row) for row in RANDOM.normal(size=(COUNT, 4))], np.float32)
-    own = loss_functions.OWN[loss_functions.OWN.index(type(_focal()))]
+    probabilities = np.array([softmax(row) for row in RANDOM.normal(size=(COUNT, 4))], np.float32)
+    own = focal_losses.SparseCategoricalFocalCrossentropy
     keras_values = keras.losses.CategoricalFocalCrossentropy(reduction="none")(np.eye(4)[CLASSES], probabilities)
     np.testing.assert_allclose(own(reduction="none")(CLASSES, probabilities), keras_values, rtol=1e-5)
     ignoring = _focal(ignore_class=-1)
@@ -232,21 +153,27 @@ IN_NUMPY = {
 }
 
 
-def _config(**changes) -> Config:
+def _config(names=tuple(OF_RUN), **changes) -> Config:
     tree = problems.tree(dataset__options={"missing": True}, shared_optimizer=SGD, optimizer=SGD)
-    heads = {name: [{"layer": "Dense", "units": units, "use_bias": False}] for name, units in UNITS.items()}
+    heads = {name: [{"layer": "Dense", "units": UNITS[name], "use_bias": False}] for name in names}
     tree["model"] = {"trunk": [{"layer": "Dense", "units": 4}], "heads": heads}
-    return loading.resolve(tree | {"losses": OF_RUN, "reduction": "fused", "probe_every": 100} | changes)
+    return loading.resolve(tree | {"losses": {name: OF_RUN[name] for name in names}} | changes)
 
 
-def test_all_of_them_on_three_replicas():
-    """Three steps in which many labels are missing or weighted, and the evaluation, of one replica and of NumPy."""
-    found = problems.train(experiment.build(_config(), problems.strategy(3)), 3, evaluate=True)
-    with problems.eager.functions():
-        built = experiment.build(_config(), problems.strategy(1))
-        reference = problems.train(built, 3, evaluate=True)
+def test_comparing_ones_on_three_replicas():
+    """Steps in which many labels are missing or weighted, and an evaluation, as one replica has them."""
+    config = _config(("order", "near", "far"))
+    found = problems.train(experiment.build(config, problems.strategy(3)), 3, evaluate=True)
+    with eager.functions():
+        reference = problems.train(experiment.build(config, problems.strategy(1)), 3, evaluate=True)
+    problems.assert_same(found, reference)
+
+
+def test_an_evaluation_of_all_of_them(eagerly):
+    """NumPy's losses over the labels that are there, batch by batch; metrics of means, a quantile, probabilities."""
+    built = experiment.build(_config(), problems.strategy(1))
     assert not any("over" in note for note in built.notes)
-    problems.assert_same(found, reference, reports=False)
+    found = built.evaluator.build()(0)
     split = problems.load(missing=True)["validation"]
     outputs = {name: output.numpy() for name, output in built.model(split.inputs).items()}
     for name, loss in OF_RUN.items():
@@ -256,33 +183,27 @@ def test_all_of_them_on_three_replicas():
         for part in (slice(0, 9), slice(9, 19), slice(19, 29)):
             there = weights[part] > 0  # the others are not compared with
             total += weights[part][there] @ IN_NUMPY[name](target[part][there], outputs[name][part][there])
-        assert found.validation[f"loss/{name}"] == pytest.approx(total / weights.sum(), rel=1e-9), name
+        assert found[f"loss/{name}"] == pytest.approx(total / weights.sum(), rel=1e-9), name
+
     number, label = (split.weights[name] > 0 for name in ("number", "label"))
-    results, teacher, head = found.validation, *(np.array([*map(_softmax, each)]) for each in _taught(split, outputs))
-    errors = split.targets["number"][number] - outputs["nll"][number, 0]
-    likely = np.array([*map(_softmax, outputs["class"])])[np.arange(29), split.targets["label"]]
-    assert results["nll/mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-6)
-    median = outputs["pinball"][:, 3:]
-    assert results["pinball/mse"] == pytest.approx(np.square(split.targets["vector"] - median).mean(), rel=1e-6)
-    assert results["class/sparse_categorical_crossentropy"] == pytest.approx(-np.log(likely[label]).mean(), rel=1e-6)
-    assert results["taught/kl_divergence"] == pytest.approx(
-        np.sum(teacher * np.log(teacher / head), 1).mean(), rel=1e-5
-    )
-    assert results["taught/accuracy"] == pytest.approx(np.mean(teacher.argmax(1) == head.argmax(1)), rel=1e-6)
-
-
-def _taught(split, outputs):
-    return split.targets["vector"], outputs["taught"]
+    vector, median = split.targets["vector"], outputs["pinball"][:, 3:]
+    likely = np.array([*map(softmax, outputs["class"])])[np.arange(29), split.targets["label"]]
+    teacher, head = (np.array([*map(softmax, each)]) for each in (vector, outputs["taught"]))
+    expected = {
+        "nll/mae": np.abs(split.targets["number"] - outputs["nll"][:, 0])[number].mean(),
+        "pinball/mse": np.square(vector - median).mean(),
+        "class/sparse_categorical_crossentropy": -np.log(likely)[label].mean(),
+        "taught/kl_divergence": np.sum(teacher * np.log(teacher / head), 1).mean(),
+        "taught/accuracy": np.mean(teacher.argmax(1) == head.argmax(1)),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_of_every_number():
     """Means, variances and quantiles of two numbers, of which each has a weight of its own."""
     keras.config.set_floatx("float64")
-    target, weights = (
-        RANDOM.normal(size=(COUNT, 2)),
-        RANDOM.uniform(size=(COUNT, 2)) * (RANDOM.uniform(size=(COUNT, 2)) < 0.6),
-    )
-    prediction = RANDOM.normal(size=(COUNT, 4))
+    target, prediction = RANDOM.normal(size=(COUNT, 2)), RANDOM.normal(size=(COUNT, 4))
+    weights = RANDOM.uniform(size=(COUNT, 2)) * (RANDOM.uniform(size=(COUNT, 2)) < 0.6)
     for spec, reference in (
         ({"name": "gaussian_nll"}, gaussian_nll),
         ({"name": "quantile", "quantiles": [0.2, 0.9]}, lambda *pair: quantile(*pair, (0.2, 0.9))),
@@ -326,16 +247,13 @@ def test_arguments_that_cannot_be(spec, words):
 )
 def test_shapes_that_do_not_fit(size, shape, words):
     loss = losses.build("nll", _config().losses["nll"])
-    outputs, targets = (
-        {name: tf.TensorSpec((5, *of), tf.float32)} for name, of in (("nll", (size,)), ("number", shape))
-    )
+    outputs, targets = {"nll": tf.TensorSpec((5, size))}, {"number": tf.TensorSpec((5, *shape))}
     with pytest.raises(ConfigError, match=words):
         loss_checks.check_shapes([loss], outputs, targets)
 
 
-def test_an_embedding_has_no_classes_of_its_own():
-    """Targets of real numbers are not taken for classes, nor numbers of a loss by name for those of one's own."""
-    tree = dict(OF_RUN["near"], class_weights="balanced")
+def test_an_embedding_has_no_classes():
+    """As a loss of one's own might, whose numbers are counted."""
+    tree = OF_RUN["near"] | {"class_weights": "balanced"}
     with pytest.raises(ConfigError, match=r"losses\.near\.class_weights.*is for losses of classes .*, not Contrastive"):
         experiment.build(_config(losses=OF_RUN | {"near": tree}), problems.strategy(1))
-    assert distribution_losses.GaussianNLL.numbers_per_value == 2
