@@ -71,18 +71,16 @@ def logits_taken_for_probabilities(
 
 
 def _of_numbers(loss: NamedLoss, prediction: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """The shape of the numbers to which a loss's predictions belong, of which some take several."""
+    """The shape of the numbers of the target to which predictions belong, of which some losses take several."""
     count = own_loss.numbers_per_value(loss.function)
-    if count == 1 or prediction[-1:] == (None,):
-        return prediction
-    if not prediction or prediction[-1] % count:
+    if count > 1 and (not prediction or (prediction[-1] or count) % count):
         raise ConfigError(
             f"losses.{loss.name}.head",
             loss.head,
             f"{loss.source} gives {prediction} per example; {loss.function_name} needs {count} numbers on the last "
-            f"axis for each number of the target",
+            "axis for each number of the target",
         )
-    return (*prediction[:-1], prediction[-1] // count)
+    return own_loss.shape_of_numbers(loss.function, prediction)
 
 
 def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:

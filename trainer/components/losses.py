@@ -129,11 +129,10 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
     weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
     of_classes = None if loss.class_weights is None else loss.class_weights.of(target)
-    if loss.pointwise:
-        numbers = own_loss.by_number(loss.function, prediction)
-        given = (labels.are_of_every_number(each, target, numbers[..., 0]) for each in (weights, of_classes, mask))
-        if any(given):
-            prediction, target = numbers, target[..., tf.newaxis]
+    numbers = tf.TensorSpec(own_loss.shape_of_numbers(loss.function, prediction.shape), prediction.dtype)
+    every_number = (labels.are_of_every_number(each, target, numbers) for each in (weights, of_classes, mask))
+    if loss.pointwise and any(every_number):
+        prediction, target = own_loss.by_number(loss.function, prediction), target[..., tf.newaxis]
     values, own_mask = _values(loss, prediction, target)
     _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))

@@ -1,6 +1,6 @@
 """A base of the trainer's own Keras losses: what their heads' numbers are, and what metrics compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -34,6 +34,12 @@ class OwnLoss(keras.losses.Loss):
 def numbers_per_value(function: Any) -> int:
     """The number of numbers on its head's last axis that any loss reads for each number of its target."""
     return function.numbers_per_value if isinstance(function, OwnLoss) else 1
+
+
+def shape_of_numbers(function: Any, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """The shape of the numbers of the target to which a prediction of any loss, of this shape, belongs."""
+    count, sizes = numbers_per_value(function), tuple(shape)
+    return sizes if count == 1 or sizes[-1] is None else (*sizes[:-1], sizes[-1] // count)
 
 
 def by_number(function: Any, prediction: tf.Tensor) -> tf.Tensor:

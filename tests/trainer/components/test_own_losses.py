@@ -130,6 +130,7 @@ OF_RUN = {
     "nll": {"target": "number", "loss": "gaussian_nll", "metrics": ["mae"]},
     "pinball": {"target": "vector", "loss": {"name": "quantile", "quantiles": [0.1, 0.6]}, "metrics": ["mse"]},
     "order": {"target": "number", "loss": "pairwise_logistic", "over": "global_batch"},
+    "items": {"target": "vector", "loss": "pairwise_logistic"},
     "list": {"target": "vector", "loss": "softmax_ranking"},
     "class": {
         "target": "label",
@@ -140,11 +141,12 @@ OF_RUN = {
     "far": {"target": "label", "loss": "triplet_semihard", "over": "global_batch"},
     "taught": {"target": "vector", "loss": "distillation", "metrics": ["kl_divergence", "accuracy"]},
 }
-UNITS = {"nll": 2, "pinball": 6, "order": 1, "list": 3, "class": 4, "near": 3, "far": 3, "taught": 3}
+UNITS = {"nll": 2, "pinball": 6, "order": 1, "items": 3, "list": 3, "class": 4, "near": 3, "far": 3, "taught": 3}
 IN_NUMPY = {
     "nll": gaussian_nll,
     "pinball": lambda target, prediction: quantile(target, prediction, (0.1, 0.6)),
     "order": pairwise_logistic,
+    "items": pairwise_logistic,
     "list": softmax_ranking,
     "class": focal,
     "near": contrastive,
@@ -197,6 +199,17 @@ def test_an_evaluation_of_all_of_them(eagerly):
         "taught/accuracy": np.mean(teacher.argmax(1) == head.argmax(1)),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_over_is_asked_for_where_examples_are_compared():
+    names = ("order", "items", "list", "near", "far")
+    unsaid = {name: {key: value for key, value in OF_RUN[name].items() if key != "over"} for name in names}
+    built = experiment.build(_config(names, losses=unsaid), problems.strategy(1))
+    assert [name for name in names if any(f"losses.{name}.over: " in note for note in built.notes)] == [
+        "order",
+        "near",
+        "far",
+    ]
 
 
 def test_weights_of_every_number():
