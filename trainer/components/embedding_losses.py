@@ -41,7 +41,7 @@ class Contrastive(OwnLoss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """One value per example."""
-        alike, different = _pairs(y_true)
+        alike, different = _pairs(y_true, y_pred)
         units = _of_length_one(y_pred)
         similarities = tf.matmul(units, units, transpose_b=True) / self.temperature
         others = tf.where(alike | different, similarities, similarities.dtype.min / 2)
@@ -78,7 +78,7 @@ class TripletSemihard(OwnLoss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """One value per example."""
-        alike, different = _pairs(y_true)
+        alike, different = _pairs(y_true, y_pred)
         distances = _squared_distances(y_pred)
         negatives = tf.stop_gradient(tf.where(different, distances, distances.dtype.max))
         order = tf.argsort(negatives, axis=-1)  # each example's negatives by distance, then all others
@@ -90,10 +90,11 @@ class TripletSemihard(OwnLoss):
         return _mean(tf.nn.relu(distances - of_negative + self.margin), alike & (count > 0))
 
 
-def _pairs(y_true: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Two (n, n) bool: whether another example has the same target; whether it has another one."""
-    targets = tf.reshape(y_true, [tf.shape(y_true)[0], -1]) if y_true.shape.rank > 2 else y_true
-    targets = targets if targets.shape.rank == 2 else targets[:, tf.newaxis]
+    if y_pred.shape.rank != 2 or y_true.shape.rank > 2:
+        raise ValueError("an embedding must have one axis, and a target one axis or none")
+    targets = y_true if y_true.shape.rank == 2 else y_true[:, tf.newaxis]
     same = tf.reduce_all(targets[:, tf.newaxis] == targets[tf.newaxis], -1)
     return same & ~tf.eye(tf.shape(targets)[0], dtype=tf.bool), ~same
 

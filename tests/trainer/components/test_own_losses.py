@@ -270,3 +270,9 @@ def test_an_embedding_has_no_classes():
     tree = OF_RUN["near"] | {"class_weights": "balanced"}
     with pytest.raises(ConfigError, match=r"losses\.near\.class_weights.*is for losses of classes .*, not Contrastive"):
         experiment.build(_config(losses=OF_RUN | {"near": tree}), problems.strategy(1))
+
+
+def test_an_embedding_has_one_axis():
+    layers = [{"layer": "Dense", "units": 6}, {"layer": "Reshape", "target_shape": [2, 3]}]
+    with pytest.raises(ConfigError, match=r"losses\.far\.loss='TripletSemihard': fails .* must have one axis"):
+        experiment.build(_config(("far",), model={"trunk": [], "heads": {"far": layers}}), problems.strategy(1))
