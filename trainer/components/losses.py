@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels, loss_calls, loss_functions, loss_sums, reading
+from trainer.components import labels, loss_calls, loss_functions, loss_sums, own_loss, reading
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import PREDICTION, TARGET, Kind, Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
@@ -231,9 +231,10 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
         if loss.nan_is_missing and target.dtype.is_floating:
             target, there = labels.without_nan(target)
         of_labels = (weights, of_classes, mask, there)
-        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, prediction) for x in of_labels)
+        numbers = tf.TensorSpec(own_loss.shape_of_numbers(loss.function, prediction.shape), prediction.dtype)
+        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, numbers) for x in of_labels)
         if each_number:
-            prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+            prediction, target = own_loss.by_number(loss.function, prediction), target[..., tf.newaxis]
         values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, mean=loss.scalar_is_mean)
         if there is not None:
             own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from trainer.common import atomic_files
 from trainer.common.errors import RunError, StoppedError, printable, with_notes
+from trainer.config import monitors
 from trainer.output.reports import TRAIN, Report
 
 
@@ -130,7 +131,7 @@ class Terminal:
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value."""
+    """(head, loss, value, metrics) of losses and of metrics without one; then what `best` or `early_stopping` adds."""
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
@@ -141,7 +142,8 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
             rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
         elif metrics:
             rows.append((head, loss, "", ", ".join(metrics)))
-    return rows
+    added = (name for name in report.values if name.startswith(monitors.PREFIX))
+    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
 
 
 HEADINGS = ("head", "loss", "value", "metrics")
@@ -159,7 +161,8 @@ def print_table(report: Report, losses: dict[str, str], *, title: str, console: 
 
 def markdown_table(report: Report, losses: dict[str, str]) -> str:
     """The same table in Markdown."""
-    rows = [HEADINGS, ("---", "---", "---:", "---"), *results_rows(report, losses)]
+    results = ((head, loss if head else f"`{loss}`", *others) for head, loss, *others in results_rows(report, losses))
+    rows = [HEADINGS, ("---", "---", "---:", "---"), *results]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

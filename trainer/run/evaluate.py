@@ -50,7 +50,9 @@ def evaluate(
     step = checkpoint.step_of(saved)
     shown = workdir.shown / saved.relative_to(workdir.path)
     with built.step.averaged():
-        report = Report(step, VALIDATION, built.evaluator.build()(step))
+        report = built.watched.added(Report(step, VALIDATION, built.evaluator.build()(step)))
+    for line in built.watched.dividing_by_zero(report).values():
+        logging.warning("%s", line)
     terminal.print_table(report, built.heads, title=f"Validation of {shown}", console=console)
     return report
 

@@ -17,15 +17,17 @@ from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
-from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, comparing, monitor
+from trainer.run import build_step, checks, comparing, monitor, watched
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
 from trainer.run.network import batch_spec
+from trainer.run.watched import Watched
 from trainer.step.step import Step
 
 __all__ = ["Experiment", "Intervals", "batch_spec", "build"]
@@ -57,6 +59,7 @@ class Experiment:
       intervals: how often something is due.
       best: what tells which checkpoint is the best.
       early_stopping: when to end before the last step.
+      watched: what these two watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
     """
@@ -74,6 +77,7 @@ class Experiment:
     intervals: Intervals
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
+    watched: Watched
     draws: bool
     notes: tuple[str, ...]
 
@@ -175,6 +179,7 @@ def build(
         intervals=_intervals(config, timeline),
         best=monitor.resolve(config.best, "best", network.metrics, config.losses),
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics, config.losses),
+        watched=watched.of((config.best, config.early_stopping), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )

@@ -47,6 +47,7 @@ class Loop:
       train_steps: the in-graph loop.
       evaluate: evaluates the validation split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
+      said: expressions of which the run has been told that they divide by zero.
     """
 
     built: Experiment
@@ -59,6 +60,7 @@ class Loop:
     train_steps: Callable[..., tuple[State, Totals]]
     evaluate: Callable[[int], dict[str, float | None]]
     boundaries: tuple[int, ...]
+    said: set[str] = dataclasses.field(default_factory=set)
 
     def run(self, start: Start, iterator: Iterator) -> End:
         """Takes the steps from `start` on, and evaluates at the end.
@@ -138,9 +140,16 @@ class Loop:
         self.watchdog.doing(f"the evaluation after step {step}")
         with self._running(f"evaluation after step {step}"), self.built.step.averaged():
             values = self.evaluate(step)
-        report = self._publish(Report(step, VALIDATION, values))
+        report = self._publish(self.built.watched.added(Report(step, VALIDATION, values)))
+        self._say_divisions_by_zero(report)
         self.recorder.start_clock(step)
         return report
+
+    def _say_divisions_by_zero(self, report: Report) -> None:
+        for expression, line in self.built.watched.dividing_by_zero(report).items():
+            if expression not in self.said:
+                self.said.add(expression)
+                self.recorder.say(f"warning: {line}")
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
         of_replicas = self.built.layer_state.of_replicas()  # on all workers

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
 from trainer.components.metrics import LossMetric
-from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
+from trainer.config import monitors
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import VALIDATION, Report
+from trainer.run.watched import NOTHING, Watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +92,16 @@ def start(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None
     return Monitors(best and Best(best), early_stopping and Patience(early_stopping))
 
 
-def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None) -> Monitors:
+def resume(
+    begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None, watched: Watched = NOTHING
+) -> Monitors:
     """The state at a checkpoint.
 
     Args:
       begun: the state before the first report.
       saved: what a checkpoint holds of the state, which may be one of other settings.
       reports: those up to the checkpoint, from which a state by other settings is found; None: they are damaged.
+      watched: adds to them what only these settings watch.
 
     Raises:
       ConfigError: the settings have changed and the reports are damaged.
@@ -113,7 +118,7 @@ def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] 
             raise ConfigError(field, own.config.metric, reason)
         else:
             for report in reports:
-                own = own.after(report) if report.split == VALIDATION else own
+                own = own.after(watched.added(report)) if report.split == VALIDATION else own
         found = found._replace(**{field: own})
     return found
 
@@ -134,10 +139,17 @@ def resolve(
     """
     if config is None:
         return None
-    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in losses}
+    directions: dict[str, str | None] = {monitors.TOTAL_LOSS: "down"} | {f"loss/{loss}": "down" for loss in losses}
     for loss, own in metrics.items():
         # What Keras' own callbacks go by where their mode is "auto".
         directions |= {f"{loss}/{name}": getattr(metric.metric, "_direction", None) for name, metric in own.items()}
+    expression = monitors.expression(config)
+    if expression is not None:
+        for name in expression.names:
+            if name not in directions:
+                kind = f"validation metric {name!r}"
+                raise unknown(f"{field}.metric", config.metric, kind, directions, name=name)
+        return config
     if config.metric not in directions:
         raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
     if config.mode != "auto":
@@ -154,7 +166,7 @@ def _watched(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(report: Report, config: MonitorConfig) -> float | None:
     """The report's value of the metric; None where it has none that is finite."""
-    value = report.values.get(config.metric)
+    value = report.values.get(monitors.reported_name(config.metric))
     return value if value is not None and math.isfinite(value) else None
 
 
