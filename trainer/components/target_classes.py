@@ -8,7 +8,7 @@ from trainer.common import import_paths
 from trainer.common.errors import ConfigError
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 
 _ONE_HOT = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge")
 _WEIGHTED = "ClassWeightedBinaryCrossentropy"
