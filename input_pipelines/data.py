@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines import configuration, examples, names, opening, overlap, saved_form
-from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
+from input_pipelines.configuration import TRAIN, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture, usable
 from input_pipelines.feed import splits as splits_lib
@@ -52,7 +52,7 @@ class Data:
     """The data of a run.
 
     Attributes:
-      splits: split → its examples; `train` and `validation`.
+      splits: split → its examples; `train`, `validation` and perhaps others.
       saved: what the run keeps.
       notes: lines for the user: what was left out.
       names: of columns and classes.
@@ -122,12 +122,24 @@ def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
     notes = tuple(note for one in built.values() for note in one.notes)
     quotas = {name: source.quota for name, source in config.sources.items()}
     mixed = {}
-    for split in (TRAIN, VALIDATION):
+    for split in _in_all({name: built[f"dataset.sources.{name}"].splits for name in quotas}):
         parts = {name: built[f"dataset.sources.{name}"].splits[split] for name in quotas}
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
     wrong = tuple(number for one in built.values() for number in one.not_finite)
     return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong)
+
+
+def _in_all(sources: Mapping[str, Mapping[str, Split]]) -> list[str]:
+    """The splits of several sources; raises ConfigError for one that some of them lack."""
+    names_of = dict.fromkeys(split for splits in sources.values() for split in splits)
+    for split in names_of:
+        with_it = [name for name, splits in sources.items() if split in splits]
+        for name, splits in sources.items():
+            if split not in splits:
+                reason = f"has no {split!r} split, which source {with_it[0]!r} has; a split is of all sources or of none"
+                raise ConfigError(f"dataset.sources.{name}.splits", sorted(splits), reason)
+    return list(names_of)
 
 
 def changes(saved: SavedData, now: SavedData, what: str = "has changed since the run began") -> list[str]:
