@@ -17,7 +17,7 @@ from trainer.components import losses as losses_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
-from trainer.config.settings import GLOBAL_BATCH
+from trainer.config.loss_settings import GLOBAL_BATCH
 from trainer.distributed import gathering
 
 Batch = Mapping[str, Mapping[str, tf.Tensor]]

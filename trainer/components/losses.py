@@ -19,7 +19,7 @@ from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
 from trainer.components.predictions import Predictions, mask_of
-from trainer.config.settings import GLOBAL_BATCH, LossConfig
+from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig
 
 
 @dataclasses.dataclass(frozen=True)

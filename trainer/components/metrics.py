@@ -21,7 +21,7 @@ from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 from trainer.components.metric_inputs import MetricInputs
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 
 _RESOLVED = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),

@@ -12,7 +12,8 @@ from input_pipelines import configuration as data_configuration
 from trainer.combine import registry
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 from trainer.common.errors import ConfigError
-from trainer.config.settings import GLOBAL_BATCH, Config, method_options
+from trainer.config.loss_settings import GLOBAL_BATCH
+from trainer.config.settings import Config, method_options
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
 

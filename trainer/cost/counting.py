@@ -16,7 +16,7 @@ from tensorflow.python.framework import ops  # the profiler's statistics have no
 
 from trainer.components import comparisons, predictions
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import GLOBAL_BATCH
+from trainer.config.loss_settings import GLOBAL_BATCH
 from trainer.cost import passes
 from trainer.cost.passes import Passes
 from trainer.cost.workload import Gathered, Operations, Variable, Workload

@@ -18,7 +18,7 @@ from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 from trainer.gradients.reach import Reach
 from trainer.models import embeddings
 

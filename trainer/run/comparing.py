@@ -11,7 +11,8 @@ from trainer.common import import_paths
 from trainer.common.errors import ConfigError
 from trainer.components import labels, predictions
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import GLOBAL_BATCH, REPLICA, Config
+from trainer.config.loss_settings import GLOBAL_BATCH, REPLICA
+from trainer.config.settings import Config
 from trainer.run.network import Network
 
 _SOME_EXAMPLES, _LOOKED_AT = 32, 128  # that many with a label, among at least that many
