@@ -21,13 +21,14 @@ import re
 from typing import Any
 
 from input_pipelines import part_settings
-from input_pipelines.part_settings import TRAIN, VALIDATION, FoldConfig, HeldOutConfig
+from input_pipelines.part_settings import FoldConfig, HeldOutConfig
 from input_pipelines.registry import DATASETS, FREE_INPUTS, MADE_OF, SKIPPING, SOURCES, TFDS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.schema import setting
 
 FEEDS = ("auto", "memory", "streaming")
+TRAIN, VALIDATION = part_settings.TRAIN, part_settings.VALIDATION
 _OF_OTHERS = re.compile(r"[\w-]+:[A-Za-z]")  # `huggingface:glue`; what follows a dataset's own name is a number
 MEAN = "mean"
 _OPERATIONS = schema.sequence(schema.call("name"))

@@ -20,7 +20,9 @@ def notes(sources: Mapping[str, SourceConfig], fingerprints: Mapping[str, Mappin
       ConfigError: the examples of a split are those of another split of another source.
     """
     strict = [field for field, source in sources.items() if not source.may_overlap]
-    found = [(field, split) for field in strict for split in sorted(fingerprints[field], key=lambda each: each == TRAIN)]
+    found = [
+        (field, split) for field in strict for split in sorted(fingerprints[field], key=lambda each: each == TRAIN)
+    ]
     said = []
     for pair in itertools.combinations(found, 2):
         (field, split), (other, there) = sorted(pair, key=lambda each: each[1] == TRAIN)

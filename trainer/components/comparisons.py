@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer.components import labels, loss_sums
 from trainer.components import losses as losses_lib
-from trainer.components.loss_sums import LossSums
+from trainer.components.loss_sums import LossSums, LossValues
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
 from trainer.config.loss_settings import GLOBAL_BATCH
@@ -45,12 +45,14 @@ class Evaluated(NamedTuple):
       count: scalar, the number of values that masks leave.
       labels: the weight of every label of this replica's examples, as `LossValues.labels`.
       label_count: scalar int64, the number of labels whose weight is above 0.
+      values: one by one; None of a loss that compares examples.
     """
 
     sums: LossSums
     count: tf.Tensor
     labels: tf.Tensor | None
     label_count: tf.Tensor
+    values: LossValues | None
 
 
 def sums(
@@ -101,7 +103,7 @@ def _evaluated(
 ) -> Evaluated:
     if loss.over is None:
         found = losses_lib.compute(loss, predictions, batch)
-        return Evaluated(loss_sums.of_values(found), found.left(), found.labels, found.label_count())
+        return Evaluated(loss_sums.of_values(found), found.left(), found.labels, found.label_count(), found)
     examples = compared(loss)
     found = losses_lib.compute(loss, examples.predictions, examples.batch)
     sums_of_own = loss_sums.of_values(found, examples.counted)
@@ -111,7 +113,7 @@ def _evaluated(
     if count is None:  # examples without a label count here, though they are not compared
         rows = tf.shape(predictions.outputs[loss.head])[0]
         count = sums_of_own.values_per_example * tf.cast(rows, found.values.dtype)
-    return Evaluated(sums_of_own, count, of_own, found.label_count(examples.counted))
+    return Evaluated(sums_of_own, count, of_own, found.label_count(examples.counted), None)
 
 
 def _compared(

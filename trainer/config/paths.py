@@ -41,7 +41,9 @@ def check(value: Any, field: str) -> dict[str, str]:
     for key, text in schema.keyword_arguments(value, field).items():
         at = schema.join(field, key)
         if key == DERIVATIVE:
-            raise ConfigError(at, text, "must have another name: a function that has this argument is given derivatives")
+            raise ConfigError(
+                at, text, "must have another name: a function that has this argument is given derivatives"
+            )
         kind, dot, name = text.partition(".") if isinstance(text, str) else ("", "", "")
         if kind not in KINDS or bool(dot) != bool(name) or (not name and kind != INPUTS):
             raise ConfigError(at, text, _ALLOWED)

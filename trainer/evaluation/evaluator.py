@@ -2,105 +2,169 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
+from input_pipelines.configuration import VALIDATION
 from trainer.components import comparisons, scalars
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
-from trainer.components.metrics import LossMetric
 from trainer.distributed import replica_state
 from trainer.distributed.replica_state import LayerState
+from trainer.evaluation.segments import Metrics, Segments
 
-Metrics = Mapping[str, Mapping[str, LossMetric]]
+__all__ = ["Evaluate", "EvaluatedSplit", "Evaluator", "Metrics"]
+
+
+class Evaluate(Protocol):
+    """A function that evaluates a split, as `Evaluator.build` returns it."""
+
+    def __call__(self, trained: int = 0, split: str = VALIDATION) -> dict[str, float | None]:
+        """The values of a split; `trained` is the number of steps that the model has been trained for."""
+
+
+class EvaluatedSplit(NamedTuple):
+    """A split to evaluate.
+
+    Attributes:
+      batches: one pass over it for the replicas of a `tf.distribute.InputContext`.
+      steps: number of steps of that pass.
+    """
+
+    batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    steps: int
 
 
 class _Sums(NamedTuple):
-    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label."""
+    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label; those of segments, or ()."""
 
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
     counts: tf.Tensor
     labels: tf.Tensor
+    of_segments: tuple[tf.Tensor, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Evaluates a model on a split.
+    """Evaluates a model on splits.
 
     Attributes:
       strategy: built the model and the metrics.
       model: the model.
       losses: its K losses.
       metrics: loss name → metric name → metric.
-      batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
-      steps: number of steps of that pass.
+      splits: split → its examples.
       largest_batch: the most examples that a step has, over all replicas.
       layer_state: what the model's layers change by themselves.
       seed: of what random layers draw.
+      segments: groups of examples for which everything is found by itself, too; None: there are none.
     """
 
     strategy: tf.distribute.Strategy
     model: keras.Model
     losses: Sequence[NamedLoss]
     metrics: Metrics
-    batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
-    steps: int
+    splits: Mapping[str, EvaluatedSplit]
     largest_batch: int
     layer_state: LayerState
     seed: int = 0
+    segments: Segments | None = None
 
-    def build(self) -> Callable[..., dict[str, float | None]]:
+    def only(self, split: str) -> "Evaluator":
+        """An evaluator of one of these splits alone."""
+        return dataclasses.replace(self, splits={split: self.splits[split]})
+
+    def build(self) -> Evaluate:
         """A function that evaluates a split with the average of what replicas keep for themselves, and changes nothing.
 
         Returns:
-          A function of the number of steps that the model has been trained for, from which random layers draw. It gives
-          `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
+          A function of the number of steps that the model has been trained for, from which random layers draw, and of
+          the split. It gives `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the
+          number of labels; with segments, those of each and the worst, as `Segments.results` has them.
         """
-        data = self.strategy.distribute_datasets_from_function(self.batches)
-
-        def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
-            replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
-            predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
-            found = comparisons.evaluated(self.losses, predictions, batch, self.largest_batch)
-            for loss, of_loss in zip(self.losses, found, strict=True):
-                target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
-                for metric in self.metrics[loss.name].values():
-                    metric.update(target, prediction, of_loss.labels)
-            return _Sums(
-                tf.stack([of_loss.sums.loss_sum for of_loss in found]),
-                tf.stack([of_loss.sums.weight_sum for of_loss in found]),
-                tf.stack([of_loss.count for of_loss in found]),
-                tf.stack([of_loss.label_count for of_loss in found]),
-            )
+        data = {
+            name: self.strategy.distribute_datasets_from_function(split.batches) for name, split in self.splits.items()
+        }
 
         @tf.function(autograph=False)
-        def one_pass(iterator: Any, trained: tf.Tensor) -> _Sums:
+        def one_pass(iterator: Any, steps: tf.Tensor, trained: tf.Tensor) -> _Sums:
             def body(step: tf.Tensor, totals: _Sums) -> tuple[tf.Tensor, _Sums]:
-                sums = self.strategy.run(on_replica, args=(next(iterator), trained, step))
-                summed = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in sums)
-                return step + 1, _Sums(*(total + value for total, value in zip(totals, summed, strict=True)))
+                sums = self.strategy.run(self._add, args=(next(iterator), trained, step))
+                summed = tf.nest.map_structure(self._summed, sums)
+                return step + 1, tf.nest.map_structure(tf.add, totals, summed)
 
-            zeros = tf.zeros([len(self.losses)], keras.config.floatx())
-            zeros = _Sums(zeros, zeros, zeros, tf.zeros([len(self.losses)], tf.int64))
-            return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
+            return tf.while_loop(lambda step, _: step < steps, body, (0, self._zeros()))[1]
 
-        # Whatever cannot be traced fails here, not in the first evaluation.
-        one_pass.get_concrete_function(iter(data), scalars.int64(0))
+        def arguments(split: str, trained: int) -> tuple[Any, tf.Tensor, tf.Tensor]:
+            return iter(data[split]), tf.constant(self.splits[split].steps), scalars.int64(trained)
 
-        def evaluate(trained: int = 0) -> dict[str, float | None]:
-            for metrics in self.metrics.values():
-                for metric in metrics.values():
-                    metric.metric.reset_state()
+        for split in self.splits:  # whatever cannot be traced fails here, not in the first evaluation
+            one_pass.get_concrete_function(*arguments(split, 0))
+
+        def evaluate(trained: int = 0, split: str = VALIDATION) -> dict[str, float | None]:
+            self._reset()
             with self.layer_state.averaged():
-                totals = one_pass(iter(data), scalars.int64(trained))
-            return self._results(_Sums(*(column.numpy() for column in totals)))
+                totals = one_pass(*arguments(split, trained))
+            return self._results(tf.nest.map_structure(lambda column: column.numpy(), totals), split)
 
         return evaluate
 
-    def _results(self, totals: _Sums) -> dict[str, float | None]:
+    def directions(self, splits: Sequence[str] = ()) -> dict[str, str | None]:
+        """Name → "up" or "down", the direction of better values, None where it is not known; of losses and metrics.
+
+        Args:
+          splits: whose values are named `<split>/<name>`, beside those of `validation`.
+        """
+        found: dict[str, str | None] = {f"loss/{loss.name}": "down" for loss in self.losses}
+        for loss, metrics in self.metrics.items():
+            found |= {f"{loss}/{name}": metric.direction for name, metric in metrics.items()}
+        others = {
+            f"{split}/{name}": direction
+            for split in splits
+            for name, direction in (found | self._directions_of_segments(split)).items()
+        }
+        return found | self._directions_of_segments(VALIDATION) | others
+
+    def _directions_of_segments(self, split: str) -> dict[str, str]:
+        return {} if self.segments is None else self.segments.directions(self.losses, split)
+
+    def _add(self, batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
+        """Adds a replica's part of a batch to the metrics, and returns its sums."""
+        replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
+        predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+        found = comparisons.evaluated(self.losses, predictions, batch, self.largest_batch)
+        for loss, of_loss in zip(self.losses, found, strict=True):
+            target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
+            for metric in self.metrics[loss.name].values():
+                metric.update(target, prediction, of_loss.labels)
+        of_segments = () if self.segments is None else (self.segments.add(self.losses, predictions, batch, found),)
+        return _Sums(
+            tf.stack([of_loss.sums.loss_sum for of_loss in found]),
+            tf.stack([of_loss.sums.weight_sum for of_loss in found]),
+            tf.stack([of_loss.count for of_loss in found]),
+            tf.stack([of_loss.label_count for of_loss in found]),
+            of_segments,
+        )
+
+    def _summed(self, value: Any) -> tf.Tensor:
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+
+    def _zeros(self) -> _Sums:
+        count = len(self.losses)
+        zeros, labels = tf.zeros([count], keras.config.floatx()), tf.zeros([count], tf.int64)
+        return _Sums(zeros, zeros, zeros, labels, () if self.segments is None else (self.segments.zeros(count),))
+
+    def _reset(self) -> None:
+        for metrics in self.metrics.values():
+            for metric in metrics.values():
+                metric.metric.reset_state()
+        if self.segments is not None:
+            self.segments.reset()
+
+    def _results(self, totals: _Sums, split: str) -> dict[str, float | None]:
         results: dict[str, float | None] = {}
         for k, loss in enumerate(self.losses):
             denominator = totals.weight_sums[k] if loss.normalizer == "weights" else totals.counts[k]
@@ -109,4 +173,7 @@ class Evaluator:
         for k, loss in enumerate(self.losses):
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
-        return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
+        results |= {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
+        if self.segments is not None:
+            results |= self.segments.results(self.losses, split, *totals.of_segments)
+        return results

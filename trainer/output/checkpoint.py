@@ -243,6 +243,11 @@ def held(folder: pathlib.Path, state: State) -> State:
     return {part: variables for part, variables in found.items() if variables}
 
 
+def folder_of(directory: pathlib.Path, step: int) -> pathlib.Path:
+    """The folder of a step's checkpoint, whether it is there or not."""
+    return directory / f"step_{step:08d}"
+
+
 def step_of(folder: pathlib.Path) -> int:
     """The step a checkpoint is of."""
     return int(folder.name.removeprefix("step_"))

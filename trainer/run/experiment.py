@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.configuration import TRAIN
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits, unlabelled
 from input_pipelines.feed.splits import Split
@@ -23,8 +23,10 @@ from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.gradients.reach import Reach
 from trainer.run import build_step, checks, comparing, monitor
+from trainer.run import evaluations as evaluations_lib
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
+from trainer.run.evaluations import Evaluations
 from trainer.run.network import batch_spec
 from trainer.step.step import Step
 
@@ -52,7 +54,8 @@ class Experiment:
       reach: which of them reach which variable.
       optimizer_groups: the optimizers and what each of them updates.
       step: the training step.
-      evaluator: evaluates the validation split.
+      evaluator: evaluates all splits but that of training.
+      evaluations: when those beside `validation` are due.
       timeline: how the run's steps lie among examples and epochs.
       intervals: how often something is due.
       best: what tells which checkpoint is the best.
@@ -70,6 +73,7 @@ class Experiment:
     optimizer_groups: tuple[OptimizerGroup, ...]
     step: Step
     evaluator: Evaluator
+    evaluations: Evaluations
     timeline: Timeline
     intervals: Intervals
     best: MonitorConfig | None
@@ -97,15 +101,15 @@ class Experiment:
         """Examples of a global batch that are computed at once."""
         return self.config.batch_size // self.config.micro_batches
 
-    def wrong_example(self, step: int | None) -> str | None:
+    def wrong_example(self, split: str, step: int = 0) -> str | None:
         """Names an example that cannot be read and the reason; None where there is none.
 
         Args:
-          step: the training step from which on examples are tried; None: those of the validation split are.
+          split: the split whose examples are tried.
+          step: the training step from which on they are; of `train`.
         """
-        micro = self.config.micro_batches
-        split, first = (self.train, step * micro) if step is not None else (self.data.splits[VALIDATION], 0)
-        return split.reason(first, self.micro_batch_size, self.config.seed)
+        first = step * self.config.micro_batches
+        return self.data.splits[split].reason(first, self.micro_batch_size, self.config.seed)
 
     def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
@@ -143,6 +147,7 @@ def build(
         saved,
         trust,
         config.losses,
+        segments=config.segments,
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
         replicas=replicas,
@@ -158,7 +163,9 @@ def build(
     )
     plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
-    evaluator = network_lib.build_evaluator(network, config.batch_size, config.seed, strategy)
+    evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
+    evaluations = evaluations_lib.resolve(config.evaluate, data.splits, config.losses, timeline)
+    watched = evaluator.directions(evaluations.at_every)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -170,10 +177,11 @@ def build(
         optimizer_groups=optimization.groups,
         step=step,
         evaluator=evaluator,
+        evaluations=evaluations,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", network.metrics),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
+        best=monitor.resolve(config.best, "best", watched),
+        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", watched),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )
