@@ -1,5 +1,6 @@
 """Functions of losses by name or import path, and what their kind says of shapes, weights and probabilities."""
 
+import copy
 import enum
 import functools
 import inspect
@@ -8,13 +9,16 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.src.losses.losses import LossFunctionWrapper
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError
 from trainer.components import keras_objects
 from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+from trainer.config.paths import DERIVATIVE
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+TARGET, PREDICTION = "y_true", "y_pred"  # what Keras calls the arguments of a loss
 # Losses whose targets are class indices: one number where the prediction has one per class.
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
@@ -77,7 +81,8 @@ class LossFunction(NamedTuple):
     """A function of a loss.
 
     Attributes:
-      function: `function(target, prediction)` → one value per example, shape (examples, ...).
+      function: `function(target, prediction)`, or a function of what it reads → one value per example, shape
+        (examples, ...).
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
@@ -93,14 +98,19 @@ class LossFunction(NamedTuple):
     scores: Scores
     ignored_class: int | None
     may_compare: bool
+    takes_derivative: bool = False
 
 
-def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
+def build(
+    loss: str | Mapping[str, Any], field: str, reads: Mapping[str, str] | None = None, reads_field: str = ""
+) -> LossFunction:
     """Resolves a function with its arguments; raises ConfigError where it or an argument does not exist.
 
     Args:
       loss: its name or import path, or these as `name` beside arguments.
       field: the configuration's key, for errors.
+      reads: the arguments that it is given by name; None: a target and a prediction, its first two.
+      reads_field: the configuration's key of `reads`.
     """
     function_name, arguments = keras_objects.split(loss)
     found = keras_objects.find(
@@ -120,22 +130,69 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
             found, arguments, field=field, base=keras.losses.Loss, refused=("reduction", "dtype")
         )
         function.reduction = "none"
+        if reads is not None:
+            import_paths.check_arguments(found.call, reads, field=reads_field, positional=1)
     else:
-        import_paths.check_arguments(found, arguments, field=field, positional=2)
+        if reads is None:
+            import_paths.check_arguments(found, arguments, field=field, positional=2)
+        else:
+            _check_read(found, arguments, field, reads, reads_field)
         function = functools.partial(_with_autograph(found), **arguments)
-    if import_paths.is_path(function_name) or keras_objects.name_of(found) in _FREE_SHAPE:
-        classes = None
-    else:
-        classes = keras_objects.name_of(found) in _CLASS_INDICES
+    described = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+    asks = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
+    return described._replace(takes_derivative=asks)
+
+
+def of_object(loss: keras.losses.Loss) -> LossFunction:
+    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+
+    Args:
+      loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
+    """
+    found, arguments = type(loss), loss.get_config()
+    if found is LossFunctionWrapper:
+        found, arguments = loss.fn, loss._fn_kwargs
+        classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
+        if getattr(found, "__module__", "").startswith(_KNOWN):
+            found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
+    is_known = getattr(found, "__module__", "").startswith(_KNOWN)
+    if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
+        loss = copy.copy(loss)
+        loss.reduction = "none"
+    return _described(loss, found, arguments, is_known=is_known)
+
+
+def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
+    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    name = keras_objects.name_of(found)
     return LossFunction(
         function=function,
-        targets_are_classes=classes,
-        pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
+        targets_are_classes=name in _CLASS_INDICES if is_known and name not in _FREE_SHAPE else None,
+        pointwise=is_known and name in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
         scores=_scores(found, arguments),
         ignored_class=arguments.get("ignore_class"),
-        may_compare=import_paths.is_path(function_name) or keras_objects.name_of(found) in _COMPARE,
+        may_compare=not is_known or name in _COMPARE,
     )
+
+
+def _check_read(
+    found: Callable, arguments: Mapping[str, Any], field: str, reads: Mapping[str, str], reads_field: str
+) -> None:
+    """Raises ConfigError unless what a function reads and its other arguments are together what it takes."""
+    for name in arguments:
+        if name in reads:
+            raise ConfigError(f"{reads_field}.{name}", reads[name], f"is given by {field}.{name}, too")
+    derivative = (DERIVATIVE,) if _asks_for_derivative(found) else ()
+    import_paths.check_arguments(found, reads, field=reads_field, others={*arguments, *derivative})
+    import_paths.check_arguments(found, arguments, field=field, others={*reads, *derivative})
+
+
+def _asks_for_derivative(function: Callable) -> bool:
+    try:
+        return DERIVATIVE in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # builtins need not have a signature
+        return False
 
 
 def _refuse_axis_of_examples(arguments: Mapping[str, Any], field: str) -> None:

@@ -21,7 +21,7 @@ from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 from trainer.components.metric_inputs import MetricInputs
-from trainer.config.loss_settings import LossConfig
+from trainer.config.loss_settings import LossConfig, MetricsConfig
 
 _RESOLVED = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
@@ -97,7 +97,13 @@ class LossMetric:
 
 
 def build(
-    loss: NamedLoss, config: LossConfig, *, prediction: Any, target: Any, weights: Any | None = None
+    loss: NamedLoss,
+    config: LossConfig | MetricsConfig,
+    *,
+    prediction: Any,
+    target: Any,
+    weights: Any | None = None,
+    within: str = "losses",
 ) -> Mapping[str, LossMetric]:
     """The metrics of one loss, by the names they were given.
 
@@ -109,6 +115,7 @@ def build(
       prediction: `.shape` (batch first) and `.dtype` of what it reads of its head's output.
       target: the same of its target.
       weights: the same of its target's weights, where there are any.
+      within: the configuration's key in which `config` stands under its name.
 
     Raises:
       ConfigError: a metric that does not exist, does not fit, is given twice, has more than one number as its result,
@@ -118,7 +125,7 @@ def build(
     for key, specs in (("metrics", config.metrics), ("weighted_metrics", config.weighted_metrics)):
         weighted = key == "weighted_metrics"
         for index, spec in enumerate(specs):
-            field = f"losses.{loss.name}.{key}.{index}"
+            field = f"{within}.{loss.name}.{key}.{index}"
             given, arguments = keras_objects.split(spec)
             name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(
@@ -170,9 +177,13 @@ def _one(
     if issubclass(found, keras.metrics.IoU):
         implied = {"dtype": "float64"} | implied  # Keras counts in whole numbers, of which weights are none
     metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
+    return LossMetric(metric, weighted, inputs, takes_weights=takes_weights(metric))
+
+
+def takes_weights(metric: keras.metrics.Metric) -> bool:
+    """Returns True where a metric's `update_state` takes weights of labels."""
     parameters = inspect.signature(metric.update_state).parameters
-    takes = "sample_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return LossMetric(metric, weighted, inputs, takes_weights=takes)
+    return "sample_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _fitted(

@@ -1,11 +1,11 @@
-"""The settings of one loss."""
+"""The settings of one loss, and of metrics without a loss."""
 
 import dataclasses
 from typing import Any
 
 from trainer.common import schema
 from trainer.common.schema import setting
-from trainer.config import class_weights
+from trainer.config import class_weights, paths
 
 REPLICA, GLOBAL_BATCH = "replica", "global_batch"
 OPTIMIZER = schema.call("name", or_arguments=True)
@@ -21,9 +21,25 @@ class LossConfig:
     target: str | None = setting(
         schema.optional(schema.string), None, "The target it compares with. None: the target of the loss's own name."
     )
-    loss: dict[str, Any] = setting(
-        schema.call("name"),
-        meaning="A loss of Keras' or, by import path, a function `f(target, prediction)` with a value per example.",
+    loss: dict[str, Any] | None = setting(
+        schema.optional(schema.call("name")),
+        None,
+        "A loss of Keras' or, by import path, a function `f(target, prediction)` with a value per example; with "
+        "`reads`, a function of those arguments. It must be given unless `from` is.",
+    )
+    reads: dict[str, str] | None = setting(
+        schema.optional(paths.check),
+        None,
+        "The arguments of the loss's function: each is `heads.<name>`, `targets.<name>`, `inputs.<name>` or "
+        "`layers.<name>` (a layer of the model by its name). A function that also has an argument `derivative` is "
+        "given `derivative(output, input)`. None: `target` and `head`.",
+    )
+    from_: str | None = setting(
+        schema.optional(schema.string),
+        None,
+        "The layer whose `add_loss` and `activity_regularizer`, with those of the layers in it, are this loss; "
+        "`model`: all that no other loss names. Each such scalar counts as a mean over the examples. None: `loss` is "
+        "what it is.",
     )
     slice: tuple[int, int] | None = setting(
         schema.optional(schema.interval), None, "The part of the head's last axis that it reads. None: all of it."
@@ -76,4 +92,30 @@ class LossConfig:
         None,
         "The Keras optimizer of the variables that this loss alone reaches. None: as `optimizer` of the run; a "
         "dictionary without `name` changes arguments of that.",
+    )
+
+    @property
+    def layers_read(self) -> list[str]:
+        """The paths among `reads` that name layers."""
+        return [text for text in (self.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricsConfig:
+    """Metrics of a head that need no loss: no gradient is computed for them. They are named as a loss is."""
+
+    head: str | None = setting(
+        schema.optional(schema.string), None, "The head whose output they read. None: the head of their own name."
+    )
+    target: str | None = setting(
+        schema.optional(schema.string), None, "The target they compare with. None: the target of their own name."
+    )
+    slice: tuple[int, int] | None = setting(
+        schema.optional(schema.interval), None, "The part of the head's last axis that they read. None: all of it."
+    )
+    metrics: list[dict[str, Any]] = setting(
+        schema.sequence(schema.call("name")), [], "Keras metrics, for the validation split; every label counts 1."
+    )
+    weighted_metrics: list[dict[str, Any]] = setting(
+        schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."
     )

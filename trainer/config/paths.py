@@ -1,4 +1,4 @@
-"""Paths by which a loss names what its function is given: `heads.mu`, `targets.digit`, `inputs.image`, `layers.code`."""
+"""Paths by which a loss names what it reads: `heads.mu`, `targets.digit`, `inputs.image`, `layers.code`."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,12 @@ HEADS, TARGETS, INPUTS, LAYERS = KINDS = ("heads", "targets", "inputs", "layers"
 DERIVATIVE = "derivative"  # the argument by which a function asks for what differentiates
 MODEL = "model"  # the outermost of all layers
 _ALLOWED = (
-    "must be heads.<name>, targets.<name>, inputs.<name> (inputs where there is one without a name) or layers.<name>"
+    "must be heads.<name>, targets.<name>, inputs.<name> (inputs alone where they have no names) or layers.<name>"
 )
 
 
 class Path(NamedTuple):
-    """What is read: a head, a target, an input or the output of a layer.
+    """A place to read: a head, a target, an input or the output of a layer.
 
     Attributes:
       kind: one of `KINDS`.
@@ -41,10 +41,9 @@ def check(value: Any, field: str) -> dict[str, str]:
     for key, text in schema.keyword_arguments(value, field).items():
         at = schema.join(field, key)
         if key == DERIVATIVE:
-            raise ConfigError(
-                at, text, "must have another name: a function that has this argument is given derivatives"
-            )
+            raise ConfigError(at, text, "is an argument by which a function asks for derivatives; it is given those")
         kind, dot, name = text.partition(".") if isinstance(text, str) else ("", "", "")
-        if kind not in KINDS or bool(dot) != bool(name) or (not name and kind != INPUTS):
+        is_whole = kind == INPUTS and not dot
+        if kind not in KINDS or not (name or is_whole):
             raise ConfigError(at, text, _ALLOWED)
     return dict(value)

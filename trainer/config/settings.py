@@ -9,7 +9,7 @@ from trainer.common import durations, schema
 from trainer.common.schema import setting
 from trainer.config import evaluations
 from trainer.config.evaluations import SegmentsConfig
-from trainer.config.loss_settings import OPTIMIZER, LossConfig
+from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
@@ -127,6 +127,11 @@ class Config:
 
     losses: dict[str, LossConfig] = setting(
         schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED), meaning="The losses by their names."
+    )
+    metrics: dict[str, MetricsConfig] = setting(
+        schema.mapping(schema.record(MetricsConfig), "metric", reserved=_RESERVED, empty=True),
+        {},
+        "Metrics without a loss, by names of their own, which no loss has.",
     )
     dataset: DatasetConfig = setting(schema.record(DatasetConfig), meaning="Where the examples come from.")
     model: ModelConfig = setting(schema.record(ModelConfig), meaning="The model: trunk and heads, or one of your own.")

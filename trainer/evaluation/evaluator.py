@@ -8,12 +8,13 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.configuration import VALIDATION
-from trainer.components import comparisons, scalars
-from trainer.components import predictions as predictions_lib
+from trainer.components import comparisons, labels, reading, scalars
 from trainer.components.losses import NamedLoss
+from trainer.components.predictions import Predictions
 from trainer.distributed import replica_state
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.segments import Metrics, Segments
+from trainer.models import forward_pass
 
 __all__ = ["Evaluate", "EvaluatedSplit", "Evaluator", "Metrics"]
 
@@ -38,7 +39,10 @@ class EvaluatedSplit(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label; those of segments, or ()."""
+    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label (of what is measured, too).
+
+    Then those of segments, or nothing where there are none.
+    """
 
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
@@ -55,7 +59,8 @@ class Evaluator:
       strategy: built the model and the metrics.
       model: the model.
       losses: its K losses.
-      metrics: loss name → metric name → metric.
+      metrics: loss name → metric name → metric; of `measured`, too.
+      measured: heads and targets that have metrics without a loss, as losses without a function.
       splits: split → its examples.
       largest_batch: the most examples that a step has, over all replicas.
       layer_state: what the model's layers change by themselves.
@@ -67,6 +72,7 @@ class Evaluator:
     model: keras.Model
     losses: Sequence[NamedLoss]
     metrics: Metrics
+    measured: Sequence[NamedLoss]
     splits: Mapping[str, EvaluatedSplit]
     largest_batch: int
     layer_state: LayerState
@@ -83,7 +89,8 @@ class Evaluator:
         Returns:
           A function of the number of steps that the model has been trained for, from which random layers draw, and of
           the split. It gives `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the
-          number of labels; with segments, those of each and the worst, as `Segments.results` has them.
+          number of labels. Metrics without a loss are reported as those of a loss. With segments there are also those
+          of each and the worst, as `Segments.results` has them.
         """
         data = {
             name: self.strategy.distribute_datasets_from_function(split.batches) for name, split in self.splits.items()
@@ -129,33 +136,49 @@ class Evaluator:
         return found | self._directions_of_segments(VALIDATION) | others
 
     def _directions_of_segments(self, split: str) -> dict[str, str]:
-        return {} if self.segments is None else self.segments.directions(self.losses, split)
+        return {} if self.segments is None else self.segments.directions(self._read, split)
 
     def _add(self, batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
         """Adds a replica's part of a batch to the metrics, and returns its sums."""
         replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
-        predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+        predictions = forward_pass.predict(self.model, self.losses, batch["inputs"], training=False)
         found = comparisons.evaluated(self.losses, predictions, batch, self.largest_batch)
-        for loss, of_loss in zip(self.losses, found, strict=True):
-            target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
-            for metric in self.metrics[loss.name].values():
-                metric.update(target, prediction, of_loss.labels)
-        of_segments = () if self.segments is None else (self.segments.add(self.losses, predictions, batch, found),)
+        weights = {loss.name: of_loss.labels for loss, of_loss in zip(self.losses, found, strict=True)}
+        weights |= {read.name: self._weights(read, predictions, batch) for read in self.measured}
+        for read in self._read:
+            if self.metrics[read.name]:
+                target, prediction = batch["targets"][read.target], read.prediction(predictions.outputs)
+            for metric in self.metrics[read.name].values():
+                metric.update(target, prediction, weights[read.name])
+        counts = [_count(batch["targets"][read.target], weights[read.name]) for read in self.measured]
+        of_segments = ()
+        if self.segments is not None:
+            values = {loss.name: of_loss.values for loss, of_loss in zip(self.losses, found, strict=True)}
+            of_segments = (self.segments.add(self._read, predictions, batch, weights, values),)
         return _Sums(
             tf.stack([of_loss.sums.loss_sum for of_loss in found]),
             tf.stack([of_loss.sums.weight_sum for of_loss in found]),
             tf.stack([of_loss.count for of_loss in found]),
-            tf.stack([of_loss.label_count for of_loss in found]),
+            tf.stack([of_loss.label_count for of_loss in found] + counts),
             of_segments,
         )
+
+    @property
+    def _read(self) -> tuple[NamedLoss, ...]:
+        """The losses, and what has metrics without one."""
+        return (*self.losses, *self.measured)
+
+    def _weights(self, read: NamedLoss, predictions: Predictions, batch: Mapping[str, Any]) -> tf.Tensor | None:
+        """The weight of every label of metrics without a loss; None: all 1."""
+        return labels.product((reading.weight(read.paths, batch), read.mask(predictions)), keras.config.floatx())
 
     def _summed(self, value: Any) -> tf.Tensor:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
 
     def _zeros(self) -> _Sums:
-        count = len(self.losses)
-        zeros, labels = tf.zeros([count], keras.config.floatx()), tf.zeros([count], tf.int64)
-        return _Sums(zeros, zeros, zeros, labels, () if self.segments is None else (self.segments.zeros(count),))
+        zeros, count = tf.zeros([len(self.losses)], keras.config.floatx()), len(self._read)
+        of_segments = () if self.segments is None else (self.segments.zeros(count),)
+        return _Sums(zeros, zeros, zeros, tf.zeros([count], tf.int64), of_segments)
 
     def _reset(self) -> None:
         for metrics in self.metrics.values():
@@ -170,10 +193,15 @@ class Evaluator:
             denominator = totals.weight_sums[k] if loss.normalizer == "weights" else totals.counts[k]
             mean = float(totals.loss_sums[k] / denominator) if totals.weight_sums[k] > 0 else None
             results[f"loss/{loss.name}"] = mean
-        for k, loss in enumerate(self.losses):
-            for name, metric in self.metrics[loss.name].items():
-                results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
-        results |= {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
+        for k, read in enumerate(self._read):
+            for name, metric in self.metrics[read.name].items():
+                results[f"{read.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
+        results |= {f"labels/{read.name}": int(totals.labels[k]) for k, read in enumerate(self._read)}
         if self.segments is not None:
-            results |= self.segments.results(self.losses, split, *totals.of_segments)
+            results |= self.segments.results(self._read, split, *totals.of_segments)
         return results
+
+
+def _count(target: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """The number of labels, scalar int64."""
+    return tf.shape(target, tf.int64)[0] if weights is None else tf.math.count_nonzero(weights)

@@ -14,7 +14,7 @@ from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.splits import Split
 from trainer.common.errors import ConfigError, unknown
 from trainer.components import labels, loss_sums
-from trainer.components.comparisons import Evaluated
+from trainer.components.loss_sums import LossValues
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
 from trainer.components.predictions import Predictions
@@ -35,12 +35,15 @@ class Segments:
       part: "targets" or "inputs".
       of_splits: split → the values that it holds, ascending.
       metrics: value → loss name → metric name → metric; of every value, ascending.
+      valued: names of the losses that have a value for each example; one that compares examples, or that a layer adds,
+        has none for some of them alone.
     """
 
     by: str
     part: str
     of_splits: Mapping[str, Sequence[int]]
     metrics: Mapping[int, Metrics]
+    valued: frozenset[str]
 
     def places(self, batch: Mapping[str, Any]) -> tf.Tensor:
         """(examples,) int32, the place of each example's segment among all of them; -1: it has no label, so none."""
@@ -53,43 +56,51 @@ class Segments:
 
     def add(
         self,
-        losses: Sequence[NamedLoss],
+        read: Sequence[NamedLoss],
         predictions: Predictions,
         batch: Mapping[str, Any],
-        found: Sequence[Evaluated],
+        weights: Mapping[str, tf.Tensor | None],
+        values: Mapping[str, LossValues | None],
     ) -> tf.Tensor:
         """Adds a replica's part of a batch to the metrics of every segment; call it in replica context.
 
         Args:
-          losses: the K losses.
+          read: the losses, and what has metrics without one; K in all.
           predictions: of the model.
           batch: `inputs`, `targets` and perhaps `weights`.
-          found: of every loss.
+          weights: name → the weight of every label; None: all 1.
+          values: name → a loss's values one by one.
 
         Returns:
-          (K, segments, 4) float64: the sums over each segment of `loss_sums.of_examples`. Of a loss that compares
-          examples, which has no value for some of them alone, the last is the number of those that have a label.
+          (K, segments, 4) float64: the sums over each segment of `loss_sums.of_examples`. Where there are no values of
+          single examples, the last is the number of examples that have a label.
         """
         places = self.places(batch)
         for place, metrics in enumerate(self.metrics.values()):
             chosen = functools.partial(tf.boolean_mask, mask=tf.equal(places, place))
-            for loss, of_loss in zip(losses, found, strict=True):
-                target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
-                weights = None if of_loss.labels is None else chosen(of_loss.labels)
-                for metric in metrics[loss.name].values():
-                    metric.update(chosen(target), chosen(prediction), weights)
-        columns = (_columns(of_loss, tf.size(places)) for of_loss in found)
+            for each in read:
+                if metrics[each.name]:
+                    target, prediction = batch["targets"][each.target], each.prediction(predictions.outputs)
+                    own = weights[each.name]
+                for metric in metrics[each.name].values():
+                    metric.update(chosen(target), chosen(prediction), None if own is None else chosen(own))
+        columns = (
+            loss_sums.of_examples(values[each.name])
+            if each.name in self.valued
+            else _labelled_only(weights[each.name], tf.size(places))
+            for each in read
+        )
         return tf.stack([tf.math.unsorted_segment_sum(each, places, len(self.metrics)) for each in columns])
 
     def zeros(self, count: int) -> tf.Tensor:
         """What `add` gives of no batch for `count` losses."""
         return tf.zeros([count, len(self.metrics), loss_sums.COLUMNS], tf.float64)
 
-    def results(self, losses: Sequence[NamedLoss], split: str, sums: np.ndarray) -> dict[str, float | None]:
+    def results(self, read: Sequence[NamedLoss], split: str, sums: np.ndarray) -> dict[str, float | None]:
         """The values of each segment of a split by their names in reports, and the worst of each kind.
 
         Args:
-          losses: the K losses.
+          read: as for `add`.
           split: the split.
           sums: (K, segments, 4), those that `add` gave for all batches of it.
         """
@@ -98,22 +109,42 @@ class Segments:
         for place, (value, metrics) in enumerate(self.metrics.items()):
             if value not in self.of_splits[split]:
                 continue
-            of_value = _of_segment(losses, metrics, sums[:, place])
+            of_value = self._of_segment(read, metrics, sums[:, place])
             found |= {f"{prefix(self.by, value)}{name}": number for name, number in of_value.items()}
-            for name, direction in directions(losses, metrics).items():
+            for name, direction in self._directions(read, metrics).items():
                 worst[name] = _worse(worst.get(name), of_value.get(name), direction)
         return {f"{name}/{WORST}": number for name, number in worst.items()} | found
 
-    def directions(self, losses: Sequence[NamedLoss], split: str) -> dict[str, str]:
+    def directions(self, read: Sequence[NamedLoss], split: str) -> dict[str, str]:
         """Name → "up" or "down", the direction of better values; of what `results` gives of losses and metrics."""
-        metrics = next(iter(self.metrics.values()))
-        found = directions(losses, metrics)
+        found = self._directions(read, next(iter(self.metrics.values())))
         of_each = {
             f"{prefix(self.by, value)}{name}": direction
             for value in self.of_splits[split]
             for name, direction in found.items()
         }
         return {f"{name}/{WORST}": direction for name, direction in found.items()} | of_each
+
+    def _directions(self, read: Sequence[NamedLoss], metrics: Metrics) -> dict[str, str]:
+        """Name → "up" or "down"; of losses, and of metrics of one segment that say it."""
+        found = {f"loss/{loss.name}": "down" for loss in read if loss.name in self.valued}
+        for each in read:
+            for name, metric in metrics[each.name].items():
+                if metric.direction is not None:
+                    found[f"{each.name}/{name}"] = metric.direction
+        return found
+
+    def _of_segment(self, read: Sequence[NamedLoss], metrics: Metrics, sums: np.ndarray) -> dict[str, float | None]:
+        """Name → value over one segment; (K, 4) `sums` are over it."""
+        values, of_metrics, counts = {}, {}, {}
+        for each, (loss_sum, weight_sum, left, count) in zip(read, sums.tolist(), strict=True):
+            if each.name in self.valued:
+                denominator = weight_sum if each.normalizer == "weights" else left
+                values[f"loss/{each.name}"] = loss_sum / denominator if weight_sum > 0 else None
+                counts[f"labels/{each.name}"] = int(count)
+            for name, metric in metrics[each.name].items():
+                of_metrics[f"{each.name}/{name}"] = metric.result() if count > 0 else None
+        return values | of_metrics | counts
 
     def reset(self) -> None:
         """Forgets all batches."""
@@ -128,21 +159,12 @@ def prefix(by: str, value: int) -> str:
     return f"{SEGMENT}{by}={value}/"
 
 
-def directions(losses: Sequence[NamedLoss], metrics: Metrics) -> dict[str, str]:
-    """Name in reports → "up" or "down", the direction of better values; of what has a value in every segment."""
-    found = {f"loss/{loss.name}": "down" for loss in losses if loss.over is None}
-    for loss in losses:
-        for name, metric in metrics[loss.name].items():
-            if metric.direction is not None:
-                found[f"{loss.name}/{name}"] = metric.direction
-    return found
-
-
-def build(by: str, splits: Mapping[str, Split], metrics: Metrics) -> Segments:
+def build(by: str, splits: Mapping[str, Split], metrics: Metrics, losses: Sequence[NamedLoss]) -> Segments:
     """The segments of some splits, as `find` finds them, with copies of these metrics; in the strategy's scope."""
     part, of_splits = find(by, splits)
     values = sorted({value for own in of_splits.values() for value in own})
-    return Segments(by, part, of_splits, {value: copied(metrics) for value in values})
+    valued = frozenset(loss.name for loss in losses if loss.over is None and loss.added_by is None)
+    return Segments(by, part, of_splits, {value: copied(metrics) for value in values}, valued)
 
 
 def copied(metrics: Metrics) -> dict[str, dict[str, LossMetric]]:
@@ -205,24 +227,10 @@ def _inputs(by: str, split: Split) -> Iterable[np.ndarray]:
     return (batch["inputs"][by].numpy() for batch in batches)
 
 
-def _columns(found: Evaluated, examples: tf.Tensor) -> tf.Tensor:
-    if found.values is not None:
-        return loss_sums.of_examples(found.values)
-    there = tf.ones([examples], tf.bool) if found.labels is None else labels.of_examples(found.labels)
+def _labelled_only(weights: tf.Tensor | None, examples: tf.Tensor) -> tf.Tensor:
+    """As `loss_sums.of_examples` where there are no values: the last is 1 for an example that has a label."""
+    there = tf.ones([examples], tf.bool) if weights is None else labels.of_examples(weights)
     return tf.pad(tf.cast(there, tf.float64)[:, tf.newaxis], [[0, 0], [loss_sums.COLUMNS - 1, 0]])
-
-
-def _of_segment(losses: Sequence[NamedLoss], metrics: Metrics, sums: np.ndarray) -> dict[str, float | None]:
-    """Name → value over one segment; (K, 4) `sums` are over it."""
-    values, of_metrics, counts = {}, {}, {}
-    for loss, (loss_sum, weight_sum, left, count) in zip(losses, sums.tolist(), strict=True):
-        if loss.over is None:
-            denominator = weight_sum if loss.normalizer == "weights" else left
-            values[f"loss/{loss.name}"] = loss_sum / denominator if weight_sum > 0 else None
-            counts[f"labels/{loss.name}"] = int(count)
-        for name, metric in metrics[loss.name].items():
-            of_metrics[f"{loss.name}/{name}"] = metric.result() if count > 0 else None
-    return values | of_metrics | counts
 
 
 def _worse(known: float | None, value: float | None, direction: str) -> float | None:

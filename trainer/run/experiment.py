@@ -88,8 +88,8 @@ class Experiment:
 
     @property
     def heads(self) -> dict[str, str]:
-        """Loss name → head name."""
-        return {loss.name: loss.head for loss in self.losses}
+        """Name of a loss, or of metrics without one, → head name, or what else is read of the model."""
+        return {each.name: each.head or each.source for each in (*self.losses, *self.evaluator.measured)}
 
     @property
     def layer_state(self) -> LayerState:
@@ -147,6 +147,7 @@ def build(
         saved,
         trust,
         config.losses,
+        config.metrics,
         segments=config.segments,
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
@@ -154,7 +155,7 @@ def build(
     )
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
-    network = network_lib.build(config.model, config.losses, config.seed, spec, data, strategy)
+    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))

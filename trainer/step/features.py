@@ -158,7 +158,7 @@ def weighted_gradients(
         features, *mask = tf.nest.flatten(parts.trunk(batch["inputs"], training=True))
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
-        predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
+        predictions = predictions_lib.of(parts.heads([features, *mask], training=True), batch["inputs"])
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
     backward.show(watch, predictions, batch, found, len(losses))
     rows, columns = [], [{} for _ in reach.variables]

@@ -61,7 +61,7 @@ def test_equals_scikit_learn(replicas):
         for split in ("validation", "test"):
             results = evaluate(0, split)
             expected = _expected(built.model, load()[split])
-            assert list(results) != [] and results.keys() == expected.keys()
+            assert results.keys() == expected.keys()
             for name, value in expected.items():
                 # Keras adds 1e-7 to what an F1 score is divided by, and keeps the thresholds of an area as float32.
                 tolerance = 1e-6 if "f1_score" in name or "auc" in name else 1e-12
@@ -102,7 +102,10 @@ def _numbers(outputs, split: Examples, chosen) -> dict[str, float | None]:
 
 
 def test_values_of_inputs_and_of_streamed_targets_are_found():
-    flags = {"inputs": {"x": np.zeros((4, 2)), "flag": np.array([True, False, True, True])}, "targets": {"y": np.ones(4)}}
+    flags = {
+        "inputs": {"x": np.zeros((4, 2)), "flag": np.array([True, False, True, True])},
+        "targets": {"y": np.ones(4)},
+    }
     assert segments.find("flag", {"test": InMemory(Examples(**flags))}) == ("inputs", {"test": (0, 1)})
 
 
@@ -111,7 +114,11 @@ def test_values_of_inputs_and_of_streamed_targets_are_found():
     [
         ("wart", {}, "unknown target, input or feature; did you mean 'ward'"),
         ("ward", {"dtype": "float64"}, "must be a whole number.*'categories' make some"),
-        ("ward", {"wards": 150}, "has 1[0-9]+ different values in the splits that are evaluated; there may be 1 to 100"),
+        (
+            "ward",
+            {"wards": 150},
+            "has 1[0-9]+ different values in the splits that are evaluated; there may be 1 to 100",
+        ),
     ],
 )
 def test_what_makes_no_segments_is_named(by, options, words):
