@@ -10,6 +10,7 @@ prediction changes in the values of others belongs to its gradient.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from trainer.components import batch_sizes, labels, loss_sums, reading
@@ -99,6 +100,13 @@ def evaluated(
     """
     compared = _compared(losses, predictions, batch, largest_batch, partial=True)
     return tuple(_evaluated(loss, predictions, batch, compared) for loss in losses)
+
+
+def label_weights(loss: NamedLoss, predictions: Predictions, batch: Batch) -> tf.Tensor | None:
+    """The weight of every label of a replica's examples, as `Evaluated.labels`, of a loss with a head and a target."""
+    if loss.ignored_class is None and not loss.nan_is_missing:
+        return labels.product((reading.weight(loss.paths, batch), loss.mask(predictions)), keras.config.floatx())
+    return losses_lib.compute(loss, predictions, batch).labels
 
 
 def _evaluated(

@@ -212,7 +212,12 @@ class Config:
         {},
         "When splits beside `train` and `validation` are evaluated, by their names: `at_end` of the run, with the best "
         "checkpoint's variables where `best` keeps one; `at_every_evaluation` of `validation`; or every so often. Those "
-        "that are not named: `at_end`.",
+        "not named: `at_end`.",
+    )
+    train_metrics: bool = setting(
+        schema.boolean,
+        False,
+        "Also report the losses' metrics on the batches of training, over the steps since the last report.",
     )
     segments: SegmentsConfig | None = setting(
         schema.optional(schema.record(SegmentsConfig)),

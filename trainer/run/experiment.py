@@ -21,6 +21,7 @@ from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.train_metrics import TrainMetrics
 from trainer.gradients.reach import Reach
 from trainer.run import build_step, checks, comparing, monitor
 from trainer.run import evaluations as evaluations_lib
@@ -54,6 +55,7 @@ class Experiment:
       reach: which of them reach which variable.
       optimizer_groups: the optimizers and what each of them updates.
       step: the training step.
+      train_metrics: metrics on the batches of training; None: the run has none.
       evaluator: evaluates all splits but that of training.
       evaluations: when those beside `validation` are due.
       timeline: how the run's steps lie among examples and epochs.
@@ -72,6 +74,7 @@ class Experiment:
     reach: Reach
     optimizer_groups: tuple[OptimizerGroup, ...]
     step: Step
+    train_metrics: TrainMetrics | None
     evaluator: Evaluator
     evaluations: Evaluations
     timeline: Timeline
@@ -142,17 +145,7 @@ def build(
     """
     replicas = strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
-    data = network_lib.read_data(
-        config.dataset,
-        saved,
-        trust,
-        config.losses,
-        config.metrics,
-        segments=config.segments,
-        batch_size=config.batch_size,
-        micro_batches=config.micro_batches,
-        replicas=replicas,
-    )
+    data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
@@ -163,7 +156,9 @@ def build(
         config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
     plan = plan_lib.of(config)
-    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
+    train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
+    watch = train_metrics and train_metrics.add
+    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
     evaluations = evaluations_lib.resolve(config.evaluate, data.splits, config.losses, timeline)
     watched = evaluator.directions(evaluations.at_every)
@@ -177,6 +172,7 @@ def build(
         reach=reach,
         optimizer_groups=optimization.groups,
         step=step,
+        train_metrics=train_metrics,
         evaluator=evaluator,
         evaluations=evaluations,
         timeline=timeline,
@@ -185,6 +181,20 @@ def build(
         early_stopping=monitor.resolve(config.early_stopping, "early_stopping", watched),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
+    )
+
+
+def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: int) -> Data:
+    return network_lib.read_data(
+        config.dataset,
+        saved,
+        trust,
+        config.losses,
+        config.metrics,
+        segments=config.segments,
+        batch_size=config.batch_size,
+        micro_batches=config.micro_batches,
+        replicas=replicas,
     )
 
 

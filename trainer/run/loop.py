@@ -89,7 +89,7 @@ class Loop:
             if (is_due or signal) and (failure := built.step.failure(totals)):
                 raise failures.error_of(failure, built.config.combine.name)
             if report_due:
-                self._publish(Report(step, TRAIN, built.step.report(state, totals, step)))
+                self._publish(Report(step, TRAIN, self._training(state, totals, step)))
                 totals = no_totals
             others = {split: self.publish_split(split, step) for split in others_due}
             if eval_due:  # after the others, so that all stand in the files in this order
@@ -134,6 +134,10 @@ class Loop:
             # A signal that comes later is for the next round, with all of what goes before a save.
             return state, totals, self.workers.agreed_signal(self.request.signal)
 
+    def _training(self, state: State, totals: Totals, step: int) -> dict[str, float | None]:
+        values = self.built.step.report(state, totals, step)
+        return values if self.built.train_metrics is None else values | self.built.train_metrics.report()
+
     def publish_split(self, split: str, step: int) -> Report:
         """Evaluates a split with the model as it is, which has been trained for `step` steps."""
         return self._publish(self._evaluated(split, step))
@@ -158,9 +162,10 @@ class Loop:
         return Report(step, split, values)
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
-        of_replicas = self.built.layer_state.of_replicas()  # on all workers
+        of_replicas = self.built.layer_state.of_replicas()  # on all workers, and so the next
+        window = {} if self.built.train_metrics is None else self.built.train_metrics.of_replicas()
         if self.workers.is_chief:
-            saved = resume.to_save(self.built, state, totals, of_replicas)
+            saved = resume.to_save(self.built, state, totals, of_replicas, window)
             self.recorder.save(step, saved, self.monitors.best_step, self.monitors.saved())
 
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
