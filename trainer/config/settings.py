@@ -211,8 +211,8 @@ class Config:
         schema.mapping(evaluations.when, "split", empty=True),
         {},
         "When splits beside `train` and `validation` are evaluated, by their names: `at_end` of the run, with the best "
-        "checkpoint's variables where `best` keeps one; `at_every_evaluation` of `validation`; or every so often. Those "
-        "not named: `at_end`.",
+        "checkpoint's variables where `best` keeps one; `at_every_evaluation` of `validation`; or every so often. "
+        "Those not named: `at_end`.",
     )
     train_metrics: bool = setting(
         schema.boolean,
