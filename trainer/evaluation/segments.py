@@ -93,7 +93,7 @@ class Segments:
         return tf.stack([tf.math.unsorted_segment_sum(each, places, len(self.metrics)) for each in columns])
 
     def zeros(self, count: int) -> tf.Tensor:
-        """What `add` gives of no batch for `count` losses."""
+        """The sums of no batch, as `add` gives them; `count` is K."""
         return tf.zeros([count, len(self.metrics), loss_sums.COLUMNS], tf.float64)
 
     def results(self, read: Sequence[NamedLoss], split: str, sums: np.ndarray) -> dict[str, float | None]:

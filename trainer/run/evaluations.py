@@ -11,7 +11,7 @@ from trainer.config.evaluations import AT_END, AT_EVERY_EVALUATION
 
 @dataclasses.dataclass(frozen=True)
 class Evaluations:
-    """When splits other than `validation` are evaluated.
+    """The times at which splits other than `validation` are evaluated.
 
     Attributes:
       at_every: those that are evaluated with `validation`.
@@ -32,7 +32,7 @@ class Evaluations:
 def resolve(
     config: Mapping[str, int | str], splits: Iterable[str], taken: Iterable[str], timeline: Timeline
 ) -> Evaluations:
-    """When each split but `train` and `validation` is evaluated; those that are not configured at the end.
+    """The times at which all splits but `train` and `validation` are evaluated; at the end where none is configured.
 
     Args:
       config: the configuration's `evaluate`.

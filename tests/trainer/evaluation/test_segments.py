@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from input_pipelines import data
+from input_pipelines.configuration import DatasetConfig
 from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
 from tests import eager, problems
+from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.evaluation import segments
 from trainer.run import experiment
@@ -107,6 +110,21 @@ def test_values_of_inputs_and_of_streamed_targets_are_found():
         "targets": {"y": np.ones(4)},
     }
     assert segments.find("flag", {"test": InMemory(Examples(**flags))}) == ("inputs", {"test": (0, 1)})
+
+
+def test_a_column_that_is_an_input_can_make_segments(tmp_path):
+    """It stays an input, and nothing is said of it; where it is absent an example has no segment."""
+    wards = ["" if row % 5 == 0 else str(row % 3) for row in range(40)]
+    table = "\n".join(f"{row % 7},{row % 3},{ward},{row % 2}" for row, ward in enumerate(wards))
+    (tmp_path / "t.csv").write_text(f"x,room,ward,y\n{table}\n")
+    tree = {"name": "csv", "path": str(tmp_path / "t.csv"), "held_out": 0.5, "targets": {"y": {}}, "fill": 0}
+    config = schema.record(DatasetConfig)(tree, "dataset")
+    plain, by_ward = data.build(config), data.build(config, segments="ward")
+    for name, split in plain.splits.items():
+        np.testing.assert_array_equal(by_ward.splits[name].examples.inputs, split.examples.inputs)
+    assert by_ward.notes == plain.notes
+    assert segments.find("ward", by_ward.splits) == ("targets", dict.fromkeys(("train", "validation"), (0, 1, 2)))
+    assert set(by_ward.splits["train"].examples.weights["ward"]) == {0, 1}
 
 
 @pytest.mark.parametrize(
