@@ -49,10 +49,10 @@ def everything(path: pathlib.Path) -> dict[str, object]:
     steps = checkpoint.saved_steps(path / "checkpoints")
     saved = {f"{name} at step {step}": bits for step in steps for name, bits in variables(path, step).items()}
     texts = {name: (path / name).read_text() for name in ("metrics.jsonl", "report.md")}
-    return {"checkpoints": steps, "events": _values_of_events(path)} | texts | saved
+    return {"checkpoints": steps, "events": values_of_events(path)} | texts | saved
 
 
-def _values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
+def values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
     """Everything that TensorBoard shows."""
     found = []
     for file in (path / "tensorboard").rglob("events*"):

@@ -199,15 +199,30 @@ def test_another_number_of_replicas(tmp_path):
 
 
 def test_the_best_checkpoint_stays(tmp_path):
-    """With one checkpoint to keep, the best one stays beside the last."""
-    best = {"metric": "loss/label", "mode": "max"}  # the first, untrained one
-    changes = {"steps": 12, "eval_every": 2, "checkpoint_every": 12, "keep_checkpoints": 1}
-    interrupted.train(tmp_path / "run", **changes, best=best)
+    """With one checkpoint to keep, the best one stays beside the last; also by another expression on resuming."""
+    best = {"metric": "{loss/label} + 1e-6 * {number/mae}", "mode": "max"}  # the first, untrained one
+    changes = {"eval_every": 2, "checkpoint_every": 12, "keep_checkpoints": 1}
+    total = {"metric": "total_loss", "patience": 99}
+    interrupted.train(tmp_path / "run", steps=12, **changes, best=best, early_stopping=total)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = {row["step"]: row["loss/label"] for row in rows if row["split"] == "validation"}
-    expected = max(losses, key=losses.get)
+    values = {}
+    for row in (row for row in rows if row["split"] == "validation"):
+        values[row["step"]] = row["loss/label"] + 1e-6 * row["number/mae"]
+        weighed = {"label": 1, "number": 0.5, "vector": 2, "vector_l1": 1}
+        assert row[f"monitor/{best['metric']}"] == values[row["step"]]
+        assert row["monitor/total_loss"] == pytest.approx(sum(w * row[f"loss/{n}"] for n, w in weighed.items()), 1e-12)
+    expected = max(values, key=values.get)
     assert expected < 12
     assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == sorted({expected, 12})
+    results = f"|  | `{best['metric']}` | {values[12]:.4g} |"
+    assert results in (tmp_path / "run" / "report.md").read_text()
+    assert f"monitor/{best['metric']}" in {tag for _, _, tag, _ in interrupted.values_of_events(tmp_path / "run")}
+
+    equal = {"metric": "0 * {total_loss}", "mode": "min"}  # of equals the first one
+    undefined = {"metric": "{loss/label} / (2 - 2)", "mode": "min", "patience": 99}
+    interrupted.train(tmp_path / "run", steps=16, **changes, best=equal, early_stopping=undefined)
+    assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == [2, 16]
+    assert (tmp_path / "run" / "log.txt").read_text().count("warning: {loss/label} / (2 - 2) divides by 0 at") == 1
 
 
 def test_early_stopping_ends_the_run_for_good(tmp_path):

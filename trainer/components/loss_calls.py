@@ -8,16 +8,14 @@ import tensorflow as tf
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import loss_functions, loss_values, predictions
+from trainer.components import loss_functions, loss_values
 from trainer.components.loss_functions import Loss
 from trainer.components.predictions import mask_of
 
 Checked = tuple[tf.Tensor, tf.Tensor | None]
 
 
-def of_pair(
-    function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor, scalar_is_mean: bool = False
-) -> Checked:
+def of_pair(function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor, *, mean: bool = False) -> Checked:
     """Returns a function's values and the mask that it gives them (False where `ignore_class` takes one out).
 
     Args:
@@ -25,21 +23,14 @@ def of_pair(
       field: its key in the configuration, for errors.
       target: batch first.
       prediction: batch first.
-      scalar_is_mean: a value that is not one for each example counts as the mean over the examples.
+      mean: take a value that is not one for each example as the mean over the examples, as Keras' `fit` does.
 
     Raises:
       ConfigError: it fails, or does not return one floating-point value per example.
     """
     words = f"a target of shape {target.shape} and a prediction of shape {prediction.shape}"
-
-    def call() -> Any:
-        found = _computed(function, target, prediction)
-        if not scalar_is_mean:
-            return found
-        return predictions.with_mask(loss_values.of_mean(tf.convert_to_tensor(found), prediction), mask_of(found))
-
-    values, mask = _called(call, function, field, prediction, words)
-    if scalar_is_mean:
+    values, mask = _called(lambda: _computed(function, target, prediction), function, field, prediction, words, mean)
+    if mean:
         return values, mask
     # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
     given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
@@ -70,7 +61,9 @@ def of_arguments(
     return values, mask
 
 
-def _called(call: Callable[[], Any], function: Loss, field: str, like: tf.Tensor, words: str) -> Checked:
+def _called(
+    call: Callable[[], Any], function: Loss, field: str, like: tf.Tensor, words: str, mean: bool = False
+) -> Checked:
     """Returns what a call gives: one value per example at least, as many as `like` has; `words` say what it is of."""
     name = loss_functions.name_of(function)
     try:
@@ -82,6 +75,8 @@ def _called(call: Callable[[], Any], function: Loss, field: str, like: tf.Tensor
     except import_paths.USER_ERRORS as error:
         reason = f"{loss_values.advice(error)}{type(error).__name__}: {first_line(error)}"
         raise ConfigError(field, name, f"fails on {words}: {reason}") from error
+    if mean:
+        values = loss_values.of_mean(values, like)
     if values.shape.rank is None:
         values = loss_values.one_per_example(values, like, f"{field}={name}")
     if values.shape.rank == 0:

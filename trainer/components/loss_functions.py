@@ -15,17 +15,38 @@ from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError
 from trainer.components import keras_objects
 from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+from trainer.components.distillation_losses import Distillation
+from trainer.components.distribution_losses import GaussianNLL, Quantile
+from trainer.components.embedding_losses import Contrastive, TripletSemihard
+from trainer.components.focal_losses import SparseCategoricalFocalCrossentropy
+from trainer.components.ranking_losses import PairwiseLogistic, SoftmaxRanking
 from trainer.config.paths import DERIVATIVE
 
+# Losses of the trainer beside those of Keras.
+OWN = (
+    ClassWeightedBinaryCrossentropy,
+    Contrastive,
+    Distillation,
+    GaussianNLL,
+    PairwiseLogistic,
+    Quantile,
+    SoftmaxRanking,
+    SparseCategoricalFocalCrossentropy,
+    TripletSemihard,
+)
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 TARGET, PREDICTION = "y_true", "y_pred"  # what Keras calls the arguments of a loss
 # Losses whose targets are class indices: one number where the prediction has one per class.
-_CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
+_CLASS_INDICES = (
+    "SparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+)
 # Losses whose target has a shape of its own.
-_FREE_SHAPE = ("CTC", "Circle")
-# Losses of Keras that compare examples with one another.
-_COMPARE = ("Circle",)
-# Losses that are the mean over the last axis of a function of one number and one prediction.
+_FREE_SHAPE = ("CTC", "Circle", "Contrastive", "TripletSemihard")
+# Losses that compare examples with one another; one of pairs does so where a head gives a single number.
+_COMPARE = ("Circle", "Contrastive", "TripletSemihard", "PairwiseLogistic")
+# Losses that are the mean over the last axis of a function of one number and its prediction.
 _POINTWISE = (
     "MeanSquaredError",
     "MeanAbsoluteError",
@@ -37,6 +58,8 @@ _POINTWISE = (
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "ClassWeightedBinaryCrossentropy",
+    "GaussianNLL",
+    "Quantile",
 )
 # Losses of a label each of which is there or not, and of one class of several.
 _OF_LABELS = (
@@ -49,7 +72,9 @@ _OF_CLASSES = (
     "CategoricalFocalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
     "SparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
 )
+_OF_SCORES = ("PairwiseLogistic", "SoftmaxRanking")  # which are logits, of labels or classes as the target has it
 _OF_MARGINS = ("Hinge", "SquaredHinge")
 
 
@@ -113,9 +138,7 @@ def build(
       reads_field: the configuration's key of `reads`.
     """
     function_name, arguments = keras_objects.split(loss)
-    found = keras_objects.find(
-        function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=[ClassWeightedBinaryCrossentropy]
-    )
+    found = keras_objects.find(function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=OWN)
     if inspect.isclass(found):
         if "reduction" in arguments:
             raise ConfigError(
@@ -138,23 +161,24 @@ def build(
         else:
             _check_read(found, arguments, field, reads, reads_field)
         function = functools.partial(_with_autograph(found), **arguments)
-    described = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
-    asks = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
-    return described._replace(takes_derivative=asks)
+    known = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+    takes_derivative = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
+    return known._replace(takes_derivative=takes_derivative)
 
 
 def of_object(loss: keras.losses.Loss) -> LossFunction:
-    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+    """Describes an object of Keras that is a loss, as `compile` makes it; its function is the loss itself, not reduced.
 
     Args:
       loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
     """
-    found, arguments = type(loss), loss.get_config()
-    if found is LossFunctionWrapper:
+    if type(loss) is LossFunctionWrapper:
         found, arguments = loss.fn, loss._fn_kwargs
         classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
         if getattr(found, "__module__", "").startswith(_KNOWN):
             found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
+    else:
+        found, arguments = type(loss), loss.get_config()
     is_known = getattr(found, "__module__", "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
         loss = copy.copy(loss)
@@ -163,7 +187,7 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
 
 
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
-    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    """Describes a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
     name = keras_objects.name_of(found)
     return LossFunction(
         function=function,
@@ -225,6 +249,8 @@ def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
 
     if is_one_of(_OF_MARGINS):
         return Scores(Kind.MARGINS, are_probabilities=False)
+    if is_one_of(_OF_SCORES):
+        return Scores(Kind.OTHER, are_probabilities=False)
     kind = Kind.LABELS if is_one_of(_OF_LABELS) else Kind.CLASSES if is_one_of(_OF_CLASSES) else Kind.OTHER
     return Scores(kind, are_probabilities=not _argument(function, arguments, "from_logits"))
 

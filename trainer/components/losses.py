@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels, loss_calls, loss_functions, loss_sums, reading
+from trainer.components import labels, loss_calls, loss_functions, loss_sums, own_loss, reading
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import PREDICTION, TARGET, Kind, Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
@@ -224,18 +224,22 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     if loss.added_by is not None:
         return _added(loss, predictions)
     given, field = loss.arguments(predictions, batch), f"losses.{loss.name}.loss"
-    weights, mask, there = reading.weight(loss.paths, batch), loss.mask(predictions), None
+    weights, mask = reading.weight(loss.paths, batch), loss.mask(predictions)
     of_classes = None if loss.class_weights is None else loss.class_weights.of(given[TARGET])
     if loss.compares_a_pair:
-        target, prediction = given[TARGET], given[PREDICTION]
+        target, prediction, there = given[TARGET], given[PREDICTION], None
         if loss.nan_is_missing and target.dtype.is_floating:
             target, there = labels.without_nan(target)
-        factors = (weights, of_classes, mask, there)
-        if loss.pointwise and any(labels.are_of_every_number(each, target, prediction) for each in factors):
-            prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
-        values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, loss.scalar_is_mean)
+        of_labels = (weights, of_classes, mask, there)
+        numbers = tf.TensorSpec(own_loss.shape_of_numbers(loss.function, prediction.shape), prediction.dtype)
+        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, numbers) for x in of_labels)
+        if each_number:
+            prediction, target = own_loss.by_number(loss.function, prediction), target[..., tf.newaxis]
+        values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, mean=loss.scalar_is_mean)
         if there is not None:
             own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
+        if each_number and loss.normalizer == "sum":  # of the means over the last axis
+            values /= tf.cast(tf.shape(values)[-1], values.dtype)
     elif loss.takes_derivative:
         with predictions.tape:
             derivative = {DERIVATIVE: reading.derivative(predictions.tape, given, field)}

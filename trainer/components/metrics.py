@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, labels
+from trainer.components import keras_objects, labels, own_loss
 from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
@@ -81,6 +81,7 @@ class LossMetric:
         if weights is not None and not self.weighted:
             weights = tf.cast(weights > 0, weights.dtype)
         own_function = type(metric) is keras.metrics.MeanMetricWrapper
+        target, prediction = self.inputs.pair(target, prediction)
         if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
             target = target[..., tf.newaxis]
         target, prediction = self.inputs.of(target, prediction, weights)
@@ -122,6 +123,7 @@ def build(
         or is a function that returns one number for a whole batch.
     """
     metrics: dict[str, LossMetric] = {}
+    compared = own_loss.metric_specs(loss.function, target, prediction)
     for key, specs in (("metrics", config.metrics), ("weighted_metrics", config.weighted_metrics)):
         weighted = key == "weighted_metrics"
         for index, spec in enumerate(specs):
@@ -129,14 +131,14 @@ def build(
             given, arguments = keras_objects.split(spec)
             name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(
-                _resolve(given, loss, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
+                _resolve(given, loss, *(tuple(spec.shape[1:]) for spec in reversed(compared))),
                 keras.metrics,
                 keras.metrics.Metric,
                 kind="metric",
                 field=field,
                 also=tuple(_RESOLVED),
             )
-            one = functools.partial(_one, loss, found, arguments, name, field, weighted, (target, prediction))
+            one = functools.partial(_one, loss, found, arguments, name, field, weighted, compared)
             metric = one()
             function = _function(metric.metric) if import_paths.is_path(given) else None
             _try_once(metric, function, field, given, (target, prediction, weights))

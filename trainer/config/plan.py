@@ -4,6 +4,7 @@ Rules, the step and the prediction of its cost ask the plan. Only here are `redu
 compared. Needs no TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import enum
 from typing import Any
@@ -127,6 +128,8 @@ def same_but_for_roundings(there: Config, here: Config) -> bool:
 def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -> StepSettings:
     """Returns the settings with the reduction that takes one pass for all losses where that can be, else one for each.
 
+    Where norms and cosines are wanted, they are wanted of every step, which then takes a pass for each loss.
+
     Args:
       settings: on which the plan depends.
       labels_can_be_missing: as for `check_labels`.
@@ -134,14 +137,13 @@ def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -
     Raises:
       ConfigError: these settings do not go together in either way.
     """
-    fused = dataclasses.replace(settings, reduction="fused")
-    try:
-        check_labels(fused, labels_can_be_missing=labels_can_be_missing)
-    except ConfigError:
-        found = dataclasses.replace(settings, reduction="per_loss")
-        make(found)
-        return found
-    return fused
+    per_loss, fused = (dataclasses.replace(settings, reduction=each) for each in ("per_loss", "fused"))
+    if not settings.measures:
+        with contextlib.suppress(ConfigError):
+            check_labels(fused, labels_can_be_missing=labels_can_be_missing)
+            return fused
+    make(per_loss)
+    return per_loss
 
 
 def check_labels(settings: StepSettings, *, labels_can_be_missing: bool) -> None:
@@ -182,13 +184,11 @@ def _check_method(settings: StepSettings) -> None:
             f"is for methods that find coefficients in every step; {name!r} has none to smooth",
         )
     if settings.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
-        raise ConfigError(
-            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {name!r} makes one of all"
-        )
+        allowed = f"needs a mixed gradient for every loss; {name!r} makes one of all"
+        raise ConfigError("combine.apply", "per_loss", allowed)
     if method.looks_at is LooksAt.CROSS_GRAMIAN and settings.batch_size < 2:
-        raise ConfigError(
-            "batch_size", settings.batch_size, f"must be at least 2: {name!r} needs two halves of a batch"
-        )
+        allowed = f"must be at least 2: {name!r} needs two halves of a batch"
+        raise ConfigError("batch_size", settings.batch_size, allowed)
     weights = {each: loss.weight for each, loss in settings.losses.items()}
     if not any(weights.values()):
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
@@ -197,15 +197,11 @@ def _check_method(settings: StepSettings) -> None:
 def _check_batch(settings: StepSettings) -> None:
     """Raises ConfigError for parts of a batch that the method does not suit, and for probes without a fused run."""
     if settings.probe_every is not None and settings.reduction != "fused":
-        raise ConfigError(
-            "probe_every", settings.probe_every, "is for reduction='fused'; the others measure at every report"
-        )
+        allowed = "is for reduction='fused'; the others measure at every report"
+        raise ConfigError("probe_every", settings.probe_every, allowed)
     if settings.method.observe is not None and settings.micro_batches > 1:
-        raise ConfigError(
-            "micro_batches",
-            settings.micro_batches,
-            f"must be 1: {settings.name!r} needs the whole batch once more after the update",
-        )
+        allowed = f"must be 1: {settings.name!r} needs the whole batch once more after the update"
+        raise ConfigError("micro_batches", settings.micro_batches, allowed)
 
 
 def _check_compared(settings: StepSettings) -> None:
@@ -274,11 +270,8 @@ def _check_heads_only(settings: StepSettings) -> None:
 def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:
     """Raises ConfigError unless one sum is applied, of every loss on all it reaches: one backward pass serves all."""
     if settings.apply == "per_loss":
-        raise ConfigError(
-            field,
-            value,
-            f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own",
-        )
+        allowed = f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own"
+        raise ConfigError(field, value, allowed)
     for name, loss in settings.losses.items():
         if loss.variables is not None:
             raise ConfigError(

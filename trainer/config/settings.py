@@ -10,6 +10,7 @@ from trainer.common.schema import setting
 from trainer.config import evaluations
 from trainer.config.evaluations import SegmentsConfig
 from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
@@ -18,7 +19,7 @@ DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
 
 # Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
 _REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
-_RESERVED = (*_REPORTED, "step", "split", "shared")
+_RESERVED = (*_REPORTED, "monitor", "step", "split", "shared")
 _LAYERS = schema.sequence(schema.call("layer"))
 
 
@@ -96,29 +97,6 @@ CombineConfig = dataclasses.make_dataclass(
     frozen=True,
 )
 CombineConfig.__doc__ = """The combination, how it is applied, and every method's options under the method's name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MonitorConfig:
-    """A validation metric to watch, and whether less or more of it is better."""
-
-    metric: str = setting(schema.string, meaning="What is watched: `loss/<loss>` or `<loss>/<metric>`.")
-    mode: str = setting(
-        schema.choice("mode", ("auto", "min", "max")),
-        "auto",
-        "Whether less (`min`) or more (`max`) of it is better; `auto` takes less of a loss, and of a metric what Keras "
-        "takes.",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStoppingConfig(MonitorConfig):
-    """A validation metric whose lack of improvement ends the run."""
-
-    patience: int = setting(
-        schema.integer(1), meaning="How many evaluations in a row without an improvement end the run."
-    )
-    min_delta: float = setting(schema.number(), 0.0, "By how much a value must be better to be an improvement.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,7 +113,7 @@ def kept(changing: Sequence[keras.Variable], where: tf.Tensor | None = None) -> 
 
     if where is None:
         restore()
-    else:
+    elif variables:
         run_if(where, restore)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from trainer.common import atomic_files
 from trainer.common.errors import RunError, StoppedError, printable, with_notes
+from trainer.config import monitors
 from trainer.output.reports import TRAIN, Report
 
 
@@ -130,7 +131,7 @@ class Terminal:
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value."""
+    """(head, loss, value, metrics) of losses and of metrics without one; then what `best` or `early_stopping` adds."""
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
@@ -141,7 +142,8 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
             rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
         elif metrics:
             rows.append((head, loss, "", ", ".join(metrics)))
-    return rows
+    added = (name for name in report.values if name.startswith(monitors.PREFIX))
+    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
 
 
 def segment_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, ...]]:
@@ -184,8 +186,9 @@ def _print(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str, c
 
 def markdown_table(report: Report, losses: dict[str, str]) -> str:
     """The results of every loss as a table in Markdown; after it those of segments, where there are any."""
+    results = ((head, loss if head else f"`{loss}`", *others) for head, loss, *others in results_rows(report, losses))
     ruler = ("---", "---", "---:", "---")
-    tables = [[HEADINGS, ruler, *results_rows(report, losses)]]
+    tables = [[HEADINGS, ruler, *results]]
     if rows := segment_rows(report, losses):
         tables.append([("segment", *HEADINGS), ("---", *ruler), *rows])
     return "\n".join("".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables)

@@ -57,7 +57,7 @@ def build(
         objectives=Objectives(
             model=network.model,
             losses=network.losses,
-            loss_weights=_weights(config.losses, timeline),
+            loss_weights=tuple(loss_weights(config.losses, timeline).values()),
             timeline=timeline,
             seed=config.seed,
             masked=tuple(masked),
@@ -112,12 +112,13 @@ def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:
     return config.combine.update_every
 
 
-def _weights(
+def loss_weights(
     losses: Mapping[str, LossConfig], timeline: Timeline
-) -> tuple[float | schedules.LearningRateSchedule, ...]:
-    return tuple(
-        schedules.build(loss.weight, f"losses.{name}.weight", timeline)
+) -> dict[str, float | schedules.LearningRateSchedule]:
+    """Loss name → its weight, a number or a schedule over steps; raises ConfigError for a schedule."""
+    return {
+        name: schedules.build(loss.weight, f"losses.{name}.weight", timeline)
         if isinstance(loss.weight, dict)
         else loss.weight
         for name, loss in losses.items()
-    )
+    }

@@ -54,7 +54,9 @@ def evaluate(
     step = checkpoint.step_of(saved)
     shown = workdir.shown / saved.relative_to(workdir.path)
     with built.step.averaged():
-        report = Report(step, split, built.evaluator.only(split).build()(step, split))
+        report = built.watched.added(Report(step, split, built.evaluator.only(split).build()(step, split)))
+    for line in built.watched.dividing_by_zero(report).values() if split == VALIDATION else ():
+        logging.warning("%s", line)
     terminal.print_table(report, built.heads, title=f"{split.capitalize()} of {shown}", console=console)
     terminal.print_segments(report, built.heads, console=console)
     return report

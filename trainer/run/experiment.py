@@ -17,18 +17,20 @@ from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
-from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.train_metrics import TrainMetrics
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, comparing, monitor
+from trainer.run import build_step, checks, comparing, monitor, watched
 from trainer.run import evaluations as evaluations_lib
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
 from trainer.run.evaluations import Evaluations
 from trainer.run.network import batch_spec
+from trainer.run.watched import Watched
 from trainer.step.step import Step
 
 __all__ = ["Experiment", "Intervals", "batch_spec", "build"]
@@ -62,6 +64,7 @@ class Experiment:
       intervals: how often something is due.
       best: what tells which checkpoint is the best.
       early_stopping: when to end before the last step.
+      watched: what these two watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
     """
@@ -81,6 +84,7 @@ class Experiment:
     intervals: Intervals
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
+    watched: Watched
     draws: bool
     notes: tuple[str, ...]
 
@@ -161,7 +165,7 @@ def build(
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
     evaluations = evaluations_lib.resolve(config.evaluate, data.splits, config.losses, timeline)
-    watched = evaluator.directions(evaluations.at_every)
+    directions = evaluator.directions(evaluations.at_every)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -177,8 +181,9 @@ def build(
         evaluations=evaluations,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", watched),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", watched),
+        best=monitor.resolve(config.best, "best", directions),
+        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", directions),
+        watched=watched.of((config.best, config.early_stopping), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )

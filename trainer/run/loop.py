@@ -48,6 +48,7 @@ class Loop:
       train_steps: the in-graph loop.
       evaluate: evaluates a split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
+      said: expressions of which the run has been told that they divide by zero.
     """
 
     built: Experiment
@@ -60,6 +61,7 @@ class Loop:
     train_steps: Callable[..., tuple[State, Totals]]
     evaluate: Evaluate
     boundaries: tuple[int, ...]
+    said: set[str] = dataclasses.field(default_factory=set)
 
     def run(self, start: Start, iterator: Iterator) -> End:
         """Takes the steps from `start` on, and evaluates at the end.
@@ -149,9 +151,11 @@ class Loop:
 
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
         """Evaluates the validation split; `others` are reports of the same step that `best` and the like may watch."""
-        report = self._publish(self._evaluated(VALIDATION, step))
-        self.monitors = self.monitors.after(monitor.joined(report, others.values()))
-        return report
+        report = self.built.watched.added(monitor.joined(self._evaluated(VALIDATION, step), others.values()))
+        self.monitors = self.monitors.after(report)
+        own = {name: value for name, value in report.values.items() if name.partition("/")[0] not in others}
+        self._say_divisions_by_zero(report)
+        return self._publish(Report(step, VALIDATION, own))
 
     def _evaluated(self, split: str, step: int) -> Report:
         what = f"evaluation after step {step}" + ("" if split == VALIDATION else f" on {split}")
@@ -160,6 +164,12 @@ class Loop:
             values = self.evaluate(step, split)
         self.recorder.start_clock(step)
         return Report(step, split, values)
+
+    def _say_divisions_by_zero(self, report: Report) -> None:
+        for expression, line in self.built.watched.dividing_by_zero(report).items():
+            if expression not in self.said:
+                self.said.add(expression)
+                self.recorder.say(f"warning: {line}")
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
         of_replicas = self.built.layer_state.of_replicas()  # on all workers, and so the next

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
-from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
+from trainer.config import monitors
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.run.watched import NOTHING, Watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +91,16 @@ def start(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None
     return Monitors(best and Best(best), early_stopping and Patience(early_stopping))
 
 
-def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None) -> Monitors:
+def resume(
+    begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None, watched: Watched = NOTHING
+) -> Monitors:
     """The state at a checkpoint.
 
     Args:
       begun: the state before the first report.
       saved: what a checkpoint holds of the state, which may be one of other settings.
       reports: those up to the checkpoint, from which a state by other settings is found; None: they are damaged.
+      watched: adds to them what only these settings watch.
 
     Raises:
       ConfigError: the settings have changed and the reports are damaged.
@@ -112,7 +117,7 @@ def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] 
             raise ConfigError(field, own.config.metric, reason)
         else:
             for report in evaluations(reports):
-                own = own.after(report)
+                own = own.after(watched.added(report))
         found = found._replace(**{field: own})
     return found
 
@@ -144,6 +149,14 @@ def resolve(config: MonitorConfig | None, field: str, directions: Mapping[str, s
     """
     if config is None:
         return None
+    directions = {monitors.TOTAL_LOSS: "down", **directions}
+    expression = monitors.expression(config)
+    if expression is not None:
+        for name in expression.names:
+            if name not in directions:
+                kind = f"validation metric {name!r}"
+                raise unknown(f"{field}.metric", config.metric, kind, directions, name=name)
+        return config
     if config.metric not in directions:
         raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
     if config.mode != "auto":
@@ -160,7 +173,7 @@ def _watched(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(report: Report, config: MonitorConfig) -> float | None:
     """The report's value of the metric; None where it has none that is finite."""
-    value = report.values.get(config.metric)
+    value = report.values.get(monitors.reported_name(config.metric))
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -141,7 +141,7 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
     parts = everything(built, state, totals)
     if run is not None:
         reports = None if found.damaged is not None else history.Reports(run.metrics, found.manifest.reports.size)
-        monitors = monitor.resume(monitors, found.manifest.monitors, reports)
+        monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
     _restore_replicas(found.folder, built, workers)

@@ -33,6 +33,12 @@ def normalized() -> keras.Model:
     return _with_heads(inputs, keras.layers.BatchNormalization(name="norm")(features))
 
 
+def directed() -> keras.Model:
+    """A trunk that cannot take zeros, with the heads of `problems`."""
+    inputs = keras.Input((6,), name="inputs")
+    return _with_heads(inputs, Direction(name="direction")(inputs))
+
+
 def synchronized() -> keras.Model:
     """A trunk with statistics of the whole batch, with the heads of `problems`."""
     inputs = keras.Input((6,), name="inputs")
@@ -66,6 +72,18 @@ def logarithmic(target: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
 SIMPLE = {name: value for name, value in problems.SIMPLE.items() if "optimizer" not in name}
 MODELS = {
     "simple": SIMPLE,
+    "compared": {
+        **SIMPLE,
+        "losses__vector__target": "label",
+        "losses__vector__loss": "tests.problems:triplet",
+        "losses__vector__over": "global_batch",
+    },
+    "masked": {
+        **SIMPLE,
+        "losses__label__loss": {"name": "sparse_categorical_crossentropy", "from_logits": True, "ignore_class": 2},
+        "losses__label__normalizer": "examples",
+    },
+    "directed": {"model": {"name": f"{__name__}:directed"}},
     "synchronized": {"model": {"name": f"{__name__}:synchronized"}},
     "not of zeros": {"model": {"name": f"{__name__}:normalized"}, "losses__vector__loss": f"{__name__}:logarithmic"},
 }
@@ -161,13 +179,21 @@ def _ways(always: str, *others: str) -> list[Any]:
 
 @pytest.mark.parametrize("way", _ways("fused", *(way for way in WAYS if way != "fused")))
 def test_as_a_batch_of_that_size(eagerly, way):
-    """Two steps of 7 examples of at most 12, on 1, 2 and 3 replicas, of which one has none."""
-    for missing in (False, True):
+    """Two steps of 7 examples of at most 12, on 1, 2 and 3 replicas, of which one has none; labels may be missing."""
+    for model, missing in (("simple", False), ("masked", True)):
         batch = _examples(missing)
-        expected = _take(_step("simple", 1, missing, WAYS[way], varying=False), [batch] * 2)
+        expected = _take(_step(model, 1, missing, WAYS[way], varying=False), [batch] * 2)
         for replicas, sizes in SIZES.items():
-            found = _take(_step("simple", replicas, missing, WAYS[way]), [_shared_out(batch, sizes)] * 2)
+            found = _take(_step(model, replicas, missing, WAYS[way]), [_shared_out(batch, sizes)] * 2)
             _assert_same(found, expected)
+
+
+@pytest.mark.parametrize("way", _ways("pcgrad", "fused", "famo", "mgda, features"))
+def test_compared_over_the_global_batch(eagerly, way):
+    """A loss that compares the examples of all replicas has those that there are."""
+    batch = _examples(True)
+    expected = _take(_step("compared", 1, True, WAYS[way], varying=False), [_shared_out(batch, SIZES[1])] * 2)
+    _assert_same(_take(_step("compared", 3, True, WAYS[way]), [_shared_out(batch, SIZES[3])] * 2), expected)
 
 
 @pytest.mark.parametrize("way", _ways("modo", "weighted", "fused"))
@@ -250,23 +276,36 @@ def test_predictions_are_watched(eagerly, way):
     np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-12)
 
 
-@pytest.mark.parametrize("way", _ways("fused", "pcgrad"))
-def test_as_a_strategy_shares_out_the_rest(way):
-    """A traced loop over 12 examples, then 2, on 3 replicas; it sends no more often than where sizes are fixed."""
-    everything = _examples(False, LARGEST + 2)
-    sends = []
-    for varying in (False, True):
-        step = _step("simple", 3, False, WAYS[way], varying=varying)
-        data = tf.data.Dataset.from_tensor_slices(everything).batch(LARGEST)
-        numbers = tf.constant(0, tf.int64), tf.constant(2, tf.int64), tf.constant(True)
-        iterator = iter(problems.strategy(3).experimental_distribute_dataset(data))
-        arguments = (iterator, *numbers, step.initial_state(), step.initial_totals())
-        loop = step.build().get_concrete_function(*arguments)
-        graph = loop.graph.as_graph_def()
-        nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
-        sends.append(sum(node.op.startswith("CollectiveReduce") for node in nodes))
-    assert sends[0] == sends[1] > 0
+@pytest.mark.parametrize(
+    ("way", "model"), [("fused", "directed"), pytest.param("pcgrad", "synchronized", marks=pytest.mark.ci_only)]
+)
+def test_as_a_strategy_shares_out_the_rest(way, model):
+    """A traced loop over 12 examples, then 2, on 3 replicas, each with its own state of layers."""
+    step = _step(model, 3, False, WAYS[way])
+    data, loop, arguments = _traced(step)
     found = _left(step, *loop(*arguments))
+    if model == "directed":
+        calls = [own["direction/calls"] for own in (_layers_own(step, replica) for replica in range(3))]
+        assert sorted(calls) == [1, 2, 2], "one replica had no example of the second step"
+        del found["direction/calls"]
+        assert _sends(loop) == _sends(_traced(_step(model, 3, False, WAYS[way], varying=False))[1]) > 0
     with eager.functions():
         batches = [tf.nest.map_structure(np.array, batch) for batch in data]
-        _assert_same(found, _take(_step("simple", 1, False, WAYS[way]), batches))
+        expected = _take(_step(model, 1, False, WAYS[way]), batches)
+    _assert_same(found, {name: value for name, value in expected.items() if name in found})
+
+
+def _traced(step: Step) -> tuple[tf.data.Dataset, Any, tuple]:
+    """Batches, the loop over two of them on 3 replicas, and its arguments."""
+    data = tf.data.Dataset.from_tensor_slices(_examples(False, LARGEST + 2)).batch(LARGEST)
+    iterator = iter(problems.strategy(3).experimental_distribute_dataset(data))
+    numbers = tf.constant(0, tf.int64), tf.constant(2, tf.int64), tf.constant(True)
+    arguments = (iterator, *numbers, step.initial_state(), step.initial_totals())
+    return data, step.build().get_concrete_function(*arguments), arguments
+
+
+def _sends(loop: Any) -> int:
+    """The number of collectives in a loop."""
+    graph = loop.graph.as_graph_def()
+    nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
+    return sum(node.op.startswith("CollectiveReduce") for node in nodes)
