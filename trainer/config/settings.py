@@ -7,6 +7,8 @@ from input_pipelines.configuration import DatasetConfig
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
+from trainer.config import evaluations
+from trainer.config.evaluations import SegmentsConfig
 from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 
@@ -183,6 +185,23 @@ class Config:
     )
     report_every: int | str = setting(durations.check, 100, "How often losses, norms and coefficients are reported.")
     eval_every: int | str = setting(durations.check, "1 epoch", "How often the run evaluates on the validation split.")
+    evaluate: dict[str, int | str] = setting(
+        schema.mapping(evaluations.when, "split", empty=True),
+        {},
+        "When splits beside `train` and `validation` are evaluated, by their names: `at_end` of the run, with the best "
+        "checkpoint's variables where `best` keeps one; `at_every_evaluation` of `validation`; or every so often. "
+        "Those not named: `at_end`.",
+    )
+    train_metrics: bool = setting(
+        schema.boolean,
+        False,
+        "Also report the losses' metrics on the batches of training, over the steps since the last report.",
+    )
+    segments: SegmentsConfig | None = setting(
+        schema.optional(schema.record(SegmentsConfig)),
+        None,
+        "Groups of examples for which evaluations also report each loss and metric by itself. None: there are none.",
+    )
     checkpoint_every: int | str | None = setting(
         schema.optional(durations.check), None, "How often a checkpoint is written. None: at every evaluation."
     )

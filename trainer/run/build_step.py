@@ -20,6 +20,7 @@ from trainer.gradients.reach import Reach
 from trainer.run.network import Network
 from trainer.run.optimization import Optimization
 from trainer.step import build as step_build
+from trainer.step.backward import Watch
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.step import Step
@@ -34,10 +35,12 @@ def build(
     optimization: Optimization,
     timeline: Timeline,
     strategy: tf.distribute.Strategy,
+    watch: Watch | None,
 ) -> Step:
     """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured.
 
-    `masked` says of each loss whether a mask or an ignored class can take some of its values out.
+    `masked` says of each loss whether a mask or an ignored class can take some of its values out; `watch` is that of
+    `Objectives`.
     """
     lacking = can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
     step = step_build.build(
@@ -58,6 +61,7 @@ def build(
             timeline=timeline,
             seed=config.seed,
             masked=tuple(masked),
+            watch=watch,
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),

@@ -5,14 +5,13 @@ What was decided is a small state, which every report moves on and every checkpo
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
-from trainer.components.metrics import LossMetric
 from trainer.config import monitors
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
-from trainer.output.reports import VALIDATION, Report
+from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.run.watched import NOTHING, Watched
 
 
@@ -117,32 +116,40 @@ def resume(
             reason = "cannot change when this run resumes: the reports in its metrics.jsonl are damaged"
             raise ConfigError(field, own.config.metric, reason)
         else:
-            for report in reports:
-                own = own.after(watched.added(report)) if report.split == VALIDATION else own
+            for report in evaluations(reports):
+                own = own.after(watched.added(report))
         found = found._replace(**{field: own})
     return found
 
 
-def resolve(
-    config: MonitorConfig | None,
-    field: str,
-    metrics: Mapping[str, Mapping[str, LossMetric]],
-    losses: Iterable[str],
-) -> MonitorConfig | None:
+def joined(validation: Report, others: Iterable[Report]) -> Report:
+    """A validation report with the values of other splits at the same step, as `<split>/<name>`, for monitors."""
+    values = dict(validation.values)
+    for other in others:
+        values |= {f"{other.split}/{name}": value for name, value in other.values.items()}
+    return dataclasses.replace(validation, values=values)
+
+
+def evaluations(reports: Iterable[Report]) -> Iterator[Report]:
+    """The validation reports among all reports, each `joined` with those of other splits before it."""
+    others: list[Report] = []
+    for report in reports:
+        if report.split == VALIDATION:
+            yield joined(report, (other for other in others if other.step == report.step))
+        others = [*others, report] if report.split not in (TRAIN, VALIDATION) else []
+
+
+def resolve(config: MonitorConfig | None, field: str, directions: Mapping[str, str | None]) -> MonitorConfig | None:
     """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
 
     Args:
       config: what is watched; None: nothing.
       field: its key in the configuration, for errors.
-      metrics: loss name → metric name → metric; of every loss, and of metrics without one.
-      losses: the losses' names.
+      directions: what can be watched → "up" or "down", the direction of better values; None: it does not say.
     """
     if config is None:
         return None
-    directions: dict[str, str | None] = {monitors.TOTAL_LOSS: "down"} | {f"loss/{loss}": "down" for loss in losses}
-    for loss, own in metrics.items():
-        # What Keras' own callbacks go by where their mode is "auto".
-        directions |= {f"{loss}/{name}": getattr(metric.metric, "_direction", None) for name, metric in own.items()}
+    directions = {monitors.TOTAL_LOSS: "down", **directions}
     expression = monitors.expression(config)
     if expression is not None:
         for name in expression.names:

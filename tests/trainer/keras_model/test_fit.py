@@ -15,7 +15,11 @@ from trainer.keras_model.model import MultiLossModel
 COUNT = 23
 RANDOM = np.random.RandomState(0)
 X = RANDOM.normal(size=(COUNT, 5))
-Y = {"kind": RANDOM.randint(0, 3, COUNT), "size": RANDOM.normal(size=(COUNT, 2)), "mass": RANDOM.normal(size=(COUNT, 1))}
+Y = {
+    "kind": RANDOM.randint(0, 3, COUNT),
+    "size": RANDOM.normal(size=(COUNT, 2)),
+    "mass": RANDOM.normal(size=(COUNT, 1)),
+}
 LOSSES = {"kind": "sparse_categorical_crossentropy", "size": "mse", "mass": "huber"}
 NO_LABEL = {
     "kind": Y["kind"],

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from unittest import mock
 
 import keras
 import pytest
@@ -162,13 +161,13 @@ def test_monitors_go_by_expressions():
     ],
 )
 def test_names_that_are_not_there(metric, mode, words):
-    metrics = {"label": {"accuracy": mock.Mock()}, "number": {}}
+    directions = {"loss/label": "down", "label/accuracy": "up", "loss/number": "down"}
     with pytest.raises(ConfigError, match=rf"^early_stopping\.metric=.*: {words}"):
-        monitor.resolve(MonitorConfig(metric, mode), "early_stopping", metrics, metrics)
+        monitor.resolve(MonitorConfig(metric, mode), "early_stopping", directions)
 
 
 def test_directions_that_are_known():
-    assert monitor.resolve(MonitorConfig("total_loss", "auto"), "best", {"label": {}}, {"label"}).mode == "min"
+    assert monitor.resolve(MonitorConfig("total_loss", "auto"), "best", {}).mode == "min"
     with pytest.raises(ConfigError, match=r"^best\.mode='auto': must be 'min' or 'max' where best\.metric is an exp"):
         loading.resolve(problems.tree(best={"metric": RATIO}))
     with pytest.raises(ConfigError, match=r"^best\.metric='a/x - b/y': cannot be read as an expression: .*in braces"):
