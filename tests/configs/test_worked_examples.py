@@ -54,10 +54,10 @@ def test_every_configuration_trains(name, tmp_path, caplog, monkeypatch):
     assert [report.split for report in history] == ["train"] * 3 + ["validation"]
     for report in history:
         assert {f"loss/{loss}" for loss in config.losses} <= set(report.values)
-    for loss, settings in config.losses.items():
-        assert math.isfinite(history[0].values[f"loss/{loss}"])
+    assert all(math.isfinite(history[0].values[f"loss/{loss}"]) for loss in config.losses)
+    for name, settings in (config.losses | config.metrics).items():
         for metric in settings.metrics:
-            assert math.isfinite(history[-1].values[f"{loss}/{metric['name']}"])
+            assert math.isfinite(history[-1].values[f"{name}/{metric['name'].rpartition(':')[2]}"])
 
 
 @pytest.mark.parametrize("name", NAMES)
