@@ -46,7 +46,7 @@ def within_90(target: tf.Tensor, prediction: tf.Tensor, deviation: float | None 
 
 
 def _normal(prediction: tf.Tensor, deviation: float | None) -> tuple[tf.Tensor, tf.Tensor]:
-    return prediction[:, 0], tf.exp(prediction[:, 1] / 2) if deviation is None else tf.constant(deviation)
+    return prediction[:, 0], tf.exp(prediction[:, 1] / 2) if deviation is None else tf.cast(deviation, prediction.dtype)
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -139,7 +139,7 @@ def test_outputs_of_different_shapes():
 
 @pytest.mark.ci_only
 def test_the_largest_error_is_that_of_all_points():
-    """Also on three replicas, of which the last batch gives one fewer points or none."""
+    """Also on three replicas, two of which get no point of the last batch."""
     built = experiment.build(_config("differential_equation", batch_size="100"), problems.strategy(3))
     found = built.evaluator.build()()
     x = np.linspace(0, 1, 201)[:, np.newaxis]
