@@ -9,24 +9,10 @@ import tensorflow as tf
 from tests import eager, problems
 from tests.properties.reading_losses import tree
 from trainer.common.errors import ConfigError
-from trainer.common.trust import NOBODY
 from trainer.config import loading
-from trainer.run import experiment, optimization
-from trainer.run import network as network_lib
+from trainer.run import experiment
 
 HERE = "tests.properties.test_unreadable_losses"
-
-
-def _network(**changes: Any) -> Any:
-    """The model and what is found of it, without a step."""
-    config = loading.resolve(tree(**changes))
-    strategy = problems.strategy(1)
-    data = network_lib.read_data(
-        config.dataset, None, NOBODY, config.losses, config.metrics, batch_size=12, micro_batches=1, replicas=1
-    )
-    spec = network_lib.batch_spec(data.splits["train"], 12)
-    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
-    return optimization.find_reach(network, spec, strategy)
 
 
 def no_scalar(mu: tf.Tensor) -> tf.Tensor:
@@ -73,7 +59,7 @@ def independent(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
 )
 def test_what_cannot_be_read_is_named(changes, words):
     with pytest.raises(ConfigError, match=words):
-        _network(**changes)
+        experiment.build(loading.resolve(tree(**changes)), problems.strategy(1))
 
 
 def test_a_loss_that_a_layer_adds_is_never_lost():
