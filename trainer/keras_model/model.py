@@ -140,14 +140,14 @@ class MultiLossModel(keras.Model):
             return super().metrics
         return [*self._training.metrics, *(each for each in super().metrics if each is not self._loss_tracker)]
 
-    @functools.wraps(keras.Model.fit)
+    @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as Keras' `fit`; `class_weight` may hold a dictionary of class weights for each output, by name."""
         given = self._without_class_weights(keras.Model.fit, args, kwargs)
         given["callbacks"] = epochs.with_epochs(given.get("callbacks"), lambda: self._training.epoch)
         return super().fit(**given)
 
-    @functools.wraps(keras.Model.train_on_batch)
+    @functools.wraps(keras.Model.train_on_batch, assigned=())
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a step as Keras' `train_on_batch`, with `class_weight` as for `fit`."""
         return super().train_on_batch(**self._without_class_weights(keras.Model.train_on_batch, args, kwargs))

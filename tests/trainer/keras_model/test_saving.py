@@ -186,9 +186,10 @@ def test_epochs_are_those_that_fit_counts():
     assert epochs.seen == [(2, 2), (3, 3)]
 
 
-def test_several_calls_of_fit_are_one():
+@pytest.mark.parametrize("name", some(["random", "per_loss", "optimizers"], "random"))
+def test_several_calls_of_fit_are_one(name):
     """The step that a combination draws from continues, also where the data change their form in between."""
-    whole, model = fitted("random", epochs=3), fitted("random")
+    whole, model = fitted(name, epochs=3), fitted(name)
     model.fit(INPUTS, TARGETS, sample_weight={name: np.ones(24) for name in TARGETS}, **FIT)
     model.fit(INPUTS, TARGETS, **FIT)
     for one, two in zip(whole.weights, model.weights, strict=True):
