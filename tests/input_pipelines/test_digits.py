@@ -36,7 +36,9 @@ def test_reads_as_any_tfds_dataset(tmp_path):
 
 
 def test_processes_that_start_at_once_all_work(tmp_path):
-    program = "import sys\nfrom input_pipelines.datasets import digits\n\nprint(len(digits.load(sys.argv[1])['train']))\n"
+    program = (
+        "import sys\nfrom input_pipelines.datasets import digits\n\nprint(len(digits.load(sys.argv[1])['train']))\n"
+    )
     (tmp_path / "program.py").write_text(program)
     with contextlib.ExitStack() as stack:
         arguments = ("program", str(tmp_path / "data"))
