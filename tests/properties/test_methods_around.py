@@ -147,13 +147,14 @@ SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted
     ids=lambda changes: changes["combine__name"],
 )
 def test_a_loss_without_a_logarithm_ends_the_run(tmp_path, changes):
-    config = problems.config(steps=12, **changes, **SHIFTED)
+    config = problems.config(steps=12, **problems.SIMPLE | changes | SHIFTED)
     with pytest.raises(LogarithmError, match=r"^step 1: loss 'vector' is -9\d\.\d+, but combine=.* above 0") as caught:
         train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert list(caught.value.losses) == ["vector"]
     assert (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_famo_notices_a_loss_that_the_update_takes_below_its_bound():
     bounds = [0.0] * len(problems.LOSSES)
     _, totals = first_step(build(2, "famo"))
