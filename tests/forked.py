@@ -46,7 +46,7 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True until it has ended."""
         return self._process.is_alive()
 
     def prints(self, words: str) -> bool:

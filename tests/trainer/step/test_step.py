@@ -183,17 +183,11 @@ def test_regularizer_is_added_once(eagerly, apply, replicas):
     np.testing.assert_allclose(after[1] - after[0], -0.125 * start, rtol=1e-9, atol=1e-12)
 
 
-_ALONE_BY_HAND = (("weighted", "joint"), ("normalized", "per_loss"), ("pcgrad", "joint"))
+_ONLY_CI = [pytest.param(name, 1, marks=pytest.mark.ci_only) for name in ("mean", "normalized")]
 
 
-@pytest.mark.parametrize(
-    ("name", "replicas", "apply"),
-    [
-        pytest.param(*case, apply, marks=[] if (case[0], apply) in _ALONE_BY_HAND else [pytest.mark.ci_only])
-        for case in (("weighted", 1), ("mean", 1), ("normalized", 1), ("pcgrad", 2))
-        for apply in ("joint", "per_loss")
-    ],
-)
+@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize(("name", "replicas"), [("weighted", 1), ("pcgrad", 2), *_ONLY_CI])
 def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply):
     """`pcgrad`, whose Gramian is of nothing then, on two replicas."""
     tree = problems.tree(**problems.SIMPLE | {"combine__name": name, "combine__apply": apply, "model__trunk": []})
