@@ -156,7 +156,7 @@ def test_a_number_for_whole_sequences_is_refused_where_steps_are_masked():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("normalizer", ["weights", "examples"])
+@pytest.mark.parametrize("normalizer", ["weights", pytest.param("examples", marks=pytest.mark.ci_only)])
 def test_an_ignored_class_is_no_label(normalizer):
     """As with `missing`, its optimizer is skipped in batches without a label, and methods that see it go on."""
     loss = {"name": "sparse_categorical_crossentropy", "ignore_class": -1}
