@@ -64,11 +64,11 @@ def _config(names=tuple(OF_RUN), **changes) -> Config:
 
 
 def test_comparing_ones_on_three_replicas():
-    """Steps in which many labels are missing or weighted, and an evaluation, as one replica has them."""
+    """Steps in which many labels are missing or weighted, as one replica takes them."""
     config = _config(("order", "near", "far"))
-    found = problems.train(experiment.build(config, problems.strategy(3)), 3, evaluate=True)
+    found = problems.train(experiment.build(config, problems.strategy(3)), 3)
     with eager.functions():
-        reference = problems.train(experiment.build(config, problems.strategy(1)), 3, evaluate=True)
+        reference = problems.train(experiment.build(config, problems.strategy(1)), 3)
     problems.assert_same(found, reference)
 
 
