@@ -1,8 +1,7 @@
 """Losses of several heads, inputs, layers, derivatives and of what layers add equal a loop written by hand."""
 
-import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,122 +11,12 @@ import tensorflow as tf
 
 from input_pipelines.examples import Examples
 from tests import eager, problems
-from trainer.common.errors import ConfigError
-from trainer.common.trust import NOBODY
+from tests.properties.reading_losses import LOSSES, RATE, SIZES, STEPS, agreement, autoencoder, load, tree
 from trainer.components import losses, predictions
 from trainer.config import loading
-from trainer.run import experiment, optimization
-from trainer.run import network as network_lib
+from trainer.run import experiment
 
 HERE = "tests.properties.test_reads"
-STEPS, RATE = 30, 1 / 16
-
-
-def load() -> dict[str, Examples]:
-    """Pictures, times and noise; a class of which some are missing, and a number of which others are."""
-    return {"train": _split(40, 1), "validation": _split(17, 2)}
-
-
-def _split(count: int, seed: int) -> Examples:
-    random = np.random.RandomState(seed)
-    inputs = {"image": random.normal(size=(count, 6)), "time": random.uniform(size=(count, 1))}
-    inputs["noise"] = random.normal(size=(count, 2))
-    targets = {"digit": np.argmax(inputs["image"][:, :3], 1), "number": inputs["image"].sum(1)}
-    weights = {"digit": random.uniform(0.5, 2, count) * (random.uniform(size=count) < 0.6)}
-    weights["number"] = (random.uniform(size=count) < 0.7).astype(np.float64)
-    return Examples(inputs, targets, weights)
-
-
-class Adding(keras.layers.Layer):
-    """Adds a loss in every call, and nothing to what it is given."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        self.add_loss(tf.reduce_mean(tf.square(inputs - 1.0)))
-        return inputs
-
-
-def autoencoder() -> keras.Model:
-    """An autoencoder with a classifier on its code, and a field over time; noise is an input, so that it is known."""
-    image, time, noise = (keras.Input((size,), name=name) for name, size in _SIZES.items())
-    hidden = keras.layers.Dense(
-        5, activation="tanh", activity_regularizer=keras.regularizers.L2(0.125), name="encoder"
-    )(image)
-    mu, log_sigma = (keras.layers.Dense(2, name=name)(hidden) for name in ("mu", "log_sigma"))
-    adding = Adding(name="adding")
-    code = adding(adding(mu) + keras.ops.exp(log_sigma) * noise)
-    field = keras.layers.Dense(4, activation="tanh", name="field_hidden")(keras.layers.Concatenate()([hidden, time]))
-    heads = {
-        "mu": mu,
-        "log_sigma": log_sigma,
-        "reconstruction": keras.layers.Dense(6, name="reconstruction")(code),
-        "digit": keras.layers.Dense(3, name="digit")(mu),
-        "field": keras.layers.Dense(1, name="field")(field),
-        "untrained": keras.layers.Softmax(name="untrained")(hidden),
-    }
-    return keras.Model({"image": image, "time": time, "noise": noise}, heads, name="autoencoder")
-
-
-_SIZES = {"image": 6, "time": 1, "noise": 2}
-
-
-def kl(mu: tf.Tensor, log_sigma: tf.Tensor, scale: float = 1.0) -> tf.Tensor:
-    """The divergence of a normal distribution from the standard one, of each example."""
-    return scale * 0.5 * tf.reduce_sum(mu**2 + tf.exp(2 * log_sigma) - 1 - 2 * log_sigma, -1)
-
-
-def agreement(mu: tf.Tensor, logits: tf.Tensor, digit: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """Compares two heads, of examples that have both labels."""
-    chosen = tf.gather(logits, digit, batch_dims=1)
-    return (chosen - mu[:, 0] - 0.1 * number) ** 2
-
-
-def residual(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
-    """The differential equation u'' + u' + u = sin(t)."""
-    first = derivative(u, time)
-    return tf.reduce_sum(derivative(first, time) + first + u - tf.sin(time), -1) ** 2
-
-
-def sparsity(code: tf.Tensor) -> tf.Tensor:
-    """The sum of a layer's output, without signs."""
-    return tf.reduce_sum(tf.abs(code), -1)
-
-
-LOSSES = {
-    "digit": {"loss": {"name": "sparse_categorical_crossentropy", "from_logits": True}, "metrics": ["accuracy"]},
-    "kl": {
-        "loss": {"name": f"{HERE}:kl", "scale": 0.5},
-        "reads": {"mu": "heads.mu", "log_sigma": "heads.log_sigma"},
-        "weight": 0.25,
-    },
-    "reconstruction": {
-        "loss": "mse",
-        "reads": {"y_true": "inputs.image", "y_pred": "heads.reconstruction"},
-        "weight": 2.0,
-    },
-    "agreement": {
-        "loss": f"{HERE}:agreement",
-        "reads": {"mu": "heads.mu", "logits": "heads.digit", "digit": "targets.digit", "number": "targets.number"},
-        "weight": 0.75,
-    },
-    "residual": {"loss": f"{HERE}:residual", "reads": {"u": "heads.field", "time": "inputs.time"}, "weight": 0.125},
-    "sparsity": {"loss": f"{HERE}:sparsity", "reads": {"code": "layers.encoder"}, "weight": 0.0625},
-    "adding": {"from": "adding", "weight": 0.5},
-    "others": {"from": "model", "weight": 0.625},
-}
-
-
-def _tree(**changes: Any) -> dict[str, Any]:
-    tree = {
-        "precision": "float64",
-        "batch_size": 12,
-        "steps": STEPS,
-        "dataset": {"name": f"{HERE}:load"},
-        "model": {"name": f"{HERE}:autoencoder"},
-        "losses": copy.deepcopy(LOSSES),
-        "metrics": {"sum": {"head": "field", "target": "number", "metrics": ["mae"], "weighted_metrics": ["mse"]}},
-        "optimizer": {"name": "sgd", "learning_rate": RATE},
-    }
-    return problems.changed(tree, changes)
 
 
 def _by_hand(model: keras.Model, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -166,29 +55,26 @@ def _by_hand(model: keras.Model, batch: Mapping[str, Any]) -> dict[str, tf.Tenso
 @functools.cache
 def expected() -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, float]]:
     """The losses of every step, the variables after them and the validation losses, by a loop written by hand."""
-    built = experiment.build(loading.resolve(_tree()), problems.strategy(1))
+    built = experiment.build(loading.resolve(tree()), problems.strategy(1))
     model, weights = built.model, [loss.get("weight", 1.0) for loss in LOSSES.values()]
-    losses, batches = [], _batches(built)
-    for _ in range(STEPS):
+    trained, batches = model.trainable_variables, iter(built.batches(0))
+
+    @tf.function(autograph=False)
+    def step(batch: dict[str, Any]) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            found = list(_by_hand(model, next(batches)).values())
+            found = list(_by_hand(model, batch).values())
             total = tf.add_n([weight * loss for weight, loss in zip(weights, found, strict=True)])
-        losses.append([float(loss) for loss in found])
-        for variable, gradient in zip(
-            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
-        ):
-            if gradient is not None:
-                variable.assign_sub(RATE * gradient)
+        for variable, gradient in zip(trained, tape.gradient(total, trained), strict=True):
+            variable.assign_sub(RATE * gradient)
+        return found
+
+    losses = [[float(loss) for loss in step(next(batches))] for _ in range(STEPS)]
     split = tf.nest.map_structure(tf.constant, _as_dict(load()["validation"]))
     validation = {f"loss/{name}": float(value) for name, value in _by_hand(model, split).items()}
     number, labelled = split["targets"]["number"], split["weights"]["number"]
     error = np.abs(model(split["inputs"])["field"][:, 0] - number)[labelled > 0]
     validation |= {"sum/mae": np.mean(error), "sum/mse": np.mean(error**2), "labels/sum": len(error)}
-    return np.array(losses), {each.path: each.numpy() for each in model.trainable_variables}, validation
-
-
-def _batches(built: experiment.Experiment) -> Iterator[dict[str, Any]]:
-    return iter(built.batches(0))
+    return np.array(losses), {each.path: each.numpy() for each in trained}, validation
 
 
 def _as_dict(split: Examples) -> dict[str, Any]:
@@ -204,7 +90,7 @@ def _as_dict(split: Examples) -> dict[str, Any]:
     ],
 )
 def test_equals_a_loop_written_by_hand(replicas, changes):
-    built = experiment.build(loading.resolve(_tree(**changes)), problems.strategy(replicas))
+    built = experiment.build(loading.resolve(tree(**changes)), problems.strategy(replicas))
     found = problems.train(built, STEPS, evaluate=True)
     losses, variables, validation = expected()
     np.testing.assert_allclose(found.losses, losses, rtol=0, atol=1e-9)
@@ -212,72 +98,6 @@ def test_equals_a_loop_written_by_hand(replicas, changes):
         np.testing.assert_allclose(own, value, rtol=0, atol=1e-9, err_msg=path)
     for name, value in validation.items():
         assert found.validation[name] == pytest.approx(value, abs=1e-9), name
-
-
-def _network(**changes: Any) -> Any:
-    """The model and what is found of it, without a step."""
-    config = loading.resolve(_tree(**changes))
-    strategy = problems.strategy(1)
-    data = network_lib.read_data(
-        config.dataset, None, NOBODY, config.losses, config.metrics, batch_size=12, micro_batches=1, replicas=1
-    )
-    spec = network_lib.batch_spec(data.splits["train"], 12)
-    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
-    return optimization.find_reach(network, spec, strategy)
-
-
-def no_scalar(mu: tf.Tensor) -> tf.Tensor:
-    """A loss as many write it, and as it cannot be used here."""
-    return tf.reduce_mean(mu)
-
-
-def independent(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
-    """Differentiates an output that does not depend on the input."""
-    return derivative(u, time)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"losses__kl__reads__mu": "heads.nu"}, r"losses\.kl\.reads\.mu='heads\.nu': unknown head.*heads\.mu"),
-        ({"losses__kl__reads__mu": "inputs.picture"}, r"losses\.kl\.reads\.mu=.*unknown input.*inputs\.image"),
-        ({"losses__kl__reads__mu": "inputs"}, r"losses\.kl\.reads\.mu='inputs': unknown input.*inputs\.image"),
-        ({"losses__kl__reads__mu": "targets.digits"}, r"losses\.kl\.reads\.mu=.*'targets\.digit'"),
-        ({"losses__kl__reads__mu": "layers.encodr"}, r"losses\.kl\.reads\.mu=.*'layers\.encoder'"),
-        ({"losses__kl__reads__nu": "heads.mu"}, r"losses\.kl\.reads\.nu='heads\.mu': unknown argument.*mu"),
-        ({"losses__kl__reads": {"mu": "heads.mu"}}, r"losses\.kl\.reads\.log_sigma: is missing"),
-        ({"losses__kl__loss__mu": 1}, r"losses\.kl\.reads\.mu='heads\.mu': is given by losses\.kl\.loss\.mu"),
-        ({"losses__kl__loss__scal": 1}, r"losses\.kl\.loss\.scal=1: unknown argument.*'scale'"),
-        (
-            {"losses__reconstruction__reads": {"y_pred": "heads.mu"}},
-            r"losses\.reconstruction\.reads\.y_true: is missing",
-        ),
-        (
-            {"losses__kl": {"loss": f"{HERE}:no_scalar", "reads": {"mu": "heads.mu"}}},
-            r"losses\.kl\.loss='no_scalar': returns a scalar",
-        ),
-        (
-            {"losses__kl": {"loss": f"{HERE}:independent", "reads": {"u": "heads.mu", "time": "inputs.time"}}},
-            r"losses\.kl\.loss: derivative\(output, input\): the output does not depend on 'time'",
-        ),
-        ({"losses__residual__over": "replica"}, r"losses\.residual\.over='replica'.*differentiates"),
-        ({"losses__sparsity__reads__code": "layers.adding"}, r"model='layers\.adding': is called 2 times"),
-        ({"losses__others__from": "mu"}, r"losses\.others\.from='mu': unknown layer.*adding, encoder"),
-        ({"losses__others__from": "adding"}, r"losses\.others\.from='adding': is that of losses\.adding, too"),
-        ({"metrics__sum__target": "nothing"}, r"metrics\.sum\.target='nothing': unknown target"),
-        ({"metrics__sum__metrics": ["mea"]}, r"metrics\.sum\.metrics\.0='mea'"),
-    ],
-)
-def test_what_cannot_be_read_is_named(changes, words):
-    with pytest.raises(ConfigError, match=words):
-        _network(**changes)
-
-
-def test_a_loss_that_a_layer_adds_is_never_lost():
-    tree = _tree()
-    del tree["losses"]["others"]
-    with pytest.raises(ConfigError, match=r"model='encoder': adds losses.*\"<name>\": {\"from\": \"encoder\"}"):
-        experiment.build(loading.resolve(tree), problems.strategy(1))
 
 
 class Subclassed(keras.Model):
@@ -294,13 +114,13 @@ class Subclassed(keras.Model):
 def subclassed() -> keras.Model:
     """A subclassed model, built."""
     model = Subclassed(name="subclassed")
-    model({name: tf.zeros((1, size)) for name, size in _SIZES.items()})
+    model({name: tf.zeros((1, size)) for name, size in SIZES.items()})
     return model
 
 
 def test_subclassed_in_micro_batches_without_a_trace():
     """Names are ways to layers; what a layer adds is summed over the parts of a batch as over the batch."""
-    tree = _tree(
+    changed = tree(
         model={"name": f"{HERE}:subclassed"},
         micro_batches=2,
         losses__sparsity__reads__code="layers.autoencoder/encoder",
@@ -308,14 +128,14 @@ def test_subclassed_in_micro_batches_without_a_trace():
         losses__others__from="autoencoder",
     )
     with eager.functions():
-        found = problems.train(experiment.build(loading.resolve(tree), problems.strategy(1)), 3)
+        found = problems.train(experiment.build(loading.resolve(changed), problems.strategy(1)), 3)
     np.testing.assert_allclose(found.losses, expected()[0][:3], rtol=0, atol=1e-9)
 
 
 def test_masks_and_weights_multiply():
     """Of two heads with masks and two targets with weights an example counts where all say so."""
     keras.config.set_floatx("float64")
-    loss = losses.build("agreement", loading.resolve(_tree()).losses["agreement"])
+    loss = losses.build("agreement", loading.resolve(tree()).losses["agreement"])
     random = np.random.RandomState(0)
     outputs = {name: tf.constant(random.normal(size=(6, 3))) for name in ("mu", "digit")}
     masks = {"mu": np.array([1, 1, 0, 1, 1, 1], bool), "digit": np.array([1, 0, 1, 1, 1, 1], bool)}
@@ -343,7 +163,7 @@ def normalized() -> keras.Model:
     hidden = keras.layers.Dense(5)(keras.layers.BatchNormalization(synchronized=True)(image))
     hidden = keras.layers.ActivityRegularization(l2=0.125, name="adding")(hidden)
     heads = {"mu": keras.layers.Dense(3)(keras.layers.BatchNormalization(synchronized=True)(hidden))}
-    others = {name: keras.Input((size,), name=name) for name, size in _SIZES.items() if name != "image"}
+    others = {name: keras.Input((size,), name=name) for name, size in SIZES.items() if name != "image"}
     return keras.Model({"image": image, **others}, heads)
 
 
@@ -364,59 +184,8 @@ _OF_THE_BATCH = {
 @pytest.mark.ci_only
 def test_inputs_are_gathered_and_replicas_take_turns():
     """A loss of the global batch's heads and inputs, and one that a layer adds between synchronized statistics."""
-    tree = _tree(**_OF_THE_BATCH)
+    changed = tree(**_OF_THE_BATCH)
     with eager.functions():
-        one = problems.train(experiment.build(loading.resolve(tree), problems.strategy(1)), 3)
-    three = problems.train(experiment.build(loading.resolve(tree), problems.strategy(3)), 3)
+        one = problems.train(experiment.build(loading.resolve(changed), problems.strategy(1)), 3)
+    three = problems.train(experiment.build(loading.resolve(changed), problems.strategy(3)), 3)
     np.testing.assert_allclose(three.losses, one.losses, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"combine__name": "mgda", "reduction": "features"}, r"reduction='features': sees .*losses\.sparsity.*encoder"),
-        ({"combine__name": "modo"}, r"losses\.adding\.from='adding': .*halves"),
-        ({"losses__sparsity__over": "global_batch"}, r"losses\.sparsity\.over=.*layers\.encoder"),
-        ({"losses__sparsity__weighted_metrics": ["mae"]}, r"losses\.sparsity\.weighted_metrics"),
-        ({"losses__sparsity__class_weights": "balanced"}, r"losses\.sparsity\.class_weights"),
-    ],
-)
-def test_refused_by_the_configuration_alone(changes, words):
-    with pytest.raises(ConfigError, match=words):
-        loading.resolve(_tree(**changes))
-
-
-def from_input(picture: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-    """Of the only input, which has no name, and a head."""
-    return tf.reduce_sum((picture[:, :3] - vector) ** 2, -1)
-
-
-def curvature(x: tf.Tensor, y: tf.Tensor, derivative: Any) -> tf.Tensor:
-    """Of a derivative by the only input."""
-    return tf.reduce_sum(derivative(y, x), -1)
-
-
-def _features(**changes: Any) -> dict[str, Any]:
-    reads = {"loss": f"{HERE}:from_input", "reads": {"picture": "inputs", "vector": "heads.vector"}}
-    return problems.tree(combine__name="mgda", losses__vector_l1=reads, reduction="features", **changes)
-
-
-def test_features_with_an_input_and_without_derivatives():
-    """The first losses are those of a pass for each loss; a derivative needs the model in one piece."""
-    with eager.functions():
-        cut, whole = (
-            problems.train(experiment.build(loading.resolve(_features() | more), problems.strategy(1)), 1).losses
-            for more in ({}, {"reduction": "per_loss"})
-        )
-    np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-12)
-    differs = {"loss": f"{HERE}:curvature", "reads": {"x": "inputs", "y": "heads.number"}}
-    for changes, words in (({}, "reduction='features': cuts the model"), ({"reduction": "per_loss"}, "recompute=True")):
-        tree = _features(losses__curvature=differs, model__recompute=bool(changes)) | changes
-        with pytest.raises(ConfigError, match=words):
-            experiment.build(loading.resolve(tree), problems.strategy(1))
-
-
-def test_a_saved_configuration_is_the_same(tmp_path):
-    config = loading.resolve(_tree())
-    loading.save(config, tmp_path / "config.json")
-    assert loading.load_saved(tmp_path / "config.json") == config

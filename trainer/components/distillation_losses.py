@@ -23,6 +23,8 @@ class Distillation(OwnLoss):
       name, reduction, dtype: as of every Keras loss.
     """
 
+    changes_metrics = True
+
     def __init__(
         self,
         temperature: float = 2.0,
@@ -39,6 +41,10 @@ class Distillation(OwnLoss):
         of_teacher, of_head = tf.nn.log_softmax(logits), tf.nn.log_softmax(y_pred / self.temperature)
         return self.temperature**2 * tf.reduce_sum(tf.exp(of_teacher) * (of_teacher - of_head), -1)
 
-    def metric_pair(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The probabilities of both."""
-        return tf.nn.softmax(like(y_true, y_pred)), tf.nn.softmax(y_pred)
+    def metric_target(self, y_true: tf.Tensor) -> tf.Tensor:
+        """The teacher's probabilities."""
+        return tf.nn.softmax(y_true)
+
+    def metric_prediction(self, y_pred: tf.Tensor) -> tf.Tensor:
+        """The head's probabilities."""
+        return tf.nn.softmax(y_pred)

@@ -30,6 +30,7 @@ class GaussianNLL(OwnLoss):
     """
 
     numbers_per_value = 2
+    changes_metrics = True
 
     def __init__(
         self,
@@ -49,9 +50,9 @@ class GaussianNLL(OwnLoss):
         errors = tf.square(like(y_true, mean) - mean) * tf.exp(-log_variance)
         return tf.reduce_mean(math.log(2 * math.pi) + log_variance + errors, axis=-1) / 2
 
-    def metric_pair(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The target and the means."""
-        return y_true, tf.split(y_pred, 2, axis=-1)[0]
+    def metric_prediction(self, y_pred: tf.Tensor) -> tf.Tensor:
+        """The means."""
+        return tf.split(y_pred, 2, axis=-1)[0]
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -69,6 +70,8 @@ class Quantile(OwnLoss):
       quantiles: τ, above 0 and below 1, or a list of such.
       name, reduction, dtype: as of every Keras loss.
     """
+
+    changes_metrics = True
 
     def __init__(
         self,
@@ -92,10 +95,10 @@ class Quantile(OwnLoss):
             values.append(tf.reduce_mean(tf.maximum(quantile * errors, (quantile - 1) * errors), axis=-1))
         return tf.add_n(values) / len(values)
 
-    def metric_pair(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The target and the quantile nearest to the median."""
+    def metric_prediction(self, y_pred: tf.Tensor) -> tf.Tensor:
+        """The quantile nearest to the median."""
         distances = [abs(quantile - 0.5) for quantile in self.quantiles]
-        return y_true, self._apart(y_pred)[distances.index(min(distances))]
+        return self._apart(y_pred)[distances.index(min(distances))]
 
     def _apart(self, y_pred: tf.Tensor) -> list[tf.Tensor]:
         return tf.split(y_pred, len(self.quantiles), axis=-1)

@@ -1,7 +1,7 @@
 """Losses of embeddings: examples of one class are to be near one another, those of others far.
 
 Both compare examples with one another (`losses.<name>.over`). The target says which are alike: class indices, or any
-numbers that are equal as floats (of whole numbers float32 tells those up to 2^24 apart).
+numbers that are equal as floats (of whole numbers float32 tells those up to 2^24 apart). NaN is no label.
 """
 
 from typing import Any
@@ -28,6 +28,8 @@ class Contrastive(OwnLoss):
       temperature: above 0.
       name, reduction, dtype: as of every Keras loss.
     """
+
+    leaves_out_nan = True
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class TripletSemihard(OwnLoss):
       name, reduction, dtype: as of every Keras loss.
     """
 
+    leaves_out_nan = True
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -96,7 +100,8 @@ def _pairs(y_true: tf.Tensor, y_pred: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         raise ValueError("an embedding must have one axis, and a target one axis or none")
     targets = y_true if y_true.shape.rank == 2 else y_true[:, tf.newaxis]
     same = tf.reduce_all(targets[:, tf.newaxis] == targets[tf.newaxis], -1)
-    return same & ~tf.eye(tf.shape(targets)[0], dtype=tf.bool), ~same
+    there = tf.reduce_all(targets == targets, -1)  # False for NaN
+    return same & ~tf.eye(tf.shape(targets)[0], dtype=tf.bool), ~same & there & there[:, tf.newaxis]
 
 
 def _of_length_one(y_pred: tf.Tensor) -> tf.Tensor:

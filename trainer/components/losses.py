@@ -192,7 +192,8 @@ def measured(name: str, config: MetricsConfig, losses: Sequence[NamedLoss]) -> N
     pair = {"head": config.head, "slice": config.slice, "target": config.target}
     if not alike:
         return _without_function(name, **pair)
-    return dataclasses.replace(_without_function(name, **pair), scores=alike[0].scores, function=alike[0].function)
+    loss = min(alike, key=lambda loss: loss.target != config.target)
+    return _without_function(name, **pair, scores=loss.scores, function=own_loss.of_head(loss, config.target))
 
 
 def _without_function(name: str, **fields: Any) -> NamedLoss:
@@ -229,7 +230,7 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     if loss.compares_a_pair:
         target, prediction, there = given[TARGET], given[PREDICTION], None
         if loss.nan_is_missing and target.dtype.is_floating:
-            target, there = labels.without_nan(target)
+            target, there = own_loss.without_nan(loss.function, target, prediction)
         of_labels = (weights, of_classes, mask, there)
         numbers = tf.TensorSpec(own_loss.shape_of_numbers(loss.function, prediction.shape), prediction.dtype)
         each_number = loss.pointwise and any(labels.are_of_every_number(x, target, numbers) for x in of_labels)

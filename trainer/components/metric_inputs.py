@@ -126,7 +126,8 @@ def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, predic
       target: `.shape` (batch first) of the loss's target.
       prediction: the same of what it reads of its head.
     """
-    inputs, kind = as_they_are(loss), _kind(loss, target, prediction)
+    inputs = dataclasses.replace(as_they_are(loss), pair_of=own_loss.pair_of(loss.function))
+    kind = _kind(loss, target, prediction)
     arguments = getattr(metric, "_fn_kwargs", {}) | metric.get_config()
     of_probabilities = isinstance(metric, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
     if not of_probabilities or loss.scores.are_probabilities or kind is Kind.OTHER:

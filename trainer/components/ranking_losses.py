@@ -16,16 +16,17 @@ class PairwiseLogistic(OwnLoss):
 
     With scores s and targets y a pair (i, j) with y_i > y_j has the loss log(1 + exp(s_j - s_i)).
 
-    - A head of several numbers gives the scores of each example's items, and the value is the mean over their pairs. An
-      item whose target is NaN takes no part.
+    - A head of several numbers gives the scores of each example's items, and the value is the mean over their pairs.
     - A head of one number gives the scores of the examples, which are compared with one another
       (`losses.<name>.over`): an example's value is the mean over the pairs to which it belongs.
 
-    Without a pair the value is 0. https://doi.org/10.1145/1102351.1102363
+    What has the target NaN takes no part. Without a pair the value is 0. https://doi.org/10.1145/1102351.1102363
 
     Args:
       name, reduction, dtype: as of every Keras loss.
     """
+
+    leaves_out_nan = True
 
     def __init__(self, name: str = "pairwise_logistic", reduction: str = "sum_over_batch_size", dtype: Any = None):
         super().__init__(name, reduction, dtype)
@@ -57,6 +58,8 @@ class SoftmaxRanking(OwnLoss):
     Args:
       name, reduction, dtype: as of every Keras loss.
     """
+
+    leaves_out_nan = True
 
     def __init__(self, name: str = "softmax_ranking", reduction: str = "sum_over_batch_size", dtype: Any = None):
         super().__init__(name, reduction, dtype)

@@ -34,8 +34,8 @@ def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.
 
     curves = _curves(reports)
     metrics = _names(curves, lambda name: name.split("/")[0] in losses)
-    losses = [name for name in losses if f"loss/{name}" in curves]
     watched = _names(curves, lambda name: name.startswith(monitors.PREFIX))
+    losses = [name for name in losses if f"loss/{name}" in curves]
     panels = [
         ("gradient norms", "grad_norm/", TRAIN, "log"),
         ("cosines between gradients", "cosine/", TRAIN, "linear"),

@@ -131,7 +131,10 @@ class Terminal:
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) of losses and of metrics without one; then what `best` or `early_stopping` adds."""
+    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value.
+
+    Last, without a head, what `best` or `early_stopping` watches that is nobody's.
+    """
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
