@@ -5,7 +5,6 @@ import io
 import json
 import pathlib
 import shutil
-import subprocess
 
 import tensorflow as tf
 from rich.console import Console
@@ -92,10 +91,3 @@ def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None
     assert results(path / "run", last) == expected
     assert sorted(test_history.events(path / "run")) == events
     assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
-
-
-def wait_for_training(process: subprocess.Popen) -> str:
-    """Waits until the process is about to take its first step; returns what it says then."""
-    line = process.stdout.readline()
-    assert " steps on " in line, process.communicate()[1]
-    return line

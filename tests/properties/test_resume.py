@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from tests.properties import interrupted
+from tests.properties import built_once, interrupted
 from tests.properties.interrupted import results
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError
@@ -19,6 +19,13 @@ from trainer.output import checkpoint, plots, workdir
 def no_curves(monkeypatch):
     """The curves look the same whatever interrupts a run, and drawing them takes longer than its steps."""
     monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+
+
+@pytest.fixture
+def built_once_for_all():
+    """A run that resumes finds the variables as an earlier one left them, not as they were made."""
+    with built_once.building_once():
+        yield
 
 
 _WEIGHT = {"name": "polynomial_decay", "initial_learning_rate": 1.0, "decay_steps": 9, "end_learning_rate": 0.1}
@@ -78,6 +85,7 @@ CASES = {
         for name, case in CASES.items()
     ],
 )
+@pytest.mark.usefixtures("built_once_for_all")
 def test_everything_with_state_comes_back(tmp_path, replicas, changes):
     interrupted.assert_goes_on_exactly(tmp_path, replicas, **changes | {"dataset__options": {"missing": True}})
 
@@ -103,6 +111,7 @@ def unnamed_layers() -> keras.Model:
     return keras.Model(inputs, {head: layer(encoder(inputs)) for head, layer in heads.items()})
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path):
     interrupted.train(tmp_path / "run")
     expected = results(tmp_path / "run", 12)
@@ -131,6 +140,7 @@ def test_more_steps(tmp_path):
         interrupted.train(tmp_path / "cosine", shared_optimizer=cosine, steps=13)
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_a_finished_run_whose_reports_are_gone(tmp_path):
     interrupted.train(tmp_path / "run")
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
@@ -149,6 +159,7 @@ def test_a_finished_run_whose_reports_are_gone(tmp_path):
         pytest.param({"combine__name": "pcgrad", "combine__update_every": 3}, marks=pytest.mark.ci_only),
     ],
 )
+@pytest.mark.usefixtures("built_once_for_all")
 def test_what_was_measured_comes_back(tmp_path, changes):
     """Between the step that measures gradients and the report of it: the report is the same."""
     changes |= {"report_every": 5, "eval_every": 12, "checkpoint_every": 4, **problems.SIMPLE}
@@ -225,6 +236,7 @@ def test_the_best_checkpoint_stays(tmp_path):
     assert (tmp_path / "run" / "log.txt").read_text().count("warning: {loss/label} / (2 - 2) divides by 0 at") == 1
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_early_stopping_ends_the_run_for_good(tmp_path):
     early = {"metric": "loss/label", "patience": 2, "min_delta": 100.0}
     for _ in range(2):

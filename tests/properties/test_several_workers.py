@@ -27,6 +27,8 @@ RUNS = {
 }
 for _name in ("pcgrad", "famo", "moco"):  # the optimizers' own state is in the others
     RUNS[_name] |= problems.SIMPLE
+# Reported by segment, and of training since the last report, in the middle of which another number of workers resumes.
+RUNS["weighted"] |= {"segments": {"by": "label"}, "train_metrics": True}
 # Examples are compared with those of other workers, and 29 of an evaluation are not shared evenly.
 RUNS["pcgrad"]["losses__place"] = {
     "head": "vector",
@@ -41,11 +43,14 @@ RUNS["batch statistics"] = INTERVALS | {
 # Every replica has its own: two of this process begin, two workers resume.
 STATISTICS = INTERVALS | {"model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}]}
 NAMES = list(RUNS) if CI else ["pcgrad"]
+ALONE = ("pcgrad", "famo", "batch statistics")  # one of each kind, where a worker has no other to talk to
 RESUMED = [name for name in NAMES if name != "pcgrad"]  # those that remember more than variables
 
 
 def _begun_by(workers: int) -> list[str]:
     """Names of the runs that this number of workers trains from their first step on."""
+    if workers == 1:
+        return [name for name in NAMES if name in ALONE]
     return [name for name in NAMES if workers != 2 or name not in RESUMED]
 
 
@@ -75,6 +80,7 @@ def _numbers(run: pathlib.Path, since: int) -> dict[str, np.ndarray]:
             numbers |= {(*at, name): np.nan if value is None else value for name, value in row.items()}
     reader = tf.train.load_checkpoint(str(run / "checkpoints" / f"step_{STEPS:08d}" / "variables"))
     names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    names = {name for name in names if not name.startswith("train_metrics/")}  # of each replica
     return numbers | {name: reader.get_tensor(name) for name in names}
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -18,12 +18,7 @@ from trainer.models import forward_pass
 
 __all__ = ["Evaluate", "EvaluatedSplit", "Evaluator", "Metrics"]
 
-
-class Evaluate(Protocol):
-    """A function that evaluates a split, as `Evaluator.build` returns it."""
-
-    def __call__(self, trained: int = 0, split: str = VALIDATION) -> dict[str, float | None]:
-        """The values of a split; `trained` is the number of steps that the model has been trained for."""
+Evaluate = Callable[..., dict[str, float | None]]  # of the number of steps trained for and a split, as `build` has it
 
 
 class EvaluatedSplit(NamedTuple):

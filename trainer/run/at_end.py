@@ -1,16 +1,15 @@
 """The splits that are evaluated once, after the last step: with the best checkpoint's variables where a run has one."""
 
-from trainer.common.errors import ConfigError, RunError
 from trainer.output import checkpoint
 from trainer.output.workdir import Workdir
-from trainer.run.experiment import Experiment
 from trainer.run.loop import End, Loop
 
 
 def evaluate(steps: Loop, run: Workdir | None, end: End) -> None:
     """Evaluates these splits and publishes their reports, each of the step whose variables it is of; on all workers.
 
-    Where that is the best one, its variables stay in the model.
+    Where that is the best one, its variables stay in the model. Where its checkpoint cannot be read, which is said, the
+    last variables are evaluated.
 
     Args:
       steps: the loop, which has ended.
@@ -18,28 +17,34 @@ def evaluate(steps: Loop, run: Workdir | None, end: End) -> None:
       end: the end of the loop.
 
     Raises:
-      RunError: the best checkpoint cannot be read.
+      ConfigError: the best checkpoint is none of this model's.
     """
-    built = steps.built
+    built, workers = steps.built, steps.workers
     if not built.evaluations.at_end:
         return
-    best = steps.monitors.best_step
-    step = steps.workers.broadcast_number(end.step if best is None else best)
+    step = workers.broadcast_number(end.step if run is None else _step(steps, run, end.step))
     if step != end.step:
-        steps.recorder.wait()  # it may be about to be written
-        _restore(built, run, step, steps)
+        parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
+        if run is not None:
+            checkpoint.restore(checkpoint.folder_of(run.checkpoints, step), parts)
+        workers.broadcast_variables(parts)
     for split in built.evaluations.at_end:
         steps.publish_split(split, step)
 
 
-def _restore(built: Experiment, run: Workdir | None, step: int, steps: Loop) -> None:
-    parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
-    if run is not None:
-        folder = checkpoint.folder_of(run.checkpoints, step)
-        try:
-            if (reason := checkpoint.damage(folder)) is not None:
-                raise RunError(f"the best checkpoint, {folder.name}, cannot be evaluated: {reason}")
-            checkpoint.restore(folder, parts)
-        except ConfigError as error:
-            raise RunError(f"the best checkpoint, {folder.name}, cannot be evaluated: {error}") from error
-    steps.workers.broadcast_variables(parts)
+def _step(steps: Loop, run: Workdir, last: int) -> int:
+    """The step whose variables are evaluated: of the best checkpoint if it can be read, else the last one."""
+    best = steps.monitors.best_step
+    if best in (None, last):
+        return last
+    steps.recorder.wait()  # it may be about to be written
+    folder = checkpoint.folder_of(run.checkpoints, best)
+    reason = checkpoint.damage(folder)
+    if reason is None:
+        return best
+    splits = ", ".join(steps.built.evaluations.at_end)
+    steps.recorder.say(
+        f"warning: the best checkpoint, {folder.name}, cannot be read ({reason}); "
+        f"{splits} {'are' if ', ' in splits else 'is'} evaluated with the last variables"
+    )
+    return last

@@ -66,7 +66,7 @@ def counted(part: Mapping[str, Any], model: keras.Model, *, cut: bool = False) -
     """Returns a replica's part of a batch with the number of its examples; call it in replica context.
 
     Args:
-      part: `inputs`, `targets` and perhaps `weights`: dense tensors, where it may be empty.
+      part: `inputs`, `targets` and perhaps `weights`: dense tensors of known rank, where it may be empty.
       model: the model that will be called on it.
       cut: whether it was cut out of this replica's share.
 
