@@ -10,7 +10,7 @@ from trainer.common import schema
 _WIDTH = 88
 _HEAD = """\
 The combination methods, chosen by --combine=NAME or combine.name: how the gradients of the losses become one update.
-An option is a key below the method's name: --config.combine.cagrad.c=0.5. trainer/combine/README.md has formulas,
+In place of NAME, package.module:function is one of your own, with options under combine.options. An option is a key below the method's name: --config.combine.cagrad.c=0.5. trainer/combine/README.md has formulas,
 papers, costs, and when to use which."""
 
 

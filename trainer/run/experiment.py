@@ -136,7 +136,7 @@ def build(
     Raises:
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
-    replicas = strategy.num_replicas_in_sync
+    plan, replicas = plan_lib.of(config), strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     data = network_lib.read_data(
         config.dataset,
@@ -157,7 +157,6 @@ def build(
     optimization = optimization_lib.build(
         config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
-    plan = plan_lib.of(config)
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
     evaluator = network_lib.build_evaluator(network, config.batch_size, config.seed, strategy)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
