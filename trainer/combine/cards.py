@@ -98,7 +98,7 @@ def equal_lengths(gramian, *, power=1.0):
     return tf.math.divide_no_nan(1.0, norms**power)
 ```
 
-`--combine=my_methods:equal_lengths` takes it from `my_methods.py` in the folder of the command (or any module that can
+`--combine=mine:equal_lengths` takes it from `mine.py` in the folder of the command (or any module that can
 be imported), with options under `combine.options`: `--config.combine.options.power=0.5`. `MultiLossModel` takes the
 function itself (`combine=equal_lengths`, with options `combine={"name": equal_lengths, "power": 0.5}`), and so does
 `aggregate(equal_lengths, jacobian, power=0.5)`, to try it. `configs/own_methods.py` has both examples of this page.

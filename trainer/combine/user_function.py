@@ -111,7 +111,7 @@ class _Called:
         return Answer(self._coefficients(found, problem), after)
 
     def of_block(self, gradients: tf.Tensor, problem: Problem, **options: Any) -> tf.Tensor:
-        """What is applied, of the variable's shape and dtype, of the gradients of k losses, (k, ...)."""
+        """The combined gradient, of the variable's shape and dtype, of the gradients of k losses, (k, ...)."""
         flat = tf.reshape(gradients, [gradients.shape[0], -1])
         result = self._result(problem._asdict() | {"gradients": flat}, options)
         mixed = self._numbers(result, flat.shape[1:], flat.dtype, "return the combined gradient of a block")
