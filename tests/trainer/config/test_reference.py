@@ -19,6 +19,7 @@ PAGE = CONFIGS / "KEYS.md"
 KINDS = {
     "": settings.Config,
     "losses.<name>": settings.LossConfig,
+    "metrics.<name>": settings.MetricsConfig,
     "dataset": DatasetConfig,
     "dataset.inputs.<name>": InputConfig,
     "dataset.targets.<name>": TargetConfig,
@@ -30,7 +31,11 @@ KINDS = {
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
 }
-KEYS = {schema.join(prefix, field.name): field for prefix, kind in KINDS.items() for field in dataclasses.fields(kind)}
+KEYS = {
+    schema.join(prefix, schema.key_of(field.name)): field
+    for prefix, kind in KINDS.items()
+    for field in dataclasses.fields(kind)
+}
 OF_A_SINGLE_SOURCE = {field.name for field in dataclasses.fields(DatasetConfig)}
 
 
