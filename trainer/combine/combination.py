@@ -12,12 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.combine import registry
-from trainer.combine.problem import Answer, Problem, State, where_active
+from trainer.combine.problem import SMOOTHED, Answer, Problem, State, where_active
 from trainer.combine.registry import LooksAt, Method
 from trainer.gradients import gramian as gramian_lib
 
 Losses = tuple[int, ...]
-_SMOOTHED = "smoothed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Combination:
             state |= self.method.initial(self.count, **self.options)
         if self.smoothing:
             shape = [self.count] if self.method.diagonal else [self.count, self.count]
-            state[_SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
+            state[SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
         return state
 
     def scales(self, loss_weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
@@ -176,9 +175,9 @@ class Combination:
         answer = self.answer(self._scaled(problem), self._of_active(problem, state))
         coefficients, new = answer.coefficients, dict(answer.state)
         if self.smoothing:
-            before = state[_SMOOTHED]
+            before = state[SMOOTHED]
             smoothed = self.smoothing * before + (1 - self.smoothing) * coefficients
-            coefficients = new[_SMOOTHED] = tf.where(tf.math.is_nan(before), coefficients, smoothed)
+            coefficients = new[SMOOTHED] = tf.where(tf.math.is_nan(before), coefficients, smoothed)
         new = {name: where_active(problem.active, new[name], old) for name, old in state.items()}
         coefficients = where_active(problem.active, coefficients, tf.zeros_like(coefficients))
         return Answer(coefficients, new, tf.convert_to_tensor(answer.fell_back))

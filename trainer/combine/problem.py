@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from trainer.combine import lazy_tensorflow as tf
 
+SMOOTHED = "smoothed"  # the name, in the state, of the coefficients that smoothing has kept
 State: TypeAlias = "Mapping[str, tf.Tensor]"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine.entry import Card, LooksAt, Method
-from trainer.combine.problem import Answer, Problem, State
+from trainer.combine.problem import SMOOTHED, Answer, Problem, State
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
 
@@ -18,7 +18,6 @@ from trainer.common.errors import ConfigError, unknown
 PARTS = ("losses", "gramian", "gradients", "state", "active", "loss_weights", "seed", "step", "epoch")
 _OF_A_BLOCK = ("gradients", "active", "loss_weights", "seed", "step", "epoch")  # beside gradients only these
 _CHANGING = {"state", "seed", "step", "epoch"}  # what makes coefficients differ from step to step
-_KEPT = "smoothed"  # the name of what `combine.smoothing` remembers
 _CARD = Card(formula="what it returns", work="its own", use="As you see fit.", avoid="None.", differences="None.")
 
 
@@ -96,7 +95,8 @@ class _Called:
 
     def with_state(self, problem: Problem, state: State, **options: Any) -> Answer:
         """The coefficients, (K,) float64, and the new state."""
-        result = self._result(problem._asdict() | {"state": dict(state)}, options)
+        state = {name: value for name, value in state.items() if name != SMOOTHED}
+        result = self._result(problem._asdict() | {"state": state}, options)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
             raise self._error(f"must return (coefficients, new state), not {_shown(result)}")
         found, new = result
@@ -126,8 +126,8 @@ class _Called:
             return {name: self._initial_value(name, value, count) for name, value in given.items()}
 
     def _initial_value(self, name: Any, value: Any, count: int) -> Any:
-        if not isinstance(name, str) or not schema.NAME.fullmatch(name) or name == _KEPT:
-            allowed = f"its `initial` must have names of letters, digits and '_', other than {_KEPT!r}, not {name!r}"
+        if not isinstance(name, str) or not schema.NAME.fullmatch(name) or name == SMOOTHED:
+            allowed = f"its `initial` must have names of letters, digits and '_', other than {SMOOTHED!r}, not {name!r}"
             raise self._error(allowed)
         must = f"give as `initial` {name!r} a number, {count} or {count} x {count} of them"
         tensor = self._numbers(value, None, tf.float64, must)
@@ -153,7 +153,8 @@ class _Called:
     def _numbers(self, value: Any, shape: Any, dtype: tf.DType, must: str) -> tf.Tensor:
         """The numbers as a tensor of this shape and dtype; with `shape` None of its own shape and dtype."""
         try:
-            tensor = tf.convert_to_tensor(value, dtype_hint=dtype)
+            # Lists and numbers of Python take this dtype; arrays have their own, which the hint would replace.
+            tensor = tf.convert_to_tensor(value, dtype_hint=None if hasattr(value, "dtype") else dtype)
         except (TypeError, ValueError) as error:
             raise self._error(f"must {must}, not {_shown(value)}") from error
         if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
