@@ -54,8 +54,7 @@ def train(
       base: where a relative `workdir` is; None for the current directory.
 
     Returns:
-      Every report of the run, read from its `metrics.jsonl`, the final evaluation last, and after it those of splits
-      that are evaluated at the end; beside the chief none.
+      Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
