@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import problems
 from tests.properties import built_once, interrupted
+from trainer import MultiLossModel
 from trainer.combine import problem as problem_lib
 from trainer.combine.methods import elements, mgda
 from trainer.common.errors import ConfigError, NonFiniteError, UntrustedError
@@ -156,6 +158,26 @@ def test_an_interrupted_run_is_that_of_a_built_in_method(tmp_path, name, way):
     assert f"method:     {own['combine__name']}" in (path / "log.txt").read_text()
     with pytest.raises(ConfigError, match=f"combine.name is '{own['combine__name']}' there and '{OWN}:drawn' here"):
         interrupted.train(path, 2, **changes, combine__name=f"{OWN}:drawn")
+
+
+@pytest.mark.ci_only
+def test_fit_is_that_with_a_built_in_method():
+    """`MultiLossModel` with loss weights, which scale the losses that a function looks at, or are looked at."""
+    inputs = np.random.RandomState(0).normal(size=(20, 4))
+    targets = {"a": inputs[:, :1], "b": inputs[:, 1:2] ** 2}
+    for name, combine in (("dwa", {"name": by_epochs, "temperature": 2.0}), ("weighted", weighted)):
+        found = []
+        for each in (name, combine):
+            keras.utils.set_random_seed(0)
+            entry = keras.Input((4,))
+            hidden = keras.layers.Dense(5)(entry)
+            model = MultiLossModel(entry, {head: keras.layers.Dense(1, name=head)(hidden) for head in targets})
+            losses = dict.fromkeys(targets, "mse")
+            model.compile("adam", losses, loss_weights={"b": 3.0}, combine=each, run_eagerly=True)
+            history = model.fit(inputs, targets, batch_size=8, epochs=3, verbose=0).history
+            found.append([*model.get_weights(), *history.values()])
+        for value, expected in zip(*found, strict=True):
+            np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize("name", PAIRS)

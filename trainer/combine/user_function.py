@@ -191,6 +191,8 @@ def _parameters(function: Callable[..., Any], field: str, name: str) -> tuple[tu
         else:
             allowed = f"its parameter {str(each)!r} is neither an option, with a default, nor one of {', '.join(PARTS)}"
             raise ConfigError(field, name, allowed)
+    if not parts:
+        raise ConfigError(field, name, f"has none of the parameters {', '.join(PARTS)}: it looks at nothing")
     if "gradients" in parts and (others := [part for part in parts if part not in _OF_A_BLOCK]):
         allowed = f"combines `gradients` block by block, and cannot have {', '.join(others)} besides"
         raise ConfigError(field, name, allowed)

@@ -125,6 +125,10 @@ class TestMistakes:
             (lambda gradients, gramian: 0, "combines `gradients` block by block, and cannot have gramian besides"),
             (lambda state: 0, "must have an attribute `initial`, a function of K: `initial` gives the `state` at the"),
             (dict, "must be a function, not a class"),
+            (
+                lambda *, power=2: 0,
+                "has none of the parameters losses, gramian, gradients, state, active, loss_weights,",
+            ),
             (max, "has no signature that says what it looks at"),
             ("os:nothing", "module os has no 'nothing'"),
             ("nowhere:nothing", "cannot import 'nowhere': ModuleNotFoundError"),

@@ -18,7 +18,8 @@ LOSSES = {"a": "mse", "b": "mse"}
 # A step without a trace is enough for most.
 EAGERLY = {"run_eagerly": True}
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
-# A combination that remembers, one of the user's own that does, one that draws from the step, one optimizer for each loss, and for some variables.
+# A combination that remembers, one of the user's own, one that draws from the step, one optimizer for each loss, and
+# for some variables.
 COMPILED = {
     "gradnorm": {"combine": "gradnorm", "optimizer": "adam"},
     "famo": {"combine": "famo", "optimizer": "adam", "clip_norm": 1.0, **EAGERLY},
