@@ -1,6 +1,8 @@
 """Combination methods of your own: functions whose parameters' names say what they look at.
 
 In a copy, `--combine=my_file:steady` takes one. trainer/combine/README.md explains what they may look at.
+
+bash launch/local.sh --config=configs/own_methods.py
 """
 
 import ml_collections
