@@ -147,8 +147,9 @@ def build(
     Raises:
       ConfigError: anything in the configuration that cannot be used with this data, model or number of replicas.
     """
-    plan, replicas = plan_lib.of(config), strategy.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
+    plan = plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
