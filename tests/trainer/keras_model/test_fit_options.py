@@ -1,0 +1,73 @@
+"""What a model or `compile` adds to a step: regularizers, losses of layers, clipping, micro-batches, half precision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import problems
+from tests.trainer.keras_model import small
+from trainer import MultiLossModel
+
+X, Y = small.arrays()
+DATA = {"x": X, "y": Y, "batch_size": small.BATCH, "shuffle": False, "verbose": 0}
+
+
+class _Sparse(keras.layers.Layer):
+    """Adds the mean of its input's squares to the losses."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.add_loss(0.1 * keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+def _layers() -> tuple[keras.layers.Layer, ...]:
+    regularized = keras.layers.Dense(7, kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer="l1")
+    return regularized, _Sparse()
+
+
+@pytest.mark.usefixtures("float64")
+def test_losses_of_layers_and_clipping_are_keras_fit():
+    """Regularizers, `add_loss`, `activity_regularizer`, and a limit to the norm of all gradients together."""
+    ours = small.compiled(MultiLossModel, *_layers(), clip_norm=0.5)
+    theirs = small.compiled(keras.Model, *_layers(), optimizer=keras.optimizers.Adam(0.01, global_clipnorm=0.5))
+    found, expected = (model.fit(**DATA, epochs=5).history for model in (ours, theirs))
+    small.assert_same_variables(ours, theirs)
+    assert found.keys() >= expected.keys()
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_losses_of_layers_on_replicas():
+    """A scalar of a layer is the mean over a replica's examples, so that it does not depend on their number."""
+    models = []
+    for strategy in (problems.strategy(3), tf.distribute.get_strategy()):
+        with strategy.scope():
+            models.append(small.compiled(MultiLossModel, *_layers(), combine="pcgrad"))
+        models[-1].fit(**DATA, epochs=5)
+    small.assert_same_variables(*models)
+
+
+@pytest.mark.usefixtures("float64")
+def test_micro_batches_are_one_batch():
+    """The sums over parts, which differ in size, are those over the batch."""
+    models = [small.compiled(MultiLossModel, micro_batches=count, combine="upgrad") for count in (5, 1)]
+    for model in models:
+        model.fit(**DATA, epochs=5)
+    small.assert_same_variables(*models)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.ci_only)])
+def test_half_precision(policy):
+    """Variables stay float32 and end near those of float32; the optimizer is the user's own; a later run scales on."""
+    exact = small.compiled(MultiLossModel)
+    exact.fit(**DATA, epochs=4)
+    keras.config.set_dtype_policy(policy)
+    adam = keras.optimizers.Adam(0.01)
+    half = small.compiled(MultiLossModel, optimizer=adam)
+    history = half.fit(**DATA, epochs=4).history
+    assert half.optimizer is adam
+    assert {variable.dtype for variable in half.trainable_variables} == {"float32"}
+    assert history["loss"][-1] < history["loss"][0]
+    small.assert_same_variables(half, exact, tolerance=0.1)
+    assert any(not np.array_equal(*pair) for pair in zip(half.get_weights(), exact.get_weights(), strict=True))
