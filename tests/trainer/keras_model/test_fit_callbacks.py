@@ -15,7 +15,7 @@ X, Y = small.arrays()
 DATA = {"x": X, "y": Y, "batch_size": small.BATCH, "shuffle": False, "verbose": 0}
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """What ends a training early."""
 
 
@@ -29,7 +29,7 @@ class _Interrupt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._left -= 1
         if self._left == 0:
-            raise _Interrupted
+            raise _InterruptedError
 
 
 def _callbacks(folder: pathlib.Path) -> list[keras.callbacks.Callback]:
@@ -88,7 +88,7 @@ def test_interrupted_and_resumed_is_not_interrupted(save_freq, tmp_path):
         model.fit(**DATA, epochs=3, callbacks=[backup, *callbacks])
         return model
 
-    with pytest.raises(_Interrupted):
+    with pytest.raises(_InterruptedError):
         fit("interrupted", _Interrupt(8))
     small.assert_same_variables(fit("interrupted"), fit("whole"), tolerance=0)
 

@@ -1,4 +1,4 @@
-"""Six ordinary Keras scripts train as they do with `keras.Model`, on any number of replicas, and as the command line."""
+"""Six ordinary Keras scripts train as with `keras.Model`, on any number of replicas, and as the command line does."""
 
 from collections.abc import Mapping
 from typing import Any
