@@ -14,7 +14,7 @@ FLOORS = (
     ("trainer.__main__", "trainer.main"),
     ("trainer.describe",),
     ("trainer.cost", "trainer.selfcheck"),
-    ("trainer.run",),
+    ("trainer.run", "trainer.keras_model"),
     ("trainer.evaluation", "trainer.output"),
     ("trainer.step",),
     ("trainer.models",),

@@ -11,9 +11,10 @@ __version__ = "0.1.0"  # pyproject.toml reads it from here
 
 _MODULES = {
     "ConfigError": "trainer.common.errors",
+    "MultiLossModel": "trainer.keras_model.model",
     "aggregate": "trainer.combine.aggregation",
 }
-__all__ = ["ConfigError", "__version__", "aggregate"]
+__all__ = ["ConfigError", "MultiLossModel", "__version__", "aggregate"]
 
 
 def __getattr__(name: str) -> Any:

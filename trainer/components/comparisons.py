@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.components import labels, loss_sums
+from trainer.components import batch_sizes, labels, loss_sums
 from trainer.components import losses as losses_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
@@ -65,18 +65,20 @@ def sums(
     Args:
       losses: the losses.
       predictions: of the model, batch first.
-      batch: `targets` and perhaps `weights`, as `losses.compute` has them.
+      batch: `targets` and perhaps `weights`, as `losses.compute` has them; what `batch_sizes` names where sizes vary.
       parts: which examples count, as `losses.sums` has it; the losses are those of the first part, then those of the
         next. Losses that compare examples need a single part, of all.
-      batch_size: examples of the global batch; None: that of this replica is all of it.
+      batch_size: examples of the global batch, the most where sizes vary; None: that of this replica is all of it.
     """
-    compared = _compared(losses, predictions, batch, batch_size, partial=False)
+    compared = _compared(losses, predictions, batch, batch_size, partial=batch_sizes.EXAMPLES in batch)
 
     def of_one(loss: NamedLoss, part: tf.Tensor | None) -> LossSums:
         if loss.over is None:
-            return losses_lib.sums(loss, predictions, batch, part)
-        examples = compared(loss)
-        return losses_lib.sums(loss, examples.predictions, examples.batch, examples.counted)
+            found = losses_lib.sums(loss, predictions, batch, part)
+        else:
+            examples = compared(loss)
+            found = losses_lib.sums(loss, examples.predictions, examples.batch, examples.counted)
+        return found.where(~batch[batch_sizes.EMPTY]) if batch_sizes.EMPTY in batch else found
 
     return tuple(of_one(loss, part) for part in parts for loss in losses)
 
@@ -150,6 +152,8 @@ def _global_batch(
     if not losses or tf.distribute.get_replica_context().num_replicas_in_sync == 1:
         return _Compared(predictions, batch, None)
     own = gathered(losses, predictions, batch)
+    if batch_sizes.EMPTY in batch:
+        own = {key: rows[: batch[batch_sizes.EXAMPLES]] for key, rows in own.items()}
     first = next(iter(own.values()))
     share = gathering.share(first, batch_size, partial=partial)
     found: dict[str, dict[str, tf.Tensor]] = {kind: {} for kind in ("outputs", "masks", "targets", "weights")}

@@ -44,6 +44,17 @@ def broadcast(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return tf.broadcast_to(_of_rank(weights, values.shape.rank), tf.shape(values))
 
 
+def without_nan(target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns a floating target with 0 in place of NaN, and a bool tensor of its shape, True where it is a number."""
+    there = ~tf.math.is_nan(target)
+    return tf.where(there, target, tf.zeros_like(target)), there
+
+
+def of_first_axes(mask: tf.Tensor, rank: int) -> tf.Tensor:
+    """Returns a mask of at most `rank` axes, True where all that stands behind these is."""
+    return tf.reduce_all(mask, axis=list(range(rank, mask.shape.rank))) if mask.shape.rank > rank else mask
+
+
 def of_examples(weights: tf.Tensor) -> tf.Tensor:
     """(examples,) bool, whether an example has a label: whether any of its weights, or of its mask, is not 0."""
     return tf.reduce_any(tf.cast(weights, tf.bool), axis=tuple(range(1, weights.shape.rank)))

@@ -1,5 +1,6 @@
 """Functions of losses by name or import path, and what their kind says of shapes, weights and probabilities."""
 
+import copy
 import enum
 import functools
 import inspect
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.src.losses.losses import LossFunctionWrapper
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError
@@ -123,18 +125,39 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
     else:
         import_paths.check_arguments(found, arguments, field=field, positional=2)
         function = functools.partial(_with_autograph(found), **arguments)
-    if import_paths.is_path(function_name) or keras_objects.name_of(found) in _FREE_SHAPE:
-        classes = None
-    else:
-        classes = keras_objects.name_of(found) in _CLASS_INDICES
+    return _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+
+
+def of_object(loss: keras.losses.Loss) -> LossFunction:
+    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+
+    Args:
+      loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
+    """
+    found, arguments = type(loss), loss.get_config()
+    if found is LossFunctionWrapper:
+        found, arguments = loss.fn, loss._fn_kwargs
+        classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
+        if getattr(found, "__module__", "").startswith(_KNOWN):
+            found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
+    is_known = getattr(found, "__module__", "").startswith(_KNOWN)
+    if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
+        loss = copy.copy(loss)
+        loss.reduction = "none"
+    return _described(loss, found, arguments, is_known=is_known)
+
+
+def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
+    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    name = keras_objects.name_of(found)
     return LossFunction(
         function=function,
-        targets_are_classes=classes,
-        pointwise=not import_paths.is_path(function_name) and keras_objects.name_of(found) in _POINTWISE,
+        targets_are_classes=name in _CLASS_INDICES if is_known and name not in _FREE_SHAPE else None,
+        pointwise=is_known and name in _POINTWISE,
         takes_probabilities=_takes_probabilities(found, arguments),
         scores=_scores(found, arguments),
         ignored_class=arguments.get("ignore_class"),
-        may_compare=import_paths.is_path(function_name) or keras_objects.name_of(found) in _COMPARE,
+        may_compare=not is_known or name in _COMPARE,
     )
 
 

@@ -1,5 +1,6 @@
 """The values of one loss, their labels, and the sums that make a global mean of them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -21,6 +22,14 @@ class LossSums(NamedTuple):
     weight_sum: tf.Tensor
     values_per_example: tf.Tensor
     left: tf.Tensor | None = None
+
+    def where(self, condition: tf.Tensor) -> "LossSums":
+        """The sums, exact zeros where the scalar bool does not hold, whatever they are there."""
+        return self._replace(
+            loss_sum=tf.where(condition, self.loss_sum, 0),
+            weight_sum=tf.where(condition, self.weight_sum, 0),
+            left=None if self.left is None else tf.where(condition, self.left, 0),
+        )
 
 
 class LossValues(NamedTuple):
@@ -77,6 +86,20 @@ def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_a
         loss_sum = _with_gradient_of(of_values(found).loss_sum, loss_sum)
     left = None if unmasked is None else found.left(part)
     return LossSums(loss_sum, tf.reduce_sum(counted), values_per_example, left)
+
+
+def over_parts(sums: Sequence[LossSums], count: int) -> tuple[LossSums, ...]:
+    """The sums of `count` losses over all parts of a batch, from those over the first part, the second and so on."""
+    if len(sums) == count:
+        return tuple(sums)
+    parts = [sums[first : first + count] for first in range(0, len(sums), count)]
+    return tuple(_added(of_loss) for of_loss in zip(*parts, strict=True))
+
+
+def _added(sums: Sequence[LossSums]) -> LossSums:
+    loss_sums, weight_sums, values_per_example, left = zip(*sums, strict=True)
+    left = None if left[0] is None else tf.add_n(left)
+    return LossSums(tf.add_n(loss_sums), tf.add_n(weight_sums), values_per_example[0], left)
 
 
 @tf.custom_gradient

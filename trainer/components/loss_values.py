@@ -25,6 +25,18 @@ def one_per_example(values: tf.Tensor, prediction: tf.Tensor, where: str) -> tf.
     return values
 
 
+def of_mean(values: tf.Tensor, prediction: tf.Tensor) -> tf.Tensor:
+    """`values`; where they are not one for each example, their mean for each, as Keras' `fit` takes them.
+
+    Args:
+      values: what a loss returned; (examples, ...), or of any shape that cannot be that.
+      prediction: what it was given, batch first.
+    """
+    if values.shape.rank is None or values.shape.rank > 0 and values.shape[0] in (None, prediction.shape[0]):
+        return values
+    return tf.fill(tf.shape(prediction)[:1], tf.reduce_mean(values))
+
+
 def why_no_scalar(function: Any, field: str, prediction: tf.Tensor) -> str:
     """The reason why a loss is refused that returns a scalar for `prediction`; `field` is its key."""
     advice = axes(function, field, prediction) or " (do not average over the batch)"

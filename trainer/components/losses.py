@@ -35,7 +35,7 @@ class NamedLoss:
       every: it takes part in one of `every` steps.
       offset: the first step in which it takes part, counted from 0.
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
-      normalizer: "weights" or "examples".
+      normalizer: what Σ w·ℓ is divided by, "weights" or "examples"; "sum": by nothing.
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
@@ -44,6 +44,9 @@ class NamedLoss:
       class_weights: weights of its target's classes; None where all weigh the same.
       over: the examples that its function sees together, as in the configuration; None: each is on its own.
       may_compare: whether the value of an example may depend on other examples, as far as its name says.
+      scalar_is_mean: whether a value that is not one for each example counts as the mean over the examples; else it is
+        refused.
+      nan_is_missing: whether NaN in a floating target says that there is no label, as a mask does.
     """
 
     name: str
@@ -63,6 +66,8 @@ class NamedLoss:
     over: str | None
     may_compare: bool
     class_weights: ClassWeights | None = None
+    scalar_is_mean: bool = False
+    nan_is_missing: bool = False
 
     @property
     def source(self) -> str:
@@ -129,10 +134,15 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
     weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
     of_classes = None if loss.class_weights is None else loss.class_weights.of(target)
-    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask))
+    there = None
+    if loss.nan_is_missing and target.dtype.is_floating:
+        target, there = labels.without_nan(target)
+    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask, there))
     if loss.pointwise and any(every_number):
         prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
     values, own_mask = _values(loss, prediction, target)
+    if there is not None:
+        own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
     _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
 
@@ -171,6 +181,8 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[
             f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
             f"{loss_values.advice(error)}{type(error).__name__}: {first_line(error)}",
         ) from error
+    if loss.scalar_is_mean:
+        values = loss_values.of_mean(values, prediction)
     if values.shape.rank is None:
         values = loss_values.one_per_example(values, prediction, f"{field}={loss.function_name}")
     if values.shape.rank == 0:
@@ -181,6 +193,8 @@ def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[
             loss.function_name,
             f"returns {values.dtype.name}; it must return floating-point values",
         )
+    if loss.scalar_is_mean:
+        return tf.cast(values, keras.config.floatx()), None if mask is None else tf.cast(mask, tf.bool)
     # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
     given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
     if len(given) > prediction.shape.rank or any(g not in (e, None) for g, e in zip(given, expected, strict=True) if e):

@@ -110,6 +110,23 @@ def resolve(
     return dataclasses.replace(inputs, kind=kind), implied
 
 
+def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, prediction: Any) -> MetricInputs:
+    """The inputs of a metric that is an object already; where it cannot be told what a head gives, that as it is.
+
+    Args:
+      loss: the loss.
+      metric: the metric.
+      target: `.shape` (batch first) of the loss's target.
+      prediction: the same of what it reads of its head.
+    """
+    inputs, kind = as_they_are(loss), _kind(loss, target, prediction)
+    arguments = getattr(metric, "_fn_kwargs", {}) | metric.get_config()
+    of_probabilities = isinstance(metric, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
+    if not of_probabilities or loss.scores.are_probabilities or kind is Kind.OTHER:
+        return dataclasses.replace(inputs, of_probabilities=of_probabilities)
+    return dataclasses.replace(inputs, kind=kind)
+
+
 def _kind(loss: NamedLoss, target: Any, prediction: Any) -> Kind:
     """The kind of targets that a head's numbers are scores of: by the loss, or where it is the user's by the shapes."""
     if loss.scores.kind is not Kind.OTHER:

@@ -160,9 +160,13 @@ def _one(
     if issubclass(found, keras.metrics.IoU):
         implied = {"dtype": "float64"} | implied  # Keras counts in whole numbers, of which weights are none
     metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
+    return LossMetric(metric, weighted, inputs, takes_weights=takes_weights(metric))
+
+
+def takes_weights(metric: keras.metrics.Metric) -> bool:
+    """Returns True where a metric's `update_state` takes weights of labels."""
     parameters = inspect.signature(metric.update_state).parameters
-    takes = "sample_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return LossMetric(metric, weighted, inputs, takes_weights=takes)
+    return "sample_weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _fitted(

@@ -141,6 +141,46 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.opti
     return optimizer
 
 
+def adopt(optimizer: keras.optimizers.Optimizer, field: str) -> None:
+    """Makes an optimizer that somebody else built apply gradients as they are; call it in the strategy's scope.
+
+    Args:
+      optimizer: the optimizer.
+      field: the argument that it was given for, for errors.
+
+    Raises:
+      ConfigError: it wraps others, accumulates or scales gradients, or was not built in this scope.
+    """
+    if keras_objects.name_of(type(optimizer)) in _WRAPPERS:
+        raise ConfigError(field, optimizer.name, "wraps other optimizers; give each loss its own by optimizers=")
+    if optimizer.gradient_accumulation_steps:
+        reason = f"must be None: it {_REFUSED['gradient_accumulation_steps']}; micro_batches splits a batch in parts"
+        raise ConfigError(f"{field}.gradient_accumulation_steps", optimizer.gradient_accumulation_steps, reason)
+    if optimizer.loss_scale_factor:
+        reason = f"must be None: it {_REFUSED['loss_scale_factor']}"
+        raise ConfigError(f"{field}.loss_scale_factor", optimizer.loss_scale_factor, reason)
+    strategy = tf.distribute.get_strategy()
+    if optimizer._distribution_strategy is not strategy:
+        raise ConfigError(
+            field, optimizer.name, "must be made in the scope of the strategy in which the model was made"
+        )
+    if optimizer.use_ema and optimizer.ema_overwrite_frequency and strategy.num_replicas_in_sync > 1:
+        reason = "must be None on several devices, where Keras cannot overwrite variables within a step"
+        raise ConfigError(f"{field}.ema_overwrite_frequency", optimizer.ema_overwrite_frequency, reason)
+    _apply_without_reduction(optimizer)
+
+
+def copy_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """An optimizer of its own state, not built, whose learning rate is that of `optimizer`, also after it changes.
+
+    Call it in the strategy's scope.
+    """
+    copy = type(optimizer).from_config(optimizer.get_config())
+    copy._learning_rate = optimizer._learning_rate
+    _apply_without_reduction(copy)
+    return copy
+
+
 def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule | None:
     """The schedule of an optimizer's learning rate, for which Keras has no public name; None: it is a number."""
     rate = optimizer._learning_rate

@@ -22,12 +22,13 @@ class Predictions(NamedTuple):
     masks: Mapping[str, tf.Tensor]
 
 
-def of(outputs: Mapping[str, Any]) -> Predictions:
+def of(outputs: Any) -> Predictions:
     """Takes each output and its mask apart, so that no function applies the mask a second time.
 
     Args:
-      outputs: head name → what the model returned for it.
+      outputs: head name → what the model returned for it; or what `by_head` takes.
     """
+    outputs = by_head(outputs)
     masks = {head: mask for head, output in outputs.items() if (mask := mask_of(output)) is not None}
     full = {}
     for head, output in outputs.items():
@@ -36,6 +37,17 @@ def of(outputs: Mapping[str, Any]) -> Predictions:
         else:
             full[head] = tf.identity(output) if head in masks else output
     return Predictions(full, {head: tf.cast(mask, tf.bool) for head, mask in masks.items()})
+
+
+def by_head(outputs: Any) -> Mapping[str, Any]:
+    """A model's outputs by head: of a dictionary by its keys, of other structures by the way to each (`0`, `pose/1`).
+
+    A single output is called `output`.
+    """
+    if isinstance(outputs, Mapping) and not any(keras.tree.is_nested(output) for output in outputs.values()):
+        return outputs
+    paths = keras.tree.flatten_with_path(outputs)
+    return {"/".join(map(str, path)) or "output": output for path, output in paths}
 
 
 def mask_of(tensor: Any) -> Any | None:

@@ -8,11 +8,11 @@ import dataclasses
 import enum
 from typing import Any
 
-from input_pipelines import configuration as data_configuration
-from trainer.combine import registry
-from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
+from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
-from trainer.config.settings import GLOBAL_BATCH, Config, method_options
+from trainer.config import step_settings
+from trainer.config.settings import GLOBAL_BATCH, Config
+from trainer.config.step_settings import StepSettings
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
 
@@ -39,7 +39,7 @@ class StepPlan:
 
     Attributes:
       way: of all steps; where two ways alternate, of those in which the method finds its coefficients or gradients
-        are measured.
+        are measured (never `FUSED` then).
       between: of the steps between those, where two ways alternate (always `FUSED`); else None.
       every: where two ways alternate, the setting that says how often `way` is due: "probe_every" (in between the
         method finds its coefficients as well, nothing is measured) or "combine.update_every" (in between the
@@ -84,30 +84,36 @@ class StepPlan:
 
 def of(config: Config) -> StepPlan:
     """The plan of a configuration that says how its combination is applied; raises ConfigError where there is none."""
-    method, _ = registry.resolve(config.combine.name, method_options(config.combine))
-    _check_method(config, method)
-    _check_batch(config, method)
-    _check_compared(config, method)
-    if config.reduction == "fused":
-        _check_fused(config)
-    if config.combine.update_every > 1:
-        _check_update_every(config, method)
-    if config.reduction == "features":
-        _check_features(config, method)
-    every = UPDATE_EVERY if config.combine.update_every > 1 else None
-    if config.reduction == "fused":
+    return make(step_settings.of(config))
+
+
+def make(settings: StepSettings) -> StepPlan:
+    """The plan of these settings; raises ConfigError where there is none."""
+    method = settings.method
+    _check_method(settings)
+    _check_batch(settings)
+    _check_compared(settings)
+    if settings.reduction == "fused":
+        _check_fused(settings)
+    if settings.update_every > 1:
+        _check_update_every(settings)
+    if settings.reduction == "features":
+        _check_features(settings)
+    fused, every = settings.reduction == "fused", UPDATE_EVERY if settings.update_every > 1 else None
+    if fused and settings.measures:
         every = PROBE_EVERY
     views = {LooksAt.CROSS_GRAMIAN: View.TWO_HALVES, LooksAt.MOVING_GRAMIAN: View.MOVING_AVERAGES}
+    ways = {"features": Way.FEATURES, "fused": Way.PER_LOSS if settings.measures else Way.FUSED}
     return StepPlan(
-        way=Way.FEATURES if config.reduction == "features" else Way.PER_LOSS,
+        way=ways.get(settings.reduction, Way.PER_LOSS),
         between=None if every is None else Way.FUSED,
         every=every,
         view=views.get(method.looks_at, View.WHOLE_BATCH),
-        applied_per_loss=config.combine.apply == "per_loss",
+        applied_per_loss=settings.apply == "per_loss",
         gramian=method.sees_gramian,
         elementwise=method.looks_at is LooksAt.ELEMENTS,
         # Between steps that find coefficients these are known before the losses; what log losses divide by is not.
-        losses_first=config.combine.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),
+        losses_first=settings.log_losses or (method.looks_at is LooksAt.LOSSES and every != UPDATE_EVERY),
         observes=method.observe is not None,
     )
 
@@ -117,148 +123,162 @@ def same_but_for_roundings(there: Config, here: Config) -> bool:
     return (there.reduction == "features") == (here.reduction == "features")
 
 
-def check_labels(config: Config, *, labels_can_be_missing: bool) -> None:
+def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -> StepSettings:
+    """Returns the settings with the reduction that takes one pass for all losses where that can be, else one for each.
+
+    Args:
+      settings: on which the plan depends.
+      labels_can_be_missing: as for `check_labels`.
+
+    Raises:
+      ConfigError: these settings do not go together in either way.
+    """
+    fused = dataclasses.replace(settings, reduction="fused")
+    try:
+        check_labels(fused, labels_can_be_missing=labels_can_be_missing)
+    except ConfigError:
+        found = dataclasses.replace(settings, reduction="per_loss")
+        make(found)
+        return found
+    return fused
+
+
+def check_labels(settings: StepSettings, *, labels_can_be_missing: bool) -> None:
     """Raises ConfigError where a fused pass cannot wait for the sums that it needs first.
 
     Args:
-      config: a resolved configuration.
+      settings: on which the plan depends.
       labels_can_be_missing: whether labels of a loss have weights, their own or of classes, or can be masked.
     """
-    plan = of(config)
-    if plan.between is None or not plan.sums_first(labels_can_be_missing=labels_can_be_missing):
+    plan = make(settings)
+    if Way.FUSED not in (plan.way, plan.between) or not plan.sums_first(labels_can_be_missing=labels_can_be_missing):
         return
-    field, value = ("reduction", "fused") if plan.probes else (UPDATE_EVERY, config.combine.update_every)
+    field, value = (UPDATE_EVERY, settings.update_every) if plan.keeps_coefficients else ("reduction", "fused")
     if labels_can_be_missing:
         reason = "counts a batch's labels before its backward pass where labels have weights or can be masked"
     else:
         reason = "needs the losses of the whole batch before its backward pass"
-    if config.micro_batches > 1:
+    if settings.micro_batches > 1:
         raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
-    if config.jit_compile:
+    if settings.jit_compile:
         raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
 
 
-def _check_method(config: Config, method: Method) -> None:
+def _check_method(settings: StepSettings) -> None:
     """Raises ConfigError for a setting around the method that does not suit it, or if no loss has a weight above 0."""
-    combine = config.combine
-    if combine.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
+    method, name = settings.method, settings.name
+    if settings.log_losses and (method.looks_at in ONE_PASS or method.of_log_losses):
         raise ConfigError(
             "combine.log_losses",
             True,
-            f"is for methods that look at gradients, as they are; {combine.name!r} "
-            + ("looks at log losses already" if method.of_log_losses else _looks_at(config)),
+            f"is for methods that look at gradients, as they are; {name!r} "
+            + ("looks at log losses already" if method.of_log_losses else _looks_at(settings)),
         )
-    if combine.smoothing and not method.finds_coefficients:
+    if settings.smoothing and not method.finds_coefficients:
         raise ConfigError(
             "combine.smoothing",
-            combine.smoothing,
-            f"is for methods that find coefficients in every step; {combine.name!r} has none to smooth",
+            settings.smoothing,
+            f"is for methods that find coefficients in every step; {name!r} has none to smooth",
         )
-    if combine.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
+    if settings.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
         raise ConfigError(
-            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {combine.name!r} makes one of all"
+            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {name!r} makes one of all"
         )
-    if method.looks_at is LooksAt.CROSS_GRAMIAN and config.batch_size < 2:
+    if method.looks_at is LooksAt.CROSS_GRAMIAN and settings.batch_size < 2:
         raise ConfigError(
-            "batch_size", config.batch_size, f"must be at least 2: {combine.name!r} needs two halves of a batch"
+            "batch_size", settings.batch_size, f"must be at least 2: {name!r} needs two halves of a batch"
         )
-    weights = {name: loss.weight for name, loss in config.losses.items()}
+    weights = {each: loss.weight for each, loss in settings.losses.items()}
     if not any(weights.values()):
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
 
 
-def _check_batch(config: Config, method: Method) -> None:
-    """Raises ConfigError for parts that a batch cannot have, and for `probe_every` without a fused reduction."""
-    if config.batch_size % config.micro_batches:
+def _check_batch(settings: StepSettings) -> None:
+    """Raises ConfigError for parts of a batch that the method does not suit, and for probes without a fused run."""
+    if settings.probe_every is not None and settings.reduction != "fused":
         raise ConfigError(
-            "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
+            "probe_every", settings.probe_every, "is for reduction='fused'; the others measure at every report"
         )
-    part = "batch_size" if config.micro_batches == 1 else "batch_size / micro_batches"
-    data_configuration.check_batch_size(config.dataset, config.batch_size // config.micro_batches, part)
-    if config.probe_every is not None and config.reduction != "fused":
-        raise ConfigError(
-            "probe_every", config.probe_every, "is for reduction='fused'; the others measure at every report"
-        )
-    if method.observe is not None and config.micro_batches > 1:
+    if settings.method.observe is not None and settings.micro_batches > 1:
         raise ConfigError(
             "micro_batches",
-            config.micro_batches,
-            f"must be 1: {config.combine.name!r} needs the whole batch once more after the update",
+            settings.micro_batches,
+            f"must be 1: {settings.name!r} needs the whole batch once more after the update",
         )
 
 
-def _check_compared(config: Config, method: Method) -> None:
+def _check_compared(settings: StepSettings) -> None:
     """Raises ConfigError for a loss that compares examples which the step does not have together."""
-    for name, loss in config.losses.items():
+    for name, loss in settings.losses.items():
         allowed = None
-        if loss.over is not None and method.looks_at is LooksAt.CROSS_GRAMIAN:
-            allowed = f"compares examples of the two halves of a batch, which {config.combine.name!r} needs apart"
-        elif loss.over == GLOBAL_BATCH and config.micro_batches > 1:
+        if loss.over is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
+            allowed = f"compares examples of the two halves of a batch, which {settings.name!r} needs apart"
+        elif loss.over == GLOBAL_BATCH and settings.micro_batches > 1:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
-        elif loss.over == GLOBAL_BATCH and config.jit_compile:
+        elif loss.over == GLOBAL_BATCH and settings.jit_compile:
             allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
         if allowed is not None:
             raise ConfigError(f"losses.{name}.over", loss.over, allowed)
 
 
-def _check_fused(config: Config) -> None:
-    if METHODS[config.combine.name].looks_at not in ONE_PASS:
+def _check_fused(settings: StepSettings) -> None:
+    if settings.method.looks_at not in ONE_PASS:
         raise ConfigError(
             "reduction",
             "fused",
-            f"has one backward pass for all losses, but {config.combine.name!r} {_looks_at(config)}; use 'per_loss', "
+            f"has one backward pass for all losses, but {settings.name!r} {_looks_at(settings)}; use 'per_loss', "
             "or for fewer passes 'features' or combine.update_every",
         )
-    _check_one_sum(config, "reduction", "fused")
+    _check_one_sum(settings, "reduction", "fused")
 
 
-def _check_update_every(config: Config, method: Method) -> None:
+def _check_update_every(settings: StepSettings) -> None:
     allowed = None
-    if config.reduction == "fused":
+    if settings.reduction == "fused":
         allowed = "saves backward passes, of which reduction='fused' has one already; leave it 1"
-    elif not method.finds_coefficients or method.keeps is not None:
-        allowed = f"keeps the coefficients that a method finds, but {_why_not(config)}"
+    elif not settings.method.finds_coefficients or settings.method.keeps is not None:
+        allowed = f"keeps the coefficients that a method finds, but {_why_not(settings)}"
     if allowed is not None:
-        raise ConfigError(UPDATE_EVERY, config.combine.update_every, allowed)
-    _check_one_sum(config, UPDATE_EVERY, config.combine.update_every)
+        raise ConfigError(UPDATE_EVERY, settings.update_every, allowed)
+    _check_one_sum(settings, UPDATE_EVERY, settings.update_every)
 
 
-def _check_features(config: Config, method: Method) -> None:
-    if method.looks_at is not LooksAt.GRAMIAN:
-        allowed = f"is for methods that weigh the losses' whole gradients, but {_why_not(config)}"
-    elif config.micro_batches > 1:
+def _check_features(settings: StepSettings) -> None:
+    if settings.method.looks_at is not LooksAt.GRAMIAN:
+        allowed = f"is for methods that weigh the losses' whole gradients, but {_why_not(settings)}"
+    elif settings.micro_batches > 1:
         allowed = "needs the features of the whole batch at once; leave micro_batches at 1"
-    elif config.jit_compile:
+    elif settings.jit_compile:
         allowed = "sums across replicas within the backward pass; leave jit_compile False"
     else:
-        _check_one_sum(config, "reduction", "features")
+        _check_one_sum(settings, "reduction", "features")
         return
     raise ConfigError("reduction", "features", allowed)
 
 
-def _check_one_sum(config: Config, field: str, value: Any) -> None:
+def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:
     """Raises ConfigError unless one sum is applied, of every loss on all it reaches: one backward pass serves all."""
-    if config.combine.apply == "per_loss":
+    if settings.apply == "per_loss":
         raise ConfigError(
             field,
             value,
-            f"has one gradient for all losses; {config.combine.name!r} applied per loss needs each loss's own",
+            f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own",
         )
-    for name, loss in config.losses.items():
+    for name, loss in settings.losses.items():
         if loss.variables is not None:
             raise ConfigError(
                 field, value, f"has one gradient for all losses, but losses.{name}.variables keeps one of them apart"
             )
 
 
-def _why_not(config: Config) -> str:
-    name = config.combine.name
-    if method_options(config.combine).get("per_variable", False):
+def _why_not(settings: StepSettings) -> str:
+    name = settings.name
+    if settings.per_variable:
         return f"combine.{name}.per_variable has coefficients of its own for every variable"
-    hint = "; reduction='fused' makes it one pass" if METHODS[name].looks_at in ONE_PASS else ""
-    return f"{name!r} {_looks_at(config)}{hint}"
+    hint = "; reduction='fused' makes it one pass" if settings.method.looks_at in ONE_PASS else ""
+    return f"{name!r} {_looks_at(settings)}{hint}"
 
 
-def _looks_at(config: Config) -> str:
+def _looks_at(settings: StepSettings) -> str:
     """Returns what the method looks at, in words, whatever its options."""
-    return f"looks at {METHODS[config.combine.name].looks_at.value}"
+    return f"looks at {METHODS.get(settings.name, settings.method).looks_at.value}"

@@ -21,8 +21,19 @@ def check(config: Config) -> Config:
     _check_losses(config)
     _check_names(config)
     config = _check_combination(config)
+    _check_parts(config)
     plan.of(config)
     return config
+
+
+def _check_parts(config: Config) -> None:
+    """Raises ConfigError for parts that a batch cannot have."""
+    if config.batch_size % config.micro_batches:
+        raise ConfigError(
+            "micro_batches", config.micro_batches, f"must divide batch_size, which is {config.batch_size}"
+        )
+    part = "batch_size" if config.micro_batches == 1 else "batch_size / micro_batches"
+    data_configuration.check_batch_size(config.dataset, config.batch_size // config.micro_batches, part)
 
 
 def _check_names(config: Config) -> None:

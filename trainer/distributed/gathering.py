@@ -54,11 +54,24 @@ def share(rows: tf.Tensor, batch_size: int, *, partial: bool = False) -> Share:
     count = tf.shape(rows)[0]
     if not partial:
         return Share(tf.cast(first_row(batch_size), tf.int32), count, batch_size, batch_size)
+    first, total = _place(count)
+    return Share(first, count, total, batch_size)
+
+
+def counted_first_row(count: tf.Tensor) -> tf.Tensor:
+    """Returns the first row of this replica, which has `count` rows, an int32; call it in replica context.
+
+    However rows are shared out: they are counted, in a collective of their own.
+    """
+    return _place(count)[0]
+
+
+def _place(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first row of a replica with `count` rows, and the number of rows of all replicas."""
     context = tf.distribute.get_replica_context()
     places = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=tf.int64)
     counts = tf.cast(_summed(places * tf.cast(count, tf.int64)), tf.int32)
-    first = tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group]
-    return Share(first, count, tf.reduce_sum(counts), batch_size)
+    return tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group], tf.reduce_sum(counts)
 
 
 def travels_as(dtype: tf.DType) -> tf.DType:

@@ -1,7 +1,7 @@
 """State that every replica keeps for itself: random layers, moving statistics and the like."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -94,16 +94,37 @@ def seed_evaluation(model: keras.Model, *, seed: int, step: tf.Tensor, batch: tf
 
 
 @contextlib.contextmanager
-def kept(model: keras.Model) -> Iterator[None]:
+def kept(model: keras.Model, where: tf.Tensor | None = None) -> Iterator[None]:
     """Restores the model's non-trainable variables at the end of a context, whatever layers have changed within it.
 
     Call it in replica context, while tracing.
+
+    Args:
+      model: the model.
+      where: scalar bool, whether they are restored; None: they are.
     """
     variables = [variable.value for variable in model.non_trainable_variables]
     before = [tf.identity(variable) for variable in variables]
     yield
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(value)
+
+    def restore() -> None:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+    if where is None:
+        restore()
+    else:
+        run_if(where, restore)
+
+
+def run_if(condition: tf.Tensor, function: Callable[[], None]) -> None:
+    """Runs `function`, which changes variables, where the scalar bool `condition` holds."""
+
+    def run() -> tf.Tensor:
+        function()
+        return tf.constant(True)
+
+    tf.cond(condition, run, lambda: tf.constant(False))
 
 
 def draws(model: keras.Model) -> bool:

@@ -7,18 +7,17 @@ import tensorflow as tf
 from trainer.gradients.reach import Jacobian, Reach
 
 
-def masks(count: tf.Tensor, first: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+def masks(positions: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     """1 for the examples of the even and of the odd half, 0 for others.
 
     Args:
-      count: number of examples, scalar.
-      first: the first one's position in the global batch, scalar int64.
+      positions: (examples,) integers, those of a replica's examples in the global batch.
       dtype: of the masks.
 
     Returns:
-      Two (count,) tensors.
+      Two (examples,) tensors.
     """
-    odd = tf.cast((first + tf.range(tf.cast(count, tf.int64))) % 2, dtype)
+    odd = tf.cast(positions % 2, dtype)
     return 1 - odd, odd
 
 

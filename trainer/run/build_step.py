@@ -10,6 +10,7 @@ from trainer.common.durations import Timeline
 from trainer.components import schedules
 from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
+from trainer.config import step_settings
 from trainer.config.plan import StepPlan
 from trainer.config.settings import Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
@@ -64,7 +65,7 @@ def build(
         gradient_averages=optimization.gradient_averages,
         reduction=reduction(config.reduce_dtype, config.bytes_per_pack, reach, strategy),
     )
-    plan_lib.check_labels(config, labels_can_be_missing=any(lacking))
+    plan_lib.check_labels(step_settings.of(config), labels_can_be_missing=any(lacking))
     return step
 
 

@@ -33,12 +33,12 @@ def cleared(
     found = [list(gradients) for gradients in jacobian]
     for k in (k for k, can_be in enumerate(absent) if can_be):
         places = [(v, i) for v, by in enumerate(owners) for i, owner in enumerate(by) if owner == k]
-        own = _where([found[v][i] for v, i in places], active[k])
+        own = or_zeros([found[v][i] for v, i in places], active[k])
         for (v, i), gradient in zip(places, own, strict=True):
             found[v][i] = gradient
     return tuple(tuple(gradients) for gradients in found)
 
 
-def _where(gradients: Sequence[tf.Tensor], wanted: tf.Tensor) -> list[tf.Tensor]:
+def or_zeros(gradients: Sequence[tf.Tensor], wanted: tf.Tensor) -> list[tf.Tensor]:
     """The gradients, not copied; zeros where the scalar bool `wanted` does not hold."""
     return tf.cond(wanted, lambda: list(gradients), lambda: [tf.zeros_like(gradient) for gradient in gradients])

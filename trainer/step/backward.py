@@ -6,13 +6,17 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
-from trainer.components import comparisons
+from trainer.components import batch_sizes, comparisons
 from trainer.components import predictions as predictions_lib
-from trainer.components.loss_sums import LossSums
+from trainer.components.loss_sums import LossSums, over_parts
 from trainer.components.losses import NamedLoss
+from trainer.components.predictions import Predictions
+from trainer.distributed import replica_state
 from trainer.gradients.reach import Jacobian, Reach
 
 Extra = TypeVar("Extra")
+# Given predictions, batch and every loss's sums over it, as `Objectives.watch`.
+Watch = Callable[[Predictions, Mapping[str, Any], Sequence[LossSums]], None]
 
 
 def per_loss_gradients(
@@ -23,6 +27,7 @@ def per_loss_gradients(
     scale: tf.Tensor | None = None,
     parts: Sequence[tf.Tensor | None] = (None,),
     batch_size: int | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Jacobian, tuple[LossSums, ...]]:
     """One forward pass and one backward pass per loss, over this replica's part of the batch.
 
@@ -35,13 +40,16 @@ def per_loss_gradients(
       parts: which examples count, as `losses.sums` has it; the losses are those of the first part, then those of the
         next, and `reach` is of all of them.
       batch_size: examples of the global batch, as `comparisons.sums` has it.
+      watch: is shown predictions, batch and sums over all parts, which are not differentiated; None: nobody is.
 
     Returns:
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
       shape), times `scale`; and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
-        sums = forward(model, losses, batch, parts, batch_size)
+        predictions = _predictions(model, batch)
+        sums = comparisons.sums(losses, predictions, batch, parts, batch_size)
+    show(watch, predictions, batch, sums, len(losses))
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
     gradients: list[Any] = []
     for k, loss_sums in enumerate(sums):
@@ -67,6 +75,7 @@ def weighted_gradients(
     batch: Mapping[str, Any],
     weigh: Callable[[Sequence[LossSums]], tuple[tf.Tensor, tf.Tensor, Extra]],
     batch_size: int | None = None,
+    watch: Watch | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """One forward and one backward pass of a weighted sum of the losses, over this replica's part of the batch.
 
@@ -78,17 +87,20 @@ def weighted_gradients(
       weigh: given every loss's sums, returns (K,) factors for shared variables, (K,) factors for task-specific ones
         (the same tensor where they are the same), and anything more.
       batch_size: examples of the global batch, as `comparisons.sums` has it.
+      watch: as `per_loss_gradients` has it.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
     """
     with tf.GradientTape(persistent=True) as tape:
-        found = forward(model, losses, batch, batch_size=batch_size)
+        predictions = _predictions(model, batch)
+        found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
         with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
             shared, own, extra = weigh(found)
         values = tf.stack([loss.loss_sum for loss in found])
         total = tf.reduce_sum(tf.cast(shared, values.dtype) * values)
         total_of_own = total if own is shared else tf.reduce_sum(tf.cast(own, values.dtype) * values)
+    show(watch, predictions, batch, found, len(losses))
     everything = tuple(range(len(reach.variables)))
     parts = [(total, everything)] if own is shared else [(total, reach.shared), (total_of_own, reach.not_shared)]
     gradients: dict[int, tf.Tensor] = {}
@@ -106,12 +118,27 @@ def forward(
     model: keras.Model,
     losses: Sequence[NamedLoss],
     batch: Mapping[str, Any],
-    parts: Sequence[tf.Tensor | None] = (None,),
     batch_size: int | None = None,
 ) -> tuple[LossSums, ...]:
-    """Every loss's sums over each of some parts of the batch, the model called once with `training=True`."""
-    predictions = predictions_lib.of(model(batch["inputs"], training=True))
-    return comparisons.sums(losses, predictions, batch, parts, batch_size)
+    """Every loss's sums over the batch, the model called once with `training=True`."""
+    return comparisons.sums(losses, _predictions(model, batch), batch, batch_size=batch_size)
+
+
+def _predictions(model: keras.Model, batch: Mapping[str, Any]) -> Predictions:
+    return predictions_lib.of(model(batch["inputs"], training=True))
+
+
+def show(
+    watch: Watch | None, predictions: Predictions, batch: Mapping[str, Any], sums: Sequence[LossSums], count: int
+) -> None:
+    """Calls `watch` with the sums of `count` losses over all parts of a batch, unless nothing is in the batch."""
+    if watch is None:
+        return
+    whole = over_parts(sums, count)
+    if batch_sizes.EMPTY in batch:
+        replica_state.run_if(~batch[batch_sizes.EMPTY], lambda: watch(predictions, batch, whole))
+    else:
+        watch(predictions, batch, whole)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -125,6 +125,9 @@ def _computation(
         if kind is Way.FEATURES:
             return Features(**common, **of_rows, parts=_parts(objectives, reach))
         sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
+        # On one replica they are known before the backward pass, and so is the size of a batch.
+        whole = common["strategy"].num_replicas_in_sync == 1 and settings.micro_batches == 1
+        sums_first |= objectives.varying and whole
         return Fused(
             **common, **in_parts, mixing=mixing, keeps_coefficients=plan.keeps_coefficients, sums_first=sums_first
         )

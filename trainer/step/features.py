@@ -24,7 +24,8 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
-from trainer.step import absence, replicas
+from trainer.step import absence, backward, replicas
+from trainer.step import parts as parts_lib
 from trainer.step.applied import Joint
 from trainer.step.cut import CutModel
 from trainer.step.loss_scale import Scaling
@@ -74,10 +75,13 @@ class Features:
         objectives, combination, scale = self.objectives, self.solver.combination, state.loss_scale
         objectives.seed_random_layers(step)
         factor = self.scaling.of_sums(scale)
+        if objectives.varying:
+            batch = parts_lib.counted(batch)
 
         def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Found]:
-            numbers, dtype = objectives.numbers(losses), losses[0].loss_sum.dtype
+            numbers, dtype = objectives.numbers(losses, batch), losses[0].loss_sum.dtype
             in_one = tf.nest.map_structure(lambda values: tf.cast(values, tf.float64), numbers[:3])  # of one dtype
+            gramian = parts_lib.zeros_if_empty(gramian, batch)
             _, (gramian, in_one) = self.reduction.sum((), (gramian, in_one))
             sums = tf.nest.map_structure(lambda values: tf.cast(values, dtype), in_one)
             numbers = LossNumbers(*sums, numbers.in_all)
@@ -104,9 +108,12 @@ class Features:
             (gradients,) = absence.cleared([gradients], [by], problem.active, self.can_be_absent)
             return mixing_lib.weighted(combination, gradients, tf.gather(factors, by))
 
-        gradients, (losses, problem, answer) = weighted_gradients(
-            self.parts, objectives.losses, self.reach, batch, weigh, mix, factor, objectives.batch_size
-        )
+        with parts_lib.kept_if_empty(objectives.model, batch):
+            size, watch = objectives.batch_size, objectives.watch
+            gradients, (losses, problem, answer) = weighted_gradients(
+                self.parts, objectives.losses, self.reach, batch, weigh, mix, factor, size, watch
+            )
+        gradients = parts_lib.zeros_if_empty(gradients, batch)
         active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
         gradients = self.scaling.unscaled([row for (row,) in rows], (None,) * len(rows), scale)
@@ -127,6 +134,7 @@ def weighted_gradients(
     mix: Callable[[Sequence[tf.Tensor], Losses, tf.Tensor, Extra], tf.Tensor],
     scale: tf.Tensor | None = None,
     batch_size: int | None = None,
+    watch: backward.Watch | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], Extra]:
     """K backward passes to the features, and one on from there for the weighted sum.
 
@@ -142,6 +150,7 @@ def weighted_gradients(
         returns the gradients' weighted sum.
       scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
       batch_size: examples of the global batch, as `comparisons.sums` has it.
+      watch: as `backward.per_loss_gradients` has it.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ, times `scale`; and what else `weigh` returned.
@@ -154,6 +163,7 @@ def weighted_gradients(
         heads_tape.watch(features)
         predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
+    backward.show(watch, predictions, batch, found, len(losses))
     rows, columns = [], [{} for _ in reach.variables]
     for k, loss_sums in enumerate(found):
         positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]

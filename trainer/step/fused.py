@@ -8,11 +8,12 @@ import tensorflow as tf
 
 from trainer.combine import mixing as mixing_lib
 from trainer.combine.problem import Answer, Problem
+from trainer.components import batch_sizes
 from trainer.components.losses import LossSums
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
-from trainer.step import backward, replicas
+from trainer.step import backward, parts, replicas
 from trainer.step.applied import Joint
 from trainer.step.loss_scale import Scaling
 from trainer.step.objectives import Objectives
@@ -59,8 +60,8 @@ class Fused:
         def accumulate(batch: Mapping[str, Any], micro_step: tf.Tensor, state: State) -> FusedSums:
             return self._accumulate(batch, step, micro_step, state)
 
-        local = replicas.over_micro_batches(
-            self.strategy, self.micro_batches, iterator, batch, step, accumulate, (state,)
+        local = parts.accumulated(
+            self.objectives, self.strategy, self.micro_batches, iterator, batch, step, accumulate, (state,)
         )
         return replicas.run(self.strategy, self._reduce, (local, step, state))
 
@@ -70,10 +71,13 @@ class Fused:
         objectives.seed_random_layers(micro_step)
 
         def weigh(losses: Sequence[LossSums]) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-            numbers = objectives.numbers(losses)
+            numbers, present = objectives.numbers(losses, batch), ()
             if self.sums_first:
                 numbers = objectives.summed(numbers, self.reduction)
-            loss_sums, weight_sums, counts = numbers.loss_sums, numbers.weight_sums, objectives.counts(numbers)
+            elif objectives.varying:
+                present = (tf.cast(batch[batch_sizes.EXAMPLES], numbers.in_all.dtype), *numbers.left)
+            loss_sums, weight_sums = numbers.loss_sums, numbers.weight_sums
+            counts = numbers.in_all if present else objectives.counts(numbers)
             denominators = (weight_sums if self.sums_first else counts, counts)
             active, normalizers = objectives.active_and_normalizers(*denominators, step)
             problem = objectives.problem(step, active, loss_sums * normalizers)
@@ -82,11 +86,21 @@ class Fused:
             own = self.scaling.times_scale(scales * tf.cast(normalizers, tf.float64), state.loss_scale)
             method = combination.method
             shared = own * answer.coefficients if method.yields_coefficients else own
-            return shared, shared if method.weighs_task_specific else own, (loss_sums, weight_sums, counts, answer)
+            return (
+                shared,
+                shared if method.weighs_task_specific else own,
+                (loss_sums, weight_sums, counts, present, answer),
+            )
 
         passes = self.compiled(backward.weighted_gradients)
         gradients, numbers = passes(
-            objectives.model, objectives.losses, self.reach, batch, weigh, objectives.batch_size
+            objectives.model,
+            objectives.losses,
+            self.reach,
+            batch,
+            weigh,
+            objectives.batch_size,
+            objectives.watch,
         )
         return FusedSums(gradients, *numbers)
 
@@ -98,17 +112,21 @@ class Fused:
     def _reduce(self, local: FusedSums, step: tf.Tensor, state: State) -> tuple[Applied, StepSummary]:
         """One packed cross-replica sum of one gradient per variable."""
         combination = self.solver.combination
-        numbers = (local.loss_sums, local.weight_sums)
+        numbers = (local.loss_sums, local.weight_sums, local.present)
         rows = [(gradient,) for gradient in local.gradients]
         if self.sums_first:
             rows, _ = self.reduction.sum(rows, ())
         else:
             rows, numbers = self.reduction.sum(rows, numbers)
-        loss_sums, weight_sums = numbers
-        active, normalizers = self.objectives.active_and_normalizers(weight_sums, local.counts, step)
+        loss_sums, weight_sums, present = numbers
+        counts = present[1] if present else local.counts
+        active, normalizers = self.objectives.active_and_normalizers(weight_sums, counts, step)
         losses = loss_sums * normalizers
         problem = self.objectives.problem(step, active, losses)
         factors = mixing_lib.factors(combination, self.reach.losses, problem)
+        if present:  # means over the largest batch so far
+            larger = self.objectives.batch_size / tf.cast(present[0], tf.float64)
+            factors = [larger if factor is None else larger * factor for factor in factors]
         gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = statistics.finite_together(gradients, losses, self.reach)
         in_domain = combination.in_domain(losses, problem.loss_weights, active)

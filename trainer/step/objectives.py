@@ -10,12 +10,13 @@ import tensorflow as tf
 from trainer.combine.combination import step_seed
 from trainer.combine.problem import Problem
 from trainer.common.durations import Timeline
-from trainer.components import schedules
+from trainer.components import batch_sizes, schedules
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.distributed import replica_state
 from trainer.distributed.all_reduce import Reduction
 from trainer.step import backward
+from trainer.step.backward import Watch
 from trainer.step.values import LossNumbers
 
 
@@ -30,6 +31,11 @@ class Objectives:
       timeline: how steps lie among examples and epochs.
       seed: of everything random in the step.
       masked: for each loss, whether a mask or an ignored class can take some of its values out.
+      varying: whether the size of batches varies, up to `batch_size`. Then each comes whole and is cut into
+        micro-batches here, its examples are counted, and replicas may have none (`parts.py`).
+      watch: called in the forward pass of every micro-batch of a step, on every replica that has an example of it, with
+        the predictions, the batch and each loss's sums over it; it changes variables of its own, such as metrics,
+        which must have been built, as it may be traced within a condition. None: nobody watches.
     """
 
     model: keras.Model
@@ -38,6 +44,8 @@ class Objectives:
     timeline: Timeline
     seed: int
     masked: tuple[bool, ...]
+    varying: bool = False
+    watch: Watch | None = None
 
     @property
     def count(self) -> int:
@@ -69,11 +77,19 @@ class Objectives:
         with replica_state.kept(self.model):
             return backward.forward(self.model, self.losses, batch, batch_size=self.batch_size)
 
-    def numbers(self, sums: Sequence[LossSums], sizes: Sequence[int] | None = None) -> LossNumbers:
+    def numbers(
+        self,
+        sums: Sequence[LossSums],
+        batch: Mapping[str, Any],
+        parts: Sequence[tf.Tensor | None] = (None,),
+        sizes: Sequence[int] | None = None,
+    ) -> LossNumbers:
         """The numbers of one replica's part.
 
         Args:
           sums: of the K losses over each part of the batch, as `backward.forward` gives them.
+          batch: this replica's part of the global batch.
+          parts: which of its examples are in each part, as `losses.sums` has it.
           sizes: examples of the global batch in each part; None: there is one part, the batch.
 
         Returns:
@@ -88,8 +104,11 @@ class Objectives:
         in_part = self.batch_size if sizes is None else tf.constant(sizes, per_example.dtype)[:, tf.newaxis]
         counted: tuple[tf.Tensor, ...] = ()
         if self.counts_what_is_left:
-            nothing = tf.zeros([], per_example.dtype)
-            counted = (column([nothing if one is None else one for one in left]),)
+            instead = [tf.zeros([], per_example.dtype)] * len(left)
+            if self.varying:
+                examples = [each for each in self._examples(batch, parts, per_example.dtype) for _ in self.losses]
+                instead = [values * each for values, each in zip(values_per_example, examples, strict=True)]
+            counted = (column([own if one is None else one for one, own in zip(left, instead, strict=True)]),)
         return LossNumbers(column(loss_sums), column(weight_sums), counted, per_example * in_part)
 
     def summed(self, numbers: LossNumbers, reduction: Reduction) -> LossNumbers:
@@ -99,8 +118,8 @@ class Objectives:
 
     @property
     def counts_what_is_left(self) -> bool:
-        """True where a loss is divided by a number of values of which masks take some out."""
-        return any(
+        """True where a loss is divided by a number of values of which masks take some out, or the size varies."""
+        return self.varying or any(
             masked and loss.normalizer == "examples" for loss, masked in zip(self.losses, self.masked, strict=True)
         )
 
@@ -108,7 +127,16 @@ class Objectives:
         """(..., K) number of values that each loss has in the global batch; `numbers` are sums over all replicas."""
         if not numbers.left:
             return numbers.in_all
-        return tf.where(self.masked, numbers.left[0], numbers.in_all)
+        return numbers.left[0] if self.varying else tf.where(self.masked, numbers.left[0], numbers.in_all)
+
+    @staticmethod
+    def _examples(batch: Mapping[str, Any], parts: Sequence[tf.Tensor | None], dtype: tf.DType) -> list[tf.Tensor]:
+        """How many examples of this replica are in each part."""
+        examples = batch[batch_sizes.EXAMPLES]
+        return [
+            tf.cast(examples, dtype) if part is None else tf.reduce_sum(tf.cast(part[:examples], dtype))
+            for part in parts
+        ]
 
     def active_and_normalizers(
         self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.components import schedules
 from trainer.distributed.all_reduce import Reduction
-from trainer.step import replicas
+from trainer.step import parts, replicas
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.values import StepOutcome, StepSummary
@@ -71,7 +71,10 @@ class Observation:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Returns what the combination remembers then, and (K,) the losses."""
         objectives = self.objectives
-        numbers = objectives.summed(objectives.numbers(objectives.forward_again(batch, step)), self.reduction)
+        if objectives.varying:
+            batch = parts.counted(batch)
+        numbers = objectives.numbers(objectives.forward_again(batch, step), batch)
+        numbers = objectives.summed(numbers, self.reduction)
         _, normalizers = objectives.active_and_normalizers(numbers.weight_sums, objectives.counts(numbers), step)
         after = numbers.loss_sums * normalizers
         with self.solver.on_device():

@@ -11,6 +11,7 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
 from trainer.gradients.reach import Reach
 from trainer.step import absence, backward, replicas
+from trainer.step import parts as parts_lib
 from trainer.step.applied import Mixing
 from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.objectives import Objectives
@@ -53,8 +54,17 @@ class PerLoss:
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
         """Returns what a step changes, on every replica, and its summary."""
-        local = replicas.over_micro_batches(
-            self.strategy, self.micro_batches, iterator, batch, step, self._accumulate, (state.loss_scale,)
+        if self.objectives.varying:
+            batch = self.view.placed(self.strategy, batch)
+        local = parts_lib.accumulated(
+            self.objectives,
+            self.strategy,
+            self.micro_batches,
+            iterator,
+            batch,
+            step,
+            self._accumulate,
+            (state.loss_scale,),
         )
         return replicas.run(self.strategy, self._reduce_and_combine, (local, step, measure, state))
 
@@ -65,10 +75,9 @@ class PerLoss:
         factor = self.scaling.of_sums(scale)
         parts = view.parts(batch, micro_step)
         passes = self.compiled(backward.per_loss_gradients)
-        jacobian, losses = passes(
-            objectives.model, objectives.losses, view.reach, batch, factor, parts, objectives.batch_size
-        )
-        return LocalSums(view.folded(jacobian), *objectives.numbers(losses, view.sizes))
+        size, watch = objectives.batch_size, objectives.watch
+        jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts, size, watch)
+        return LocalSums(view.folded(jacobian), *objectives.numbers(losses, batch, parts, view.sizes))
 
     def _reduce_and_combine(
         self, local: LocalSums, step: tf.Tensor, measure: tf.Tensor, state: State

@@ -17,8 +17,9 @@ class LossNumbers(NamedTuple):
     Attributes:
       loss_sums: Σ w·ℓ.
       weight_sums: Σ w.
-      left: the number of values that masks leave, where a loss is divided by it; else ().
-      in_all: number of values in the *global* batch, masked ones and all; the same on every replica.
+      left: the number of values that masks leave, where a loss is divided by it or the size of batches varies; else ().
+      in_all: number of values in the *global* batch, masked ones and all, in the largest one where sizes vary; the same
+        on every replica.
     """
 
     loss_sums: tf.Tensor
@@ -42,7 +43,8 @@ class LocalSums(NamedTuple):
     left: tuple[tf.Tensor, ...]
     in_all: tf.Tensor
 
-    SUMMED = ("jacobian", "loss_sums", "weight_sums", "left")  # over micro-batches
+    GRADIENTS = "jacobian"
+    SUMMED = (GRADIENTS, "loss_sums", "weight_sums", "left")  # over micro-batches
 
 
 class FusedSums(NamedTuple):
@@ -52,7 +54,9 @@ class FusedSums(NamedTuple):
       gradients: per variable, of this replica's part of the weighted sum of the global means, times the loss scale.
       loss_sums: (K,) Σ w·ℓ.
       weight_sums: (K,) Σ w; as `loss_sums` of the global batch already, where these are needed first.
-      counts: (K,) number of values in the *global* batch.
+      counts: (K,) number of values in the *global* batch; where the size of batches varies and sums are not needed
+        first, in the largest one.
+      present: where that is so, the number of examples that there are, scalar, and (K,) of their values; else ().
       answer: the combination's; where earlier coefficients are kept, those.
     """
 
@@ -60,9 +64,11 @@ class FusedSums(NamedTuple):
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
     counts: tf.Tensor
+    present: tuple[tf.Tensor, ...]
     answer: Answer
 
-    SUMMED = ("gradients", "loss_sums", "weight_sums")  # over micro-batches
+    GRADIENTS = "gradients"
+    SUMMED = (GRADIENTS, "loss_sums", "weight_sums", "present")  # over micro-batches
 
 
 class Applied(NamedTuple):

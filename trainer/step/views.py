@@ -9,11 +9,14 @@ import tensorflow as tf
 
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
+from trainer.components import batch_sizes
 from trainer.distributed import gathering
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import half_batches
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Jacobian, Reach
+
+_POSITIONS = "positions"  # of the rows of a batch, beside its inputs
 
 
 class Rows(NamedTuple):
@@ -47,6 +50,9 @@ class View(Protocol):
     owners: Reach
     sizes: tuple[int, ...]
 
+    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
+        """Returns a whole batch whose size varies with what `parts` needs to know of each row on every replica."""
+
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         """Returns a mask per part: 1 for the examples of this replica's micro-batch in it, 0 for others; None: all."""
 
@@ -70,6 +76,11 @@ class _OnePart:
     def __init__(self, reach: Reach, batch_size: int):
         self.reach = self.owners = reach
         self.sizes = (batch_size,)
+
+    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
+        """The batch."""
+        del strategy
+        return batch
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[None]:
         """One part with every example."""
@@ -158,12 +169,24 @@ class TwoHalves:
         """Examples in each half."""
         return half_batches.sizes(self.batch_size)
 
+    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
+        """The batch with the position of each row among those of all replicas, which are counted."""
+
+        def with_positions(batch: Mapping[str, Any]) -> dict[str, Any]:
+            rows = batch_sizes.rows(batch)
+            return {**batch, _POSITIONS: gathering.counted_first_row(rows) + tf.range(rows)}
+
+        return strategy.run(with_positions, args=(batch,))
+
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Masks of 1 and 0 for the examples of this replica at even and at odd positions of the global batch."""
+        dtype = tf.as_dtype(keras.config.floatx())
+        if _POSITIONS in batch:
+            return half_batches.masks(batch[_POSITIONS], dtype)
         size = self.batch_size // self.micro_batches
         first = micro_step % self.micro_batches * size + gathering.first_row(size)
         count = tf.shape(tf.nest.flatten(batch["inputs"])[0])[0]
-        return half_batches.masks(count, first, tf.as_dtype(keras.config.floatx()))
+        return half_batches.masks(first + tf.range(tf.cast(count, tf.int64)), dtype)
 
     def folded(self, jacobian: Jacobian) -> Jacobian:
         """The gradients, with the two halves' task-specific ones added up."""

@@ -6,7 +6,7 @@ import pytest
 
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError
-from trainer.config import loading, plan
+from trainer.config import loading, plan, step_settings
 from trainer.config.plan import View, Way
 from trainer.config.settings import Config
 
@@ -140,15 +140,15 @@ def test_what_does_not_go_together(method, overrides, field, words):
 def test_what_a_fused_pass_waits_for(method, overrides, missing, needed):
     """Sums over a whole batch and all replicas are known neither between its parts nor within what XLA compiles."""
     plain = _config(method, *overrides)
-    plan.check_labels(plain, labels_can_be_missing=missing)
+    plan.check_labels(step_settings.of(plain), labels_can_be_missing=missing)
     if plan.of(plain).between is not None:
         assert plan.of(plain).sums_first(labels_can_be_missing=missing) == (needed is not None)
     for override in ("micro_batches=2", "jit_compile=true"):
         config = _config(method, *overrides, override)
         if needed is None:
-            plan.check_labels(config, labels_can_be_missing=missing)
+            plan.check_labels(step_settings.of(config), labels_can_be_missing=missing)
             continue
         with pytest.raises(ConfigError) as caught:
-            plan.check_labels(config, labels_can_be_missing=missing)
+            plan.check_labels(step_settings.of(config), labels_can_be_missing=missing)
         assert str(caught.value).startswith(needed)
         assert str(caught.value).endswith(f"leave {'micro_batches at 1' if '2' in override else 'jit_compile False'}")

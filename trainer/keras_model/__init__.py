@@ -1,0 +1,1 @@
+"""Keras' `compile` and `fit` on the trainer's step."""

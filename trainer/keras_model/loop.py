@@ -1,0 +1,194 @@
+"""The functions that Keras' `fit` and `evaluate` call with an iterator: some steps in one call of TensorFlow each."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.components import scalars
+from trainer.step.step import Step
+from trainer.step.values import Measurement, State
+
+Logs = dict[str, tf.Tensor]
+_TENSORFLOWS = (tf.data.Iterator, tf.distribute.DistributedIterator)
+
+
+class Memory:
+    """The variables that later steps read, beside those of the model and of the optimizers.
+
+    Args:
+      step: the step whose state they hold.
+
+    Attributes:
+      variables: name → variable; "step" is the number of steps taken.
+    """
+
+    def __init__(self, step: Step):
+        self._initial = step.initial_state()
+        remembered = {"step": scalars.int64(0)} | step.remembered(self._initial)
+        self.variables = {name: tf.Variable(value, trainable=False) for name, value in remembered.items()}
+
+    def read(self, step: Step) -> State:
+        """The state."""
+        return step.with_remembered(self._initial, {name: value.read_value() for name, value in self.variables.items()})
+
+    def write(self, step: Step, state: State, number: tf.Tensor) -> None:
+        """Holds a state, after `number` steps."""
+        for name, value in ({"step": number} | step.remembered(state)).items():
+            self.variables[name].assign(value)
+
+
+class _Batch:
+    """An iterator of the one batch of a step."""
+
+    def __init__(self, batch: Mapping[str, Any]):
+        self._batch = batch
+
+    def __next__(self) -> Mapping[str, Any]:
+        return self._batch
+
+
+def train_function(
+    step: Step,
+    memory: Memory,
+    batch_of: Callable[[Any], Mapping[str, Any]],
+    failed: tf.Variable,
+    logs: Callable[[Measurement], Logs],
+    *,
+    measures: bool,
+    steps: int,
+    eagerly: bool,
+) -> Callable[[Any], Logs]:
+    """A function of an iterator that takes at most `steps` steps and returns logs.
+
+    A step that could not be taken changes nothing, and sets `failed`.
+
+    Args:
+      step: the step.
+      memory: the state from step to step.
+      batch_of: what an iterator gives → the step's batch.
+      failed: bool variable.
+      logs: given what the last step measured, the logs; called outside replica context.
+      measures: whether steps measure norms and cosines of the losses' gradients.
+      steps: the most steps of one call.
+      eagerly: nothing is traced.
+    """
+    empty = step.initial_totals()
+
+    def one(element: Any, carried: tuple[tf.Tensor, State, tf.Tensor, Measurement]) -> tuple:
+        number, state, any_failed, _ = carried
+        state, totals = step.one_step(_Batch(batch_of(element)), number, tf.constant(measures), state, empty)
+        return number + 1, state, any_failed | (totals.failed_step >= 0), totals.measured
+
+    def run(take: Callable[[tuple], tuple]) -> Logs:
+        first = memory.variables["step"].read_value()
+        number, state, any_failed, measured = take((first, memory.read(step), failed.read_value(), empty.measured))
+        memory.write(step, state, number)
+        failed.assign(any_failed)
+        return logs(measured)
+
+    return _function(one, run, steps=steps, eagerly=eagerly)
+
+
+def test_function(
+    on_batch: Callable[[Mapping[str, Any]], None],
+    batch_of: Callable[[Any], Mapping[str, Any]],
+    logs: Callable[[], Logs],
+    *,
+    steps: int,
+    eagerly: bool,
+) -> Callable[[Any], Logs]:
+    """A function of an iterator that evaluates at most `steps` batches and returns logs.
+
+    Args:
+      on_batch: adds a batch of all replicas to the sums and the metrics.
+      batch_of: what an iterator gives → a batch.
+      logs: the logs; called outside replica context.
+      steps: the most batches of one call.
+      eagerly: nothing is traced.
+    """
+
+    def one(element: Any, carried: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
+        on_batch(batch_of(element))
+        return (carried[0] + 1,)
+
+    def run(take: Callable[[tuple], tuple]) -> Logs:
+        take((tf.constant(0),))
+        return logs()
+
+    return _function(one, run, steps=steps, eagerly=eagerly)
+
+
+def _function(
+    one: Callable[[Any, tuple], tuple], run: Callable[[Callable[[tuple], tuple]], Logs], *, steps: int, eagerly: bool
+) -> Callable[[Any], Logs]:
+    """A function of an iterator of TensorFlow's, or of a Python generator.
+
+    Args:
+      one: (what an iterator gives, what the batch before left) → what this one leaves.
+      run: given a function that takes all batches of a call, from what the first one reads to what the last one
+        leaves, returns the logs.
+      steps: the most batches of one call.
+      eagerly: nothing is traced.
+    """
+
+    def of_iterator(iterator: Any) -> tuple[tf.Tensor, Logs]:
+        if steps == 1:
+            return tf.constant(1), run(lambda carried: one(iterator.get_next(), carried))
+        taken = []
+
+        def take(carried: tuple) -> tuple:
+            count, carried = _several(one, iterator, carried, steps)
+            taken.append(count)
+            return carried
+
+        logs = run(take)
+        return taken[0], logs
+
+    def of_element(element: Any) -> Logs:
+        return run(lambda carried: one(element, carried))
+
+    if not eagerly:
+        of_iterator, of_element = (
+            tf.function(each, autograph=False, reduce_retracing=True) for each in (of_iterator, of_element)
+        )
+
+    def function(iterator: Iterator[Any]) -> Logs:
+        if isinstance(iterator, _TENSORFLOWS):
+            count, logs = of_iterator(iterator)
+            if steps > 1 and count == 0:
+                raise StopIteration
+            return logs
+        logs = None
+        for _, element in zip(range(steps), iterator, strict=False):
+            logs = of_element(keras.tree.map_structure(_tensor, element))
+        if logs is None:
+            raise StopIteration
+        return logs
+
+    return function
+
+
+def _several(one: Callable[[Any, tuple], tuple], iterator: Any, carried: tuple, steps: int) -> tuple[tf.Tensor, tuple]:
+    """Takes at most `steps` batches of an iterator; returns their number and what the last one left."""
+
+    def body(index: tf.Tensor, _: tf.Tensor, carried: tuple) -> tuple[tf.Tensor, tf.Tensor, tuple]:
+        following = iterator.get_next_as_optional()
+        return tf.cond(
+            following.has_value(),
+            lambda: (index + 1, tf.constant(True), one(following.get_value(), carried)),
+            lambda: (index, tf.constant(False), tf.nest.map_structure(tf.identity, carried)),
+        )
+
+    def continues(index: tf.Tensor, there: tf.Tensor, carried: tuple) -> tf.Tensor:
+        del carried
+        return there & (index < steps)
+
+    start = (tf.constant(0), tf.constant(True), carried)
+    count, _, carried = tf.while_loop(continues, body, start, parallel_iterations=1)
+    return count, carried
+
+
+def _tensor(value: Any) -> Any:
+    return None if value is None else tf.convert_to_tensor(value)

@@ -1,0 +1,163 @@
+"""Keras' own rules for which output, target and sample weight a loss of `compile` reads, whatever their structures.
+
+`CompileLoss` matches them; here each of its losses records what it is given in place of computing anything. It only
+looks at structures, so that the tensors may be of one replica, of all of them, or specifications.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileLoss
+
+from trainer.common.errors import ConfigError, first_line
+from trainer.components import predictions
+
+MISMATCH = (KeyError, ValueError, TypeError, IndexError, AttributeError)  # Keras' errors where structures do not match
+
+
+class CompiledLoss(NamedTuple):
+    """One loss of `compile`.
+
+    Attributes:
+      name: unique; as Keras names it where that is.
+      function: the loss.
+      weight: of `loss_weights`.
+      head: name of the output that it reads, and of the target that belongs to it.
+    """
+
+    name: str
+    function: keras.losses.Loss
+    weight: float
+    head: str
+
+
+class Matching:
+    """Which output, target and weights every loss reads.
+
+    Args:
+      loss: as `compile` takes it; None: there is none.
+      loss_weights: as `compile` takes them.
+      output_names: the model's, where it has some.
+      y_pred: `tf.TensorSpec`s of what the model returns, each an object of its own.
+      y: `tf.TensorSpec`s of the targets; None where there are none.
+
+    Attributes:
+      losses: the losses.
+      head_of: id of each specification in `y_pred` → name of the output.
+
+    Raises:
+      ConfigError: Keras cannot match them, or a loss reads several outputs at once.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, output_names: Sequence[str] | None, y_pred: Any, y: Any):
+        self._loss, self._y_pred = loss, y_pred
+        by_head = predictions.by_head(y_pred)
+        self.head_of = {id(spec): head for head, spec in by_head.items()}
+        names = list(output_names or ())
+        self._names = dict(zip(by_head, names, strict=True)) if len(names) == len(by_head) else {}
+        self._recorder = None if loss is None else _Recorder(loss, loss_weights, output_names)
+        read = self._read(y, None)
+        for each in read:
+            if id(each.prediction) not in self.head_of:
+                raise ConfigError("loss", loss, "gives one loss several outputs together; give each output its own")
+        given = [] if loss is None else self._recorder.given
+        self._heads = [self.head_of[id(each.prediction)] for each in read]
+        unique = _unique([name for *_, name in given])
+        self.losses = tuple(
+            CompiledLoss(name, function, 1.0 if weight is None else weight, head)
+            for name, (function, weight, _), head in zip(unique, given, self._heads, strict=True)
+        )
+
+    def batch(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        """`inputs`, and by head the `targets` and, where there are any, the `weights` that belong to it.
+
+        Outputs without a loss are matched by name or place, where they have a target.
+
+        Raises:
+          ConfigError: Keras cannot match targets or weights to the outputs.
+        """
+        targets, weights = self._by_head(y), self._by_head(sample_weight)
+        for head, read in zip(self._heads, self._read(y, sample_weight), strict=True):
+            targets[head], weights[head] = read.target, read.weight
+        weights = {head: weight for head, weight in weights.items() if weight is not None}
+        return {"inputs": x, "targets": targets} | ({"weights": weights} if weights else {})
+
+    def _by_head(self, given: Any) -> dict[str, Any]:
+        """Targets or weights of outputs by the names of these, or by theirs in the model; of a single one for all."""
+        if given is None:
+            return {}
+        if not keras.tree.is_nested(given):
+            return dict.fromkeys(self.head_of.values(), given)
+        found = predictions.by_head(given)
+        keys = {head: head if head in found else self._names.get(head) for head in self.head_of.values()}
+        return {head: found[key] for head, key in keys.items() if found.get(key) is not None}
+
+    def _read(self, y: Any, sample_weight: Any) -> list["_Read"]:
+        if self._recorder is None:
+            return []
+        if y is None:
+            raise ConfigError("y", ConfigError.ABSENT, "there are losses, but the data hold no targets: give (x, y)")
+        try:
+            return self._recorder.read(y, self._y_pred, _without_gaps(sample_weight, self._y_pred))
+        except MISMATCH as error:
+            reason = f"cannot be matched to outputs and targets: {first_line(error)}"
+            raise ConfigError("loss", self._loss, reason) from error
+
+
+class _Read(NamedTuple):
+    target: Any
+    prediction: Any
+    weight: Any
+
+
+class _Recorder(CompileLoss):
+    """Keras' `CompileLoss`, whose losses record what they are given."""
+
+    def __init__(self, loss: Any, loss_weights: Any, output_names: Sequence[str] | None):
+        super().__init__(loss, loss_weights, output_names=output_names)
+        self.given: list[tuple[keras.losses.Loss, float | None, str]] = []
+        self._read: list[_Read] = []
+
+    @property
+    def metrics(self) -> list[None]:
+        """Nothing that `call` would update, one for each loss."""
+        return [None] * len(self._flat_losses or ())
+
+    def build(self, y_true: Any, y_pred: Any) -> None:
+        """Builds the flat list of losses, then puts recorders in their places."""
+        super().build(y_true, y_pred)
+        self.given = [(flat.loss, flat.loss_weights, flat.name) for flat in self._flat_losses]
+        self._flat_losses = [flat._replace(loss=self._record, loss_weights=None) for flat in self._flat_losses]
+
+    def read(self, y_true: Any, y_pred: Any, sample_weight: Any) -> list[_Read]:
+        """What each loss would be called with."""
+        self._read = []
+        self.call(y_true, y_pred, sample_weight)
+        return self._read
+
+    def _record(self, target: Any, prediction: Any, weight: Any) -> float:
+        self._read.append(_Read(target, prediction, weight))
+        return 0.0
+
+
+def specs_of(structure: Any) -> Any:
+    """`tf.TensorSpec`s of tensors or symbolic ones, each an object of its own."""
+    return keras.tree.map_structure(lambda each: tf.TensorSpec(each.shape, each.dtype), structure)
+
+
+def _without_gaps(sample_weight: Any, y_pred: Any) -> Any:
+    """Weights by output, None for outputs that have none."""
+    if isinstance(sample_weight, Mapping) and isinstance(y_pred, Mapping):
+        return dict.fromkeys(y_pred) | dict(sample_weight)
+    return sample_weight
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before."""
+    found: list[str] = []
+    for name in names:
+        candidates = (name, *(f"{name}_{count}" for count in range(1, len(names))))
+        found.append(next(each for each in candidates if each not in found))
+    return found

@@ -1,0 +1,108 @@
+"""Means of the losses over an epoch or an evaluation: sums over its batches, divided when they are read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.components import batch_sizes
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
+
+
+class LossTotals:
+    """Σ w·ℓ of every loss and what it is divided by, over all batches and replicas; make it in the strategy's scope.
+
+    Every example counts once, however batches and replicas divide them.
+
+    Args:
+      losses: the K losses.
+      loss_weights: their weights in the total.
+      regularized: variables with a regularizer, whose value is added to the total.
+      parts: into how many parts replicas and micro-batches divide a batch.
+
+    Attributes:
+      failed: bool variable, whether a step could not be taken: then the total is no number.
+      batches: int64 variable, batches of an evaluation.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[NamedLoss],
+        loss_weights: Sequence[float],
+        regularized: Sequence[keras.Variable],
+        parts: int,
+    ):
+        self._losses, self._loss_weights = tuple(losses), tuple(loss_weights)
+        self._regularized, self._parts = tuple(regularized), parts
+        self._sums = tf.Variable(
+            tf.zeros([2, len(losses) + 1], tf.float64),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+        self.failed = tf.Variable(False, trainable=False)
+        self.batches = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    def add(self, batch: Mapping[str, Any], sums: Sequence[LossSums]) -> None:
+        """Adds a replica's part of a batch; call it in replica context."""
+        examples = tf.cast(batch_sizes.rows(batch), tf.float64)
+        penalties = [tf.cast(variable.regularizer(variable), tf.float64) for variable in self._regularized]
+        values = [tf.cast(of_loss.loss_sum, tf.float64) for of_loss in sums]
+        divisors = [self._divisor(*each, examples) for each in zip(self._losses, sums, strict=True)]
+        penalty = tf.add_n(penalties) * examples if penalties else tf.zeros([], tf.float64)
+        self._sums.assign_add(tf.stack([[*values, penalty], [*divisors, examples]]))
+
+    def reset(self) -> None:
+        """Starts anew."""
+        self._sums.assign(tf.zeros_like(self._sums))
+        self.failed.assign(False)
+        self.batches.assign(0)
+
+    def results(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The total and every loss's mean, NaN where no label was there; call it outside replica context."""
+        sums, divisors = tf.unstack(tf.convert_to_tensor(self._sums))
+        means = tf.where(divisors > 0, sums / tf.where(divisors > 0, divisors, 1), 0)
+        total = tf.reduce_sum(means * tf.constant([*self._loss_weights, 1.0], tf.float64))
+        nan = tf.constant(float("nan"), tf.float64)
+        total = tf.where(self.failed, nan, total)
+        dtype = keras.config.floatx()
+        means = tf.unstack(tf.cast(tf.where(divisors > 0, means, nan), dtype))
+        return tf.cast(total, dtype), means[:-1]
+
+    def _divisor(self, loss: NamedLoss, sums: LossSums, examples: tf.Tensor) -> tf.Tensor:
+        if loss.normalizer == "sum":
+            return tf.constant(1 / self._parts, tf.float64)
+        if loss.normalizer == "weights":
+            return tf.cast(sums.weight_sum, tf.float64)
+        if sums.left is not None:
+            return tf.cast(sums.left, tf.float64)
+        return tf.cast(sums.values_per_example, tf.float64) * examples
+
+
+class LossMean(keras.metrics.Metric):
+    """The mean of one loss, or the total, as Keras reads its metrics.
+
+    Args:
+      totals: the sums.
+      index: of the loss; None: the total.
+      name: in logs.
+    """
+
+    def __init__(self, totals: LossTotals, index: int | None, name: str):
+        super().__init__(name=name)
+        self._totals, self._index = totals, index
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the step updates the sums."""
+
+    def reset_state(self) -> None:
+        """Resets all sums at once, for the total."""
+        if self._index is None:
+            self._totals.reset()
+
+    def result(self) -> tf.Tensor:
+        """The mean so far."""
+        total, means = self._totals.results()
+        return total if self._index is None else means[self._index]

@@ -1,0 +1,116 @@
+"""Batches whose size varies: cut into micro-batches, counted, and with exact zeros from a replica without an example.
+
+Such a batch comes whole. A replica's share of it is cut into contiguous micro-batches whose sizes differ by one example
+at most, so that some may be empty, and so may be the share of a small last batch. In place of no example stands one of
+zeros: the model runs on every replica, so that collectives within it match, and its results do not count. Sums and
+gradients are replaced by zeros, not multiplied, as they may be no numbers; variables that layers change by themselves
+get their values back. Layers that share statistics among replicas (synchronized batch normalization) see the zeros.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.components import batch_sizes
+from trainer.distributed import replica_state
+from trainer.step import absence, replicas
+from trainer.step.objectives import Objectives
+
+
+def accumulated(
+    objectives: Objectives,
+    strategy: tf.distribute.Strategy,
+    count: int,
+    iterator: Any,
+    batch: Any,
+    step: tf.Tensor,
+    accumulate: Callable[..., Any],
+    args: tuple,
+) -> Any:
+    """Runs `accumulate` on every replica and every micro-batch of a step, and sums, as `replicas.over_micro_batches`.
+
+    Args:
+      objectives: the losses; where the size of batches varies, `batch` is the whole one, and is cut.
+      strategy: where.
+      count: micro-batches in a step.
+      iterator: gives those after the first; not used where the size varies.
+      batch: the first, or the whole batch.
+      step: number of the step.
+      accumulate: returns a named tuple as `replicas.over_micro_batches` takes it, whose field `GRADIENTS` is zeros
+        where there is no example.
+      args: more arguments.
+    """
+    if not objectives.varying:
+        return replicas.over_micro_batches(strategy, count, iterator, batch, step, accumulate, args)
+
+    def of_part(whole: Mapping[str, Any], micro_step: tf.Tensor, *args: Any) -> Any:
+        part = whole if count == 1 else _cut(whole, micro_step % count, count)
+        part = counted(part, cut=count > 1)
+        with kept_if_empty(objectives.model, part):
+            found = accumulate(part, micro_step, *args)
+        return found._replace(**{found.GRADIENTS: zeros_if_empty(getattr(found, found.GRADIENTS), part)})
+
+    return replicas.over_micro_batches(strategy, count, itertools.repeat(batch), batch, step, of_part, args)
+
+
+def counted(part: Mapping[str, Any], *, cut: bool = False) -> dict[str, Any]:
+    """Returns a replica's part of a batch with the number of its examples; call it in replica context.
+
+    Args:
+      part: `inputs`, `targets` and perhaps `weights`: dense tensors, where it may be empty.
+      cut: whether it was cut out of this replica's share.
+
+    Returns:
+      `part` with `batch_sizes.EXAMPLES`; and where it may be empty with `batch_sizes.EMPTY`, and with an example of
+      zeros in place of none.
+    """
+    examples = batch_sizes.rows(part)
+    alone = tf.distribute.get_replica_context().num_replicas_in_sync == 1 and not cut
+    if alone or tf.get_static_value(examples):  # known while tracing, and not 0
+        return {**part, batch_sizes.EXAMPLES: examples}
+    empty = tf.equal(examples, 0)
+
+    def zeros() -> Any:
+        return tf.nest.map_structure(_example_of_zeros, part)
+
+    def itself() -> Any:
+        return tf.nest.map_structure(tf.identity, part)
+
+    found = tf.cond(empty, zeros, itself)
+    for tensor, original in zip(tf.nest.flatten(found), tf.nest.flatten(part), strict=True):
+        if not tf.executing_eagerly():
+            tensor.set_shape([None, *original.shape[1:]])
+    return {**found, batch_sizes.EXAMPLES: examples, batch_sizes.EMPTY: empty}
+
+
+def zeros_if_empty(gradients: Any, part: Mapping[str, Any]) -> Any:
+    """A structure of gradients, not copied; zeros where the part, which `counted` returned, has no example."""
+    if batch_sizes.EMPTY not in part:
+        return gradients
+    found = absence.or_zeros(tf.nest.flatten(gradients), ~part[batch_sizes.EMPTY])
+    return tf.nest.pack_sequence_as(gradients, found)
+
+
+def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """What layers change by themselves stays as it is within this context, where the part has no example."""
+    empty = part.get(batch_sizes.EMPTY)
+    return contextlib.nullcontext() if empty is None else replica_state.kept(model, where=empty)
+
+
+def _cut(whole: Mapping[str, Any], index: tf.Tensor, count: int) -> Any:
+    """Micro-batch `index` of `count` of a replica's share; of few examples the first ones have one."""
+    examples = tf.cast(batch_sizes.rows(whole), tf.int64)
+    first, end = (-(-place * examples // count) for place in (index, index + 1))
+    return tf.nest.map_structure(lambda rows: rows[first:end], whole)
+
+
+def _example_of_zeros(rows: tf.Tensor) -> tf.Tensor:
+    """An example of zeros of the shape of some rows; what of that is not known while tracing is at least 1."""
+    shape = tf.shape(rows)
+    known = rows.shape.as_list()[1:]
+    later = [tf.maximum(shape[axis], 1) if size is None else size for axis, size in enumerate(known, start=1)]
+    return tf.zeros([1, *later], rows.dtype)
