@@ -69,6 +69,7 @@ RUN_ON_REPLICAS = {
     "trainer.distributed.drift",
     "trainer.distributed.workers",
     "trainer.evaluation.evaluator",
+    "trainer.keras_model.evaluation",
     "trainer.selfcheck.collectives",
     "trainer.step.observation",
     "trainer.step.replicas",

@@ -36,7 +36,8 @@ class OptimizerGroup:
       optimizer: the optimizer, built for `variables`.
       positions: positions of its variables in `Reach.variables`.
       variables: the variables themselves.
-      losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive.
+      losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive. Empty: it is
+        never skipped.
     """
 
     name: str
@@ -97,15 +98,16 @@ def build_groups(
         positions = tuple(v for v, by in enumerate(reach.losses) if k in combination.receivers(by))
         add(name, f"losses.{name}.optimizer", spec, positions, (k,))
     for group in groups:
-        decay = group.optimizer.weight_decay
-        if decay and set(group.positions) & set(reach.shared):
-            field = GENERAL if own[group.name] == general else f"losses.{group.name}.optimizer"
-            raise ConfigError(
-                f"{field}.weight_decay",
-                decay,
-                "must be None or 0 when applied per loss: each optimizer would decay the shared variables",
-            )
+        check_decay(group, reach, GENERAL if own[group.name] == general else f"losses.{group.name}.optimizer")
     return tuple(groups)
+
+
+def check_decay(group: OptimizerGroup, reach: Reach, field: str) -> None:
+    """Raises ConfigError for weight decay of an optimizer applied per loss, given for `field`, on shared variables."""
+    decay = group.optimizer.weight_decay
+    if decay and set(group.positions) & set(reach.shared):
+        reason = "must be None or 0 when applied per loss: each optimizer would decay the shared variables"
+        raise ConfigError(f"{field}.weight_decay", decay, reason)
 
 
 def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> keras.optimizers.Optimizer:

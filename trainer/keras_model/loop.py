@@ -92,9 +92,10 @@ def train_function(
 
 
 def test_function(
-    on_batch: Callable[[Mapping[str, Any]], None],
+    on_batch: Callable[[Mapping[str, Any], tf.Tensor], None],
     batch_of: Callable[[Any], Mapping[str, Any]],
     logs: Callable[[], Logs],
+    trained: tf.Variable | None,
     *,
     steps: int,
     eagerly: bool,
@@ -102,19 +103,20 @@ def test_function(
     """A function of an iterator that evaluates at most `steps` batches and returns logs.
 
     Args:
-      on_batch: adds a batch of all replicas to the sums and the metrics.
+      on_batch: adds a batch of all replicas to the sums and the metrics; it is also given the number of steps taken.
       batch_of: what an iterator gives → a batch.
       logs: the logs; called outside replica context.
+      trained: holds the number of steps taken; None: there are none.
       steps: the most batches of one call.
       eagerly: nothing is traced.
     """
 
     def one(element: Any, carried: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
-        on_batch(batch_of(element))
-        return (carried[0] + 1,)
+        on_batch(batch_of(element), *carried)
+        return carried
 
     def run(take: Callable[[tuple], tuple]) -> Logs:
-        take((tf.constant(0),))
+        take((scalars.int64(0) if trained is None else trained.read_value(),))
         return logs()
 
     return _function(one, run, steps=steps, eagerly=eagerly)

@@ -1,4 +1,4 @@
-"""The losses of `compile` as the step has them: values of examples, which are summed over all replicas before any mean."""
+"""The losses of `compile` as the step has them: values of examples, summed over all replicas before any mean."""
 
 from collections.abc import Sequence
 

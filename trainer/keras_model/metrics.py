@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
 
+from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
 from trainer.components import labels, metric_inputs
 from trainer.components import losses as losses_lib
@@ -16,6 +18,8 @@ from trainer.components.metric_inputs import MetricInputs
 from trainer.components.metrics import LossMetric
 from trainer.components.predictions import Predictions
 from trainer.keras_model.outputs import MISMATCH
+
+_FEW = 3  # examples on which a metric is tried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +101,22 @@ class Metrics(CompileMetrics):
                 for own, is_weighted in zip(of_output, (False, True), strict=True)
                 for metric in (own.metrics if own else ())
             ]
+            for metric in built:
+                _build(metric, specs[head], outputs[head], field, given)
             if built:
                 self.of_outputs.append(OutputMetrics(head, loss, built))
+
+
+def _build(metric: LossMetric, target: Any, prediction: Any, field: str, given: Any) -> None:
+    """Builds a metric on some zeros, as those build themselves whose shapes follow from the data."""
+    zeros = [tf.zeros((_FEW, *(size or 1 for size in spec.shape[1:])), spec.dtype) for spec in (target, prediction)]
+    try:
+        metric.update(*zeros, None)
+    except import_paths.USER_ERRORS as error:
+        shapes = f"a target of shape {tuple(target.shape)} and an output of shape {tuple(prediction.shape)}"
+        reason = f"{metric.metric.name!r} does not fit {shapes}: {first_line(error)}"
+        raise ConfigError(field, given, reason) from error
+    metric.metric.reset_state()
 
 
 def _of_object(

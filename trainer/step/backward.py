@@ -131,7 +131,7 @@ def _predictions(model: keras.Model, batch: Mapping[str, Any]) -> Predictions:
 def show(
     watch: Watch | None, predictions: Predictions, batch: Mapping[str, Any], sums: Sequence[LossSums], count: int
 ) -> None:
-    """Calls `watch` with the sums of `count` losses over all parts of a batch, unless nothing is in the batch."""
+    """Calls `watch` with the sums of `count` losses over all parts of a batch, unless no example is in the batch."""
     if watch is None:
         return
     whole = over_parts(sums, count)

@@ -72,13 +72,16 @@ class Carried:
             remembered["coefficients"] = state.coefficients
         return remembered | {f"combination/{name}": value for name, value in state.combination.items()}
 
-    def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
-        """The state and the totals from parts that `checkpointed` made."""
-        state = self.initial_state()
-        values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
+    def with_remembered(self, state: State, values: Mapping[str, tf.Tensor]) -> State:
+        """The state with these values, by the names of `remembered`, in place of its own."""
         scale = {name: values[name] for name in LossScale._fields if name in values}
         combination = {name: values[f"combination/{name}"] for name in state.combination}
-        state = State(state.loss_scale._replace(**scale), values.get("coefficients", state.coefficients), combination)
+        return State(state.loss_scale._replace(**scale), values.get("coefficients", state.coefficients), combination)
+
+    def restored(self, parts: Mapping[str, Mapping[str, tf.Variable]]) -> tuple[State, Totals]:
+        """The state and the totals from parts that `checkpointed` made."""
+        values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
+        state = self.with_remembered(self.initial_state(), values)
         found = {name: tf.convert_to_tensor(variable) for name, variable in parts[_SINCE_REPORT].items()}
         measured = Measurement(*(found[f"{_MEASURED}/{name}"] for name in Measurement._fields))
         totals = initial_totals(self.combination.count)._replace(**{name: found[name] for name in _OF_TOTALS})

@@ -146,6 +146,8 @@ class Objectives:
         if any(self.can_lack_weight):
             active &= schedules.at(step, self.loss_weights) != 0
         denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weight_sums, counts)
+        if any(undivided := [loss.normalizer == "sum" for loss in self.losses]):
+            denominators = tf.where(undivided, tf.ones_like(denominators), denominators)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)
 
     def problem(self, step: tf.Tensor, active: tf.Tensor, losses: tf.Tensor) -> Problem:

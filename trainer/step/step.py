@@ -18,7 +18,7 @@ around `strategy.run`, because a `tf.cond` within it cannot hold an optimizer's 
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -117,6 +117,10 @@ class Step:
     def remembered(self, state: State) -> dict[str, tf.Tensor]:
         """The tensors of the state that later steps read, by name; the same on every worker."""
         return self.carried.remembered(state)
+
+    def with_remembered(self, state: State, values: Mapping[str, tf.Tensor]) -> State:
+        """The state with these values, by the names of `remembered`, in place of its own."""
+        return self.carried.with_remembered(state, values)
 
     def restored(self, parts: Parts) -> tuple[State, Totals]:
         """State and totals from the parts that `checkpointed` made, once they hold the values to resume from."""

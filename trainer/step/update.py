@@ -86,7 +86,7 @@ class Updates:
         return [group for group in self.groups if self.can_be_refused or self._can_be_skipped(group)]
 
     def _can_be_skipped(self, group: OptimizerGroup) -> bool:
-        return all(self.can_be_skipped[k] for k in group.losses)
+        return len(group.losses) > 0 and all(self.can_be_skipped[k] for k in group.losses)
 
     def _takes_part(self, group: OptimizerGroup, active: tf.Tensor) -> tf.Tensor | bool:
         """True (or scalar bool) where a group is applied: an optimizer is skipped where its losses are all inactive."""

@@ -1,0 +1,88 @@
+"""Losses and metrics of `compile` over batches: those of training, which the step shows, and those of an evaluation."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.components import comparisons
+from trainer.components import predictions as predictions_lib
+from trainer.components.loss_sums import LossSums
+from trainer.components.losses import NamedLoss
+from trainer.components.predictions import Predictions
+from trainer.distributed import replica_state
+from trainer.keras_model.metrics import Metrics
+from trainer.keras_model.outputs import Matching
+from trainer.keras_model.totals import LossMean, LossTotals
+from trainer.step import backward, parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Evaluates batches, and keeps the sums and metrics of training and evaluation alike.
+
+    Attributes:
+      strategy: where.
+      model: the model.
+      matching: which output and target each loss reads.
+      losses: the losses.
+      totals: their sums.
+      compiled_metrics: the metrics; None where there are none.
+      seed: of what random layers draw in an evaluation.
+    """
+
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    matching: Matching
+    losses: Sequence[NamedLoss]
+    totals: LossTotals
+    compiled_metrics: Metrics | None
+    seed: int
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is reported, in Keras' order: the total, compiled metrics, every loss where there are several."""
+        several = [LossMean(self.totals, k, f"{loss.name}_loss") for k, loss in enumerate(self.losses)]
+        compiled = [] if self.compiled_metrics is None else [self.compiled_metrics]
+        return [LossMean(self.totals, None, "loss"), *compiled, *(several if len(several) > 1 else ())]
+
+    def logs(self) -> dict[str, tf.Tensor]:
+        """The results so far, by name, in the order of `metrics`; call it outside replica context."""
+        total, means = self.totals.results()
+        logs = {"loss": total}
+        if self.compiled_metrics is not None:
+            logs |= self.compiled_metrics.result()
+        if len(means) > 1:
+            logs |= {f"{loss.name}_loss": mean for loss, mean in zip(self.losses, means, strict=True)}
+        return logs
+
+    def batch_of(self, element: Any) -> dict[str, Any]:
+        """What Keras feeds, as the step takes it."""
+        absent = tf.experimental.Optional  # in the place of None
+        element = keras.tree.map_structure(lambda each: None if isinstance(each, absent) else each, element)
+        return self.matching.batch(*keras.utils.unpack_x_y_sample_weight(element))
+
+    def watch(self, predictions: Predictions, batch: Mapping[str, Any], sums: Sequence[LossSums]) -> None:
+        """Adds a replica's part of a batch; call it in replica context."""
+        self.totals.add(batch, sums)
+        for metrics in () if self.compiled_metrics is None else self.compiled_metrics.of_outputs:
+            metrics.update(predictions, batch)
+
+    def add(self, batch: Mapping[str, Any], trained: tf.Tensor) -> None:
+        """Evaluates a batch of all replicas.
+
+        Args:
+          batch: as `batch_of` gives it.
+          trained: number of steps that the model has been trained for, scalar int64.
+        """
+        self.strategy.run(self._on_replica, args=(batch, trained, self.totals.batches.read_value()))
+        self.totals.batches.assign_add(1)
+
+    def _on_replica(self, batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> None:
+        replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
+        batch = parts.counted(batch)
+        predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+        sums = comparisons.sums(self.losses, predictions, batch)
+        backward.show(self.watch, predictions, batch, sums, len(self.losses))
