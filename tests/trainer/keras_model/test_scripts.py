@@ -32,13 +32,13 @@ def _difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
     return {name: float(np.max(np.abs(own - other))) for (name, own), other in pairs if own.dtype == np.float64}
 
 
-def _assert_same(ours: Trained, theirs: Trained) -> None:
-    """The same variables, and the same losses and metrics in the history."""
+def _assert_same(ours: Trained, theirs: Trained, *, losses: bool = True) -> None:
+    """The same variables, and the same metrics in the history; with `losses`, also the same total."""
     assert max(_difference(ours.variables, theirs.variables).values()) < TOLERANCE
     assert ours.history.keys() == theirs.history.keys()
     for name, values in ours.history.items():
         # Of an output's loss Keras takes the mean over batches, also where the last one is smaller.
-        if not name.endswith("_loss") or name == "val_loss":
+        if losses and name in ("loss", "val_loss") or "loss" not in name:
             np.testing.assert_allclose(values, theirs.history[name], rtol=0, atol=1e-6, err_msg=name)
 
 
@@ -59,7 +59,8 @@ def test_weighted_is_keras_fit(name):
 def test_embeddings_alone_differ_from_keras_fit():
     """Repeated words of a batch count once in Keras' Adam; where it merges them first, nothing differs."""
     ours, theirs = scripts.text(MultiLossModel), scripts.text(keras.Model)
-    _assert_same(ours, scripts.text(keras.Model, optimizer=MergingAdam(0.01)))
+    # Keras' loss of an epoch weighs batches by their sentences, not by their words.
+    _assert_same(ours, scripts.text(keras.Model, optimizer=MergingAdam(0.01)), losses=False)
     assert max(_difference(ours.variables, theirs.variables).values()) > 1e-3
 
 
