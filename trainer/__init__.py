@@ -7,6 +7,8 @@ not load TensorFlow. They are for users: modules inside import a name from where
 import importlib
 from typing import Any
 
+from trainer.common import after_import
+
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
 _MODULES = {
@@ -26,3 +28,24 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register() -> None:
+    """Tells Keras where the classes are that its files name, without loading them."""
+    keras = importlib.import_module("keras")
+    for name in ("MultiLossModel", "WrappedModel"):
+        keras.saving.register_keras_serializable(package="trainer", name=name)(_ClassOfFiles(name))
+
+
+class _ClassOfFiles:
+    """A class of `trainer.keras_model.model` that is loaded when a file names it; then it takes this one's place."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        """The model that a file describes."""
+        return getattr(importlib.import_module("trainer.keras_model.model"), self.name).from_config(config)
+
+
+after_import.call("keras", _register)

@@ -4,6 +4,7 @@ Rules, the step and the prediction of its cost ask the plan. Only here are `redu
 compared. Needs no TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import enum
 from typing import Any
@@ -126,6 +127,8 @@ def same_but_for_roundings(there: Config, here: Config) -> bool:
 def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -> StepSettings:
     """Returns the settings with the reduction that takes one pass for all losses where that can be, else one for each.
 
+    Where norms and cosines are wanted, they are wanted of every step, which then takes a pass for each loss.
+
     Args:
       settings: on which the plan depends.
       labels_can_be_missing: as for `check_labels`.
@@ -133,14 +136,13 @@ def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -
     Raises:
       ConfigError: these settings do not go together in either way.
     """
-    fused = dataclasses.replace(settings, reduction="fused")
-    try:
-        check_labels(fused, labels_can_be_missing=labels_can_be_missing)
-    except ConfigError:
-        found = dataclasses.replace(settings, reduction="per_loss")
-        make(found)
-        return found
-    return fused
+    per_loss, fused = (dataclasses.replace(settings, reduction=each) for each in ("per_loss", "fused"))
+    if not settings.measures:
+        with contextlib.suppress(ConfigError):
+            check_labels(fused, labels_can_be_missing=labels_can_be_missing)
+            return fused
+    make(per_loss)
+    return per_loss
 
 
 def check_labels(settings: StepSettings, *, labels_can_be_missing: bool) -> None:

@@ -43,6 +43,7 @@ class Compiled:
       run_eagerly: as given.
       jit_compile: whether forward and backward passes are compiled with XLA.
       steps_per_execution: as given.
+      given: every argument as it was given, but for the optimizers, which are those above.
     """
 
     optimizer: keras.optimizers.Optimizer | None
@@ -61,6 +62,7 @@ class Compiled:
     run_eagerly: bool
     jit_compile: bool
     steps_per_execution: int
+    given: Mapping[str, Any]
 
     def settings(self, losses: Mapping[str, LossConfig], batch_size: int) -> StepSettings:
         """The settings on which the plan of a step depends; its reduction is `per_loss`.
@@ -138,6 +140,7 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         run_eagerly=given["run_eagerly"],
         jit_compile=given["jit_compile"] is True and not given["run_eagerly"],
         steps_per_execution=given["steps_per_execution"],
+        given={**given, "optimizer": own, "optimizers": others or None},
     )
 
 

@@ -39,7 +39,7 @@ _NOMINAL_SIZE = 32  # of batches whose size nobody tells: a step's result does n
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What `fit` and `evaluate` call and report.
+    """Functions that `fit` and `evaluate` call, and all that they read and change.
 
     Attributes:
       test_function: evaluates `steps_per_execution` batches of what an iterator of Keras' gives; returns the logs.

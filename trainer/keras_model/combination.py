@@ -36,7 +36,7 @@ class Combine:
     update_every: int = 1
 
     def of_losses(self, count: int) -> Combination:
-        """The combination of `count` losses; raises ConfigError where it cannot combine so many."""
+        """The combination of `count` losses; raises ConfigError where it cannot combine this number."""
         if self.name in METHODS:
             registry.check_count(self.name, self.given, count)
         return Combination(

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """What Keras feeds in every step.
+    """The form of what Keras feeds in every step.
 
     Attributes:
       spec: (inputs, targets, sample weights), each a structure of `tf.TensorSpec` of one replica's part, of any number

@@ -81,12 +81,8 @@ class MultiLossModel(keras.Model):
 
         Args:
           optimizer: of all variables for which `optimizers` has no other.
-          loss: as Keras takes it.
-          loss_weights: as Keras takes them; the losses are scaled by them before they are combined.
-          metrics: as Keras takes them.
-          weighted_metrics: as Keras takes them.
-          run_eagerly: as Keras takes it.
-          steps_per_execution: as Keras takes it.
+          loss: as Keras takes it, as are all that are not listed here.
+          loss_weights: scale the losses before they are combined.
           jit_compile: True compiles forward and backward passes with XLA; "auto" means False.
           auto_scale_loss: whether losses are scaled where the policy is mixed_float16.
           combine: the combination: its name, a dictionary of its "name" and options, or a function of `losses` (K,),
@@ -117,8 +113,7 @@ class MultiLossModel(keras.Model):
                 auto_scale_loss=False,
             )
         self.loss = loss
-        own = {"optimizer": compiled.optimizer, "optimizers": compiled.optimizers or None}
-        self._given, self._arguments, self._training = given | own, compiled, None
+        self._arguments, self._training = compiled, None
         self._training_state.forget()
         if compiled.optimizer is not None and not compiled.one_optimizer:
             state.keep_from_keras(compiled.optimizer)
@@ -127,7 +122,7 @@ class MultiLossModel(keras.Model):
         """The arguments of `compile` for a file; empty where it was not called."""
         if self._arguments is None:
             return {}
-        return {name: keras.saving.serialize_keras_object(value) for name, value in self._given.items()}
+        return {name: keras.saving.serialize_keras_object(value) for name, value in self._arguments.given.items()}
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Calls `compile` with the arguments of a file, and prepares the optimizer for the state in it."""
@@ -137,7 +132,7 @@ class MultiLossModel(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """What `fit` and `evaluate` report, in Keras' order."""
+        """Trackers of all that `fit` and `evaluate` report, in Keras' order."""
         if self._training is None:
             return super().metrics
         return [*self._training.metrics, *(each for each in super().metrics if each is not self._loss_tracker)]

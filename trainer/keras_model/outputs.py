@@ -53,6 +53,7 @@ class Matching:
 
     def __init__(self, loss: Any, loss_weights: Any, output_names: Sequence[str] | None, y_pred: Any, y: Any):
         self._loss, self._y_pred = loss, y_pred
+        loss, loss_weights = _filled(loss, loss_weights, y_pred, output_names)
         by_head = predictions.by_head(y_pred)
         self.head_of = {id(spec): head for head, spec in by_head.items()}
         names = list(output_names or ())
@@ -140,6 +141,20 @@ class _Recorder(CompileLoss):
     def _record(self, target: Any, prediction: Any, weight: Any) -> float:
         self._read.append(_Read(target, prediction, weight))
         return 0.0
+
+
+def _filled(
+    loss: Any, loss_weights: Any, y_pred: Any, output_names: Sequence[str] | None
+) -> tuple[Any, Any]:
+    """Losses and weights by output with an entry for every output that Keras asks for: no loss, and the weight 1."""
+    names = list(y_pred) if isinstance(y_pred, Mapping) else list(output_names or ())
+    if isinstance(loss_weights, Mapping) and not keras.tree.is_nested(loss) and loss is not None:
+        loss = dict.fromkeys(names, loss)
+    if isinstance(loss, Mapping) and not isinstance(y_pred, Mapping) and set(loss) < set(names):
+        loss = dict.fromkeys(names) | dict(loss)
+    if isinstance(loss, Mapping) and isinstance(loss_weights, Mapping):
+        loss_weights = dict.fromkeys(loss, 1.0) | dict(loss_weights)
+    return loss, loss_weights
 
 
 def specs_of(structure: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What training remembers besides the variables and the optimizer of a model, as a part of Keras' files."""
+"""Values of a training besides the variables and the optimizer of its model, as a part of Keras' files."""
 
 import warnings
 from collections.abc import Mapping

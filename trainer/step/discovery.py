@@ -82,9 +82,10 @@ def discover_reach(
                     sums += comparisons.sums([loss], predictions, batch)
         _refuse_added_losses(model)
         masked.extend(of_loss.left is not None for of_loss in sums)
-        for of_loss in sums:
-            gradients = tape.gradient(of_loss.loss_sum, [variable.value for variable in variables])
-            found.append([gradient is not None for gradient in gradients])
+        with _ScratchReplica(strategy, strategy_lib.first_replica(strategy)):
+            for of_loss in sums:
+                gradients = tape.gradient(of_loss.loss_sum, [variable.value for variable in variables])
+                found.append([gradient is not None for gradient in gradients])
 
     tf.function(trace, autograph=False).get_concrete_function(batch_spec)
     return Discovered(_reach(variables, names, losses, found), tuple(masked), draws)
