@@ -5,7 +5,6 @@ from trainer.common import interrupts
 if __name__ == "__main__":
     interrupts.end_at_once()  # what is imported below takes a while
 
-import dataclasses
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from trainer import command_line
+from trainer.common import schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
@@ -140,7 +140,7 @@ def _evaluate() -> None:
     trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
     if _CONFIG.value is not None:
         with command_line.quiet():
-            trust = trust.naming(dataclasses.asdict(loading.load(_CONFIG.value, _overrides)))
+            trust = trust.naming(schema.as_dict(loading.load(_CONFIG.value, _overrides)))
     config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()
@@ -149,7 +149,7 @@ def _evaluate() -> None:
         from trainer.distributed import strategy, usable_gpus
         from trainer.run import evaluate
 
-        trust.check_definitions(dataclasses.asdict(config), str(run.path))
+        trust.check_definitions(schema.as_dict(config), str(run.path))
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=output)
     evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console, trust)

@@ -173,7 +173,7 @@ def test_noticed_unless_it_is_said():
     built = experiment.build(config, problems.strategy(1))
     (line,) = [note for note in built.notes if "losses.place.over" in note]
     assert "'global_batch'" in line
-    network = experiment.network_lib.Network(built.model, built.losses, {}, built.data)
+    network = experiment.network_lib.Network(built.model, built.losses, (), {}, built.data)
     with pytest.raises(ConfigError, match=r"losses\.place\.over=None: triplet.*2 devices.*'global_batch'.*'replica'"):
         comparing.check(config, network, 2)
     in_parts = dataclasses.replace(config, batch_size=12, micro_batches=4)
@@ -188,7 +188,7 @@ def _compares(loss: dict) -> bool:
     named = losses.build("place", dataclasses.replace(_config().losses["place"], loss=loss))
     random = np.random.RandomState(0)
     prediction, target = random.normal(size=(32, 3)), random.randint(0, 3, 32)
-    return comparing.compares(named, tf.constant(prediction, tf.float32), tf.constant(target))
+    return comparing.compares(named, {"y_true": tf.constant(target), "y_pred": tf.constant(prediction, tf.float32)})
 
 
 def centred(target, prediction):

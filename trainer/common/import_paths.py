@@ -89,6 +89,7 @@ def check_arguments(
     positional: int = 0,
     listed_only: bool = False,
     refused: Collection[str] = (),
+    others: Collection[str] = (),
 ) -> None:
     """Raises ConfigError for a keyword argument that `target` does not take, or one that it needs and is not given.
 
@@ -99,6 +100,7 @@ def check_arguments(
       positional: how many arguments come before them.
       listed_only: refuse what `target` would take as **kwargs, too.
       refused: arguments that the caller refuses, so that none is offered in the place of an unknown one.
+      others: arguments that it is given otherwise.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[positional:]
@@ -109,10 +111,10 @@ def check_arguments(
     if listed_only or not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         for key, value in arguments.items():
             if key not in names:
-                offered = [name for name in names if name not in refused]
+                offered = [name for name in names if name not in refused and name not in others]
                 raise unknown(f"{field}.{key}", value, "argument", offered, name=key)
     for parameter in named:
-        if parameter.default is parameter.empty and parameter.name not in arguments:
+        if parameter.default is parameter.empty and parameter.name not in arguments and parameter.name not in others:
             raise ConfigError(f"{field}.{parameter.name}", ConfigError.ABSENT, "is missing and must be given")
 
 

@@ -168,9 +168,20 @@ def choice(kind: str, names: Sequence[str]) -> Check:
     return check
 
 
+def key_of(name: str) -> str:
+    """The key of a dataclass's field: its name, without the `_` at the end of one that is a word of Python's."""
+    return name.removesuffix("_")
+
+
+def as_dict(record: Any) -> dict[str, Any]:
+    """A dataclass as nested dictionaries by keys, which its `record` check takes."""
+    return dataclasses.asdict(record, dict_factory=lambda entries: {key_of(name): value for name, value in entries})
+
+
 def record(kind: type) -> Check:
     """A dictionary with the settings of the dataclass `kind` and no others, turned into a `kind`."""
-    settings = {field.name: field.metadata for field in dataclasses.fields(kind)}
+    settings = {key_of(field.name): field.metadata for field in dataclasses.fields(kind)}
+    names = {key_of(field.name): field.name for field in dataclasses.fields(kind)}
 
     def check(value: Any, field: str) -> Any:
         _expect(dict, value, field, "must be a dictionary")
@@ -182,7 +193,7 @@ def record(kind: type) -> Check:
             given = value.get(key, setting_["default"])
             if given is REQUIRED:
                 raise ConfigError(join(field, key), ConfigError.ABSENT, "is missing and must be given")
-            resolved[key] = setting_["check"](given, join(field, key))
+            resolved[names[key]] = setting_["check"](given, join(field, key))
         return kind(**resolved)
 
     return check

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.components import batch_sizes, labels, loss_sums
+from trainer.components import batch_sizes, labels, loss_sums, reading
 from trainer.components import losses as losses_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
-from trainer.config.settings import GLOBAL_BATCH
+from trainer.config.loss_settings import GLOBAL_BATCH
+from trainer.config.paths import HEADS, INPUTS, LAYERS, TARGETS
 from trainer.distributed import gathering
 
 Batch = Mapping[str, Mapping[str, tf.Tensor]]
@@ -107,11 +108,10 @@ def _evaluated(
     examples = compared(loss)
     found = losses_lib.compute(loss, examples.predictions, examples.batch)
     sums_of_own = loss_sums.of_values(found, examples.counted)
-    weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
-    of_own = labels.product((weights, mask), found.values.dtype)
+    of_own = labels.product((reading.weight(loss.paths, batch), loss.mask(predictions)), found.values.dtype)
     count = sums_of_own.left
     if count is None:  # examples without a label count here, though they are not compared
-        rows = tf.shape(predictions.outputs[loss.head])[0]
+        rows = tf.shape(next(iter(predictions.outputs.values())))[0]
         count = sums_of_own.values_per_example * tf.cast(rows, found.values.dtype)
     return Evaluated(sums_of_own, count, of_own, found.label_count(examples.counted))
 
@@ -127,18 +127,22 @@ def _compared(
 
 
 def gathered(losses: Sequence[NamedLoss], predictions: Predictions, batch: Mapping[str, Any]) -> dict[tuple, Any]:
-    """Returns what some losses read, by (kind, name): heads, masks, targets and weights, whose rows are gathered.
+    """Returns what some losses read, by (kind, name): heads, masks, targets, weights, inputs, whose rows are gathered.
 
     Args:
-      losses: those over the global batch.
+      losses: those over the global batch; they read no layers.
       predictions: of the model, or what has their shapes and dtypes.
       batch: `targets` and perhaps `weights`, or specifications of them.
     """
-    weights = batch.get("weights", {})
-    found = {("outputs", loss.head): predictions.outputs[loss.head] for loss in losses}
-    found |= {("masks", loss.head): predictions.masks[loss.head] for loss in losses if loss.head in predictions.masks}
-    found |= {("targets", loss.target): batch["targets"][loss.target] for loss in losses}
-    return found | {("weights", loss.target): weights[loss.target] for loss in losses if loss.target in weights}
+    weights, masks = batch.get("weights", {}), predictions.masks
+    heads, targets, inputs = (
+        [name for loss in losses for name in loss.names(kind)] for kind in (HEADS, TARGETS, INPUTS)
+    )
+    found = {("outputs", head): predictions.outputs[head] for head in heads}
+    found |= {("masks", head): masks[head] for head in heads if head in masks}
+    found |= {("targets", target): batch["targets"][target] for target in targets}
+    found |= {("weights", target): weights[target] for target in targets if target in weights}
+    return found | {("inputs", name): predictions.inputs[name] for name in inputs}
 
 
 def _global_batch(
@@ -156,29 +160,32 @@ def _global_batch(
         own = {key: rows[: batch[batch_sizes.EXAMPLES]] for key, rows in own.items()}
     first = next(iter(own.values()))
     share = gathering.share(first, batch_size, partial=partial)
-    found: dict[str, dict[str, tf.Tensor]] = {kind: {} for kind in ("outputs", "masks", "targets", "weights")}
+    found: dict[str, dict[str, tf.Tensor]] = {kind: {} for kind in ("outputs", "masks", "targets", "weights", "inputs")}
     for (kind, name), rows in gathering.gathered(own, share).items():
         found[kind][name] = rows
-    return _Compared(Predictions(found.pop("outputs"), found.pop("masks")), found, share.mask(first.dtype))
+    of_model = {kind: found.pop(kind) for kind in ("outputs", "masks", "inputs")}
+    return _Compared(Predictions(**of_model), found, share.mask(first.dtype))
 
 
 def _labelled(loss: NamedLoss, compared: _Compared) -> _Compared:
     """The examples that have a label for a loss."""
-    weights, masks = compared.batch.get("weights", {}).get(loss.target), compared.predictions.masks
-    found = [each for each in (weights, masks.get(loss.head)) if each is not None]
+    predictions, batch = compared.predictions, compared.batch
+    found = reading.weights_of(loss.paths, batch) + reading.masks_of(loss.paths, predictions)
     if not found:
         return compared
     there = tf.reduce_all([labels.of_examples(each) for each in found], axis=0)
 
-    def kept(values: tf.Tensor) -> tf.Tensor:
-        return tf.boolean_mask(values, there)
+    def kept(tensors: Mapping[str, tf.Tensor], kind: str) -> dict[str, tf.Tensor]:
+        return {name: tf.boolean_mask(each, there) for name, each in tensors.items() if name in loss.names(kind)}
 
-    batch = {"targets": {loss.target: kept(compared.batch["targets"][loss.target])}}
     return _Compared(
         Predictions(
-            {loss.head: kept(compared.predictions.outputs[loss.head])},
-            {head: kept(mask) for head, mask in masks.items() if head == loss.head},
+            kept(predictions.outputs, HEADS),
+            kept(predictions.masks, HEADS),
+            kept(predictions.layers, LAYERS),
+            kept(predictions.layer_masks, LAYERS),
+            kept(predictions.inputs, INPUTS),
         ),
-        batch if weights is None else batch | {"weights": {loss.target: kept(weights)}},
-        None if compared.counted is None else kept(compared.counted),
+        {"targets": kept(batch["targets"], TARGETS), "weights": kept(batch.get("weights", {}), TARGETS)},
+        None if compared.counted is None else tf.boolean_mask(compared.counted, there),
     )

@@ -23,6 +23,8 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
       ConfigError: naming the first loss whose shapes do not match.
     """
     for loss in losses:
+        if loss.head is None:
+            continue
         _check_slice(loss, tuple(outputs[loss.head].shape[1:]))
         prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
         if loss.targets_are_classes is None:
@@ -52,7 +54,7 @@ def logits_taken_for_probabilities(
     """
     lines = []
     for loss in losses:
-        if not loss.takes_probabilities and not metrics[loss.name]:
+        if loss.head is None or (not loss.takes_probabilities and not metrics[loss.name]):
             continue
         prediction = loss.prediction(outputs)
         low, high = float(tf.reduce_min(prediction)), float(tf.reduce_max(prediction))

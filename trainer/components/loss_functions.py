@@ -15,8 +15,10 @@ from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError
 from trainer.components import keras_objects
 from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+from trainer.config.paths import DERIVATIVE
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+TARGET, PREDICTION = "y_true", "y_pred"  # what Keras calls the arguments of a loss
 # Losses whose targets are class indices: one number where the prediction has one per class.
 _CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
 # Losses whose target has a shape of its own.
@@ -79,7 +81,8 @@ class LossFunction(NamedTuple):
     """A function of a loss.
 
     Attributes:
-      function: `function(target, prediction)` → one value per example, shape (examples, ...).
+      function: `function(target, prediction)`, or a function of what it reads → one value per example, shape
+        (examples, ...).
       targets_are_classes: whether the target holds class indices; None where its shape is the function's own affair.
       pointwise: whether it is a mean over the last axis, so that every number of a target can have a weight.
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
@@ -95,14 +98,19 @@ class LossFunction(NamedTuple):
     scores: Scores
     ignored_class: int | None
     may_compare: bool
+    takes_derivative: bool = False
 
 
-def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
+def build(
+    loss: str | Mapping[str, Any], field: str, reads: Mapping[str, str] | None = None, reads_field: str = ""
+) -> LossFunction:
     """Resolves a function with its arguments; raises ConfigError where it or an argument does not exist.
 
     Args:
       loss: its name or import path, or these as `name` beside arguments.
       field: the configuration's key, for errors.
+      reads: the arguments that it is given by name; None: a target and a prediction, its first two.
+      reads_field: the configuration's key of `reads`.
     """
     function_name, arguments = keras_objects.split(loss)
     found = keras_objects.find(
@@ -122,14 +130,21 @@ def build(loss: str | Mapping[str, Any], field: str) -> LossFunction:
             found, arguments, field=field, base=keras.losses.Loss, refused=("reduction", "dtype")
         )
         function.reduction = "none"
+        if reads is not None:
+            import_paths.check_arguments(found.call, reads, field=reads_field, positional=1)
     else:
-        import_paths.check_arguments(found, arguments, field=field, positional=2)
+        if reads is None:
+            import_paths.check_arguments(found, arguments, field=field, positional=2)
+        else:
+            _check_read(found, arguments, field, reads, reads_field)
         function = functools.partial(_with_autograph(found), **arguments)
-    return _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+    known = _described(function, found, arguments, is_known=not import_paths.is_path(function_name))
+    takes_derivative = reads is not None and not inspect.isclass(found) and _asks_for_derivative(found)
+    return known._replace(takes_derivative=takes_derivative)
 
 
 def of_object(loss: keras.losses.Loss) -> LossFunction:
-    """What is known of an object of Keras that is a loss, as `compile` makes it; the loss itself, not reduced.
+    """Describes an object of Keras that is a loss, as `compile` makes it; its function is the loss itself, not reduced.
 
     Args:
       loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
@@ -148,7 +163,7 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
 
 
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
-    """What is known of a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
+    """Describes a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
     name = keras_objects.name_of(found)
     return LossFunction(
         function=function,
@@ -159,6 +174,25 @@ def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *,
         ignored_class=arguments.get("ignore_class"),
         may_compare=not is_known or name in _COMPARE,
     )
+
+
+def _check_read(
+    found: Callable, arguments: Mapping[str, Any], field: str, reads: Mapping[str, str], reads_field: str
+) -> None:
+    """Raises ConfigError unless what a function reads and its other arguments are together what it takes."""
+    for name in arguments:
+        if name in reads:
+            raise ConfigError(f"{reads_field}.{name}", reads[name], f"is given by {field}.{name}, too")
+    derivative = (DERIVATIVE,) if _asks_for_derivative(found) else ()
+    import_paths.check_arguments(found, reads, field=reads_field, others={*arguments, *derivative})
+    import_paths.check_arguments(found, arguments, field=field, others={*reads, *derivative})
+
+
+def _asks_for_derivative(function: Callable) -> bool:
+    try:
+        return DERIVATIVE in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # builtins need not have a signature
+        return False
 
 
 def _refuse_axis_of_examples(arguments: Mapping[str, Any], field: str) -> None:

@@ -1,4 +1,4 @@
-"""Named per-example losses: a head, a target, a function, and the sums that make a global mean of them.
+"""Named per-example losses: what each reads, its function, and the sums that make a global mean of its values.
 
 A loss is never reduced to a scalar before its sums over all replicas exist: with per-example values ℓ and weights w the
 loss of a global batch is Σ w·ℓ / Σ w (`normalizer: weights`) or Σ w·ℓ / N as Keras does (`normalizer: examples`, N the
@@ -12,14 +12,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer.common import import_paths
-from trainer.common.errors import ConfigError, first_line
-from trainer.components import labels, loss_functions, loss_sums, loss_values
+from trainer.common.errors import ConfigError
+from trainer.components import labels, loss_calls, loss_functions, loss_sums, reading
 from trainer.components.class_weights import ClassWeights
-from trainer.components.loss_functions import Loss, Scores
+from trainer.components.loss_functions import PREDICTION, TARGET, Kind, Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
-from trainer.components.predictions import Predictions, mask_of
-from trainer.config.settings import GLOBAL_BATCH, LossConfig
+from trainer.components.predictions import Predictions
+from trainer.config import paths
+from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig, MetricsConfig
+from trainer.config.paths import DERIVATIVE, HEADS, LAYERS, TARGETS, Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +29,11 @@ class NamedLoss:
 
     Attributes:
       name: its name in the configuration and in every report.
-      head: name of the model's output it reads.
+      head: name of the model's output it reads; None where it does not compare a head with a target.
       slice: start and stop of what it reads of that output's last axis; None for all of it.
-      target: name of the target it compares with.
-      function: `function(target, prediction)` → one value per example, shape (examples, ...).
+      target: name of the target it compares with; None as for `head`.
+      function: `function(target, prediction)`, with `reads` a function of those arguments → one value per example,
+        shape (examples, ...).
       every: it takes part in one of `every` steps.
       offset: the first step in which it takes part, counted from 0.
       variables: patterns of the paths of the only variables it updates; None: all that it reaches.
@@ -41,18 +43,21 @@ class NamedLoss:
       takes_probabilities: whether it could take logits but is not set to, so that predictions must lie in [0, 1].
       scores: what its predictions are.
       ignored_class: the class that it leaves out; None: none.
-      class_weights: weights of its target's classes; None where all weigh the same.
       over: the examples that its function sees together, as in the configuration; None: each is on its own.
       may_compare: whether the value of an example may depend on other examples, as far as its name says.
+      class_weights: weights of its target's classes; None where all weigh the same.
+      reads: argument of its function → what it is given; None: a target and a prediction.
+      takes_derivative: whether its function has an argument `derivative`, too.
+      added_by: name of the layer that adds it itself, in place of a function; None: none does.
       scalar_is_mean: whether a value that is not one for each example counts as the mean over the examples; else it is
         refused.
       nan_is_missing: whether NaN in a floating target says that there is no label, as a mask does.
     """
 
     name: str
-    head: str
+    head: str | None
     slice: tuple[int, int] | None
-    target: str
+    target: str | None
     function: Loss
     every: int
     offset: int
@@ -66,13 +71,35 @@ class NamedLoss:
     over: str | None
     may_compare: bool
     class_weights: ClassWeights | None = None
+    reads: Mapping[str, Path] | None = None
+    takes_derivative: bool = False
+    added_by: str | None = None
     scalar_is_mean: bool = False
     nan_is_missing: bool = False
 
     @property
     def source(self) -> str:
-        """The head and the slice that it reads, in words."""
+        """The parts of the model that it reads, in words: a head with its slice, or heads and layers."""
+        if self.head is None:
+            of_model = [str(path) for path in self.paths if path.kind in (HEADS, LAYERS)]
+            return ", ".join(of_model) or (f"layer {self.added_by!r}" if self.added_by else "its inputs")
         return f"head {self.head!r}" + ("" if self.slice is None else f" from {self.slice[0]} to {self.slice[1]}")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All that it reads, each once."""
+        if self.head is not None:
+            return Path(HEADS, self.head), Path(TARGETS, self.target)
+        return tuple(dict.fromkeys((self.reads or {}).values()))
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all of one kind (`config.paths.KINDS`) that it reads."""
+        return [path.name for path in self.paths if path.kind == kind]
+
+    @property
+    def compares_a_pair(self) -> bool:
+        """True where its function is called as `function(target, prediction)`."""
+        return self.reads is None or isinstance(self.function, keras.losses.Loss)
 
     @property
     def function_name(self) -> str:
@@ -85,10 +112,18 @@ class NamedLoss:
         return output if self.slice is None else output[..., self.slice[0] : self.slice[1]]
 
     def mask(self, predictions: Predictions) -> tf.Tensor | None:
-        """Returns the mask of what it reads; None where its head has none."""
-        mask = predictions.masks.get(self.head)
+        """Returns the mask of what it reads; None where that has none."""
+        mask = reading.mask(self.paths, predictions)
+        if self.slice is None:
+            return mask
         whole = mask is not None and mask.shape.rank == predictions.outputs[self.head].shape.rank
-        return mask[..., self.slice[0] : self.slice[1]] if whole and self.slice is not None else mask
+        return mask[..., self.slice[0] : self.slice[1]] if whole else mask
+
+    def arguments(self, predictions: Predictions, batch: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns what its function is given, by argument; a target and a prediction as Keras calls them."""
+        if self.reads is not None:
+            return {name: reading.tensor(path, predictions, batch) for name, path in self.reads.items()}
+        return {TARGET: batch["targets"][self.target], PREDICTION: self.prediction(predictions.outputs)}
 
     def takes_part(self, step: tf.Tensor) -> tf.Tensor:
         """Returns a scalar bool, True where the loss is due in a step (counted from 0)."""
@@ -97,7 +132,14 @@ class NamedLoss:
 
 def build(name: str, config: LossConfig) -> NamedLoss:
     """Resolves a loss of the configuration; raises ConfigError where its function or an argument does not exist."""
-    resolved = loss_functions.build(config.loss, f"losses.{name}.loss")
+    if config.from_ is not None:
+        named = added(name, config.from_, config.normalizer, config.every, config.offset)
+        return dataclasses.replace(named, variables=_patterns(config))
+    field = f"losses.{name}"
+    resolved = loss_functions.build(config.loss, f"{field}.loss", config.reads, f"{field}.reads")
+    if resolved.takes_derivative and config.over is not None:
+        raise ConfigError(f"{field}.over", config.over, "puts other examples together than those it differentiates by")
+    reads = config.reads and {argument: paths.parse(text) for argument, text in config.reads.items()}
     return NamedLoss(
         name=name,
         head=config.head,
@@ -106,7 +148,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         function=resolved.function,
         every=config.every,
         offset=config.offset,
-        variables=None if config.variables is None else tuple(config.variables),
+        variables=_patterns(config),
         normalizer=config.normalizer,
         targets_are_classes=resolved.targets_are_classes,
         pointwise=resolved.pointwise,
@@ -115,7 +157,49 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         ignored_class=resolved.ignored_class,
         over=config.over,
         may_compare=resolved.may_compare,
+        reads=reads,
+        takes_derivative=resolved.takes_derivative,
     )
+
+
+def _patterns(config: LossConfig) -> tuple[str, ...] | None:
+    return None if config.variables is None else tuple(config.variables)
+
+
+def added(name: str, layer: str, normalizer: str = "weights", every: int = 1, offset: int = 0) -> NamedLoss:
+    """The loss that a layer adds itself, by `add_loss` or its `activity_regularizer`.
+
+    Args:
+      name: the loss's name.
+      layer: the layer's name, as `models.names.layers_by_name` has it, or `config.paths.MODEL`; what layers in it add
+        belongs to it unless a loss names those.
+      normalizer: "weights" or "examples".
+      every: it takes part in one of `every` steps.
+      offset: the first step in which it takes part.
+    """
+    return _without_function(name, normalizer=normalizer, every=every, offset=offset, added_by=layer)
+
+
+def measured(name: str, config: MetricsConfig, losses: Sequence[NamedLoss]) -> NamedLoss:
+    """A loss without a function that reads what metrics read; `losses` say what a head's numbers are."""
+    alike = [loss for loss in losses if (loss.head, loss.slice) == (config.head, config.slice)]
+    pair = {"head": config.head, "slice": config.slice, "target": config.target}
+    if not alike:
+        return _without_function(name, **pair)
+    return dataclasses.replace(_without_function(name, **pair), scores=alike[0].scores, function=alike[0].function)
+
+
+def _without_function(name: str, **fields: Any) -> NamedLoss:
+    plain = {
+        **dict.fromkeys(("head", "slice", "target", "function", "variables", "targets_are_classes")),
+        **dict.fromkeys(("ignored_class", "over")),
+        **dict.fromkeys(("pointwise", "takes_probabilities", "may_compare"), False),
+        "every": 1,
+        "offset": 0,
+        "normalizer": "weights",
+        "scores": Scores(Kind.OTHER, are_probabilities=True),
+    }
+    return NamedLoss(name, **plain | fields)
 
 
 def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mapping[str, tf.Tensor]]) -> LossValues:
@@ -126,25 +210,44 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
       predictions: of the model, batch first.
       batch: `targets` and, where labels are missing or weighted, `weights`, each by target name. Weights broadcast to
         the loss's values: (examples,) or any shape that fits them from the left; for a mean over the last axis (squared
-        error, say) also one for every number of the target.
+        error, say) also one for every number of the target. Of several targets that it reads the weights multiply.
 
     Raises:
       ConfigError: the function returns a scalar, or weights or a mask that do not broadcast to its values.
     """
-    prediction, target = loss.prediction(predictions.outputs), batch["targets"][loss.target]
-    weights, mask = batch.get("weights", {}).get(loss.target), loss.mask(predictions)
-    of_classes = None if loss.class_weights is None else loss.class_weights.of(target)
-    there = None
-    if loss.nan_is_missing and target.dtype.is_floating:
-        target, there = labels.without_nan(target)
-    every_number = (labels.are_of_every_number(each, target, prediction) for each in (weights, of_classes, mask, there))
-    if loss.pointwise and any(every_number):
-        prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
-    values, own_mask = _values(loss, prediction, target)
-    if there is not None:
-        own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
+    if loss.added_by is not None:
+        return _added(loss, predictions)
+    given, field = loss.arguments(predictions, batch), f"losses.{loss.name}.loss"
+    weights, mask = reading.weight(loss.paths, batch), loss.mask(predictions)
+    of_classes = None if loss.class_weights is None else loss.class_weights.of(given[TARGET])
+    if loss.compares_a_pair:
+        target, prediction, there = given[TARGET], given[PREDICTION], None
+        if loss.nan_is_missing and target.dtype.is_floating:
+            target, there = labels.without_nan(target)
+        of_labels = (weights, of_classes, mask, there)
+        if loss.pointwise and any(labels.are_of_every_number(each, target, prediction) for each in of_labels):
+            prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+        values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, mean=loss.scalar_is_mean)
+        if there is not None:
+            own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
+    elif loss.takes_derivative:
+        with predictions.tape:
+            derivative = {DERIVATIVE: reading.derivative(predictions.tape, given, field)}
+            values, own_mask = loss_calls.of_arguments(loss.function, field, given, derivative)
+    else:
+        values, own_mask = loss_calls.of_arguments(loss.function, field, given)
     _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
+
+
+def _added(loss: NamedLoss, predictions: Predictions) -> LossValues:
+    """The values of what layers add: its mean, for each of a replica's examples; without a label if it is nothing."""
+    examples = tf.shape(next(iter(predictions.outputs.values())))[:1]
+    scalar = predictions.added.get(loss.added_by)
+    if scalar is None:
+        nothing = tf.zeros(examples, keras.config.floatx())
+        return LossValues(nothing, nothing, None, None)
+    return LossValues(tf.broadcast_to(tf.cast(scalar, keras.config.floatx()), examples), None, None, None)
 
 
 def sums(
@@ -165,62 +268,11 @@ def sums(
     return loss_sums.of_values(compute(loss, predictions, batch), part, gradient_of_all=loss.over == GLOBAL_BATCH)
 
 
-def _values(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """The function's values, and the mask that it gives them (False where `ignore_class` takes one out)."""
-    field = f"losses.{loss.name}.loss"
-    try:
-        found = _computed(loss.function, target, prediction)
-        # The mask of Keras' `circle` says where its value is 0, not where a label is.
-        values, mask = tf.convert_to_tensor(found), None if loss.function_name.lower() == "circle" else mask_of(found)
-    except ConfigError:
-        raise
-    except import_paths.USER_ERRORS as error:
-        raise ConfigError(
-            field,
-            loss.function_name,
-            f"fails on a target of shape {target.shape} and a prediction of shape {prediction.shape}: "
-            f"{loss_values.advice(error)}{type(error).__name__}: {first_line(error)}",
-        ) from error
-    if loss.scalar_is_mean:
-        values = loss_values.of_mean(values, prediction)
-    if values.shape.rank is None:
-        values = loss_values.one_per_example(values, prediction, f"{field}={loss.function_name}")
-    if values.shape.rank == 0:
-        raise ConfigError(field, loss.function_name, loss_values.why_no_scalar(loss.function, field, prediction))
-    if not values.dtype.is_floating:
-        raise ConfigError(
-            field,
-            loss.function_name,
-            f"returns {values.dtype.name}; it must return floating-point values",
-        )
-    if loss.scalar_is_mean:
-        return tf.cast(values, keras.config.floatx()), None if mask is None else tf.cast(mask, tf.bool)
-    # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
-    given, expected = values.shape.as_list(), prediction.shape.as_list()[: values.shape.rank]
-    if len(given) > prediction.shape.rank or any(g not in (e, None) for g, e in zip(given, expected, strict=True) if e):
-        raise ConfigError(
-            field,
-            loss.function_name,
-            f"returns shape {tuple(given)} for a target of shape {target.shape} and a prediction of shape "
-            f"{prediction.shape}; it must return one value per example"
-            f"{loss_values.axes(loss.function, field, prediction)}",
-        )
-    return tf.cast(values, keras.config.floatx()), None if mask is None else tf.cast(mask, tf.bool)
-
-
-def _computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
-    """A function's values as it returns them, with their mask; a `Loss` object applies and forgets it when called."""
-    if not isinstance(function, keras.losses.Loss) or type(function).__call__ is not keras.losses.Loss.__call__:
-        return function(target, prediction)
-    target, prediction = (keras.ops.convert_to_tensor(each, dtype=function.dtype) for each in (target, prediction))
-    return function.call(target, prediction)
-
-
 def _check_fit(loss: NamedLoss, values: tf.Tensor, weights: Any, of_classes: Any, masks: Sequence[Any]) -> None:
     """Raises ConfigError for weights or a mask that do not broadcast to a loss's values."""
     shape = tuple(values.shape)
     for field, found in (
-        (f"dataset.weights.{loss.target}", weights),
+        (f"dataset.weights.{' * '.join(loss.names(TARGETS))}", weights),
         (f"losses.{loss.name}.class_weights", of_classes),
     ):
         if found is not None and not labels.fit(found, values):

@@ -21,7 +21,7 @@ from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 from trainer.components.metric_inputs import MetricInputs
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig, MetricsConfig
 
 _RESOLVED = {
     "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
@@ -90,7 +90,13 @@ class LossMetric:
 
 
 def build(
-    loss: NamedLoss, config: LossConfig, *, prediction: Any, target: Any, weights: Any | None = None
+    loss: NamedLoss,
+    config: LossConfig | MetricsConfig,
+    *,
+    prediction: Any,
+    target: Any,
+    weights: Any | None = None,
+    within: str = "losses",
 ) -> Mapping[str, LossMetric]:
     """The metrics of one loss, by the names they were given.
 
@@ -102,6 +108,7 @@ def build(
       prediction: `.shape` (batch first) and `.dtype` of what it reads of its head's output.
       target: the same of its target.
       weights: the same of its target's weights, where there are any.
+      within: the configuration's key in which `config` stands under its name.
 
     Raises:
       ConfigError: a metric that does not exist, does not fit, is given twice, has more than one number as its result,
@@ -111,7 +118,7 @@ def build(
     for key, specs in (("metrics", config.metrics), ("weighted_metrics", config.weighted_metrics)):
         weighted = key == "weighted_metrics"
         for index, spec in enumerate(specs):
-            field = f"losses.{loss.name}.{key}.{index}"
+            field = f"{within}.{loss.name}.{key}.{index}"
             given, arguments = keras_objects.split(spec)
             name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(

@@ -1,4 +1,4 @@
-"""The outputs of a model as losses and metrics read them: in full precision, with the masks that Keras attaches."""
+"""A model's answer as losses and metrics read it: in full precision, with the masks that Keras attaches."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,25 +10,47 @@ _ATTRIBUTE = "_keras_mask"  # where Keras keeps the mask of a tensor
 
 
 class Predictions(NamedTuple):
-    """The outputs of a model for some examples, and their masks.
+    """The outputs of a model for some examples, and their masks; and of its layers and inputs what losses read.
 
     Attributes:
       outputs: head name → output, batch first; half-precision ones as float32.
       masks: head name → bool tensor of the first axes of its output, False where a step is masked; only of heads that
         have a mask.
+      layers: layer name → its output, as `outputs`; only of layers that a loss reads.
+      layer_masks: layer name → mask, as `masks`.
+      inputs: input name → what the model was called with; of one without a name, the name "".
+      added: layer name in `losses.<name>.from` → scalar, the sum of what these layers added; only of those that did.
+      unnamed: the names of layers that added what no loss names.
+      tape: records the call, where a loss asks for derivatives; persistent, not recording now.
     """
 
     outputs: Mapping[str, tf.Tensor]
     masks: Mapping[str, tf.Tensor]
+    layers: Mapping[str, tf.Tensor] = {}
+    layer_masks: Mapping[str, tf.Tensor] = {}
+    inputs: Mapping[str, tf.Tensor] = {}
+    added: Mapping[str, tf.Tensor] = {}
+    unnamed: tuple[str, ...] = ()
+    tape: tf.GradientTape | None = None
 
 
-def of(outputs: Any) -> Predictions:
+def of(outputs: Any, inputs: Any = None) -> Predictions:
     """Takes each output and its mask apart, so that no function applies the mask a second time.
 
     Args:
       outputs: head name → what the model returned for it; or what `by_head` takes.
+      inputs: a tensor or a dictionary of tensors, what the model was called with; None: no loss reads it.
     """
-    outputs = by_head(outputs)
+    return Predictions(*apart(by_head(outputs)), inputs=named_inputs(inputs))
+
+
+def named_inputs(inputs: Any) -> dict[str, Any]:
+    """The inputs of a model by name; one that has none, by the name ""."""
+    return {} if inputs is None else dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+
+
+def apart(outputs: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns name → output and name → mask, as `Predictions` has them."""
     masks = {head: mask for head, output in outputs.items() if (mask := mask_of(output)) is not None}
     full = {}
     for head, output in outputs.items():
@@ -36,7 +58,7 @@ def of(outputs: Any) -> Predictions:
             full[head] = tf.cast(output, tf.float32)
         else:
             full[head] = tf.identity(output) if head in masks else output
-    return Predictions(full, {head: tf.cast(mask, tf.bool) for head, mask in masks.items()})
+    return full, {head: tf.cast(mask, tf.bool) for head, mask in masks.items()}
 
 
 def by_head(outputs: Any) -> Mapping[str, Any]:

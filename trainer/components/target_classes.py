@@ -9,7 +9,7 @@ from input_pipelines.class_counts import BINARY, INDICES, ONE_HOT, Classes
 from trainer.common.errors import ConfigError
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 
 _ONE_HOT = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge")
 _WEIGHTED = "ClassWeightedBinaryCrossentropy"

@@ -77,7 +77,7 @@ def resolve(tree: Mapping[str, Any]) -> Config:
 
 def to_json(config: Config) -> str:
     """A resolved configuration as JSON, with the format of what its run keeps."""
-    return json.dumps({"format": _FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n"
+    return json.dumps({"format": _FORMAT, **schema.as_dict(config)}, indent=2) + "\n"
 
 
 def save(config: Config, path: pathlib.Path) -> None:
@@ -119,7 +119,7 @@ def load_trusted(path: pathlib.Path, overrides: Sequence[tuple[str, str]], trust
       ConfigError: as `load_saved`; or it names code that is not trusted or never called.
     """
     config = load_saved(path, overrides)
-    trust.check(dataclasses.asdict(config), str(path.parent))
+    trust.check(schema.as_dict(config), str(path.parent))
     return config
 
 
@@ -134,12 +134,16 @@ def _other_format(tree: Any) -> str | None:
 
 
 def _with_own_names(config: Config) -> Config:
-    """Every loss with a head and a target: those of its own name where it does not say."""
-    losses = {
-        name: dataclasses.replace(loss, head=loss.head or name, target=loss.target or name)
-        for name, loss in config.losses.items()
-    }
-    return dataclasses.replace(config, losses=losses)
+    """Every loss that compares a head with a target, and metrics without one, by their own name where none is said."""
+
+    def named(entries: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: dataclasses.replace(each, head=each.head or name, target=each.target or name)
+            for name, each in entries.items()
+        }
+
+    pairs = {name: loss for name, loss in config.losses.items() if loss.reads is None and loss.from_ is None}
+    return dataclasses.replace(config, losses=config.losses | named(pairs), metrics=named(config.metrics))
 
 
 def _run_file(path: str) -> ml_collections.ConfigDict:

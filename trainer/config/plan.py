@@ -11,8 +11,9 @@ from typing import Any
 
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
-from trainer.config import step_settings
-from trainer.config.settings import GLOBAL_BATCH, Config
+from trainer.config import paths, step_settings
+from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig
+from trainer.config.settings import Config
 from trainer.config.step_settings import StepSettings
 
 PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
@@ -183,13 +184,11 @@ def _check_method(settings: StepSettings) -> None:
             f"is for methods that find coefficients in every step; {name!r} has none to smooth",
         )
     if settings.apply == "per_loss" and method.looks_at is LooksAt.ELEMENTS:
-        raise ConfigError(
-            "combine.apply", "per_loss", f"needs a mixed gradient for every loss; {name!r} makes one of all"
-        )
+        allowed = f"needs a mixed gradient for every loss; {name!r} makes one of all"
+        raise ConfigError("combine.apply", "per_loss", allowed)
     if method.looks_at is LooksAt.CROSS_GRAMIAN and settings.batch_size < 2:
-        raise ConfigError(
-            "batch_size", settings.batch_size, f"must be at least 2: {name!r} needs two halves of a batch"
-        )
+        allowed = f"must be at least 2: {name!r} needs two halves of a batch"
+        raise ConfigError("batch_size", settings.batch_size, allowed)
     weights = {each: loss.weight for each, loss in settings.losses.items()}
     if not any(weights.values()):
         raise ConfigError("losses.<name>.weight", weights, "at least one loss must have a weight above 0")
@@ -198,19 +197,15 @@ def _check_method(settings: StepSettings) -> None:
 def _check_batch(settings: StepSettings) -> None:
     """Raises ConfigError for parts of a batch that the method does not suit, and for probes without a fused run."""
     if settings.probe_every is not None and settings.reduction != "fused":
-        raise ConfigError(
-            "probe_every", settings.probe_every, "is for reduction='fused'; the others measure at every report"
-        )
+        allowed = "is for reduction='fused'; the others measure at every report"
+        raise ConfigError("probe_every", settings.probe_every, allowed)
     if settings.method.observe is not None and settings.micro_batches > 1:
-        raise ConfigError(
-            "micro_batches",
-            settings.micro_batches,
-            f"must be 1: {settings.name!r} needs the whole batch once more after the update",
-        )
+        allowed = f"must be 1: {settings.name!r} needs the whole batch once more after the update"
+        raise ConfigError("micro_batches", settings.micro_batches, allowed)
 
 
 def _check_compared(settings: StepSettings) -> None:
-    """Raises ConfigError for a loss that compares examples which the step does not have together."""
+    """Raises ConfigError for a loss of several examples which the step does not have together, or not apart."""
     for name, loss in settings.losses.items():
         allowed = None
         if loss.over is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
@@ -219,8 +214,15 @@ def _check_compared(settings: StepSettings) -> None:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
         elif loss.over == GLOBAL_BATCH and settings.jit_compile:
             allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
+        elif loss.over == GLOBAL_BATCH and _layers_read(loss):
+            allowed = (
+                f"gathers no outputs of layers ({', '.join(_layers_read(loss))}); let the model give a head for them"
+            )
         if allowed is not None:
             raise ConfigError(f"losses.{name}.over", loss.over, allowed)
+        if loss.from_ is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
+            allowed = f"is one number for all examples; {settings.name!r} needs the two halves of a batch apart"
+            raise ConfigError(f"losses.{name}.from", loss.from_, allowed)
 
 
 def _check_fused(settings: StepSettings) -> None:
@@ -254,18 +256,29 @@ def _check_features(settings: StepSettings) -> None:
         allowed = "sums across replicas within the backward pass; leave jit_compile False"
     else:
         _check_one_sum(settings, "reduction", "features")
+        _check_heads_only(settings)
         return
     raise ConfigError("reduction", "features", allowed)
+
+
+def _check_heads_only(settings: StepSettings) -> None:
+    """Raises ConfigError for a loss that looks at the model elsewhere than at its heads, which are all it has there."""
+    for name, loss in settings.losses.items():
+        for key, found in (("from", loss.from_), ("reads", ", ".join(_layers_read(loss)))):
+            if found:
+                reason = f"sees the model's heads only, but losses.{name}.{key} is {found}"
+                raise ConfigError("reduction", "features", f"{reason}; use 'per_loss'")
+
+
+def _layers_read(loss: LossConfig) -> list[str]:
+    return [text for text in (loss.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
 
 
 def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:
     """Raises ConfigError unless one sum is applied, of every loss on all it reaches: one backward pass serves all."""
     if settings.apply == "per_loss":
-        raise ConfigError(
-            field,
-            value,
-            f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own",
-        )
+        allowed = f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own"
+        raise ConfigError(field, value, allowed)
     for name, loss in settings.losses.items():
         if loss.variables is not None:
             raise ConfigError(

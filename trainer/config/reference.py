@@ -25,7 +25,8 @@ a list is a number, counted from 0: `model.trunk.0.units`. Durations are in step
 examples (`'50000 examples'`).
 """
 _FOOT = """\
-This page is made from the settings' declarations (`trainer/config/settings.py`, `input_pipelines/configuration.py`):
+This page is made from the settings' declarations (`trainer/config/settings.py`,
+`trainer/config/loss_settings.py`, `input_pipelines/configuration.py`):
 `python -m trainer.config.reference > configs/KEYS.md`. `--help=config` prints the same on a terminal.
 """
 _RUN = "The run"
@@ -158,7 +159,7 @@ def _record(hint: Any) -> tuple[type | None, bool]:
 def _key(field: dataclasses.Field, hint: Any, prefix: str) -> Key:
     default = field.metadata["default"]
     return Key(
-        name=schema.join(prefix, field.name),
+        name=schema.join(prefix, schema.key_of(field.name)),
         default="required" if default is schema.REQUIRED else repr(default),
         accepts=_accepted(field, hint) if (prefix, field.name) != ("combine", "name") else _A_METHOD,
         meaning=field.metadata["meaning"],

@@ -1,6 +1,5 @@
 """The settings that may change when a run is resumed, and the comparison of all others."""
 
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -70,7 +69,7 @@ def differences_from_chief(chief: Config, own: Config) -> list[str]:
 
 def _different(there: Config, here: Config) -> dict[str, str]:
     """Field → its values there and here, for every field that differs, except where data are."""
-    before, after = _leaves(dataclasses.asdict(there)), _leaves(dataclasses.asdict(here))
+    before, after = _leaves(schema.as_dict(there)), _leaves(schema.as_dict(here))
     found = {}
     if list(there.losses) != list(here.losses) and set(there.losses) == set(here.losses):
         found["losses"] = f"losses are in the order {', '.join(there.losses)} there and {', '.join(here.losses)} here"

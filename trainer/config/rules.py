@@ -1,7 +1,7 @@
 """Rules between the settings of a configuration."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from input_pipelines import configuration as data_configuration
@@ -9,8 +9,9 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
-from trainer.config import optimizers, plan
-from trainer.config.settings import DEFAULT_MODEL, Config, LossConfig, method_options
+from trainer.config import optimizers, paths, plan, reads
+from trainer.config.loss_settings import LossConfig, MetricsConfig
+from trainer.config.settings import DEFAULT_MODEL, Config, method_options
 
 _RATES = ("learning_rate", "initial_learning_rate", "warmup_target", "end_learning_rate")
 
@@ -19,6 +20,7 @@ def check(config: Config) -> Config:
     """The configuration with its combination's way to apply; raises ConfigError where settings do not go together."""
     _check_optimizers(config)
     _check_losses(config)
+    reads.check(config.losses, config.metrics)
     _check_names(config)
     config = _check_combination(config)
     _check_parts(config)
@@ -49,20 +51,16 @@ def _check_names(config: Config) -> None:
         raise ConfigError(
             "model.options", model.options, "are for a model of your own (model.name='package.module:function')"
         )
-    check_heads(config.losses, model.heads)
+    check_heads(config.losses, config.metrics, model.heads)
 
 
-def check_heads(losses: Mapping[str, LossConfig], heads: Sequence[str] | Mapping[str, Any]) -> None:
-    """Every loss's head exists and every head is used by a loss; raises ConfigError."""
-    for name, loss in losses.items():
-        if loss.head not in heads:
-            raise unknown(f"losses.{name}.head", loss.head, "head", heads)
-    used = {loss.head for loss in losses.values()}
-    for head in heads:
-        if head not in used:
-            raise ConfigError(
-                f"model.heads.{head}", ConfigError.ABSENT, "no loss uses this head; remove it or give it a loss"
-            )
+def check_heads(losses: Mapping[str, LossConfig], metrics: Mapping[str, MetricsConfig], heads: Collection[str]) -> None:
+    """Raises ConfigError for a loss, or metrics without one, whose head does not exist; a head may be nobody's."""
+    for kind, entries in (("losses", losses), ("metrics", metrics)):
+        for name, each in entries.items():
+            if each.head is not None and each.head not in heads:
+                raise unknown(f"{kind}.{name}.head", each.head, "head", heads)
+    reads.check_names(losses, paths.HEADS, heads, "head")
 
 
 def _check_optimizers(config: Config) -> None:

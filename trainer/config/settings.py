@@ -7,88 +7,17 @@ from input_pipelines.configuration import DatasetConfig
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
-from trainer.config import class_weights
+from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
-REPLICA, GLOBAL_BATCH = "replica", "global_batch"
-
 
 # Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
 _REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
 _RESERVED = (*_REPORTED, "step", "split", "shared")
-_OPTIMIZER = schema.call("name", or_arguments=True)
 _LAYERS = schema.sequence(schema.call("layer"))
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """One named loss: the head and the target it compares, how, and its own optimizer."""
-
-    head: str | None = setting(
-        schema.optional(schema.string), None, "The head whose output it reads. None: the head of the loss's own name."
-    )
-    target: str | None = setting(
-        schema.optional(schema.string), None, "The target it compares with. None: the target of the loss's own name."
-    )
-    loss: dict[str, Any] = setting(
-        schema.call("name"),
-        meaning="A loss of Keras' or, by import path, a function `f(target, prediction)` with a value per example.",
-    )
-    slice: tuple[int, int] | None = setting(
-        schema.optional(schema.interval), None, "The part of the head's last axis that it reads. None: all of it."
-    )
-    weight: float | dict[str, Any] = setting(
-        schema.number_or_call(schema.number(), "name"),
-        1.0,
-        "Its weight in the sum of the losses, which `weighted` and `independent` use; a dictionary is a Keras schedule "
-        "over steps. In a step with the weight 0 the loss takes no part, whatever the method.",
-    )
-    every: int = setting(schema.integer(1), 1, "It takes part in every n-th step only.")
-    offset: int = setting(
-        schema.integer(0), 0, "The first step in which it takes part, counted from 0 and below `every`."
-    )
-    variables: list[str] | None = setting(
-        schema.optional(schema.sequence(schema.string)),
-        None,
-        "Patterns of the names of the only variables it updates, for example `trunk_*`. None: all that it reaches.",
-    )
-    normalizer: str = setting(
-        schema.choice("normalizer", ("weights", "examples")),
-        "weights",
-        "What the batch's weighted sum is divided by: the sum of the labels' weights, or as Keras does the number of "
-        "values.",
-    )
-    class_weights: list | dict[str, float] | str | None = setting(
-        schema.optional(class_weights.check),
-        None,
-        "Weights of the classes of its target, which multiply the labels' own in this loss, not in metrics: one for "
-        "each class (`[negative, positive]` of a binary loss), or some by number or name, others being 1. `balanced`: "
-        "labels / (classes * labels of the class), counted in the training split. None: all weigh the same.",
-    )
-    over: str | None = setting(
-        schema.optional(schema.choice("set of examples", (REPLICA, GLOBAL_BATCH))),
-        None,
-        "The labelled examples that its function sees together, for a loss that compares examples with one another: "
-        "`global_batch`, all of a step, whatever the number of devices; `replica`, those of each device (and "
-        "micro-batch). None: the value of an example depends on no other one.",
-    )
-    metrics: list[dict[str, Any]] = setting(
-        schema.sequence(schema.call("name")),
-        [],
-        "Keras metrics of its head and target, for the validation split; every label counts 1.",
-    )
-    weighted_metrics: list[dict[str, Any]] = setting(
-        schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."
-    )
-    optimizer: dict[str, Any] | None = setting(
-        schema.optional(_OPTIMIZER),
-        None,
-        "The Keras optimizer of the variables that this loss alone reaches. None: as `optimizer` of the run; a "
-        "dictionary without `name` changes arguments of that.",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,17 +126,22 @@ class Config:
     losses: dict[str, LossConfig] = setting(
         schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED), meaning="The losses by their names."
     )
+    metrics: dict[str, MetricsConfig] = setting(
+        schema.mapping(schema.record(MetricsConfig), "metrics' entry", reserved=_RESERVED, empty=True),
+        {},
+        "Metrics without a loss, by names of their own, which no loss has.",
+    )
     dataset: DatasetConfig = setting(schema.record(DatasetConfig), meaning="Where the examples come from.")
     model: ModelConfig = setting(schema.record(ModelConfig), meaning="The model: trunk and heads, or one of your own.")
     optimizer: dict[str, Any] = setting(
-        _OPTIMIZER,
+        OPTIMIZER,
         DEFAULT_OPTIMIZER,
         "The Keras optimizer, with its arguments, of all variables for which `shared_optimizer` or "
         "`losses.<name>.optimizer` says no other; the shared variables and each loss's own get one with a state of its "
         "own. A dictionary without `name` changes arguments of the default.",
     )
     shared_optimizer: dict[str, Any] | None = setting(
-        schema.optional(_OPTIMIZER),
+        schema.optional(OPTIMIZER),
         None,
         "The Keras optimizer of the variables that several losses reach. None: as `optimizer`; a dictionary without "
         "`name` changes arguments of that.",

@@ -16,7 +16,7 @@ from tensorflow.python.framework import ops  # the profiler's statistics have no
 
 from trainer.components import comparisons, predictions
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import GLOBAL_BATCH
+from trainer.config.loss_settings import GLOBAL_BATCH
 from trainer.cost import passes
 from trainer.cost.passes import Passes
 from trainer.cost.workload import Gathered, Operations, Variable, Workload
@@ -123,7 +123,8 @@ def _gathered(model: keras.Model, losses: Sequence[NamedLoss], batch_spec: Mappi
     if not over:
         return ()
     outputs = checks.outputs(model, batch_spec["inputs"], model.name)
-    read = {k: comparisons.gathered([losses[k]], predictions.Predictions(outputs, {}), batch_spec) for k in over}
+    of_model = predictions.Predictions(outputs, {}, inputs=predictions.named_inputs(batch_spec["inputs"]))
+    read = {k: comparisons.gathered([losses[k]], of_model, batch_spec) for k in over}
     found = []
     for key, tensor in {key: tensor for own in read.values() for key, tensor in own.items()}.items():
         dtype = gathering.travels_as(tf.as_dtype(tensor.dtype))

@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from trainer.components import comparisons, scalars
-from trainer.components import predictions as predictions_lib
+from trainer.components import comparisons, labels, reading, scalars
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
+from trainer.components.predictions import Predictions
 from trainer.distributed import replica_state
 from trainer.distributed.replica_state import LayerState
+from trainer.models import forward_pass
 
 Metrics = Mapping[str, Mapping[str, LossMetric]]
 
 
 class _Sums(NamedTuple):
-    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label."""
+    """(K,) each: Σ w·ℓ, Σ w, the number of values, and of those that have a label (of what is measured, too)."""
 
     loss_sums: tf.Tensor
     weight_sums: tf.Tensor
@@ -34,7 +35,8 @@ class Evaluator:
       strategy: built the model and the metrics.
       model: the model.
       losses: its K losses.
-      metrics: loss name → metric name → metric.
+      metrics: loss name → metric name → metric; of `measured`, too.
+      measured: heads and targets that have metrics without a loss, as losses without a function.
       batches: one pass over the split for the replicas of a `tf.distribute.InputContext`.
       steps: number of steps of that pass.
       largest_batch: the most examples that a step has, over all replicas.
@@ -46,6 +48,7 @@ class Evaluator:
     model: keras.Model
     losses: Sequence[NamedLoss]
     metrics: Metrics
+    measured: Sequence[NamedLoss]
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     steps: int
     largest_batch: int
@@ -58,22 +61,25 @@ class Evaluator:
         Returns:
           A function of the number of steps that the model has been trained for, from which random layers draw. It gives
           `loss/<loss>` and `<loss>/<metric>`, None where no label is there; `labels/<loss>`, the number of labels.
+          Metrics without a loss are reported as those of a loss.
         """
         data = self.strategy.distribute_datasets_from_function(self.batches)
 
         def on_replica(batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> _Sums:
             replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
-            predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+            predictions = forward_pass.predict(self.model, self.losses, batch["inputs"], training=False)
             found = comparisons.evaluated(self.losses, predictions, batch, self.largest_batch)
             for loss, of_loss in zip(self.losses, found, strict=True):
-                target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
+                if self.metrics[loss.name]:
+                    target, prediction = batch["targets"][loss.target], loss.prediction(predictions.outputs)
                 for metric in self.metrics[loss.name].values():
                     metric.update(target, prediction, of_loss.labels)
+            counts = [self._measure(each, predictions, batch) for each in self.measured]
             return _Sums(
                 tf.stack([of_loss.sums.loss_sum for of_loss in found]),
                 tf.stack([of_loss.sums.weight_sum for of_loss in found]),
                 tf.stack([of_loss.count for of_loss in found]),
-                tf.stack([of_loss.label_count for of_loss in found]),
+                tf.stack([of_loss.label_count for of_loss in found] + counts),
             )
 
         @tf.function(autograph=False)
@@ -84,7 +90,7 @@ class Evaluator:
                 return step + 1, _Sums(*(total + value for total, value in zip(totals, summed, strict=True)))
 
             zeros = tf.zeros([len(self.losses)], keras.config.floatx())
-            zeros = _Sums(zeros, zeros, zeros, tf.zeros([len(self.losses)], tf.int64))
+            zeros = _Sums(zeros, zeros, zeros, tf.zeros([len(self.losses) + len(self.measured)], tf.int64))
             return tf.while_loop(lambda step, _: step < self.steps, body, (0, zeros))[1]
 
         # Whatever cannot be traced fails here, not in the first evaluation.
@@ -106,7 +112,16 @@ class Evaluator:
             denominator = totals.weight_sums[k] if loss.normalizer == "weights" else totals.counts[k]
             mean = float(totals.loss_sums[k] / denominator) if totals.weight_sums[k] > 0 else None
             results[f"loss/{loss.name}"] = mean
-        for k, loss in enumerate(self.losses):
+        for k, loss in enumerate((*self.losses, *self.measured)):
             for name, metric in self.metrics[loss.name].items():
                 results[f"{loss.name}/{name}"] = metric.result() if totals.labels[k] > 0 else None
-        return results | {f"labels/{loss.name}": int(totals.labels[k]) for k, loss in enumerate(self.losses)}
+        counted = enumerate((*self.losses, *self.measured))
+        return results | {f"labels/{each.name}": int(totals.labels[k]) for k, each in counted}
+
+    def _measure(self, read: NamedLoss, predictions: Predictions, batch: Mapping[str, Any]) -> tf.Tensor:
+        """Updates metrics without a loss; returns the number of labels, scalar int64."""
+        target, prediction = batch["targets"][read.target], read.prediction(predictions.outputs)
+        weights = labels.product((reading.weight(read.paths, batch), read.mask(predictions)), keras.config.floatx())
+        for metric in self.metrics[read.name].values():
+            metric.update(target, prediction, weights)
+        return tf.shape(target, tf.int64)[0] if weights is None else tf.math.count_nonzero(weights)

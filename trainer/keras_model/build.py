@@ -1,36 +1,24 @@
 """From a model and the arguments of `compile` to the functions that `fit` and `evaluate` call."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src import backend
 
-from trainer.common import schema
-from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
-from trainer.components.losses import NamedLoss
-from trainer.components.optimizers import OptimizerGroup
-from trainer.config import plan as plan_lib
-from trainer.config.settings import LossConfig
-from trainer.distributed import strategy as strategy_lib
-from trainer.distributed.all_reduce import Reduction
-from trainer.gradients.moving_average import GradientAverages
-from trainer.gradients.reach import Reach
-from trainer.keras_model import diagnostics, loop, optimization, outputs
+from trainer.components import observed_layers
+from trainer.keras_model import diagnostics, loop, training_step
 from trainer.keras_model import losses as losses_lib
+from trainer.keras_model import outputs as outputs_lib
 from trainer.keras_model.arguments import Compiled
 from trainer.keras_model.element import symbolic
 from trainer.keras_model.evaluation import Evaluation
 from trainer.keras_model.loop import Logs, Memory
 from trainer.keras_model.metrics import Metrics
 from trainer.keras_model.totals import LossTotals
-from trainer.step import build as step_build
-from trainer.step import discovery
-from trainer.step.objectives import Objectives
-from trainer.step.solving import Solver
 from trainer.step.step import Step
 from trainer.step.values import Measurement
 
@@ -69,7 +57,13 @@ class Training:
         return self.training
 
 
-def build(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, Any], batch_size: int | None) -> Training:
+def build(
+    model: keras.Model,
+    compiled: Compiled,
+    spec: tuple[Any, Any, Any],
+    batch_size: int | None,
+    class_weights: Mapping[str, Mapping[int, float]] | None = None,
+) -> Training:
     """Builds a training; call it in the scope of the model's strategy.
 
     Args:
@@ -77,17 +71,21 @@ def build(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, Any], ba
       compiled: the arguments of `compile`.
       spec: (inputs, targets, sample weights) of one replica's part of a batch, `tf.TensorSpec`s of unknown length.
       batch_size: examples of a whole global batch; None where that is not known.
+      class_weights: name of an output → class → weight of it in training.
 
     Raises:
       ConfigError: losses or metrics that do not fit the model and the data.
     """
     evaluation = _evaluation(model, compiled, spec)
     epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
-    batch_spec = evaluation.matching.batch(*spec)
+    batch_spec, outputs = evaluation.matching.batch(*spec), evaluation.matching.outputs
+    losses = losses_lib.with_class_weights(evaluation.losses, class_weights or {}, outputs, batch_spec["targets"])
     training: Callable[[Any], Logs] | ConfigError
     state, groups, memory = {}, (), None
     try:
-        step, groups, averages = _step(model, compiled, evaluation, batch_spec, batch_size or _NOMINAL_SIZE, epoch)
+        step, groups, averages = training_step.build(
+            compiled, evaluation, losses, batch_spec, batch_size or _NOMINAL_SIZE, epoch
+        )
     except ConfigError as error:
         training = error
     else:
@@ -110,9 +108,14 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     """The losses and metrics of `compile`."""
     x, y, _ = spec
     strategy, names = model.distribute_strategy, getattr(model, "output_names", None)
-    y_pred = outputs.specs_of(backend.compute_output_spec(model, symbolic(x), training=False))
-    matching = outputs.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y)
+    with observed_layers.observed() as seen:
+        y_pred = outputs_lib.specs_of(backend.compute_output_spec(model, symbolic(x), training=True))
+    matching = outputs_lib.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y)
     losses = losses_lib.build(matching.losses)
+    losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
+    if not losses:
+        raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
+    weights = [loss.weight for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     parts = strategy.num_replicas_in_sync * compiled.micro_batches
     metrics = None
@@ -120,8 +123,8 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
         targets = matching.batch(*spec)["targets"]
         heads = [matching.head_of[id(each)] for each in keras.tree.flatten(y_pred)]
         metrics = Metrics(compiled.metrics, compiled.weighted_metrics, names, y_pred, targets, losses, heads)
-    totals = LossTotals(losses, [loss.weight for loss in matching.losses], regularized, parts)
-    return Evaluation(strategy, model, matching, losses, totals, metrics, compiled.seed)
+    totals = LossTotals(losses, weights, regularized, parts)
+    return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:
@@ -139,103 +142,3 @@ def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memo
         steps=compiled.steps_per_execution,
         eagerly=compiled.run_eagerly,
     )
-
-
-def _step(
-    model: keras.Model,
-    compiled: Compiled,
-    evaluation: Evaluation,
-    batch_spec: Mapping[str, Any],
-    batch_size: int,
-    epoch: tf.Variable,
-) -> tuple[Step, tuple[OptimizerGroup, ...], dict[str, tf.Variable]]:
-    """The step, the optimizers, and by name the moving averages of gradients that it keeps."""
-    strategy, losses = evaluation.strategy, evaluation.losses
-    names = [loss.name for loss in losses]
-    weights = [loss.weight for loss in evaluation.matching.losses]
-    found = discovery.discover_reach(model, losses, batch_spec, strategy)
-    combination = compiled.combine.of_losses(len(losses))
-    averages = None if combination.keeps is None else GradientAverages(found.reach, names, combination.keeps)
-    groups = optimization.groups(compiled, names, found.reach, combination, model)
-    lacking = _can_lack_labels(losses, batch_spec, found.masked)
-    plan = plan_lib.make(_settings(compiled, names, weights, batch_size, lacking, strategy))
-    step = step_build.build(
-        plan,
-        step_build.Settings(
-            every=compiled.combine.update_every,
-            micro_batches=compiled.micro_batches,
-            clip_norm=compiled.clip_norm,
-            can_lack_labels=lacking,
-            scales_losses=compiled.scales_losses,
-            jit_compile=compiled.jit_compile,
-        ),
-        strategy=strategy,
-        objectives=Objectives(
-            model=model,
-            losses=losses,
-            loss_weights=weights,
-            timeline=_EpochsOfFit(batch_size, batch_size, 0, epoch),
-            seed=compiled.seed,
-            masked=found.masked,
-            varying=True,
-            watch=evaluation.watch,
-        ),
-        reach=found.reach,
-        solver=Solver(combination, strategy_lib.solver_device(strategy)),
-        groups=groups,
-        average=None,
-        gradient_averages=averages,
-        reduction=_reduction(found.reach, strategy),
-    )
-    return step, groups, {} if averages is None else averages.by_name
-
-
-@dataclasses.dataclass(frozen=True)
-class _EpochsOfFit(Timeline):
-    """The epochs that `fit` counts.
-
-    Attributes:
-      current: the epoch, int64 variable.
-    """
-
-    current: tf.Variable
-
-    def epoch(self, step: tf.Tensor) -> tf.Tensor:
-        """The epoch in which a step is taken now."""
-        del step
-        return self.current.read_value()
-
-
-def _settings(
-    compiled: Compiled,
-    names: Sequence[str],
-    weights: Sequence[float],
-    batch_size: int,
-    lacking: Sequence[bool],
-    strategy: tf.distribute.Strategy,
-) -> plan_lib.StepSettings:
-    """What the plan depends on; one backward pass for all losses where nothing forbids it and nothing is measured."""
-    given = {name: {"loss": name, "weight": float(weight)} for name, weight in zip(names, weights, strict=True)}
-    losses = {name: schema.record(LossConfig)(loss, f"loss_weights.{name}") for name, loss in given.items()}
-    settings = compiled.settings(losses, batch_size)
-    if compiled.diagnostics:
-        return settings
-    waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)
-    return plan_lib.with_fewest_passes(settings, labels_can_be_missing=waits)
-
-
-def _can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
-    """Whether labels of each loss may weigh less than 1, or it is a sum, whose divisor differs from the others'."""
-    weighted = spec.get("weights", {})
-    return tuple(
-        loss.target in weighted or is_masked or loss.normalizer == "sum"
-        for loss, is_masked in zip(losses, masked, strict=True)
-    )
-
-
-def _reduction(reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:
-    """The sum over replicas; raises ConfigError where these devices cannot sum a variable's gradients."""
-    for name, variable in reach.by_name.items():
-        instead = "give its layer float32 variables"
-        strategy_lib.check_summed(strategy, tf.as_dtype(variable.dtype), "model", name, instead)
-    return Reduction()

@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from trainer.components import comparisons
-from trainer.components import predictions as predictions_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
@@ -16,6 +15,7 @@ from trainer.distributed import replica_state
 from trainer.keras_model.metrics import Metrics
 from trainer.keras_model.outputs import Matching
 from trainer.keras_model.totals import LossMean, LossTotals
+from trainer.models import forward_pass
 from trainer.step import backward, parts
 
 
@@ -27,7 +27,8 @@ class Evaluation:
       strategy: where.
       model: the model.
       matching: which output and target each loss reads.
-      losses: the losses.
+      losses: the losses of `compile`, then those that layers add.
+      loss_weights: their weights.
       totals: their sums.
       compiled_metrics: the metrics; None where there are none.
       seed: of what random layers draw in an evaluation.
@@ -37,16 +38,17 @@ class Evaluation:
     model: keras.Model
     matching: Matching
     losses: Sequence[NamedLoss]
+    loss_weights: Sequence[float]
     totals: LossTotals
     compiled_metrics: Metrics | None
     seed: int
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """What is reported, in Keras' order: the total, compiled metrics, every loss where there are several."""
-        several = [LossMean(self.totals, k, f"{loss.name}_loss") for k, loss in enumerate(self.losses)]
+        """Everything that is reported, in Keras' order: the total, compiled metrics, losses."""
+        means = [LossMean(self.totals, k, f"{self.losses[k].name}_loss") for k in self._reported]
         compiled = [] if self.compiled_metrics is None else [self.compiled_metrics]
-        return [LossMean(self.totals, None, "loss"), *compiled, *(several if len(several) > 1 else ())]
+        return [LossMean(self.totals, None, "loss"), *compiled, *means]
 
     def logs(self) -> dict[str, tf.Tensor]:
         """The results so far, by name, in the order of `metrics`; call it outside replica context."""
@@ -54,12 +56,16 @@ class Evaluation:
         logs = {"loss": total}
         if self.compiled_metrics is not None:
             logs |= self.compiled_metrics.result()
-        if len(means) > 1:
-            logs |= {f"{loss.name}_loss": mean for loss, mean in zip(self.losses, means, strict=True)}
-        return logs
+        return logs | {f"{self.losses[k].name}_loss": means[k] for k in self._reported}
+
+    @property
+    def _reported(self) -> list[int]:
+        """Indices of the losses that are reported: a single one of `compile` is not, as in Keras."""
+        single = len(self.matching.losses) == 1
+        return [k for k, loss in enumerate(self.losses) if loss.added_by is not None or not single]
 
     def batch_of(self, element: Any) -> dict[str, Any]:
-        """What Keras feeds, as the step takes it."""
+        """Returns what Keras feeds as the step takes it."""
         absent = tf.experimental.Optional  # in the place of None
         element = keras.tree.map_structure(lambda each: None if isinstance(each, absent) else each, element)
         return self.matching.batch(*keras.utils.unpack_x_y_sample_weight(element))
@@ -83,6 +89,6 @@ class Evaluation:
     def _on_replica(self, batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> None:
         replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
         batch = parts.counted(batch)
-        predictions = predictions_lib.of(self.model(batch["inputs"], training=False))
+        predictions = forward_pass.predict(self.model, self.losses, batch["inputs"], training=False)
         sums = comparisons.sums(self.losses, predictions, batch)
         backward.show(self.watch, predictions, batch, sums, len(self.losses))

@@ -1,5 +1,7 @@
 """`MultiLossModel`: a Keras model whose `compile` takes any combination of its losses, and whose `fit` the step."""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ from keras.src.models.functional import Functional
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from trainer.common.errors import ConfigError
-from trainer.keras_model import arguments, build, element, functional, state
+from trainer.keras_model import arguments, build, element, epochs, functional, state
 from trainer.keras_model.arguments import Compiled
 from trainer.keras_model.build import Training
 from trainer.keras_model.element import Element
@@ -27,7 +29,8 @@ class MultiLossModel(keras.Model):
     _arguments: Compiled | None = None
     _training: Training | None = None
     _element: Element | None = None
-    _built_for: tuple[Any, ...] | None = None
+    _class_weights: Mapping[str, Mapping[int, float]] | None = None
+    _built_for: tuple[Any, Any] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         if functional.is_functional_call(args, kwargs):
@@ -137,9 +140,33 @@ class MultiLossModel(keras.Model):
             return super().metrics
         return [*self._training.metrics, *(each for each in super().metrics if each is not self._loss_tracker)]
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains as Keras' `fit`; `class_weight` may hold a dictionary of class weights for each output, by name."""
+        given = self._without_class_weights(keras.Model.fit, args, kwargs)
+        given["callbacks"] = epochs.with_epochs(given.get("callbacks"), lambda: self._training.epoch)
+        return super().fit(**given)
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes a step as Keras' `train_on_batch`, with `class_weight` as for `fit`."""
+        return super().train_on_batch(**self._without_class_weights(keras.Model.train_on_batch, args, kwargs))
+
+    @no_automatic_dependency_tracking
+    def _without_class_weights(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments of `fit` by name, without class weights by output, which Keras does not take."""
+        given = inspect.signature(function).bind(self, *args, **kwargs).arguments
+        del given["self"]
+        weights = given.get("class_weight")
+        by_output = isinstance(weights, Mapping) and any(isinstance(each, Mapping) for each in weights.values())
+        self._class_weights = given.pop("class_weight") if by_output else None
+        return given
+
     def make_train_function(self, force: bool = False) -> None:
         """Sets `train_function`, which takes steps on what `fit` or `train_on_batch` feeds."""
-        self._build_training(anew=force or self._built_for != self._element.key)
+        self._build_training(anew=force or self._built_for != (self._element.key, self._class_weights))
         self.train_function = self._training.train_function
 
     def make_test_function(self, force: bool = False) -> None:
@@ -170,9 +197,10 @@ class MultiLossModel(keras.Model):
         strategy, compiled = self.distribute_strategy, self._arguments
         arguments.check_strategy(strategy)
         with strategy.scope():
-            training = build.build(self, compiled, self._element.spec, self._element.batch_size)
+            by_output = {} if self._class_weights is None else {"class_weight": self._class_weights}
+            training = build.build(self, compiled, self._element.spec, self._element.batch_size, **by_output)
         self._training_state.attach(training.state, {} if compiled.one_optimizer else training.optimizers)
-        self._training, self._built_for = training, self._element.key
+        self._training, self._built_for = training, (self._element.key, self._class_weights)
 
 
 @keras.saving.register_keras_serializable(package="trainer")

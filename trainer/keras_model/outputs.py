@@ -34,7 +34,7 @@ class CompiledLoss(NamedTuple):
 
 
 class Matching:
-    """Which output, target and weights every loss reads.
+    """The output, the target and the weights that every loss reads.
 
     Args:
       loss: as `compile` takes it; None: there is none.
@@ -45,6 +45,7 @@ class Matching:
 
     Attributes:
       losses: the losses.
+      outputs: name of an output → its specification.
       head_of: id of each specification in `y_pred` → name of the output.
 
     Raises:
@@ -54,7 +55,7 @@ class Matching:
     def __init__(self, loss: Any, loss_weights: Any, output_names: Sequence[str] | None, y_pred: Any, y: Any):
         self._loss, self._y_pred = loss, y_pred
         loss, loss_weights = _filled(loss, loss_weights, y_pred, output_names)
-        by_head = predictions.by_head(y_pred)
+        self.outputs = by_head = predictions.by_head(y_pred)
         self.head_of = {id(spec): head for head, spec in by_head.items()}
         names = list(output_names or ())
         self._names = dict(zip(by_head, names, strict=True)) if len(names) == len(by_head) else {}
@@ -133,7 +134,7 @@ class _Recorder(CompileLoss):
         self._flat_losses = [flat._replace(loss=self._record, loss_weights=None) for flat in self._flat_losses]
 
     def read(self, y_true: Any, y_pred: Any, sample_weight: Any) -> list[_Read]:
-        """What each loss would be called with."""
+        """Returns for each loss what it would be called with."""
         self._read = []
         self.call(y_true, y_pred, sample_weight)
         return self._read
@@ -143,9 +144,7 @@ class _Recorder(CompileLoss):
         return 0.0
 
 
-def _filled(
-    loss: Any, loss_weights: Any, y_pred: Any, output_names: Sequence[str] | None
-) -> tuple[Any, Any]:
+def _filled(loss: Any, loss_weights: Any, y_pred: Any, output_names: Sequence[str] | None) -> tuple[Any, Any]:
     """Losses and weights by output with an entry for every output that Keras asks for: no loss, and the weight 1."""
     names = list(y_pred) if isinstance(y_pred, Mapping) else list(output_names or ())
     if isinstance(loss_weights, Mapping) and not keras.tree.is_nested(loss) and loss is not None:

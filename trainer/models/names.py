@@ -55,6 +55,22 @@ def layer_state_by_name(model: keras.Model) -> dict[str, keras.Variable]:
     return {name: variable for name, variable in variables_by_name(model).items() if id(variable) in own}
 
 
+def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """A model's layers, however deep, by the names that they have in those of their variables; each once."""
+    found: dict[str, keras.layers.Layer] = {}
+    seen: set[int] = set()
+
+    def add(parent: keras.layers.Layer, path: tuple[str, ...]) -> None:
+        for where, layer in parts_of(parent):
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                found["/".join((*path, *where))] = layer
+                add(layer, (*path, *where))
+
+    add(model, ())
+    return found
+
+
 def parts_of(parent: keras.layers.Layer) -> list[tuple[tuple[str, ...], keras.layers.Layer]]:
     """The layers that a layer consists of, each once, with the paths that they have in their variables' names."""
     parts, taken = [], set()

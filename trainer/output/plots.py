@@ -25,13 +25,14 @@ def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.
 
     Args:
       reports: all reports of the run, which are read once.
-      losses: names of the losses.
+      losses: names of the losses, and of metrics without one.
       path: PNG file to write.
     """
     from matplotlib.figure import Figure  # takes a second, which a start, and a worker that draws nothing, can spare
 
     curves = _curves(reports)
     metrics = _names(curves, lambda name: name.split("/")[0] in losses)
+    losses = [name for name in losses if f"loss/{name}" in curves]
     panels = [
         ("gradient norms", "grad_norm/", TRAIN, "log"),
         ("cosines between gradients", "cosine/", TRAIN, "linear"),

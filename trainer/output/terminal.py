@@ -124,18 +124,23 @@ class Terminal:
 
     def _results(self, report: Report) -> str:
         rows = results_rows(report, self._losses)
-        return "  ".join(f"{loss} {value}" + (f" ({metrics})" if metrics else "") for _, loss, value, metrics in rows)
+        return "  ".join(
+            " ".join(filter(None, (loss, value, f"({metrics})" if metrics else ""))) for _, loss, value, metrics in rows
+        )
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) for every loss."""
+    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value."""
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
         metrics = [
             f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
         ]
-        rows.append((head, loss, _number(report.values.get(f"loss/{loss}")), ", ".join(metrics)))
+        if f"loss/{loss}" in report.values:
+            rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+        elif metrics:
+            rows.append((head, loss, "", ", ".join(metrics)))
     return rows
 
 

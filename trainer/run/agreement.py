@@ -3,7 +3,6 @@
 All of them compare themselves with the chief, and where one differs all end with the same line.
 """
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from input_pipelines import data as data_lib
 from input_pipelines.data import SavedData
-from trainer.common import import_paths, loaded_code
+from trainer.common import import_paths, loaded_code, schema
 from trainer.common.errors import ConfigError
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
@@ -40,7 +39,7 @@ def on_start(
     if workers.count == 1:
         return saved
     on_code(workers, of_both_only=True)  # first: other code may read no such configuration, or write another
-    own = {"config": dataclasses.asdict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
+    own = {"config": schema.as_dict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
     heard = json.loads(workers.broadcast_text(json.dumps(own)))
     different = resuming.differences_from_chief(loading.resolve(heard["config"]), config)
     _refuse("configuration", different, workers)

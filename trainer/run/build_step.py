@@ -11,6 +11,7 @@ from trainer.components import schedules
 from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
 from trainer.config import step_settings
+from trainer.config.paths import TARGETS
 from trainer.config.plan import StepPlan
 from trainer.config.settings import Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
@@ -95,7 +96,7 @@ def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked
     """
     weighted = spec.get("weights", {})
     return tuple(
-        loss.target in weighted or is_masked or loss.class_weights is not None
+        any(target in weighted for target in loss.names(TARGETS)) or is_masked or loss.class_weights is not None
         for loss, is_masked in zip(losses, masked, strict=True)
     )
 

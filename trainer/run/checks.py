@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from input_pipelines.configuration import TRAIN
 from input_pipelines.data import Data
 from input_pipelines.examples import NotFinite
 from input_pipelines.feed.splits import Split, WrongClassError
@@ -18,9 +19,10 @@ from trainer.components import losses as losses_lib
 from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
-from trainer.config.settings import LossConfig
+from trainer.config import paths, reads
+from trainer.config.loss_settings import LossConfig, MetricsConfig
 from trainer.gradients.reach import Reach
-from trainer.models import embeddings
+from trainer.models import embeddings, forward_pass
 
 _SOME_EXAMPLES = 32
 _LARGE_TABLE_BYTES = 2**26
@@ -45,13 +47,19 @@ def batch_size(size: int, micro_batches: int, train: Split, replicas: int) -> No
         )
 
 
-def targets(losses: Mapping[str, LossConfig], splits: Mapping[str, Split]) -> None:
-    """Raises ConfigError for a loss whose target a split lacks."""
-    for name, loss in losses.items():
-        for split, examples in splits.items():
-            there = examples.spec["targets"]
-            if loss.target not in there:
-                raise unknown(f"losses.{name}.target", loss.target, f"target (in the {split} split)", there)
+def what_is_read(
+    losses: Mapping[str, LossConfig], metrics: Mapping[str, MetricsConfig], splits: Mapping[str, Split]
+) -> None:
+    """Raises ConfigError for a target or an input that a split lacks, though a loss or metrics read it."""
+    for split, examples in splits.items():
+        there, word = examples.spec["targets"], f"target (in the {split} split)"
+        evaluated = {} if split == TRAIN else metrics
+        for kind, entries in (("losses", losses), ("metrics", evaluated)):
+            for name, each in entries.items():
+                if each.target is not None and each.target not in there:
+                    raise unknown(f"{kind}.{name}.target", each.target, word, there)
+        reads.check_names(losses, paths.TARGETS, there, word)
+        reads.check_names(losses, paths.INPUTS, predictions_lib.named_inputs(examples.spec["inputs"]), "input")
 
 
 def outputs(model: keras.Model, inputs: Any, name: str) -> Mapping[str, Any]:
@@ -102,9 +110,9 @@ def classes(losses: Sequence[NamedLoss], heads: Mapping[str, Any], data: Data) -
     """
     checked = dict(data.splits)
     for loss in losses:
-        count = loss.prediction(heads).shape[-1]
-        if not loss.targets_are_classes:
+        if not loss.targets_are_classes or loss.target is None:
             continue
+        count = loss.prediction(heads).shape[-1]
         for split, examples in checked.items():
             try:
                 checked[split] = examples.check_classes(loss.target, count, loss.ignored_class)
@@ -143,12 +151,15 @@ def not_finite(model: keras.Model, losses: Sequence[NamedLoss], numbers: Sequenc
     """Raises ConfigError for NaN or infinity in an array of the user's that the untrained model or a loss passes on."""
     for number in numbers:
         batch = tf.nest.map_structure(tf.constant, number.batch)
-        predictions = predictions_lib.of(model(batch["inputs"], training=False))
+        predictions = forward_pass.predict(model, losses, batch["inputs"], training=False)
         if number.part == "inputs":
-            results = {f"head {loss.head!r}": predictions.outputs[loss.head] for loss in losses}
+            heads = dict.fromkeys(head for loss in losses for head in loss.names(paths.HEADS))
+            results = {f"head {head!r}": predictions.outputs[head] for head in heads}
+            read = [loss for loss in losses if loss.head is None]
+            results |= {f"loss {loss.name!r}": losses_lib.sums(loss, predictions, batch).loss_sum for loss in read}
             advice = "put a number in its place"
         else:
-            read = [loss for loss in losses if loss.target == number.name]
+            read = [loss for loss in losses if number.name in loss.names(paths.TARGETS)]
             results = {f"loss {loss.name!r}": losses_lib.sums(loss, predictions, batch).loss_sum for loss in read}
             advice = f"where an example has no label, give it the weight 0 in weights.{number.name}"
         for result, values in results.items():

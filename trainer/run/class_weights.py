@@ -15,7 +15,7 @@ from trainer.components import target_classes
 from trainer.components.class_weights import ClassWeights
 from trainer.components.losses import NamedLoss
 from trainer.config.class_weights import BALANCED
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 
 _LISTED = 6  # classes without an example
 Table = Sequence[Sequence[float]]

@@ -1,5 +1,6 @@
 """Losses that compare examples with one another: noticed before the first step, refused where a batch is cut."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ from input_pipelines.configuration import TRAIN
 from input_pipelines.feed.splits import Split
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError
-from trainer.components import labels, predictions
+from trainer.components import labels, reading
+from trainer.components.loss_functions import PREDICTION, TARGET
 from trainer.components.losses import NamedLoss
-from trainer.config.settings import GLOBAL_BATCH, REPLICA, Config
+from trainer.config.loss_settings import GLOBAL_BATCH, REPLICA
+from trainer.config.paths import TARGETS
+from trainer.config.settings import Config
+from trainer.models import forward_pass
 from trainer.run.network import Network
 
 _SOME_EXAMPLES, _LOOKED_AT = 32, 128  # that many with a label, among at least that many
@@ -33,7 +38,7 @@ def check(config: Config, network: Network, replicas: int) -> list[str]:
     """
     micro_batches, lines = config.micro_batches, []
     for loss in network.losses:
-        if not loss.may_compare or loss.over is not None:
+        if not loss.may_compare or loss.over is not None or loss.takes_derivative:
             continue
         if not _is_noticed(loss, network, config.batch_size // micro_batches, config.seed):
             continue
@@ -53,18 +58,24 @@ def check(config: Config, network: Network, replicas: int) -> list[str]:
     return lines
 
 
-def compares(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> bool:
+def compares(loss: NamedLoss, given: Mapping[str, tf.Tensor]) -> bool:
     """True where a loss gives examples other values in two halves than together.
 
     False where that cannot be told: there are fewer than two examples, the function fails on them, or it gives other
     values when it is called again.
+
+    Args:
+      loss: the loss.
+      given: what its function is given, by argument (`NamedLoss.arguments`).
     """
-    half = int(prediction.shape[0]) // 2
+    half = int(next(iter(given.values())).shape[0]) // 2
     if half == 0:
         return False
 
     def values(part: slice) -> np.ndarray:
-        return np.asarray(loss.function(target[part], prediction[part]), np.float64)
+        parts = {name: each[part] for name, each in given.items()}
+        by_place = (parts[TARGET], parts[PREDICTION]) if loss.compares_a_pair else ()
+        return np.asarray(loss.function(*by_place, **({} if by_place else parts)), np.float64)
 
     try:
         together, again = values(slice(None)), values(slice(None))
@@ -83,25 +94,25 @@ def compares(loss: NamedLoss, prediction: tf.Tensor, target: tf.Tensor) -> bool:
 def _is_noticed(loss: NamedLoss, network: Network, batch_size: int, seed: int) -> bool:
     """True where a loss compares examples; False also where what it reads cannot be computed, which a run names."""
     try:
-        inputs, target = _labelled_examples(network.data.splits[TRAIN], loss, batch_size, seed)
-        outputs = predictions.of(network.model(inputs, training=False)).outputs
+        examples = _labelled_examples(network.data.splits[TRAIN], loss, batch_size, seed)
+        predictions = forward_pass.predict(network.model, [loss], examples["inputs"], training=False)
     except import_paths.USER_ERRORS:
         return False
-    return compares(loss, loss.prediction(outputs), target)
+    return compares(loss, loss.arguments(predictions, examples))
 
 
-def _labelled_examples(train: Split, loss: NamedLoss, batch_size: int, seed: int) -> tuple[Any, tf.Tensor]:
-    """Inputs and targets of the first examples of a run that have a label for a loss."""
+def _labelled_examples(train: Split, loss: NamedLoss, batch_size: int, seed: int) -> dict[str, Any]:
+    """`inputs` and `targets` of the first examples of a run that have a label for a loss."""
     batches = train.training(batch_size=batch_size, seed=seed, first_step=0, ends=[0, batch_size])
     found, count = [], 0
     for batch in batches.take(-(-_LOOKED_AT // batch_size)):
-        examples = (batch["inputs"], batch["targets"][loss.target])
-        weights = batch.get("weights", {}).get(loss.target)
-        if weights is not None:
-            there = labels.of_examples(weights)
+        targets = {name: batch["targets"][name] for name in loss.names(TARGETS)}
+        examples = {"inputs": batch["inputs"], "targets": targets}
+        if weights := reading.weights_of(loss.paths, batch):
+            there = tf.reduce_all([labels.of_examples(each) for each in weights], axis=0)
             examples = tf.nest.map_structure(lambda values, there=there: tf.boolean_mask(values, there), examples)
         found.append(examples)
-        count += int(examples[1].shape[0])
+        count += int(tf.nest.flatten(examples)[0].shape[0])
         if count >= _SOME_EXAMPLES:
             break
     return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0)[:_SOME_EXAMPLES], *found)

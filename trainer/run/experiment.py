@@ -84,8 +84,8 @@ class Experiment:
 
     @property
     def heads(self) -> dict[str, str]:
-        """Loss name → head name."""
-        return {loss.name: loss.head for loss in self.losses}
+        """Name of a loss, or of metrics without one, → head name, or what else is read of the model."""
+        return {each.name: each.head or each.source for each in (*self.losses, *self.evaluator.measured)}
 
     @property
     def layer_state(self) -> LayerState:
@@ -143,13 +143,14 @@ def build(
         saved,
         trust,
         config.losses,
+        config.metrics,
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
         replicas=replicas,
     )
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
-    network = network_lib.build(config.model, config.losses, config.seed, spec, data, strategy)
+    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
@@ -172,8 +173,8 @@ def build(
         evaluator=evaluator,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", network.metrics),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics),
+        best=monitor.resolve(config.best, "best", network.metrics, config.losses),
+        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics, config.losses),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )

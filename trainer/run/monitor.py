@@ -119,18 +119,22 @@ def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] 
 
 
 def resolve(
-    config: MonitorConfig | None, field: str, metrics: Mapping[str, Mapping[str, LossMetric]]
+    config: MonitorConfig | None,
+    field: str,
+    metrics: Mapping[str, Mapping[str, LossMetric]],
+    losses: Iterable[str],
 ) -> MonitorConfig | None:
     """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
 
     Args:
       config: what is watched; None: nothing.
       field: its key in the configuration, for errors.
-      metrics: loss name → metric name → metric; of every loss.
+      metrics: loss name → metric name → metric; of every loss, and of metrics without one.
+      losses: the losses' names.
     """
     if config is None:
         return None
-    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in metrics}
+    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in losses}
     for loss, own in metrics.items():
         # What Keras' own callbacks go by where their mode is "auto".
         directions |= {f"{loss}/{name}": getattr(metric.metric, "_direction", None) for name, metric in own.items()}

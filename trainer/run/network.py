@@ -17,12 +17,14 @@ from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.metrics import LossMetric
+from trainer.config.loss_settings import LossConfig, MetricsConfig
 from trainer.config.rules import check_heads
-from trainer.config.settings import LossConfig, ModelConfig
+from trainer.config.settings import ModelConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator, Metrics
-from trainer.models import names, trunk_and_heads
+from trainer.models import forward_pass, names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
@@ -51,15 +53,16 @@ def read_data(
     saved: SavedData | None,
     trust: Trust,
     losses: Mapping[str, LossConfig],
+    metrics: Mapping[str, MetricsConfig],
     *,
     batch_size: int,
     micro_batches: int,
     replicas: int,
 ) -> Data:
-    """Reads the data and checks that they give every replica its part of a batch and every loss its target."""
+    """Reads the data and checks that they give every replica its part of a batch and every loss what it reads."""
     data = data_lib.build(config, saved, trust)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
-    checks.targets(losses, data.splits)
+    checks.what_is_read(losses, metrics, data.splits)
     return data
 
 
@@ -75,12 +78,14 @@ class Network:
     Attributes:
       model: the model.
       losses: the losses, in the configuration's order.
-      metrics: of every loss, for evaluations.
+      measured: what metrics without a loss read, as losses without a function.
+      metrics: of every loss, and of each of these, for evaluations.
       data: the data, with class indices checked against the heads' classes.
     """
 
     model: keras.Model
     losses: tuple[NamedLoss, ...]
+    measured: tuple[NamedLoss, ...]
     metrics: Metrics
     data: Data
 
@@ -88,6 +93,7 @@ class Network:
 def build(
     config: ModelConfig,
     losses: Mapping[str, LossConfig],
+    without_loss: Mapping[str, MetricsConfig],
     seed: int,
     spec: Mapping[str, Any],
     data: Data,
@@ -101,27 +107,35 @@ def build(
         model = trunk_and_heads.build(config, spec["inputs"], data.splits[TRAIN].categories)
         checks.variables(checkpoint.model_state(model), config.name)  # by names that are all different
         outputs = checks.outputs(model, spec["inputs"], config.name)
-        check_heads(losses, outputs)
+        check_heads(losses, without_loss, outputs)
+        forward_pass.check_layers(model, named)
         loss_checks.check_shapes(named, outputs, spec["targets"])
+        measured = tuple(losses_lib.measured(name, each, named) for name, each in without_loss.items())
         data = checks.classes(named, outputs, data)
-        of_losses = _metrics(losses, named, outputs, spec)
+        found = _metrics("losses", losses, named, outputs, spec)
+        of_validation = batch_spec(data.splits[VALIDATION], 1)
+        found |= _metrics("metrics", without_loss, measured, outputs, of_validation)
     named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
-    return Network(model, named, of_losses, data)
+    return Network(model, named, measured, found, data)
 
 
 def _metrics(
-    configs: Mapping[str, LossConfig],
+    within: str,
+    configs: Mapping[str, LossConfig | MetricsConfig],
     losses: Sequence[NamedLoss],
     outputs: Mapping[str, Any],
     spec: Mapping[str, Any],
-) -> Metrics:
+) -> dict[str, Mapping[str, LossMetric]]:
     return {
-        loss.name: metrics.build(
+        loss.name: {}
+        if loss.head is None
+        else metrics.build(
             loss,
             configs[loss.name],
             prediction=loss.prediction(outputs),
             target=spec["targets"][loss.target],
             weights=spec.get("weights", {}).get(loss.target),
+            within=within,
         )
         for loss in losses
     }
@@ -135,6 +149,7 @@ def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.d
         network.model,
         network.losses,
         network.metrics,
+        network.measured,
         lambda context: validation.evaluation(batch_size=batch_size, context=context),
         validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
         splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),

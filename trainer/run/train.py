@@ -1,7 +1,6 @@
 """A training run from its configuration to its results: what is done in which order, on one worker or several."""
 
 import contextlib
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,7 +8,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from trainer.common import atomic_files, streams
+from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
 from trainer.config.settings import Config
@@ -171,7 +170,7 @@ def _recorder(
         heads=built.heads,
         keep=built.config.keep_checkpoints,
         boundaries=boundaries,
-        config=dataclasses.asdict(built.config),
+        config=schema.as_dict(built.config),
         data=atomic_files.checksum(run.data),
         damaged=damaged,
         console=console,

@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 
 from trainer.components import batch_sizes, comparisons
-from trainer.components import predictions as predictions_lib
 from trainer.components.loss_sums import LossSums, over_parts
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
 from trainer.distributed import replica_state
 from trainer.gradients.reach import Jacobian, Reach
+from trainer.models import forward_pass
 
 Extra = TypeVar("Extra")
 # Given predictions, batch and every loss's sums over it, as `Objectives.watch`.
@@ -47,7 +47,7 @@ def per_loss_gradients(
       shape), times `scale`; and every loss's sums.
     """
     with tf.GradientTape(persistent=True) as tape:
-        predictions = _predictions(model, batch)
+        predictions = _predictions(model, losses, batch)
         sums = comparisons.sums(losses, predictions, batch, parts, batch_size)
     show(watch, predictions, batch, sums, len(losses))
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
@@ -93,7 +93,7 @@ def weighted_gradients(
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
     """
     with tf.GradientTape(persistent=True) as tape:
-        predictions = _predictions(model, batch)
+        predictions = _predictions(model, losses, batch)
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
         with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too
             shared, own, extra = weigh(found)
@@ -121,11 +121,11 @@ def forward(
     batch_size: int | None = None,
 ) -> tuple[LossSums, ...]:
     """Every loss's sums over the batch, the model called once with `training=True`."""
-    return comparisons.sums(losses, _predictions(model, batch), batch, batch_size=batch_size)
+    return comparisons.sums(losses, _predictions(model, losses, batch), batch, batch_size=batch_size)
 
 
-def _predictions(model: keras.Model, batch: Mapping[str, Any]) -> Predictions:
-    return predictions_lib.of(model(batch["inputs"], training=True))
+def _predictions(model: keras.Model, losses: Sequence[NamedLoss], batch: Mapping[str, Any]) -> Predictions:
+    return forward_pass.predict(model, losses, batch["inputs"], training=True)
 
 
 def show(

@@ -8,13 +8,14 @@ import keras
 import tensorflow as tf
 
 from trainer.common import import_paths, patterns
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError, first_line, unknown
 from trainer.components import comparisons, loss_values
-from trainer.components import predictions as predictions_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.predictions import Predictions
+from trainer.config.paths import MODEL
 from trainer.distributed import strategy as strategy_lib
 from trainer.gradients.reach import Reach
-from trainer.models import recomputation
+from trainer.models import forward_pass, recomputation
 from trainer.models.names import variables_by_name
 from trainer.step.random_draws import RandomDraws
 
@@ -55,7 +56,7 @@ def discover_reach(
 
     Raises:
       ConfigError: a loss that reaches no trainable variable, returns a scalar or fails; a pattern that matches none;
-        an `add_loss` in the model.
+        a layer that adds a loss which no loss names (`from`), or one that is named and adds none.
     """
     variables = tuple(model.trainable_variables)
     by_name = {id(variable): name for name, variable in variables_by_name(model).items()}
@@ -70,7 +71,7 @@ def discover_reach(
         with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
             try:
                 with draws.of_model():
-                    predictions = predictions_lib.of(model(batch["inputs"], training=True))
+                    predictions = forward_pass.predict(model, losses, batch["inputs"], training=True, all_added=True)
             except ConfigError:
                 raise
             except import_paths.USER_ERRORS as error:
@@ -80,7 +81,7 @@ def discover_reach(
             for loss in losses:
                 with draws.of_loss(loss.name):
                     sums += comparisons.sums([loss], predictions, batch)
-        _refuse_added_losses(model)
+        _check_added(losses, predictions)
         masked.extend(of_loss.left is not None for of_loss in sums)
         with _ScratchReplica(strategy, strategy_lib.first_replica(strategy)):
             for of_loss in sums:
@@ -100,7 +101,7 @@ def _reach(
             raise ConfigError(
                 f"losses.{loss.name}",
                 ConfigError.ABSENT,
-                f"reaches no trainable variable through head {loss.head!r}; it cannot train anything",
+                f"reaches no trainable variable through {loss.source}; it cannot train anything",
             )
     for loss, reaches in zip(losses, found, strict=True):
         if loss.variables is not None:
@@ -161,11 +162,17 @@ class _ScratchReplica(tf.distribute.ReplicaContext):
         return tf.nest.map_structure(lambda part: tf.identity(part, SUMMED), value, expand_composites=True)
 
 
-def _refuse_added_losses(model: keras.Model) -> None:
-    regularized = sum(getattr(variable, "regularizer", None) is not None for variable in model.trainable_variables)
-    if len(model.losses) > regularized:
+def _check_added(losses: Sequence[NamedLoss], predictions: Predictions) -> None:
+    """Raises ConfigError unless all that layers add in training is a loss, and every such loss has something."""
+    found = [*predictions.added, *predictions.unnamed]
+    for loss in losses:
+        if loss.added_by is not None and loss.added_by not in predictions.added:
+            raise unknown(f"losses.{loss.name}.from", loss.added_by, "layer that adds a loss in training", found)
+    if predictions.unnamed:
+        named = predictions.unnamed[0]
         raise ConfigError(
             "model",
-            model.name,
-            "calls add_loss or has an activity_regularizer; make that a loss of its own, with a name, under `losses`",
+            ", ".join(predictions.unnamed),
+            "adds losses by add_loss or an activity_regularizer, which no loss names: add to `losses` "
+            f'"<name>": {{"from": "{named}"}}, or {{"from": "{MODEL}"}} for all that the model adds',
         )

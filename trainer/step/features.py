@@ -146,11 +146,8 @@ def weighted_gradients(
       weigh: given every loss's sums and the (K, K) float64 inner products, over this replica's examples, of the
         gradients of Σ w·ℓ at the features, times `scale`², returns (K,) factors for shared variables, (K,) factors for
         task-specific ones, and anything more.
-      mix: given gradients, the indices of the losses they belong to, all (K,) factors and what else `weigh` returned,
-        returns the gradients' weighted sum.
-      scale: scalar float32 by which every loss is multiplied for its backward pass; None: 1.
-      batch_size: examples of the global batch, as `comparisons.sums` has it.
-      watch: as `backward.per_loss_gradients` has it.
+      mix: the weighted sum of gradients, given the indices of their losses, all (K,) factors and `weigh`'s extra.
+      scale, batch_size, watch: as `backward.per_loss_gradients` has them.
 
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ, times `scale`; and what else `weigh` returned.
@@ -161,7 +158,7 @@ def weighted_gradients(
         features, *mask = tf.nest.flatten(parts.trunk(batch["inputs"], training=True))
     with tf.GradientTape(persistent=True) as heads_tape:
         heads_tape.watch(features)
-        predictions = predictions_lib.of(parts.heads([features, *mask], training=True))
+        predictions = predictions_lib.of(parts.heads([features, *mask], training=True), batch["inputs"])
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
     backward.show(watch, predictions, batch, found, len(losses))
     rows, columns = [], [{} for _ in reach.variables]

@@ -131,7 +131,7 @@ class Objectives:
 
     @staticmethod
     def _examples(batch: Mapping[str, Any], parts: Sequence[tf.Tensor | None], dtype: tf.DType) -> list[tf.Tensor]:
-        """How many examples of this replica are in each part."""
+        """The number of examples of this replica in each part."""
         examples = batch[batch_sizes.EXAMPLES]
         return [
             tf.cast(examples, dtype) if part is None else tf.reduce_sum(tf.cast(part[:examples], dtype))

@@ -30,6 +30,7 @@ def accumulated(
     step: tf.Tensor,
     accumulate: Callable[..., Any],
     args: tuple,
+    placed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda share: share,
 ) -> Any:
     """Runs `accumulate` on every replica and every micro-batch of a step, and sums, as `replicas.over_micro_batches`.
 
@@ -43,12 +44,14 @@ def accumulated(
       accumulate: returns a named tuple as `replicas.over_micro_batches` takes it, whose field `GRADIENTS` is zeros
         where there is no example.
       args: more arguments.
+      placed: adds to a replica's share of a batch whose size varies what `accumulate` needs to know of its place.
     """
     if not objectives.varying:
         return replicas.over_micro_batches(strategy, count, iterator, batch, step, accumulate, args)
 
     def of_part(whole: Mapping[str, Any], micro_step: tf.Tensor, *args: Any) -> Any:
-        part = whole if count == 1 else _cut(whole, micro_step % count, count)
+        share = placed(whole)
+        part = share if count == 1 else _cut(share, micro_step % count, count)
         part = counted(part, cut=count > 1)
         with kept_if_empty(objectives.model, part):
             found = accumulate(part, micro_step, *args)
@@ -96,7 +99,7 @@ def zeros_if_empty(gradients: Any, part: Mapping[str, Any]) -> Any:
 
 
 def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-    """What layers change by themselves stays as it is within this context, where the part has no example."""
+    """Keeps what layers change by themselves as it was before this context, where the part has no example."""
     empty = part.get(batch_sizes.EMPTY)
     return contextlib.nullcontext() if empty is None else replica_state.kept(model, where=empty)
 

@@ -54,8 +54,6 @@ class PerLoss:
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
         """Returns what a step changes, on every replica, and its summary."""
-        if self.objectives.varying:
-            batch = self.view.placed(self.strategy, batch)
         local = parts_lib.accumulated(
             self.objectives,
             self.strategy,
@@ -65,6 +63,7 @@ class PerLoss:
             step,
             self._accumulate,
             (state.loss_scale,),
+            placed=self.view.placed,
         )
         return replicas.run(self.strategy, self._reduce_and_combine, (local, step, measure, state))
 

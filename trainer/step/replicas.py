@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.distributed import replica_state
 from trainer.step.values import Applied, StepSummary
 
 
@@ -20,12 +21,7 @@ def run_if(
     condition: tf.Tensor, strategy: tf.distribute.Strategy, function: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
     """Runs `function(*args)` on every replica where `condition` (a scalar bool outside replica context) holds."""
-
-    def run_all() -> tf.Tensor:
-        strategy.run(function, args=args)
-        return tf.constant(True)
-
-    tf.cond(condition, run_all, lambda: tf.constant(False))
+    replica_state.run_if(condition, lambda: strategy.run(function, args=args))
 
 
 def first(strategy: tf.distribute.Strategy, values: Any) -> Any:

@@ -50,8 +50,8 @@ class View(Protocol):
     owners: Reach
     sizes: tuple[int, ...]
 
-    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
-        """Returns a whole batch whose size varies with what `parts` needs to know of each row on every replica."""
+    def placed(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns this replica's share of a batch whose size varies with what `parts` needs to know of each row."""
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         """Returns a mask per part: 1 for the examples of this replica's micro-batch in it, 0 for others; None: all."""
@@ -77,9 +77,8 @@ class _OnePart:
         self.reach = self.owners = reach
         self.sizes = (batch_size,)
 
-    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
+    def placed(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """The batch."""
-        del strategy
         return batch
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[None]:
@@ -169,14 +168,10 @@ class TwoHalves:
         """Examples in each half."""
         return half_batches.sizes(self.batch_size)
 
-    def placed(self, strategy: tf.distribute.Strategy, batch: Any) -> Any:
+    def placed(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The batch with the position of each row among those of all replicas, which are counted."""
-
-        def with_positions(batch: Mapping[str, Any]) -> dict[str, Any]:
-            rows = batch_sizes.rows(batch)
-            return {**batch, _POSITIONS: gathering.counted_first_row(rows) + tf.range(rows)}
-
-        return strategy.run(with_positions, args=(batch,))
+        rows = batch_sizes.rows(batch)
+        return {**batch, _POSITIONS: gathering.counted_first_row(rows) + tf.range(rows)}
 
     def parts(self, batch: Mapping[str, Any], micro_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Masks of 1 and 0 for the examples of this replica at even and at odd positions of the global batch."""

@@ -9,7 +9,7 @@ from trainer.common import schema
 from trainer.components import losses
 from trainer.config import loading
 from trainer.config import settings as settings_lib
-from trainer.config.settings import LossConfig
+from trainer.config.loss_settings import LossConfig
 from trainer.cost import counting
 from trainer.cost.workload import Workload
 from trainer.gradients.reach import Reach

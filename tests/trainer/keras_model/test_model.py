@@ -1,8 +1,6 @@
 """`MultiLossModel` is made as a `keras.Model` is, in every way, by any number of classes in one process."""
 
 import copy
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -135,15 +133,3 @@ def test_of_what_cannot_be():
         MultiLossModel.of("adam")
     with pytest.raises(ConfigError, match=r"^train_step='OwnStep': must be left as it is"):
         MultiLossModel.of(OwnStep())
-
-
-def test_loads_nothing_that_it_does_not_need(root):
-    """Keras itself loads some of these."""
-    code = (
-        "import sys, trainer\nassert 'tensorflow' not in sys.modules\nimport keras\n"
-        "unwanted = 'matplotlib', 'rich', 'pyarrow', 'sklearn', 'tensorflow_datasets'\n"
-        "for name in [name for name in sys.modules if name.split('.')[0] in unwanted]:\n    del sys.modules[name]\n"
-        "from trainer import MultiLossModel\nassert not [name for name in unwanted if name in sys.modules]"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr

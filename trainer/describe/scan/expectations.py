@@ -91,16 +91,16 @@ def of(config: Config, structures: Mapping[str, Structure], strategy: tf.distrib
     held = {field: _stand_in(structure, field) for field, structure in structures.items()}
     built = next(iter(held.values())) if config.dataset.sources is None else _mixed(config, held)
     data = Data(built, SavedData({}, {}, {}))
-    checks.targets(config.losses, data.splits)
+    checks.what_is_read(config.losses, config.metrics, data.splits)
     # The weights of classes need counts of the data, and change none of the classes.
     losses = {name: dataclasses.replace(loss, class_weights=None) for name, loss in config.losses.items()}
     spec = network_lib.batch_spec(built[TRAIN], config.batch_size // config.micro_batches)
-    network = network_lib.build(config.model, losses, config.seed, spec, data, strategy)
+    network = network_lib.build(config.model, losses, config.metrics, config.seed, spec, data, strategy)
     outputs = checks.outputs(network.model, spec["inputs"], config.model.name)
     classes = (
         Classes(loss.target, loss.prediction(outputs).shape[-1], loss.ignored_class, loss.source)
         for loss in network.losses
-        if loss.targets_are_classes
+        if loss.targets_are_classes and loss.target is not None
     )
     return Expectations(network, tuple(dict.fromkeys(classes)))
 
