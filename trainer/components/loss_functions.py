@@ -149,12 +149,13 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
     Args:
       loss: one of Keras' or of the user's own, or Keras' wrapper of a function; stays as it is.
     """
-    found, arguments = type(loss), loss.get_config()
-    if found is LossFunctionWrapper:
+    if type(loss) is LossFunctionWrapper:
         found, arguments = loss.fn, loss._fn_kwargs
         classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
         if getattr(found, "__module__", "").startswith(_KNOWN):
             found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
+    else:
+        found, arguments = type(loss), loss.get_config()
     is_known = getattr(found, "__module__", "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
         loss = copy.copy(loss)

@@ -225,11 +225,14 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
         if loss.nan_is_missing and target.dtype.is_floating:
             target, there = labels.without_nan(target)
         of_labels = (weights, of_classes, mask, there)
-        if loss.pointwise and any(labels.are_of_every_number(each, target, prediction) for each in of_labels):
+        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, prediction) for x in of_labels)
+        if each_number:
             prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
         values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, mean=loss.scalar_is_mean)
         if there is not None:
             own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
+        if each_number and loss.normalizer == "sum":  # of the means over the last axis
+            values /= tf.cast(tf.shape(values)[-1], values.dtype)
     elif loss.takes_derivative:
         with predictions.tape:
             derivative = {DERIVATIVE: reading.derivative(predictions.tape, given, field)}

@@ -197,8 +197,7 @@ class MultiLossModel(keras.Model):
         strategy, compiled = self.distribute_strategy, self._arguments
         arguments.check_strategy(strategy)
         with strategy.scope():
-            by_output = {} if self._class_weights is None else {"class_weight": self._class_weights}
-            training = build.build(self, compiled, self._element.spec, self._element.batch_size, **by_output)
+            training = build.build(self, compiled, self._element.spec, self._element.batch_size, self._class_weights)
         self._training_state.attach(training.state, {} if compiled.one_optimizer else training.optimizers)
         self._training, self._built_for = training, (self._element.key, self._class_weights)
 

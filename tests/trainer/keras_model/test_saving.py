@@ -169,7 +169,7 @@ def test_a_backup(name, tmp_path):
 
 
 class Epochs(keras.callbacks.Callback):
-    """What a combination sees of the epochs."""
+    """Keeps what a combination sees of the epochs."""
 
     def __init__(self):
         super().__init__()
@@ -187,7 +187,7 @@ def test_epochs_are_those_that_fit_counts():
 
 
 def test_several_calls_of_fit_are_one():
-    """The step that a combination draws from goes on, also where the data change their form in between."""
+    """The step that a combination draws from continues, also where the data change their form in between."""
     whole, model = fitted("random", epochs=3), fitted("random")
     model.fit(INPUTS, TARGETS, sample_weight={name: np.ones(24) for name in TARGETS}, **FIT)
     model.fit(INPUTS, TARGETS, **FIT)

@@ -1,0 +1,147 @@
+"""The step of a model and the arguments of `compile`, and its optimizers."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from trainer.common import schema
+from trainer.common.durations import Timeline
+from trainer.components.losses import NamedLoss
+from trainer.components.optimizers import OptimizerGroup
+from trainer.config import plan as plan_lib
+from trainer.config.loss_settings import LossConfig
+from trainer.distributed import strategy as strategy_lib
+from trainer.distributed.all_reduce import Reduction
+from trainer.gradients.moving_average import GradientAverages
+from trainer.gradients.reach import Reach
+from trainer.keras_model import optimization
+from trainer.keras_model.arguments import Compiled
+from trainer.keras_model.evaluation import Evaluation
+from trainer.step import build as step_build
+from trainer.step import discovery
+from trainer.step.objectives import Objectives
+from trainer.step.solving import Solver
+from trainer.step.step import Step
+
+
+class TrainingStep(NamedTuple):
+    """The step, its optimizers, and by name the moving averages of gradients that it keeps."""
+
+    step: Step
+    groups: tuple[OptimizerGroup, ...]
+    averages: dict[str, tf.Variable]
+
+
+def build(
+    compiled: Compiled,
+    evaluation: Evaluation,
+    losses: Sequence[NamedLoss],
+    batch_spec: Mapping[str, Any],
+    batch_size: int,
+    epoch: tf.Variable,
+) -> TrainingStep:
+    """Builds the step and the optimizers; call it in the scope of the model's strategy.
+
+    Args:
+      compiled: the arguments of `compile`.
+      evaluation: is shown every batch.
+      losses: the losses.
+      batch_spec: `tf.TensorSpec`s of one replica's part of a batch.
+      batch_size: a number of examples in a batch; others may come.
+      epoch: int64 variable, the epoch of `fit`.
+
+    Raises:
+      ConfigError: the model cannot be trained with these arguments.
+    """
+    strategy, model = evaluation.strategy, evaluation.model
+    names, weights = [loss.name for loss in losses], evaluation.loss_weights
+    found = discovery.discover_reach(model, losses, batch_spec, strategy)
+    combination = compiled.combine.of_losses(len(losses))
+    averages = None if combination.keeps is None else GradientAverages(found.reach, names, combination.keeps)
+    groups = optimization.groups(compiled, names, found.reach, combination, model)
+    lacking = _can_lack_labels(losses, batch_spec, found.masked)
+    plan = plan_lib.make(_settings(compiled, losses, weights, batch_size, lacking, strategy))
+    step = step_build.build(
+        plan,
+        step_build.Settings(
+            every=compiled.combine.update_every,
+            micro_batches=compiled.micro_batches,
+            clip_norm=compiled.clip_norm,
+            can_lack_labels=lacking,
+            scales_losses=compiled.scales_losses,
+            jit_compile=compiled.jit_compile,
+        ),
+        strategy=strategy,
+        objectives=Objectives(
+            model=model,
+            losses=losses,
+            loss_weights=weights,
+            timeline=_EpochsOfFit(batch_size, batch_size, 0, epoch),
+            seed=compiled.seed,
+            masked=found.masked,
+            varying=True,
+            watch=evaluation.watch,
+        ),
+        reach=found.reach,
+        solver=Solver(combination, strategy_lib.solver_device(strategy)),
+        groups=groups,
+        average=None,
+        gradient_averages=averages,
+        reduction=_reduction(found.reach, strategy),
+    )
+    return TrainingStep(step, groups, {} if averages is None else averages.by_name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EpochsOfFit(Timeline):
+    """The epochs that `fit` counts.
+
+    Attributes:
+      current: the epoch, int64 variable.
+    """
+
+    current: tf.Variable
+
+    def epoch(self, step: tf.Tensor) -> tf.Tensor:
+        """The epoch in which a step is taken now."""
+        del step
+        return self.current.read_value()
+
+
+def _settings(
+    compiled: Compiled,
+    losses: Sequence[NamedLoss],
+    weights: Sequence[float],
+    batch_size: int,
+    lacking: Sequence[bool],
+    strategy: tf.distribute.Strategy,
+) -> plan_lib.StepSettings:
+    """Settings for the plan; one backward pass for all losses where nothing forbids it and nothing is measured."""
+    configs = {}
+    for loss, weight in zip(losses, weights, strict=True):
+        source = {"loss": loss.name} if loss.added_by is None else {"from": loss.added_by}
+        configs[loss.name] = schema.record(LossConfig)(source | {"weight": float(weight)}, f"loss_weights.{loss.name}")
+    settings = compiled.settings(configs, batch_size)
+    if compiled.diagnostics:
+        return settings
+    waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)
+    return plan_lib.with_fewest_passes(settings, labels_can_be_missing=waits)
+
+
+def _can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
+    """For each loss, whether its labels may weigh less than 1, or it is a sum, which nothing divides."""
+    weighted = spec.get("weights", {})
+    return tuple(
+        loss.target in weighted or is_masked or loss.normalizer == "sum" or loss.class_weights is not None
+        for loss, is_masked in zip(losses, masked, strict=True)
+    )
+
+
+def _reduction(reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:
+    """The sum over replicas; raises ConfigError where these devices cannot sum a variable's gradients."""
+    for name, variable in reach.by_name.items():
+        instead = "give its layer float32 variables"
+        strategy_lib.check_summed(strategy, tf.as_dtype(variable.dtype), "model", name, instead)
+    return Reduction()
