@@ -37,6 +37,7 @@ def test_losses_of_layers_and_clipping_are_keras_fit():
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.ci_only
 @pytest.mark.usefixtures("float64")
 def test_losses_of_layers_on_replicas():
     """A scalar of a layer is the mean over a replica's examples, so that it does not depend on their number."""
@@ -48,6 +49,7 @@ def test_losses_of_layers_on_replicas():
     small.assert_same_variables(*models)
 
 
+@pytest.mark.ci_only
 @pytest.mark.usefixtures("float64")
 def test_micro_batches_are_one_batch():
     """The sums over parts, which differ in size, are those over the batch."""

@@ -101,7 +101,9 @@ def test_refuses_what_does_not_match(loss, y_pred, y, message):
 
 def value(function, target, prediction, weights=None):
     """The loss of a batch, with the sums that replicas would add up."""
-    matching = Matching(function, None, None, tf.TensorSpec(prediction.shape), tf.TensorSpec(target.shape, target.dtype))
+    matching = Matching(
+        function, None, None, tf.TensorSpec(prediction.shape), tf.TensorSpec(target.shape, target.dtype)
+    )
     (loss,) = losses.build(matching.losses)
     batch = matching.batch(None, tf.constant(target), None if weights is None else tf.constant(weights))
     sums = losses_lib.sums(loss, predictions.of(tf.constant(prediction)), batch)
@@ -128,7 +130,17 @@ WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
         lambda target, prediction: keras.ops.mean(keras.ops.abs(target - prediction)),
         lambda target, prediction: keras.ops.mean(keras.ops.abs(target - prediction), axis=0),
     ],
-    ids=["name", "function", "object", "not of single numbers", "sum", "weighted mean", "per number", "scalar", "axis 0"],
+    ids=[
+        "name",
+        "function",
+        "object",
+        "not of single numbers",
+        "sum",
+        "weighted mean",
+        "per number",
+        "scalar",
+        "axis 0",
+    ],
 )
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
 def test_values_are_those_of_keras(function, weights):
