@@ -1,5 +1,6 @@
 """`MultiLossModel`: a Keras model whose `compile` takes any combination of its losses, and whose `fit` the step."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ class MultiLossModel(keras.Model):
     _training: Training | None = None
     _element: Element | None = None
     _class_weights: Mapping[str, Mapping[int, float]] | None = None
-    _built_for: tuple[Any, Any] | None = None
+    _built_for: tuple[Any, ...] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         if functional.is_functional_call(args, kwargs):
@@ -140,14 +141,14 @@ class MultiLossModel(keras.Model):
             return super().metrics
         return [*self._training.metrics, *(each for each in super().metrics if each is not self._loss_tracker)]
 
-    @functools.wraps(keras.Model.fit)
+    @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as Keras' `fit`; `class_weight` may hold a dictionary of class weights for each output, by name."""
         given = self._without_class_weights(keras.Model.fit, args, kwargs)
         given["callbacks"] = epochs.with_epochs(given.get("callbacks"), lambda: self._training.epoch)
         return super().fit(**given)
 
-    @functools.wraps(keras.Model.train_on_batch)
+    @functools.wraps(keras.Model.train_on_batch, assigned=())
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Takes a step as Keras' `train_on_batch`, with `class_weight` as for `fit`."""
         return super().train_on_batch(**self._without_class_weights(keras.Model.train_on_batch, args, kwargs))
@@ -166,7 +167,7 @@ class MultiLossModel(keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         """Sets `train_function`, which takes steps on what `fit` or `train_on_batch` feeds."""
-        self._build_training(anew=force or self._built_for != (self._element.key, self._class_weights))
+        self._build_training(anew=force or self._built_for != self._trained_on)
         self.train_function = self._training.train_function
 
     def make_test_function(self, force: bool = False) -> None:
@@ -194,12 +195,20 @@ class MultiLossModel(keras.Model):
         """Builds what the functions of `fit` and `evaluate` are made of, unless there is one that will do."""
         if self._training is not None and not anew:
             return
-        strategy, compiled = self.distribute_strategy, self._arguments
+        strategy = self.distribute_strategy
+        # Keras lets these be set after `compile`.
+        now = {"run_eagerly": self.run_eagerly, "steps_per_execution": self.steps_per_execution}
+        compiled = dataclasses.replace(self._arguments, **now)
         arguments.check_strategy(strategy)
         with strategy.scope():
             training = build.build(self, compiled, self._element.spec, self._element.batch_size, self._class_weights)
         self._training_state.attach(training.state, {} if compiled.one_optimizer else training.optimizers)
-        self._training, self._built_for = training, (self._element.key, self._class_weights)
+        self._training, self._built_for = training, self._trained_on
+
+    @property
+    def _trained_on(self) -> tuple[Any, ...]:
+        """Equal where a training that was built before will do."""
+        return self._element.key, self._class_weights, self.run_eagerly, self.steps_per_execution
 
 
 @keras.saving.register_keras_serializable(package="trainer")

@@ -109,8 +109,15 @@ def test_of_a_model_with_a_graph(make):
     keras.tree.map_structure(np.testing.assert_array_equal, made(inputs), model(inputs))
 
 
+class OwnCall(keras.Model):
+    def call(self, inputs):
+        return {name: output + 1 for name, output in super().call(inputs).items()}
+
+
 @pytest.mark.parametrize("built", [True, False])
-@pytest.mark.parametrize("make", [OfKeras, lambda: keras.Sequential([keras.layers.Dense(2)])])
+@pytest.mark.parametrize(
+    "make", [OfKeras, lambda: keras.Sequential([keras.layers.Dense(2)]), lambda: OwnCall(*graph())]
+)
 def test_of_a_model_without_a_graph(make, built):
     model = make()
     if built and not isinstance(model, keras.Sequential):

@@ -169,26 +169,28 @@ def test_a_backup(name, tmp_path):
 
 
 class Epochs(keras.callbacks.Callback):
-    """Keeps what a combination sees of the epochs."""
+    """Keeps what a combination sees of the epochs, and after how many steps `fit` looks."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.seen.append((epoch, int(self.model._training.epoch)))
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append((int(self.model._training.epoch), int(self.model._training.state["step"])))
 
 
 def test_epochs_are_those_that_fit_counts():
     model, epochs = functional(), Epochs()
-    model.compile(loss=LOSSES, combine="dwa", **EAGERLY)
+    model.compile(loss=LOSSES, combine="dwa")
+    model.run_eagerly, model.steps_per_execution = True, 2  # as Keras lets them be set
     model.fit(INPUTS, TARGETS, initial_epoch=2, epochs=4, callbacks=epochs, **FIT)
-    assert epochs.seen == [(2, 2), (3, 3)]
+    assert epochs.seen == [(2, 2), (2, 3), (3, 5), (3, 6)]
 
 
-def test_several_calls_of_fit_are_one():
+@pytest.mark.parametrize("name", some(["random", "per_loss", "optimizers"], "random"))
+def test_several_calls_of_fit_are_one(name):
     """The step that a combination draws from continues, also where the data change their form in between."""
-    whole, model = fitted("random", epochs=3), fitted("random")
+    whole, model = fitted(name, epochs=3), fitted(name)
     model.fit(INPUTS, TARGETS, sample_weight={name: np.ones(24) for name in TARGETS}, **FIT)
     model.fit(INPUTS, TARGETS, **FIT)
     for one, two in zip(whole.weights, model.weights, strict=True):
