@@ -16,4 +16,6 @@ EMPTY = "empty"  # scalar bool: there is none
 
 def rows(batch: Mapping[str, Any]) -> tf.Tensor:
     """Scalar int32, the number of rows in a batch, a stand-in for none among them."""
-    return tf.convert_to_tensor(keras.ops.shape(tf.nest.flatten(batch["inputs"])[0])[0], tf.int32)
+    first = tf.nest.flatten(batch["inputs"])[0]
+    count = first.nrows() if isinstance(first, tf.RaggedTensor) else keras.ops.shape(first)[0]
+    return tf.cast(count, tf.int32)

@@ -70,7 +70,7 @@ def _place(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The first row of a replica with `count` rows, and the number of rows of all replicas."""
     context = tf.distribute.get_replica_context()
     places = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=tf.int64)
-    counts = tf.cast(_summed(places * tf.cast(count, tf.int64)), tf.int32)
+    counts = tf.cast(summed(places * tf.cast(count, tf.int64)), tf.int32)
     return tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group], tf.reduce_sum(counts)
 
 
@@ -108,8 +108,8 @@ def _of_one_dtype(tensors: Sequence[tf.Tensor], dtype: tf.DType, own: Share) -> 
         rows = tf.cast(tf.stop_gradient(tensor), dtype)
         buffer = tf.pad(rows, [[own.first, after], *[[0, 0]] * (tensor.shape.rank - 1)])
         flat.append(tf.reshape(buffer, [own.size, tensor.shape[1:].num_elements()]))
-    summed = _summed(tf.concat(flat, axis=1))
-    pieces = tf.split(summed[: own.total], width, axis=1)
+    rows = summed(tf.concat(flat, axis=1))
+    pieces = tf.split(rows[: own.total], width, axis=1)
     return [tf.reshape(piece, [own.total, *tensor.shape[1:]]) for piece, tensor in zip(pieces, tensors, strict=True)]
 
 
@@ -125,5 +125,6 @@ def _with_own_gradient(tensor: tf.Tensor, rows: tf.Tensor, own: Share) -> tf.Ten
     return of_all(tensor, rows) if tensor.dtype.is_floating else rows
 
 
-def _summed(value: tf.Tensor) -> tf.Tensor:
+def summed(value: tf.Tensor) -> tf.Tensor:
+    """Returns the sum over all replicas; call it in replica context."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)

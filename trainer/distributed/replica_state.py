@@ -94,16 +94,16 @@ def seed_evaluation(model: keras.Model, *, seed: int, step: tf.Tensor, batch: tf
 
 
 @contextlib.contextmanager
-def kept(model: keras.Model, where: tf.Tensor | None = None) -> Iterator[None]:
-    """Restores the model's non-trainable variables at the end of a context, whatever layers have changed within it.
+def kept(changing: Sequence[keras.Variable], where: tf.Tensor | None = None) -> Iterator[None]:
+    """Restores variables at the end of a context, whatever layers have changed within it.
 
     Call it in replica context, while tracing.
 
     Args:
-      model: the model.
+      changing: the variables, for example all of a model that are not trainable.
       where: scalar bool, whether they are restored; None: they are.
     """
-    variables = [variable.value for variable in model.non_trainable_variables]
+    variables = [variable.value for variable in changing]
     before = [tf.identity(variable) for variable in variables]
     yield
 
@@ -113,7 +113,7 @@ def kept(model: keras.Model, where: tf.Tensor | None = None) -> Iterator[None]:
 
     if where is None:
         restore()
-    else:
+    elif variables:
         run_if(where, restore)
 
 

@@ -16,8 +16,8 @@ class Computation(Protocol):
         """Returns what a step changes, on every replica, and its summary, which is the same on all.
 
         Args:
-          iterator: gives the micro-batches after the first.
-          batch: the first micro-batch, on every replica its part.
+          iterator: gives the micro-batches after the first; is not used where the size of batches varies.
+          batch: the first micro-batch, on every replica its part; the whole batch, where its size varies.
           step: number of the step from 0, scalar int64.
           measure: scalar bool, whether norms and cosines of the losses' gradients are wanted.
           state: what the step before left.

@@ -76,7 +76,7 @@ class Features:
         objectives.seed_random_layers(step)
         factor = self.scaling.of_sums(scale)
         if objectives.varying:
-            batch = parts_lib.counted(batch)
+            batch = parts_lib.counted(batch, objectives.model)
 
         def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Found]:
             numbers, dtype = objectives.numbers(losses, batch), losses[0].loss_sum.dtype

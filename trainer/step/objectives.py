@@ -74,7 +74,7 @@ class Objectives:
     def forward_again(self, batch: Mapping[str, Any], step: tf.Tensor) -> tuple[LossSums, ...]:
         """Every loss's sums once more: random layers draw what they drew before, and statistics stay what they are."""
         self.seed_random_layers(step)
-        with replica_state.kept(self.model):
+        with replica_state.kept(self.model.non_trainable_variables):
             return backward.forward(self.model, self.losses, batch, batch_size=self.batch_size)
 
     def numbers(
@@ -104,11 +104,12 @@ class Objectives:
         in_part = self.batch_size if sizes is None else tf.constant(sizes, per_example.dtype)[:, tf.newaxis]
         counted: tuple[tf.Tensor, ...] = ()
         if self.counts_what_is_left:
-            instead = [tf.zeros([], per_example.dtype)] * len(left)
-            if self.varying:
-                examples = [each for each in self._examples(batch, parts, per_example.dtype) for _ in self.losses]
-                instead = [values * each for values, each in zip(values_per_example, examples, strict=True)]
-            counted = (column([own if one is None else one for one, own in zip(left, instead, strict=True)]),)
+            nothing = tf.zeros([], per_example.dtype)
+            counted = (column([nothing if one is None else one for one in left]),)
+        if self.varying:
+            examples = tf.stack(_examples(batch, parts, per_example.dtype))
+            present = per_example * (examples[0] if sizes is None else examples[:, tf.newaxis])
+            counted = (tf.where(self.masked, counted[0], present) if counted else present,)
         return LossNumbers(column(loss_sums), column(weight_sums), counted, per_example * in_part)
 
     def summed(self, numbers: LossNumbers, reduction: Reduction) -> LossNumbers:
@@ -118,8 +119,8 @@ class Objectives:
 
     @property
     def counts_what_is_left(self) -> bool:
-        """True where a loss is divided by a number of values of which masks take some out, or the size varies."""
-        return self.varying or any(
+        """True where a loss is divided by a number of values of which masks take some out."""
+        return any(
             masked and loss.normalizer == "examples" for loss, masked in zip(self.losses, self.masked, strict=True)
         )
 
@@ -128,15 +129,6 @@ class Objectives:
         if not numbers.left:
             return numbers.in_all
         return numbers.left[0] if self.varying else tf.where(self.masked, numbers.left[0], numbers.in_all)
-
-    @staticmethod
-    def _examples(batch: Mapping[str, Any], parts: Sequence[tf.Tensor | None], dtype: tf.DType) -> list[tf.Tensor]:
-        """The number of examples of this replica in each part."""
-        examples = batch[batch_sizes.EXAMPLES]
-        return [
-            tf.cast(examples, dtype) if part is None else tf.reduce_sum(tf.cast(part[:examples], dtype))
-            for part in parts
-        ]
 
     def active_and_normalizers(
         self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor
@@ -161,3 +153,11 @@ class Objectives:
             step=step,
             epoch=self.timeline.epoch(step),
         )
+
+
+def _examples(batch: Mapping[str, Any], parts: Sequence[tf.Tensor | None], dtype: tf.DType) -> list[tf.Tensor]:
+    """The number of examples of this replica in each part."""
+    examples = batch[batch_sizes.EXAMPLES]
+    return [
+        tf.cast(examples, dtype) if part is None else tf.reduce_sum(tf.cast(part[:examples], dtype)) for part in parts
+    ]

@@ -72,7 +72,7 @@ class Observation:
         """Returns what the combination remembers then, and (K,) the losses."""
         objectives = self.objectives
         if objectives.varying:
-            batch = parts.counted(batch)
+            batch = parts.counted(batch, objectives.model)
         numbers = objectives.numbers(objectives.forward_again(batch, step), batch)
         numbers = objectives.summed(numbers, self.reduction)
         _, normalizers = objectives.active_and_normalizers(numbers.weight_sums, objectives.counts(numbers), step)

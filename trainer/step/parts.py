@@ -1,22 +1,24 @@
 """Batches whose size varies: cut into micro-batches, counted, and with exact zeros from a replica without an example.
 
 Such a batch comes whole. A replica's share of it is cut into contiguous micro-batches whose sizes differ by one example
-at most, so that some may be empty, and so may be the share of a small last batch. In place of no example stands one of
-zeros: the model runs on every replica, so that collectives within it match, and its results do not count. Sums and
-gradients are replaced by zeros, not multiplied, as they may be no numbers; variables that layers change by themselves
-get their values back. Layers that share statistics among replicas (synchronized batch normalization) see the zeros.
+at most, so that some may be empty, and so may be the share of a small last batch. The model runs on every replica, so
+that collectives within it match, but without an example its results do not count: sums and gradients are replaced by
+zeros, not multiplied, as they may be no numbers, and variables that layers change by themselves get their values back.
+
+In place of no example stands one of zeros, as not every operation takes none. Not so in a model with synchronized batch
+normalization: there it would be among what the statistics are of, which do without, and move on all replicas alike.
 """
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from trainer.components import batch_sizes
-from trainer.distributed import replica_state
+from trainer.distributed import gathering, replica_state
 from trainer.step import absence, replicas
 from trainer.step.objectives import Objectives
 
@@ -52,7 +54,7 @@ def accumulated(
     def of_part(whole: Mapping[str, Any], micro_step: tf.Tensor, *args: Any) -> Any:
         share = placed(whole)
         part = share if count == 1 else _cut(share, micro_step % count, count)
-        part = counted(part, cut=count > 1)
+        part = counted(part, objectives.model, cut=count > 1)
         with kept_if_empty(objectives.model, part):
             found = accumulate(part, micro_step, *args)
         return found._replace(**{found.GRADIENTS: zeros_if_empty(getattr(found, found.GRADIENTS), part)})
@@ -60,22 +62,28 @@ def accumulated(
     return replicas.over_micro_batches(strategy, count, itertools.repeat(batch), batch, step, of_part, args)
 
 
-def counted(part: Mapping[str, Any], *, cut: bool = False) -> dict[str, Any]:
+def counted(part: Mapping[str, Any], model: keras.Model, *, cut: bool = False) -> dict[str, Any]:
     """Returns a replica's part of a batch with the number of its examples; call it in replica context.
 
     Args:
-      part: `inputs`, `targets` and perhaps `weights`: dense tensors, where it may be empty.
+      part: `inputs`, `targets` and perhaps `weights`: dense tensors of known rank, where it may be empty.
+      model: the model that will be called on it.
       cut: whether it was cut out of this replica's share.
 
     Returns:
-      `part` with `batch_sizes.EXAMPLES`; and where it may be empty with `batch_sizes.EMPTY`, and with an example of
-      zeros in place of none.
+      `part` with `batch_sizes.EXAMPLES`; and where it may be empty with `batch_sizes.EMPTY`, and perhaps with an
+      example of zeros in place of none.
     """
     examples = batch_sizes.rows(part)
     alone = tf.distribute.get_replica_context().num_replicas_in_sync == 1 and not cut
-    if alone or tf.get_static_value(examples):  # known while tracing, and not 0
-        return {**part, batch_sizes.EXAMPLES: examples}
+    sizes = {batch_sizes.EXAMPLES: examples}
+    if alone:
+        return {**part, **sizes}
     empty = tf.equal(examples, 0)
+    if _synchronized(model):
+        return {**part, **sizes, batch_sizes.EMPTY: empty}
+    if tf.get_static_value(examples):  # known while tracing, and not 0
+        return {**part, **sizes}
 
     def zeros() -> Any:
         return tf.nest.map_structure(_example_of_zeros, part)
@@ -87,7 +95,7 @@ def counted(part: Mapping[str, Any], *, cut: bool = False) -> dict[str, Any]:
     for tensor, original in zip(tf.nest.flatten(found), tf.nest.flatten(part), strict=True):
         if not tf.executing_eagerly():
             tensor.set_shape([None, *original.shape[1:]])
-    return {**found, batch_sizes.EXAMPLES: examples, batch_sizes.EMPTY: empty}
+    return {**found, **sizes, batch_sizes.EMPTY: empty}
 
 
 def zeros_if_empty(gradients: Any, part: Mapping[str, Any]) -> Any:
@@ -98,10 +106,27 @@ def zeros_if_empty(gradients: Any, part: Mapping[str, Any]) -> Any:
     return tf.nest.pack_sequence_as(gradients, found)
 
 
-def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> Iterator[None]:
     """Keeps what layers change by themselves as it was before this context, where the part has no example."""
-    empty = part.get(batch_sizes.EMPTY)
-    return contextlib.nullcontext() if empty is None else replica_state.kept(model, where=empty)
+    if batch_sizes.EMPTY not in part:
+        yield
+        return
+    shared = [variable for layer in _synchronized(model) for variable in layer.non_trainable_variables]
+    of_all = {id(variable) for variable in shared}
+    own = [variable for variable in model.non_trainable_variables if id(variable) not in of_all]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(replica_state.kept(own, where=part[batch_sizes.EMPTY]))
+        if shared:
+            examples = gathering.summed(tf.cast(part[batch_sizes.EXAMPLES], tf.int64))
+            stack.enter_context(replica_state.kept(shared, where=tf.equal(examples, 0)))
+        yield
+
+
+def _synchronized(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers whose statistics are those of all replicas."""
+    normalizing = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in normalizing if layer.synchronized]
 
 
 def _cut(whole: Mapping[str, Any], index: tf.Tensor, count: int) -> Any:

@@ -61,7 +61,7 @@ class Step:
         """Takes one step.
 
         Args:
-          iterator: gives the step's micro-batches.
+          iterator: gives the step's micro-batches; the whole batch, where its size varies (`Objectives.varying`).
           step: its number from 0, scalar int64.
           measure: scalar bool, whether norms and cosines of the losses' gradients are wanted.
           state: what the step before left.

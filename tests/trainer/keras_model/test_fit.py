@@ -15,7 +15,11 @@ from trainer.keras_model.model import MultiLossModel
 COUNT = 23
 RANDOM = np.random.RandomState(0)
 X = RANDOM.normal(size=(COUNT, 5))
-Y = {"kind": RANDOM.randint(0, 3, COUNT), "size": RANDOM.normal(size=(COUNT, 2)), "mass": RANDOM.normal(size=(COUNT, 1))}
+Y = {
+    "kind": RANDOM.randint(0, 3, COUNT),
+    "size": RANDOM.normal(size=(COUNT, 2)),
+    "mass": RANDOM.normal(size=(COUNT, 1)),
+}
 LOSSES = {"kind": "sparse_categorical_crossentropy", "size": "mse", "mass": "huber"}
 NO_LABEL = {
     "kind": Y["kind"],
@@ -107,14 +111,22 @@ def test_history_is_that_of_keras():
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-12)
 
 
-@pytest.mark.parametrize("combine", ["weighted", "upgrad", pytest.param("famo", marks=pytest.mark.ci_only)])
+@pytest.mark.parametrize(
+    "combine",
+    ["weighted", pytest.param("upgrad", marks=pytest.mark.ci_only), pytest.param("famo", marks=pytest.mark.ci_only)],
+)
 def test_any_number_of_replicas(combine):
     """With missing labels, a batch of 3 on 3 replicas and one of 2: the same variables, logs and evaluation."""
     data = batches(X[:22], *({name: each[:22] for name, each in part.items()} for part in (NO_LABEL, WEIGHTS)))
     results = []
     for replicas in (1, 3):
-        options = {"metrics": {"kind": ["accuracy"], "mass": ["mae"]}, "run_eagerly": True}
-        model = compiled(replicas=replicas, combine=combine, diagnostics=combine == "upgrad", **options)
+        model = compiled(
+            replicas=replicas,
+            combine=combine,
+            diagnostics=combine == "upgrad",
+            metrics={"kind": ["accuracy"], "mass": ["mae"]},
+            run_eagerly=replicas == 1,
+        )
         history = model.fit(data, epochs=1, verbose=0, validation_data=data.unbatch().batch(3)).history
         results.append(variables(model) | {name: np.array(each) for name, each in history.items()})
     assert_same(*results)
