@@ -76,6 +76,7 @@ def test_callbacks_of_every_kind(tmp_path):
     small.assert_same_variables(*loaded)
 
 
+@pytest.mark.ci_only
 def test_interrupted_and_resumed_is_not_interrupted(tmp_path):
     """To the bit, with dropout, a method that remembers, and several optimizers; epochs are whole, as Keras has it."""
 

@@ -73,23 +73,6 @@ def test_data_of_every_kind():
         np.testing.assert_allclose(ours.predict_on_batch(X)[name], values, rtol=0, atol=1e-9)
 
 
-def test_evaluation_is_of_all_examples():
-    """Losses are as Keras defines them of one batch, whatever the batches; metrics are of the labels there are."""
-    model = small.compiled(MultiLossModel, run_eagerly=True)
-    weights = WEIGHTS | {"kind": np.where(np.arange(small.EXAMPLES) % 3, WEIGHTS["kind"], 0)}
-    found = model.evaluate(X, Y, sample_weight=weights, batch_size=small.BATCH, return_dict=True, verbose=0)
-    outputs = {name: values.numpy() for name, values in model(X).items()}
-    losses = {
-        "kind": -np.log(outputs["kind"][np.arange(small.EXAMPLES), Y["kind"]]),
-        "size": np.mean((outputs["size"] - Y["size"]) ** 2, axis=1),
-    }
-    expected = {f"{name}_loss": np.mean(values * weights[name]) for name, values in losses.items()}
-    expected["loss"] = sum(expected.values())
-    right = np.argmax(outputs["kind"], 1) == Y["kind"]
-    expected["kind_accuracy"] = np.mean(right[weights["kind"] > 0])
-    assert found == pytest.approx(expected, abs=1e-6)
-
-
 def test_class_weights():
     """For each output, as weights of its examples; for the only output, as Keras takes them."""
     of_examples = {"kind": np.vectorize(OF_CLASSES.get)(Y["kind"]), "size": np.ones(small.EXAMPLES)}

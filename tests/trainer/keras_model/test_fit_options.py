@@ -1,4 +1,4 @@
-"""What a model or `compile` adds to a step: regularizers, losses of layers, clipping, micro-batches, half precision."""
+"""What a model or `compile` adds to a step: regularizers, losses of layers, clipping, half precision."""
 
 import keras
 import numpy as np
@@ -46,16 +46,6 @@ def test_losses_of_layers_on_replicas():
         with strategy.scope():
             models.append(small.compiled(MultiLossModel, *_layers(), combine="pcgrad"))
         models[-1].fit(**DATA, epochs=5)
-    small.assert_same_variables(*models)
-
-
-@pytest.mark.ci_only
-@pytest.mark.usefixtures("float64")
-def test_micro_batches_are_one_batch():
-    """The sums over parts, which differ in size, are those over the batch."""
-    models = [small.compiled(MultiLossModel, micro_batches=count, combine="upgrad") for count in (5, 1)]
-    for model in models:
-        model.fit(**DATA, epochs=5)
     small.assert_same_variables(*models)
 
 
