@@ -28,7 +28,7 @@ from trainer.common.errors import ConfigError, unknown
 from trainer.common.schema import setting
 
 FEEDS = ("auto", "memory", "streaming")
-TRAIN, VALIDATION = "train", "validation"
+TRAIN, VALIDATION = part_settings.TRAIN, part_settings.VALIDATION
 _OF_OTHERS = re.compile(r"[\w-]+:[A-Za-z]")  # `huggingface:glue`; what follows a dataset's own name is a number
 MEAN = "mean"
 _OPERATIONS = schema.sequence(schema.call("name"))
@@ -103,13 +103,14 @@ class SourceConfig:
     splits: dict[str, list[str]] = setting(
         schema.mapping(schema.sequence(schema.string), "split", empty=True),
         {},
-        "What is `train` and what is `validation`: files, folders or TFDS's splits. Empty: by their names.",
+        "What is `train`, what is `validation` and what are others that `evaluate` may name, such as `test`: files, "
+        "folders or TFDS's splits. Empty: `train` and `validation` by their names.",
     )
     held_out: float | HeldOutConfig | None = setting(
         schema.optional(part_settings.held_out),
         None,
-        "The share of the training examples, drawn once for all, on which to validate instead. None: the source's own "
-        "validation split.",
+        "The share of the training examples, drawn once for all, on which to validate instead; or how they are chosen, "
+        "also for other splits. None: the source's own validation split.",
     )
     fold: FoldConfig | None = setting(
         schema.optional(schema.record(FoldConfig)),
@@ -119,8 +120,8 @@ class SourceConfig:
     may_overlap: bool = setting(
         schema.boolean,
         False,
-        "Whether training and validation examples may be the same ones (to see whether a model can learn a few by "
-        "heart), and a file be read twice.",
+        "Whether examples of two splits may be the same ones (to see whether a model can learn a few by heart), and a "
+        "file be read twice.",
     )
     inputs: dict[str, InputConfig] | None = setting(
         schema.optional(schema.mapping(schema.record(InputConfig), "input")),
@@ -262,12 +263,11 @@ def _check_source(config: SourceConfig, field: str) -> None:
         raise ConfigError(f"{field}.fill", config.fill, reason)
     if config.undecodable == "skip" and kind not in SKIPPING:
         raise ConfigError(f"{field}.undecodable", "skip", f"is for {' and '.join(SKIPPING)}")
-    if VALIDATION not in config.splits:
-        part_settings.check(config.held_out, config.fold, field)
-    elif config.held_out is not None or config.fold is not None:
-        key = "fold" if config.held_out is None else "held_out"
-        reason = "is for data without a validation split of their own"
-        raise ConfigError(f"{field}.{key}", ConfigError.ABSENT, reason)
-    for split in config.splits:
-        if split not in (TRAIN, VALIDATION):
-            raise unknown(f"{field}.splits", split, "split", (TRAIN, VALIDATION))
+    part_settings.check(config.held_out, config.fold, field)
+    for split in part_settings.made(config.held_out, config.fold):
+        if split in config.splits:
+            key = "fold" if config.held_out is None else "held_out"
+            reason = f"is for data without a {split} split of their own"
+            raise ConfigError(f"{field}.{key}", ConfigError.ABSENT, reason)
+    if config.splits and TRAIN not in config.splits:
+        raise ConfigError(f"{field}.splits", sorted(config.splits), f"needs a {TRAIN!r} split")

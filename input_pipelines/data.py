@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines import configuration, examples, names, opening, overlap, saved_form
-from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig, SourceConfig
+from input_pipelines.configuration import TRAIN, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture, usable
 from input_pipelines.feed import splits as splits_lib
@@ -52,7 +52,7 @@ class Data:
     """The data of a run.
 
     Attributes:
-      splits: split → its examples; `train` and `validation`.
+      splits: split → its examples; `train`, `validation` and perhaps others.
       saved: what the run keeps.
       notes: lines for the user: what was left out.
       names: of columns and classes.
@@ -66,18 +66,22 @@ class Data:
     not_finite: tuple[NotFinite, ...] = ()
 
 
-def build(config: DatasetConfig, saved: SavedData | None = None, trust: Trust = NOBODY) -> Data:
+def build(
+    config: DatasetConfig, saved: SavedData | None = None, trust: Trust = NOBODY, segments: str | None = None
+) -> Data:
     """The configured data, floating-point numbers in Keras' `floatx`.
 
     Args:
       config: the configuration's `dataset`.
       saved: what an earlier process of the same run kept: its statistics and counts are used again.
       trust: whose code may be called where the data name it.
+      segments: a feature that becomes a target where it is no target or input by its name, beside what it is made into
+        otherwise; None: there is none.
 
     Raises:
       ConfigError: the data cannot be used, naming the file and the row or record.
     """
-    data = _build(config, saved, trust)
+    data = _build(config, saved, trust, segments)
     return data if saved is None else with_class_counts(data, saved.class_counts)
 
 
@@ -86,7 +90,7 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
     return dataclasses.replace(data, saved=dataclasses.replace(data.saved, class_counts=dict(counts)))
 
 
-def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data:
+def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segments: str | None) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
     opened = {
@@ -96,7 +100,7 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust) -> Data
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     try:
-        prepared = preparation.build(trains, saved and saved.statistics)
+        prepared = preparation.build(trains, saved and saved.statistics, segments)
         built = {
             field: _fed(source, field, opened[field], prepared[field], saved)
             if field in opened
@@ -122,12 +126,26 @@ def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
     notes = tuple(note for one in built.values() for note in one.notes)
     quotas = {name: source.quota for name, source in config.sources.items()}
     mixed = {}
-    for split in (TRAIN, VALIDATION):
+    for split in _in_all({name: built[f"dataset.sources.{name}"].splits for name in quotas}):
         parts = {name: built[f"dataset.sources.{name}"].splits[split] for name in quotas}
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
     wrong = tuple(number for one in built.values() for number in one.not_finite)
     return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong)
+
+
+def _in_all(sources: Mapping[str, Mapping[str, Split]]) -> list[str]:
+    """The splits of several sources; raises ConfigError for one that some of them lack."""
+    names_of = dict.fromkeys(split for splits in sources.values() for split in splits)
+    for split in names_of:
+        with_it = [name for name, splits in sources.items() if split in splits]
+        for name, splits in sources.items():
+            if split not in splits:
+                reason = (
+                    f"has no {split!r} split, which source {with_it[0]!r} has; a split is of all sources or of none"
+                )
+                raise ConfigError(f"dataset.sources.{name}.splits", sorted(splits), reason)
+    return list(names_of)
 
 
 def changes(saved: SavedData, now: SavedData, what: str = "has changed since the run began") -> list[str]:
@@ -193,7 +211,9 @@ def _fed(
             {field: prepare.statistics},
             {field: feed},
         ),
-        left_out.notes(config, field, sources) + needless + leaks.notes(config, prepare, sources[TRAIN], field),
+        left_out.notes(config, field, sources)
+        + needless
+        + leaks.notes(config, prepare.configured(config), sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.registry import DATASETS
-from trainer.common import import_paths
+from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, first_line
 
 
@@ -79,21 +79,27 @@ def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[s
     splits = import_paths.call(path, arguments, field=f"{field}.name", arguments_field=f"{field}.options")
     if not isinstance(splits, Mapping) or not {TRAIN, VALIDATION} <= set(splits):
         raise ConfigError(f"{field}.name", config.name, f"must give the splits {TRAIN!r} and {VALIDATION!r}")
+    for split in splits:
+        if not isinstance(split, str) or not schema.NAME.fullmatch(split):
+            reason = "a split's name is letters, digits, '_' and '-', starting with a letter"
+            raise ConfigError(f"{field}.name", config.name, f"gives a split called {split!r}: {reason}")
+    splits = {split: splits[split] for split in dict.fromkeys((TRAIN, VALIDATION, *splits))}
     checked = {split: _checked(f"{field}.{split}", examples, floatx) for split, examples in splits.items()}
-    if splits[VALIDATION] is splits[TRAIN]:
-        checked[VALIDATION] = checked[TRAIN]
+    for split, examples in splits.items():
+        if examples is splits[TRAIN]:
+            checked[split] = checked[TRAIN]
     for split, examples in checked.items():
         _check_alike(f"{field}.{split}", examples, checked[TRAIN])
     return checked
 
 
 def not_finite(splits: Mapping[str, Examples], field: str) -> tuple[NotFinite, ...]:
-    """The first NaN or infinity of every array of inputs and targets of the two splits, missing labels left out.
+    """The first NaN or infinity of every array of inputs and targets of the splits, missing labels left out.
 
     A model or a loss of the user's own may take it, so that whoever has these decides.
     """
     found = []
-    for split in (TRAIN, VALIDATION):
+    for split in splits:
         for part in ("inputs", "targets"):
             for name, array in _as_dict(getattr(splits[split], part)).items():
                 if not np.issubdtype(array.dtype, np.floating) or not array.size:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from input_pipelines import configuration
+from input_pipelines import configuration, part_settings
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation import building
 from input_pipelines.registry import SOURCES, TFDS
@@ -14,7 +14,7 @@ from trainer.common.trust import Trust
 
 
 def open_source(config: SourceConfig, field: str, trust: Trust) -> dict[str, Source]:
-    """The splits of a source as they are read, both of them, with an example at least.
+    """The splits of a source as they are read, `train` and `validation` first, each with an example at least.
 
     Args:
       config: the source, which is no function.
@@ -28,14 +28,16 @@ def open_source(config: SourceConfig, field: str, trust: Trust) -> dict[str, Sou
     open_splits = import_paths.load(SOURCES[kind], f"{field}.name")
     # Of all data, only those of TFDS can name code.
     sources: dict[str, Source] = open_splits(config, field, trust) if kind == TFDS else open_splits(config, field)
-    if config.held_out is not None or config.fold is not None:
-        sources = parting.part(config, sources[TRAIN], field)
+    if part_settings.made(config.held_out, config.fold):
+        named = {name: source for name, source in sources.items() if name in config.splits}
+        sources = named | parting.part(config, sources[TRAIN], field)
     for split in (TRAIN, VALIDATION):
         if split not in sources:
             raise ConfigError(f"{field}.splits", sorted(sources), f"needs a {split!r} split, or {field}.held_out")
-        if not len(sources[split]):
+    for split, source in sources.items():
+        if not len(source):
             raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, "holds no example")
-    return sources
+    return {split: sources[split] for split in dict.fromkeys((TRAIN, VALIDATION, *sources))}
 
 
 def sized(config: SourceConfig, field: str, sources: Mapping[str, Source]) -> Mapping[str, Source]:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,23 +39,44 @@ class Program:
         self._command = command
         self._streams = streams
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """True until it has ended."""
+        return self._process.is_alive()
+
     def prints(self, words: str) -> bool:
         """Waits until it has printed these words; returns False where it has ended without."""
-        while words not in self._streams[0].read_text():
-            if not self._process.is_alive():
-                return words in self._streams[0].read_text()
+        return self._says(words, self._streams[0])
+
+    def warns(self, words: str) -> bool:
+        """The same of its errors."""
+        return self._says(words, self._streams[1])
+
+    def _says(self, words: str, stream: pathlib.Path) -> bool:
+        while words not in stream.read_text():
+            if not self.running:
+                return words in stream.read_text()
             time.sleep(0.005)
         return True
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Sends SIGKILL."""
         self._process.kill()
 
-    def wait(self) -> subprocess.CompletedProcess:
+    def wait(self, seconds: float = _SECONDS) -> subprocess.CompletedProcess:
         """Returns exit code and output, once it has ended."""
-        self._process.join(_SECONDS)
+        self._process.join(seconds)
         if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(self._command, _SECONDS)
+            raise subprocess.TimeoutExpired(self._command, seconds)
         output, errors = (stream.read_text() for stream in self._streams)
         return subprocess.CompletedProcess(self._command, self._process.exitcode, output, errors)
 

@@ -120,6 +120,7 @@ def test_every_command_has_a_test(root):
     assert SUITE in (root / ".ci" / "run").read_text()
 
 
+@pytest.mark.ci_only
 def test_default_run(project):
     """The first command, within 90 seconds (longer on slower machines), to what the front page promises."""
     _set_up(project)

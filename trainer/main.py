@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
+from input_pipelines.configuration import VALIDATION
 from trainer import command_line
 from trainer.common import schema
 from trainer.common import trust as trust_lib
@@ -27,9 +28,7 @@ _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take t
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, resumed if it is there; by default a new one.")
 _STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
-_DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", None, "The same bits each time on GPUs, too (replaces deterministic)."
-)
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", None, "Repeatable bits on GPUs, too (replaces deterministic).")
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
@@ -41,11 +40,13 @@ _HANG_TIMEOUT = flags.DEFINE_integer(
 )
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
+_SPLIT = flags.DEFINE_string("split", None, "Of eval: the split to evaluate (default: validation).")
+
 _HELP = """Trains Keras models with several heads and losses.
 
   python -m trainer.main --strategy=mirrored --combine=weighted
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
-  python -m trainer.main --mode=eval --workdir=runs/<run>
+  python -m trainer.main --mode=eval --workdir=runs/<run> --split=test
 
 Flags:
 """
@@ -85,6 +86,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
+    if _SPLIT.value is not None:
+        raise ConfigError("--split", _SPLIT.value, "is for --mode=eval; training evaluates what 'evaluate' says")
     base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
     workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
@@ -152,7 +155,8 @@ def _evaluate() -> None:
         trust.check_definitions(schema.as_dict(config), str(run.path))
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=output)
-    evaluate.evaluate(config, run, strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value), console, trust)
+    built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value)
+    evaluate.evaluate(config, run, built, console, trust, _SPLIT.value or VALIDATION)
     command_line.refuse_lost_output(output)
 
 

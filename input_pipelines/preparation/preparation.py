@@ -10,13 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines import examples
-from input_pipelines.configuration import SourceConfig
+from input_pipelines.configuration import SourceConfig, TargetConfig
 from input_pipelines.preparation import building, fitting
 from input_pipelines.preparation.chain import Batch, Chain, as_wide, real_numbers
 from input_pipelines.preparation.fitting import Statistics
 from input_pipelines.sources.source import Source
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, reason_of
+
+_AS_IT_IS = TargetConfig(feature=None, prepare=[], missing=None, weight=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Preparation:
         chains = [*self.inputs.values(), *self.targets.values()]
         names = [name for chain in chains for name in chain.features]
         return list(dict.fromkeys([*names, *(chain.weight for chain in chains if chain.weight is not None)]))
+
+    def configured(self, config: SourceConfig) -> "Preparation":
+        """The same without targets that the configuration of the source does not name."""
+        targets = {name: chain for name, chain in self.targets.items() if name in (config.targets or {})}
+        return dataclasses.replace(self, targets=targets)
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         """`inputs` (the tensor itself where there is but one), `targets` and `weights` of a batch of features.
@@ -115,13 +122,17 @@ class Preparation:
 
 
 def build(
-    parts: Mapping[str, tuple[SourceConfig, Source]], saved: Mapping[str, Statistics] | None = None
+    parts: Mapping[str, tuple[SourceConfig, Source]],
+    saved: Mapping[str, Statistics] | None = None,
+    also: str | None = None,
 ) -> dict[str, Preparation]:
     """The preparation of every source, with what is learned from their training splits.
 
     Args:
       parts: the configuration's key of a source → its configuration, its training split.
       saved: key of a source → what an earlier process of the same run learned; None: learn it now.
+      also: a feature that becomes a target of its name, where a source has it and neither a target nor an input of that
+        name; what inputs are made of does not change by that.
 
     Raises:
       ConfigError: a feature or an operation that does not exist or does not fit.
@@ -130,6 +141,8 @@ def build(
     for field, (config, train) in parts.items():
         targets = building.targets(config, field, train)
         inputs = building.inputs(config, field, train, targets)
+        if also in train.features and also not in {*targets, *inputs}:
+            targets |= building.targets(dataclasses.replace(config, targets={also: _AS_IT_IS}), field, train)
         made[field] = inputs, targets
         chains[field] = [*inputs.values(), *targets.values()]
         _refuse_empty(chains[field], train)

@@ -1,9 +1,10 @@
-"""Parts the examples of a training split: some to train on, the others to validate on."""
+"""Parts the examples of a training split: some to train on, the others to validate and to test on."""
 
 import datetime
 
 import numpy as np
 
+from input_pipelines import part_settings
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.part_settings import FoldConfig, HeldOutConfig
 from input_pipelines.sources.source import Source
@@ -14,7 +15,7 @@ _TENTHS = 10
 
 
 def part(config: SourceConfig, train: Source, field: str) -> dict[str, Source]:
-    """The two splits that `held_out` or `fold` make of a training split, each in its order; the same in every process.
+    """The splits that `held_out` or `fold` make of a training split, each in its order; the same in every process.
 
     Args:
       config: the source, with `held_out` or `fold`.
@@ -28,29 +29,44 @@ def part(config: SourceConfig, train: Source, field: str) -> dict[str, Source]:
     key = "held_out" if config.held_out is not None else "fold"
     chosen, at = getattr(config, key), f"{field}.{key}"
     if not hasattr(train, "rows"):
-        words = "is for rows and arrays; give both splits (TFDS: 'train[:90%]', 'train[90%:]')"
+        words = "is for rows and arrays; give all splits (TFDS: 'train[:90%]', 'train[90%:]')"
         raise ConfigError(at, ConfigError.ABSENT, words)
     if isinstance(chosen, float):
         chosen = HeldOutConfig(chosen, None, None, None)
-    held_out = _fold(chosen, config, train, at) if isinstance(chosen, FoldConfig) else _share(chosen, config, train, at)
-    for split, count in ((TRAIN, len(train) - held_out.sum()), (VALIDATION, held_out.sum())):
-        if not count:
+    if isinstance(chosen, FoldConfig):
+        held_out = {VALIDATION: _fold(chosen, config, train, at)}
+    else:
+        held_out = _shares(chosen, config, train, at)
+    rest = ~np.logical_or.reduce([*held_out.values()])
+    for split, rows in ((TRAIN, rest), *held_out.items()):
+        if not rows.any():
             raise ConfigError(at, ConfigError.ABSENT, f"leaves no example to the {split} split, of {len(train)}")
-    return {TRAIN: train.rows(np.flatnonzero(~held_out)), VALIDATION: train.rows(np.flatnonzero(held_out))}
+    return {split: train.rows(np.flatnonzero(rows)) for split, rows in ((TRAIN, rest), *held_out.items())}
 
 
-def _share(chosen: HeldOutConfig, config: SourceConfig, train: Source, field: str) -> np.ndarray:
-    """(examples,) bool: those that are held out."""
+def _shares(chosen: HeldOutConfig, config: SourceConfig, train: Source, field: str) -> dict[str, np.ndarray]:
+    """Split → (examples,) bool: those that are held out, the last of an order for the split that is named last."""
     if chosen.last_by is not None:
         groups = _times(train, chosen.last_by, f"{field}.last_by")
-        return _last(groups, np.arange(groups.max() + 1), chosen.share)
-    if chosen.by is not None:
+        order = np.arange(groups.max() + 1)
+    elif chosen.by is not None:
         groups = _groups(train, chosen.by, f"{field}.by")
-        return _last(groups, _order(groups.max() + 1), chosen.share)
-    order = _spread(config, train, chosen.stratify, field)
-    held_out = np.zeros(len(train), bool)
-    held_out[order[len(train) - int(round(chosen.share * len(train))) :]] = True
-    return held_out
+        order = _order(groups.max() + 1)
+    else:
+        groups, order = np.arange(len(train)), _spread(config, train, chosen.stratify, field)
+    shares = part_settings.shares(chosen)
+    from_each_on = {split: sum([*shares.values()][place:]) for place, split in enumerate(shares)}
+    if chosen.last_by is None and chosen.by is None:
+        firsts = [len(train) - int(round(share * len(train))) for share in from_each_on.values()]
+    else:
+        firsts = [_first(np.bincount(groups)[order], share) for share in from_each_on.values()]
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    ends = [*firsts[1:], len(order)]
+    return {
+        split: (places[groups] >= first) & (places[groups] < end)
+        for split, first, end in zip(shares, firsts, ends, strict=True)
+    }
 
 
 def _fold(chosen: FoldConfig, config: SourceConfig, train: Source, field: str) -> np.ndarray:
@@ -73,19 +89,15 @@ def _fold(chosen: FoldConfig, config: SourceConfig, train: Source, field: str) -
     return fold_of[groups] == chosen.number - 1
 
 
-def _last(groups: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    """(examples,) bool: those of the last groups in an order, as many groups as come nearest to a share; one at least.
+def _first(sizes: np.ndarray, share: float) -> int:
+    """The first of the last groups, in the order of their sizes, that come nearest to a share; one of them at least.
 
     The first group is never among them.
     """
-    sizes = np.bincount(groups)[order]
+    if len(sizes) < 2 or not share:
+        return len(sizes)
     from_each_on = np.cumsum(sizes[::-1])[::-1]
-    if len(order) < 2 or not share:
-        return np.zeros(len(groups), bool)
-    first = 1 + int(np.argmin(np.abs(from_each_on[1:] - share * len(groups))))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place[groups] >= first
+    return 1 + int(np.argmin(np.abs(from_each_on[1:] - share * sizes.sum())))
 
 
 def _order(count: int) -> np.ndarray:

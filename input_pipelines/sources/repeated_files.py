@@ -6,6 +6,7 @@ Two splits of a file each that are the same are no mistake of names, and are lef
 import collections
 import filecmp
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,21 +18,22 @@ _ENDINGS = re.compile(r"(~|\.(bak|backup|old|orig|gz|gzip|zz|zlib|bz2|xz|zst|zip
 _SHOWN = "is the same file as", "holds the same as", "is the same, compressed or as a backup, as"
 
 
-def refuse(files: Mapping[str, Sequence[str]], field: str) -> None:
+def refuse(files: Mapping[str, Sequence[str]], field: str, *, parted: bool = False) -> None:
     """Raises ConfigError where two files of a source, in one split or in two, are one or hold the same.
 
-    Unless they are all that two splits have.
+    Unless they are all that these two splits have.
 
     Args:
       files: split → its files.
       field: the configuration's key of the source.
+      parted: whether parts of the training split are held out, so that no other split is the same as a whole.
     """
     splits = [(split, path) for split, paths in files.items() for path in paths]
     paths = [path for _, path in splits]
     for same, shown in zip((_same_files, _same_contents, _same_names), _SHOWN, strict=True):
         for first, second in same(paths):
             (split, path), (before, other) = splits[second], splits[first]
-            if len(splits) == 2 and split != before:
+            if split != before and len(files[split]) == len(files[before]) == 1 and not parted:
                 continue
             at = f"{other} of the {before} split" if split != before else other
             reason = f"{shown} {at}; name each once in splits, or set {field}.may_overlap=True"
@@ -45,19 +47,14 @@ def refuse_records(ranges: Mapping[str, Sequence[tuple[str, int, int]]], field: 
       ranges: split → the file, the first record and the end of each run of records that it holds.
       field: the configuration's key of the source.
     """
-    before: list[tuple[str, str, int, int]] = []
-    for split, own in ranges.items():
-        if any(sorted(own) == sorted(other) for name, other in ranges.items() if name != split):
+    for other, split in itertools.combinations(ranges, 2):
+        if sorted(ranges[split]) == sorted(ranges[other]):
             continue
-        for file, first, end in own:
-            for other, there, start, stop in before:
-                if file == there and max(first, start) < min(end, stop):
-                    shared = (
-                        f"records {max(first, start)} to {min(end, stop) - 1} of {file} are in the {other} split, too"
-                    )
-                    reason = f"{shared}; if that is meant, set {field}.may_overlap=True"
-                    raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, reason)
-        before += [(split, *each) for each in own]
+        for (there, start, stop), (file, first, end) in itertools.product(ranges[other], ranges[split]):
+            if file == there and max(first, start) < min(end, stop):
+                shared = f"records {max(first, start)} to {min(end, stop) - 1} of {file} are in the {other} split, too"
+                reason = f"{shared}; if that is meant, set {field}.may_overlap=True"
+                raise ConfigError(f"{field}.splits.{split}", ConfigError.ABSENT, reason)
 
 
 def _same_files(paths: Sequence[str]) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from input_pipelines import part_settings
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
 from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import file_samples, folders, repeated_files
@@ -234,7 +235,8 @@ def find(config: SourceConfig, field: str, default: str) -> dict[str, list[str]]
         wanted = config.splits or _by_name(config.path, default)
         found = {name: _matching(f"{field}.splits.{name}", config.path, names) for name, names in wanted.items()}
         if not config.may_overlap:
-            repeated_files.refuse(found, field)
+            parted = bool(part_settings.made(config.held_out, config.fold))
+            repeated_files.refuse(found, field, parted=parted)
         return found
     if config.splits:
         raise ConfigError(f"{field}.path", config.path, "is a file; splits name files of a folder")

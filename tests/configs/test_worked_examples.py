@@ -23,6 +23,17 @@ NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.ste
 EXAMPLES = [name for names in worked_examples.EXAMPLES.values() for name in names]
 # Their data do not come with the trainer; tests of their own train them.
 PRESETS = ("celeb_a", "census_income", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
+# One of each kind; CI trains all of them, and other tests build or train most of the others.
+BY_HAND = (
+    "imbalanced_classes",
+    "named_outputs",
+    "output_shapes",
+    "own_model",
+    "partially_shared",
+    "separate_optimizers",
+    "two_regressions",
+    "weighted_slices",
+)
 LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
 SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
 
@@ -43,7 +54,14 @@ def _reach(built: Experiment) -> dict[str, tuple[str, ...]]:
     return {variable.path: tuple(built.losses[k].name for k in by) for variable, by in pairs}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in PRESETS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in BY_HAND else [pytest.mark.ci_only])
+        for name in NAMES
+        if name not in PRESETS
+    ],
+)
 def test_every_configuration_trains(name, tmp_path, caplog, monkeypatch):
     """Three steps and an evaluation: finite numbers for every loss and metric, and no warning."""
     monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)  # takes longer than the steps

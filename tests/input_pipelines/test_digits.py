@@ -1,8 +1,6 @@
 """The digits as a TFDS dataset."""
 
-import os
-import subprocess
-import sys
+import contextlib
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 
 from input_pipelines.datasets import digits
+from tests import forked
 from trainer.common.errors import ConfigError
 
 
@@ -37,20 +36,16 @@ def test_reads_as_any_tfds_dataset(tmp_path):
 
 
 def test_processes_that_start_at_once_all_work(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        f"from input_pipelines.datasets import digits; print(len(digits.load({str(tmp_path)!r})['train']))",
-    ]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        for _ in range(3)
-    ]
-    for process in processes:
-        output, errors = process.communicate(timeout=120)
-        assert (process.returncode, output.strip()) == (0, "1437"), errors
-    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+    program = (
+        "import sys\nfrom input_pipelines.datasets import digits\n\nprint(len(digits.load(sys.argv[1])['train']))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    with contextlib.ExitStack() as stack:
+        arguments = ("program", str(tmp_path / "data"))
+        started = [stack.enter_context(forked.started(*arguments, cwd=tmp_path)) for _ in range(3)]
+        for result in [process.wait() for process in started]:
+            assert (result.returncode, result.stdout.strip()) == (0, "1437"), result.stderr
+    assert [path.name for path in (tmp_path / "data" / "digits").iterdir()] == ["1.0.0"]
 
 
 def test_a_folder_that_cannot_hold_data_is_named(tmp_path):

@@ -1,10 +1,8 @@
 """`--download`: of several processes one prepares, what fails leaves nothing, and answers have the command."""
 
+import contextlib
 import fcntl
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -72,32 +70,26 @@ def home(tmp_path):
     return tmp_path
 
 
-def _start(home: pathlib.Path, root: pathlib.Path, number: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir=run{number}", "--download"]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    return subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def _left(home: pathlib.Path) -> set[str]:
     """All below the data's folder, except the file by which processes wait for one another."""
     return {str(path.relative_to(home / "data")) for path in (home / "data").rglob("*") if path.name != ".preparing"}
 
 
 @pytest.mark.ci_only
-def test_of_several_processes_one_prepares(home, root):
+def test_of_several_processes_one_prepares(home):
     """This test prepares, as it were, until all of them wait; then one does, and all of them train."""
     (home / "data").mkdir()
-    with (home / "data" / ".preparing").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        processes = [_start(home, root, number) for number in range(3)]
-        for process in processes:
-            assert process.stderr.readline().startswith("waiting for another process that prepares data in ")
-    for number, process in enumerate(processes):
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert (home / f"run{number}" / "report.md").exists()
+    with contextlib.ExitStack() as stack:
+        with (home / "data" / ".preparing").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            commands = [["--config=config.py", f"--workdir=run{number}", "--download"] for number in range(3)]
+            processes = [stack.enter_context(forked.started("trainer.main", *own, cwd=home)) for own in commands]
+            for process in processes:
+                assert process.warns("waiting for another process that prepares data in "), process.wait()
+        for number, process in enumerate(processes):
+            ended = process.wait()
+            assert ended.returncode == 0, ended.stderr
+            assert (home / f"run{number}" / "report.md").exists()
     assert (home / "preparations").read_text() == "one\n"
     assert {path.split("/")[0] for path in _left(home)} == {"downloads", "home_made"}
     assert not any("incomplete" in path for path in _left(home))

@@ -58,6 +58,32 @@ def test_what_would_be_read_twice_is_refused(tmp_path, train, validation, words)
     assert "dataset.may_overlap" in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        ({"validation": "in_other_words.csv", "test": ["b.csv", "a.csv"]}, "a.csv of the train split"),
+        ({"validation": ["b.csv", "in_other_words.csv"], "test": "b.csv"}, "b.csv of the validation split"),
+        ({"validation": "b.csv", "test": "copy.csv"}, None),
+    ],
+)
+def test_every_pair_of_splits_is_looked_at(tmp_path, splits, words):
+    tree = {**_files(tmp_path), "splits": {"train": "a.csv", **splits}}
+    if words is None:
+        (note,) = (note for note in reading.build(tree).notes if "may_overlap" in note)
+        assert "the examples of test are those to train on" in note
+        return
+    with pytest.raises(ConfigError, match=words):
+        reading.build(tree)
+
+
+def test_a_test_split_is_not_what_rows_are_held_out_of(tmp_path):
+    tree = {**_files(tmp_path), "splits": {"train": "a.csv", "test": "a.csv"}, "held_out": 0.2}
+    with pytest.raises(ConfigError, match="is the same file as"):
+        reading.build(tree)
+    found = reading.build({**tree, "splits": {"train": "a.csv", "test": "b.csv"}})
+    assert list(found.splits) == list(found.saved.fingerprints["dataset"]) == ["train", "validation", "test"]
+
+
 def test_one_source_trains_on_what_another_validates_on(tmp_path):
     tree = {**_files(tmp_path), "splits": {"train": "a.csv", "validation": "b.csv"}}
     swapped = {**tree, "splits": {"train": "b.csv", "validation": "a.csv"}}

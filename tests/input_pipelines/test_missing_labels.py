@@ -82,6 +82,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("case", list(CASES))
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_gradients_are_those_of_the_labelled_examples_alone(tmp_path, case, replicas):
@@ -97,6 +98,7 @@ def test_gradients_are_those_of_the_labelled_examples_alone(tmp_path, case, repl
         assert np.abs(gradient).max() > 1e-3
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(("loss", "function"), [("mse", tf.square), ("mae", tf.abs)])
 def test_missing_elements_are_left_out_of_the_mean(tmp_path, loss, function):
     """Against a plain gradient of the mean over the labelled elements."""

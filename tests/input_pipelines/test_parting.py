@@ -32,15 +32,21 @@ COLUMNS = {
 
 def _parts(**changes) -> tuple[np.ndarray, np.ndarray]:
     """The rows to train and to validate on."""
+    splits = _splits(**changes)
+    return splits["train"], splits["validation"]
+
+
+def _splits(**changes) -> dict[str, np.ndarray]:
+    """Split → its rows."""
     targets = {name: {} for name in ("ill", "level", "pixels")}
     tree = {"name": "npz", "path": "p", "inputs": {"row": {}}, "targets": targets, **changes}
     config = schema.record(SourceConfig)(tree, "dataset")
     configuration.check(schema.record(configuration.DatasetConfig)(tree, "dataset"))
     split = parting.part(config, Arrays(COLUMNS, lambda row: f"row {row}"), "dataset")
-    train, validation = (split[name].arrays["row"] for name in ("train", "validation"))
-    assert sorted([*train, *validation]) == list(range(ROWS))
-    assert all((np.diff(rows) > 0).all() for rows in (train, validation))
-    return train, validation
+    rows = {name: source.arrays["row"] for name, source in split.items()}
+    assert sorted(np.concatenate([*rows.values()])) == list(range(ROWS))
+    assert all((np.diff(own) > 0).all() for own in rows.values())
+    return rows
 
 
 def test_a_share_is_the_same_alone_and_in_a_dictionary():
@@ -83,6 +89,22 @@ def test_strata_are_in_every_part_in_their_shares(target):
             assert abs((kinds[rows] == kind).sum() - share * (kinds == kind).sum()) <= 2
 
 
+@pytest.mark.parametrize("way", [{}, {"by": "patient"}, {"last_by": "date"}, {"stratify": "ill"}])
+def test_shares_of_several_splits(way):
+    """Together they are the rows that one share of their sum holds out; groups stay together, the last come last."""
+    parts = _splits(held_out={"share": {"validation": 0.2, "test": 0.1}, **way})
+    together = _splits(held_out={"share": 0.2 + 0.1, **way})
+    assert sorted([*parts["validation"], *parts["test"]]) == [*together["validation"]]
+    np.testing.assert_array_equal(parts["test"], _splits(held_out={"share": 0.1, **way})["validation"])
+    if "by" in way:
+        patients = [set(COLUMNS["patient"][rows]) for rows in parts.values()]
+        assert sum(map(len, patients)) == len(set.union(*patients))
+    if "last_by" in way:
+        assert COLUMNS["date"][parts["validation"]].max() < COLUMNS["date"][parts["test"]].min()
+    if "by" not in way:
+        assert [len(parts[split]) for split in ("validation", "test")] == pytest.approx([0.2 * ROWS, 0.1 * ROWS], abs=2)
+
+
 @pytest.mark.parametrize("way", [{}, {"by": "patient"}, {"stratify": "ill"}])
 def test_every_example_is_in_one_fold(way):
     folds = [_parts(fold={"of": 5, "number": number, **way})[1] for number in range(1, 6)]
@@ -108,6 +130,10 @@ def test_every_example_is_in_one_fold(way):
         ({"held_out": {"share": 0.2, "stratify": "ile"}}, "held_out.stratify", "unknown target; did you mean 'ill'"),
         ({"held_out": {"share": 0.2, "stratify": "pixels"}}, "held_out.stratify", "a single value for each example"),
         ({"held_out": {"share": 0.001}}, "held_out", "no example to the validation split"),
+        ({"held_out": {"share": {"train": 0.2}}}, "held_out.share.train", "is what the others leave"),
+        ({"held_out": {"share": {"validation": 0.5, "test": 0.5}}}, "held_out.share", "no example to the train split"),
+        ({"held_out": {"share": {"test": 0.2}}, "splits": {"test": "t"}}, "held_out", "without a test split"),
+        ({"splits": {"test": "t"}}, "splits", "needs a 'train' split"),
         ({"fold": {"of": 5, "number": 6}}, "fold.number", "at most"),
         ({"fold": {"of": 1, "number": 1}}, "fold.of", "at least 2"),
         ({"fold": {"of": 5, "number": 1}, "held_out": 0.2}, "fold", "beside dataset.held_out"),

@@ -134,9 +134,15 @@ def test_nearest_pixels_stay_whole_numbers(tmp_path):
 
 
 def _numbers(blocks: record_files.Blocks) -> list[list[int]]:
-    read = blocks.reader()
-    each = [tf.data.Dataset.from_tensors(np.int64(block)).flat_map(read) for block in range(len(blocks.sizes))]
-    return [[struct.unpack("<q", record)[0] for record in records.as_numpy_iterator()] for records in each]
+    """The records of each block, all of them read by one dataset."""
+    read, found = blocks.reader(), [[] for _ in blocks.sizes]
+
+    def with_block(block: tf.Tensor) -> tf.data.Dataset:
+        return read(block).map(lambda record: (block, record))
+
+    for block, record in tf.data.Dataset.range(len(found)).flat_map(with_block).as_numpy_iterator():
+        found[block].append(struct.unpack("<q", record)[0])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +175,9 @@ def numbered(tmp_path_factory):
 def test_blocks_of_parts(numbered, parts, expected, window):
     made = [Part(numbered[file], first, count) for file, first, count in parts]
     blocks = record_files.blocks(made, window, "field")
-    assert [number for block in _numbers(blocks) for number in block] == list(expected)
-    assert [len(block) for block in _numbers(blocks)] == blocks.sizes.tolist()
+    numbers = _numbers(blocks)
+    assert [number for block in numbers for number in block] == list(expected)
+    assert [len(block) for block in numbers] == blocks.sizes.tolist()
     for index, number in enumerate(expected):
         path, record = (numbered[0], number) if number < 40 else (numbered[1], number - 40)
         assert blocks.where(index) == f"{path}, record {record}"

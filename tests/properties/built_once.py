@@ -17,7 +17,7 @@ from trainer.run import experiment, train
 def building_once() -> Iterator[None]:
     """Experiments of the same configuration and the same statistics are built and traced once within this context.
 
-    Every run sets all of their variables: a checkpoint's.
+    Every run but the first sets all of their variables: a checkpoint's.
     """
     kept: dict[Any, Any] = {}
     build, traced, built_evaluator = experiment.build, train._traced, Evaluator.build
@@ -30,8 +30,10 @@ def building_once() -> Iterator[None]:
     def building(
         config: Config, strategy: Any, saved: data_lib.SavedData | None = None, *rest: Any
     ) -> experiment.Experiment:
-        key = loading.to_json(config), saved and data_lib.to_json(saved)
-        return once(key, lambda: build(config, strategy, saved, *rest))
+        of_config = loading.to_json(config)
+        built = once((of_config, saved and data_lib.to_json(saved)), lambda: build(config, strategy, saved, *rest))
+        kept.setdefault((of_config, data_lib.to_json(built.data.saved)), built)
+        return built
 
     def tracing(built: experiment.Experiment, *rest: Any) -> Any:
         return once(("step", id(built)), lambda: traced(built, *rest))

@@ -5,7 +5,6 @@ import io
 import json
 import pathlib
 import shutil
-import subprocess
 
 import tensorflow as tf
 from rich.console import Console
@@ -49,10 +48,10 @@ def everything(path: pathlib.Path) -> dict[str, object]:
     steps = checkpoint.saved_steps(path / "checkpoints")
     saved = {f"{name} at step {step}": bits for step in steps for name, bits in variables(path, step).items()}
     texts = {name: (path / name).read_text() for name in ("metrics.jsonl", "report.md")}
-    return {"checkpoints": steps, "events": _values_of_events(path)} | texts | saved
+    return {"checkpoints": steps, "events": values_of_events(path)} | texts | saved
 
 
-def _values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
+def values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
     """Everything that TensorBoard shows."""
     found = []
     for file in (path / "tensorboard").rglob("events*"):
@@ -92,10 +91,3 @@ def assert_goes_on_exactly(path: pathlib.Path, replicas: int, **changes) -> None
     assert results(path / "run", last) == expected
     assert sorted(test_history.events(path / "run")) == events
     assert not list((path / "run" / "checkpoints").glob(".incomplete*"))
-
-
-def wait_for_training(process: subprocess.Popen) -> str:
-    """Waits until the process is about to take its first step; returns what it says then."""
-    line = process.stdout.readline()
-    assert " steps on " in line, process.communicate()[1]
-    return line

@@ -72,7 +72,7 @@ BASES = {
     ),
     "intervals": _two_losses(
         best={"metric": "number/mae", "mode": "min"},
-        early_stopping={"metric": "loss/label", "patience": 2, "min_delta": 0.01},
+        early_stopping={"metric": "{loss/label} - 2 * {loss/number}", "mode": "min", "patience": 2, "min_delta": 0.01},
         ema=0.9,
         checkpoint_every="2 epochs",
         keep_checkpoints=2,

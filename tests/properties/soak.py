@@ -25,7 +25,7 @@ from tests.properties import interrupted
 
 _INTERVALS = {"steps": 300, "report_every": 20, "eval_every": 50, "checkpoint_every": 11, "keep_checkpoints": 3}
 _EARLY = 0.2  # the share of kills while a process starts
-_TRAINING = " steps on "  # printed when a process is about to take its first step
+TRAINING = " steps on "  # printed when a process is about to take its first step
 _ADAM = {"shared_optimizer": {"name": "adam", "learning_rate": 0.01}}
 _MISSING = {"dataset__options": {"missing": True}}
 _STATISTICS = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dropout", "rate": 0.3}]
@@ -176,13 +176,13 @@ class Soak:
     def _wait(self, program: forked.Program, kills: int) -> None:
         if self._draw.random() < _EARLY:
             time.sleep(self._draw.uniform(0, self._times.starting))
-        elif program.prints(_TRAINING):
+        elif program.prints(TRAINING):
             time.sleep(self._draw.uniform(0, 2 * self._times.training / kills))
 
     def _whole(self) -> Times:
         begin = time.monotonic()
         with self._started("whole") as program:
-            assert program.prints(_TRAINING), program.wait().stderr
+            assert program.prints(TRAINING), program.wait().stderr
             first = time.monotonic()
             result = program.wait()
         assert result.returncode == 0, result.stderr

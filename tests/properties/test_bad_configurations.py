@@ -66,13 +66,18 @@ def _as_resolved(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
-@pytest.mark.parametrize("name", BASES)
+BY_HAND = ("turns",)  # whose steps take least; CI has the time for all
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in (*BY_HAND, "digits") else pytest.mark.ci_only) for name in BASES]
+)
 def test_bases_are_valid(name):
     assert train_one_step(loading.resolve(BASES[name])) is None
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "digits" else pytest.mark.ci_only) for name in BASES]
+    "name", [pytest.param(name, marks=[] if name in BY_HAND else pytest.mark.ci_only) for name in BASES]
 )
 def test_mistakes_train_a_step_or_give_one_line(name):
     outcomes = {}  # by resolved configuration: many mistakes leave one that was tried already

@@ -153,6 +153,7 @@ NOISY = [
 STILL = {"name": "sgd", "learning_rate": 0.0}
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 2])
 def test_famo_looks_again_at_the_same_batch_with_the_same_masks(replicas):
     """The losses after an update that changes nothing are those before, so that FAMO's own weights do not move."""

@@ -105,7 +105,12 @@ def _opposed(name: str) -> settings.Config:
     )
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.may_fall_back])
+FALLING_BACK = [name for name, method in METHODS.items() if method.may_fall_back]
+
+
+@pytest.mark.parametrize(
+    "name", [FALLING_BACK[0], *(pytest.param(name, marks=pytest.mark.ci_only) for name in FALLING_BACK[1:])]
+)
 def test_steps_without_a_solution_are_counted(name):
     built = experiment.build(_opposed(name), problems.strategy(2))
     train, iterator = built.step.build(), iter(built.batches(0))
@@ -138,22 +143,28 @@ SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted
 @pytest.mark.parametrize(
     "changes",
     [
-        {"combine__name": "log_sum"},
         {"combine__name": "geometric", "reduction": "fused"},
-        {"combine__name": "mgda", "combine__log_losses": True, "reduction": "features"},
-        {"combine__name": "db_mtl"},
         {"combine__name": "famo"},
+        *(
+            pytest.param(changes, marks=pytest.mark.ci_only)
+            for changes in (
+                {"combine__name": "log_sum"},
+                {"combine__name": "mgda", "combine__log_losses": True, "reduction": "features"},
+                {"combine__name": "db_mtl"},
+            )
+        ),
     ],
     ids=lambda changes: changes["combine__name"],
 )
 def test_a_loss_without_a_logarithm_ends_the_run(tmp_path, changes):
-    config = problems.config(steps=12, **changes, **SHIFTED)
+    config = problems.config(steps=12, **problems.SIMPLE | changes | SHIFTED)
     with pytest.raises(LogarithmError, match=r"^step 1: loss 'vector' is -9\d\.\d+, but combine=.* above 0") as caught:
         train_lib.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))
     assert list(caught.value.losses) == ["vector"]
     assert (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_famo_notices_a_loss_that_the_update_takes_below_its_bound():
     bounds = [0.0] * len(problems.LOSSES)
     _, totals = first_step(build(2, "famo"))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from tests.properties import interrupted
+from tests.properties import built_once, interrupted
 from tests.properties.interrupted import results
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError
@@ -19,6 +19,13 @@ from trainer.output import checkpoint, plots, workdir
 def no_curves(monkeypatch):
     """The curves look the same whatever interrupts a run, and drawing them takes longer than its steps."""
     monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+
+
+@pytest.fixture
+def built_once_for_all():
+    """A run that resumes finds the variables as an earlier one left them, not as they were made."""
+    with built_once.building_once():
+        yield
 
 
 _WEIGHT = {"name": "polynomial_decay", "initial_learning_rate": 1.0, "decay_steps": 9, "end_learning_rate": 0.1}
@@ -78,6 +85,7 @@ CASES = {
         for name, case in CASES.items()
     ],
 )
+@pytest.mark.usefixtures("built_once_for_all")
 def test_everything_with_state_comes_back(tmp_path, replicas, changes):
     interrupted.assert_goes_on_exactly(tmp_path, replicas, **changes | {"dataset__options": {"missing": True}})
 
@@ -103,6 +111,7 @@ def unnamed_layers() -> keras.Model:
     return keras.Model(inputs, {head: layer(encoder(inputs)) for head, layer in heads.items()})
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path):
     interrupted.train(tmp_path / "run")
     expected = results(tmp_path / "run", 12)
@@ -131,6 +140,7 @@ def test_more_steps(tmp_path):
         interrupted.train(tmp_path / "cosine", shared_optimizer=cosine, steps=13)
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_a_finished_run_whose_reports_are_gone(tmp_path):
     interrupted.train(tmp_path / "run")
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
@@ -149,6 +159,7 @@ def test_a_finished_run_whose_reports_are_gone(tmp_path):
         pytest.param({"combine__name": "pcgrad", "combine__update_every": 3}, marks=pytest.mark.ci_only),
     ],
 )
+@pytest.mark.usefixtures("built_once_for_all")
 def test_what_was_measured_comes_back(tmp_path, changes):
     """Between the step that measures gradients and the report of it: the report is the same."""
     changes |= {"report_every": 5, "eval_every": 12, "checkpoint_every": 4, **problems.SIMPLE}
@@ -199,17 +210,33 @@ def test_another_number_of_replicas(tmp_path):
 
 
 def test_the_best_checkpoint_stays(tmp_path):
-    """With one checkpoint to keep, the best one stays beside the last."""
-    best = {"metric": "loss/label", "mode": "max"}  # the first, untrained one
-    changes = {"steps": 12, "eval_every": 2, "checkpoint_every": 12, "keep_checkpoints": 1}
-    interrupted.train(tmp_path / "run", **changes, best=best)
+    """With one checkpoint to keep, the best one stays beside the last; also by another expression on resuming."""
+    best = {"metric": "{loss/label} + 1e-6 * {number/mae}", "mode": "max"}  # the first, untrained one
+    changes = {"eval_every": 2, "checkpoint_every": 12, "keep_checkpoints": 1}
+    total = {"metric": "total_loss", "patience": 99}
+    interrupted.train(tmp_path / "run", steps=12, **changes, best=best, early_stopping=total)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    losses = {row["step"]: row["loss/label"] for row in rows if row["split"] == "validation"}
-    expected = max(losses, key=losses.get)
+    values = {}
+    for row in (row for row in rows if row["split"] == "validation"):
+        values[row["step"]] = row["loss/label"] + 1e-6 * row["number/mae"]
+        weighed = {"label": 1, "number": 0.5, "vector": 2, "vector_l1": 1}
+        assert row[f"monitor/{best['metric']}"] == values[row["step"]]
+        assert row["monitor/total_loss"] == pytest.approx(sum(w * row[f"loss/{n}"] for n, w in weighed.items()), 1e-12)
+    expected = max(values, key=values.get)
     assert expected < 12
     assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == sorted({expected, 12})
+    results = f"|  | `{best['metric']}` | {values[12]:.4g} |"
+    assert results in (tmp_path / "run" / "report.md").read_text()
+    assert f"monitor/{best['metric']}" in {tag for _, _, tag, _ in interrupted.values_of_events(tmp_path / "run")}
+
+    equal = {"metric": "0 * {total_loss}", "mode": "min"}  # of equals the first one
+    undefined = {"metric": "{loss/label} / (2 - 2)", "mode": "min", "patience": 99}
+    interrupted.train(tmp_path / "run", steps=16, **changes, best=equal, early_stopping=undefined)
+    assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == [2, 16]
+    assert (tmp_path / "run" / "log.txt").read_text().count("warning: {loss/label} / (2 - 2) divides by 0 at") == 1
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_early_stopping_ends_the_run_for_good(tmp_path):
     early = {"metric": "loss/label", "patience": 2, "min_delta": 100.0}
     for _ in range(2):

@@ -1,5 +1,6 @@
 """Real processes that are killed, signalled or run out of disk, and resume exactly."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -12,29 +13,27 @@ import time
 import pytest
 
 from tests import forked
-from tests.properties.interrupted import CONFIG, STEPS, results, wait_for_training
-from tests.properties.soak import Soak
+from tests.properties.interrupted import CONFIG, STEPS, results
+from tests.properties.soak import TRAINING, Soak
 from trainer.output import checkpoint
 
 
 @pytest.fixture
-def start(tmp_path, root):
+def start(tmp_path):
     """Starts the trainer on a small problem in a process of its own."""
     (tmp_path / "config.py").write_text(CONFIG)
-    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
-    running = []
+    with contextlib.ExitStack() as stack:
 
-    def start(workdir: str, *flags: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "trainer.main", "--config=config.py", f"--workdir={workdir}", *flags]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
-        running.append(process)
-        return process
+        def start(workdir: str, *flags: str) -> forked.Program:
+            command = ["trainer.main", "--config=config.py", f"--workdir={workdir}", *flags]
+            return stack.enter_context(forked.started(*command, cwd=tmp_path))
 
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+        yield start
+
+
+def _wait_for_training(process: forked.Program) -> None:
+    """Waits until the process is about to take its first step."""
+    assert process.prints(TRAINING), process.wait().stderr
 
 
 def _train_whole(path: pathlib.Path, *flags: str) -> None:
@@ -61,33 +60,32 @@ def test_signals_save_and_the_lock_holds(tmp_path, start):
     step = None
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 42), (signal.SIGUSR1, 42)):
         process = start("run", "--config.steps=100000")
-        first = wait_for_training(process)
-        assert f"from step {step} of" in first if step else "from step" not in first
+        _wait_for_training(process)
         if number == signal.SIGTERM:
-            other = start("run", "--config.steps=100000")
-            _, errors = other.communicate(timeout=60)
+            other = start("run", "--config.steps=100000").wait(60)
             assert other.returncode == 2
-            assert f"--workdir='run': another run is using it (process {process.pid} on " in errors
+            assert f"--workdir='run': another run is using it (process {process.pid} on " in other.stderr
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (code, "")
-        assert f"stopped by {number.name}" in output
+        ended = process.wait(60)
+        assert (ended.returncode, ended.stderr) == (code, "")
+        (first,) = (line for line in ended.stdout.splitlines() if TRAINING in line)
+        assert f"from step {step} of" in first if step else "from step" not in first
+        assert f"stopped by {number.name}" in ended.stdout
         step = checkpoint.saved_steps(tmp_path / "run" / "checkpoints")[-1]
-        assert f"step {step} is saved" in output
+        assert f"step {step} is saved" in ended.stdout
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path, start):
     """Even within an in-graph loop that would take minutes, in which Python's own handlers cannot run."""
     long = [f"--config.{key}=10000000" for key in ("steps", "steps_per_loop", "report_every", "eval_every")]
     process = start("run", *long, "--config.checkpoint_every=10000000")
-    wait_for_training(process)
+    _wait_for_training(process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
-    assert process.poll() is None
+    assert process.running
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=5)
-    assert process.returncode == 130
+    assert process.wait(5).returncode == 130
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

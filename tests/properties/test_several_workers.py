@@ -27,6 +27,8 @@ RUNS = {
 }
 for _name in ("pcgrad", "famo", "moco"):  # the optimizers' own state is in the others
     RUNS[_name] |= problems.SIMPLE
+# Reported by segment, and of training since the last report, in the middle of which another number of workers resumes.
+RUNS["weighted"] |= {"segments": {"by": "label"}, "train_metrics": True}
 # Examples are compared with those of other workers, and 29 of an evaluation are not shared evenly.
 RUNS["pcgrad"]["losses__place"] = {
     "head": "vector",
@@ -75,6 +77,7 @@ def _numbers(run: pathlib.Path, since: int) -> dict[str, np.ndarray]:
             numbers |= {(*at, name): np.nan if value is None else value for name, value in row.items()}
     reader = tf.train.load_checkpoint(str(run / "checkpoints" / f"step_{STEPS:08d}" / "variables"))
     names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    names = {name for name in names if not name.startswith("train_metrics/")}  # of each replica
     return numbers | {name: reader.get_tensor(name) for name in names}
 
 

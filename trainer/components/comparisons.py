@@ -10,11 +10,12 @@ prediction changes in the values of others belongs to its gradient.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from trainer.components import batch_sizes, labels, loss_sums, reading
 from trainer.components import losses as losses_lib
-from trainer.components.loss_sums import LossSums
+from trainer.components.loss_sums import LossSums, LossValues
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
 from trainer.config.loss_settings import GLOBAL_BATCH
@@ -46,12 +47,14 @@ class Evaluated(NamedTuple):
       count: scalar, the number of values that masks leave.
       labels: the weight of every label of this replica's examples, as `LossValues.labels`.
       label_count: scalar int64, the number of labels whose weight is above 0.
+      values: one by one; None of a loss that compares examples.
     """
 
     sums: LossSums
     count: tf.Tensor
     labels: tf.Tensor | None
     label_count: tf.Tensor
+    values: LossValues | None
 
 
 def sums(
@@ -99,12 +102,19 @@ def evaluated(
     return tuple(_evaluated(loss, predictions, batch, compared) for loss in losses)
 
 
+def label_weights(loss: NamedLoss, predictions: Predictions, batch: Batch) -> tf.Tensor | None:
+    """The weight of every label of a replica's examples, as `Evaluated.labels`, of a loss with a head and a target."""
+    if loss.ignored_class is None and not loss.nan_is_missing:
+        return labels.product((reading.weight(loss.paths, batch), loss.mask(predictions)), keras.config.floatx())
+    return losses_lib.compute(loss, predictions, batch).labels
+
+
 def _evaluated(
     loss: NamedLoss, predictions: Predictions, batch: Batch, compared: Callable[[NamedLoss], _Compared]
 ) -> Evaluated:
     if loss.over is None:
         found = losses_lib.compute(loss, predictions, batch)
-        return Evaluated(loss_sums.of_values(found), found.left(), found.labels, found.label_count())
+        return Evaluated(loss_sums.of_values(found), found.left(), found.labels, found.label_count(), found)
     examples = compared(loss)
     found = losses_lib.compute(loss, examples.predictions, examples.batch)
     sums_of_own = loss_sums.of_values(found, examples.counted)
@@ -113,7 +123,7 @@ def _evaluated(
     if count is None:  # examples without a label count here, though they are not compared
         rows = tf.shape(next(iter(predictions.outputs.values())))[0]
         count = sums_of_own.values_per_example * tf.cast(rows, found.values.dtype)
-    return Evaluated(sums_of_own, count, of_own, found.label_count(examples.counted))
+    return Evaluated(sums_of_own, count, of_own, found.label_count(examples.counted), None)
 
 
 def _compared(

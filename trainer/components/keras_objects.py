@@ -98,8 +98,10 @@ def build(
     _check_booleans(target, arguments, field)
     try:
         result = target(**{**(implied or {}), **arguments})
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        if error.field.partition(".")[0] not in arguments:
+            raise
+        raise ConfigError(schema.join(field, error.field), error.value, error.allowed) from error
     except import_paths.USER_ERRORS as error:
         raise ConfigError(field, dict(arguments), f"{name_of(target)} refuses it: {first_line(error)}") from error
     if not isinstance(result, base):

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
+from trainer.components import own_loss
 from trainer.components.losses import NamedLoss
 
 _ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
@@ -29,7 +30,7 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
         prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
         if loss.targets_are_classes is None:
             continue
-        expected = prediction[:-1] if loss.targets_are_classes else prediction
+        expected = prediction[:-1] if loss.targets_are_classes else _of_numbers(loss, prediction)
         allowed = {expected, (*expected, 1)} | (
             {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
         )
@@ -69,6 +70,19 @@ def logits_taken_for_probabilities(
         else:
             lines.append(f"{given}its metrics take probabilities (0 to 1): {', '.join(metrics[loss.name])}.")
     return lines
+
+
+def _of_numbers(loss: NamedLoss, prediction: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of the numbers of the target to which predictions belong, of which some losses take several."""
+    count = own_loss.numbers_per_value(loss.function)
+    if count > 1 and (not prediction or (prediction[-1] or count) % count):
+        raise ConfigError(
+            f"losses.{loss.name}.head",
+            loss.head,
+            f"{loss.source} gives {prediction} per example; {loss.function_name} needs {count} numbers on the last "
+            "axis for each number of the target",
+        )
+    return own_loss.shape_of_numbers(loss.function, prediction)
 
 
 def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:

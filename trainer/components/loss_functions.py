@@ -15,17 +15,38 @@ from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError
 from trainer.components import keras_objects
 from trainer.components.class_weights import ClassWeightedBinaryCrossentropy
+from trainer.components.distillation_losses import Distillation
+from trainer.components.distribution_losses import GaussianNLL, Quantile
+from trainer.components.embedding_losses import Contrastive, TripletSemihard
+from trainer.components.focal_losses import SparseCategoricalFocalCrossentropy
+from trainer.components.ranking_losses import PairwiseLogistic, SoftmaxRanking
 from trainer.config.paths import DERIVATIVE
 
+# Losses of the trainer beside those of Keras.
+OWN = (
+    ClassWeightedBinaryCrossentropy,
+    Contrastive,
+    Distillation,
+    GaussianNLL,
+    PairwiseLogistic,
+    Quantile,
+    SoftmaxRanking,
+    SparseCategoricalFocalCrossentropy,
+    TripletSemihard,
+)
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 TARGET, PREDICTION = "y_true", "y_pred"  # what Keras calls the arguments of a loss
 # Losses whose targets are class indices: one number where the prediction has one per class.
-_CLASS_INDICES = ("SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy")
+_CLASS_INDICES = (
+    "SparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+)
 # Losses whose target has a shape of its own.
-_FREE_SHAPE = ("CTC", "Circle")
-# Losses of Keras that compare examples with one another.
-_COMPARE = ("Circle",)
-# Losses that are the mean over the last axis of a function of one number and one prediction.
+_FREE_SHAPE = ("CTC", "Circle", "Contrastive", "TripletSemihard")
+# Losses that compare examples with one another; one of pairs does so where a head gives a single number.
+_COMPARE = ("Circle", "Contrastive", "TripletSemihard", "PairwiseLogistic")
+# Losses that are the mean over the last axis of a function of one number and its prediction.
 _POINTWISE = (
     "MeanSquaredError",
     "MeanAbsoluteError",
@@ -37,6 +58,8 @@ _POINTWISE = (
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "ClassWeightedBinaryCrossentropy",
+    "GaussianNLL",
+    "Quantile",
 )
 # Losses of a label each of which is there or not, and of one class of several.
 _OF_LABELS = (
@@ -49,7 +72,9 @@ _OF_CLASSES = (
     "CategoricalFocalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
     "SparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
 )
+_OF_SCORES = ("PairwiseLogistic", "SoftmaxRanking")  # which are logits, of labels or classes as the target has it
 _OF_MARGINS = ("Hinge", "SquaredHinge")
 
 
@@ -113,9 +138,7 @@ def build(
       reads_field: the configuration's key of `reads`.
     """
     function_name, arguments = keras_objects.split(loss)
-    found = keras_objects.find(
-        function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=[ClassWeightedBinaryCrossentropy]
-    )
+    found = keras_objects.find(function_name, keras.losses, keras.losses.Loss, kind="loss", field=field, own=OWN)
     if inspect.isclass(found):
         if "reduction" in arguments:
             raise ConfigError(
@@ -226,6 +249,8 @@ def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
 
     if is_one_of(_OF_MARGINS):
         return Scores(Kind.MARGINS, are_probabilities=False)
+    if is_one_of(_OF_SCORES):
+        return Scores(Kind.OTHER, are_probabilities=False)
     kind = Kind.LABELS if is_one_of(_OF_LABELS) else Kind.CLASSES if is_one_of(_OF_CLASSES) else Kind.OTHER
     return Scores(kind, are_probabilities=not _argument(function, arguments, "from_logits"))
 

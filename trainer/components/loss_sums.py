@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from trainer.components import labels
 
+COLUMNS = 4  # of `of_examples`
+
 
 class LossSums(NamedTuple):
     """One replica's sums of one loss; each a scalar of the loss's dtype.
@@ -86,6 +88,20 @@ def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_a
         loss_sum = _with_gradient_of(of_values(found).loss_sum, loss_sum)
     left = None if unmasked is None else found.left(part)
     return LossSums(loss_sum, tf.reduce_sum(counted), values_per_example, left)
+
+
+def of_examples(found: LossValues) -> tf.Tensor:
+    """(examples, 4) float64, of each example Σ w·ℓ, Σ w, the number of values that masks leave, and that of labels."""
+    values, ones = tf.cast(found.values, tf.float64), tf.ones_like(found.values)
+    weights = labels.product((found.weights, found.of_classes, found.unmasked), found.values.dtype)
+    columns = [
+        ones if counted is None else labels.broadcast(counted, ones)
+        for counted in (weights, None if found.unmasked is None else tf.cast(found.unmasked, ones.dtype), found.labels)
+    ]
+    counted, left, labelled = (tf.cast(column, tf.float64) for column in columns)
+    loss_sum = counted * tf.where(left > 0, values, tf.zeros_like(values))
+    per_label = tf.stack([loss_sum, counted, left, tf.cast(labelled > 0, tf.float64)], axis=-1)
+    return tf.reduce_sum(per_label, axis=tuple(range(1, found.values.shape.rank)))
 
 
 def over_parts(sums: Sequence[LossSums], count: int) -> tuple[LossSums, ...]:

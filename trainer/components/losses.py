@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels, loss_calls, loss_functions, loss_sums, reading
+from trainer.components import labels, loss_calls, loss_functions, loss_sums, own_loss, reading
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import PREDICTION, TARGET, Kind, Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
@@ -139,12 +139,18 @@ def build(name: str, config: LossConfig) -> NamedLoss:
     resolved = loss_functions.build(config.loss, f"{field}.loss", config.reads, f"{field}.reads")
     if resolved.takes_derivative and config.over is not None:
         raise ConfigError(f"{field}.over", config.over, "puts other examples together than those it differentiates by")
-    reads = config.reads and {argument: paths.parse(text) for argument, text in config.reads.items()}
+    head, target, reads = config.head, config.target, None
+    if config.reads is not None:
+        reads = {argument: paths.parse(text) for argument, text in config.reads.items()}
+        if isinstance(resolved.function, keras.losses.Loss):
+            of_target, of_prediction = reads[TARGET], reads[PREDICTION]
+            if (of_target.kind, of_prediction.kind) == (TARGETS, HEADS):  # what it needs of both can be checked
+                head, target, reads = of_prediction.name, of_target.name, None
     return NamedLoss(
         name=name,
-        head=config.head,
+        head=head,
         slice=config.slice,
-        target=config.target,
+        target=target,
         function=resolved.function,
         every=config.every,
         offset=config.offset,
@@ -186,7 +192,8 @@ def measured(name: str, config: MetricsConfig, losses: Sequence[NamedLoss]) -> N
     pair = {"head": config.head, "slice": config.slice, "target": config.target}
     if not alike:
         return _without_function(name, **pair)
-    return dataclasses.replace(_without_function(name, **pair), scores=alike[0].scores, function=alike[0].function)
+    loss = min(alike, key=lambda loss: loss.target != config.target)
+    return _without_function(name, **pair, scores=loss.scores, function=own_loss.of_head(loss, config.target))
 
 
 def _without_function(name: str, **fields: Any) -> NamedLoss:
@@ -223,11 +230,12 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     if loss.compares_a_pair:
         target, prediction, there = given[TARGET], given[PREDICTION], None
         if loss.nan_is_missing and target.dtype.is_floating:
-            target, there = labels.without_nan(target)
+            target, there = own_loss.without_nan(loss.function, target, prediction)
         of_labels = (weights, of_classes, mask, there)
-        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, prediction) for x in of_labels)
+        numbers = tf.TensorSpec(own_loss.shape_of_numbers(loss.function, prediction.shape), prediction.dtype)
+        each_number = loss.pointwise and any(labels.are_of_every_number(x, target, numbers) for x in of_labels)
         if each_number:
-            prediction, target = prediction[..., tf.newaxis], target[..., tf.newaxis]
+            prediction, target = own_loss.by_number(loss.function, prediction), target[..., tf.newaxis]
         values, own_mask = loss_calls.of_pair(loss.function, field, target, prediction, mean=loss.scalar_is_mean)
         if there is not None:
             own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))

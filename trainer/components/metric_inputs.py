@@ -1,14 +1,14 @@
 """The inputs of Keras' metrics: probabilities where they take those and a head gives logits."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels
+from trainer.components import labels, own_loss
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 
@@ -46,11 +46,17 @@ class MetricInputs:
       kind: what the predictions are scores of, to make probabilities of them; None: they are taken as they are.
       ignores: whether a class is ignored, which no metric knows; class 0 with weight 0 stands for it.
       of_probabilities: whether the metric takes what the head gives for probabilities.
+      pair_of: the loss's function from target and prediction to what metrics compare (`own_loss.pair_of`), or None.
     """
 
     kind: Kind | None
     ignores: bool
     of_probabilities: bool = False
+    pair_of: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+
+    def pair(self, target: tf.Tensor, prediction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what the metric compares, before anything else is done to it."""
+        return (target, prediction) if self.pair_of is None else self.pair_of(target, prediction)
 
     def of(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the target and the prediction; `weights` are those of labels, of the first axes of the target."""
@@ -79,14 +85,15 @@ def resolve(
       found: the metric's class.
       arguments: those of the configuration.
       field: the configuration's key, for errors.
-      target: `.shape` (batch first) of the loss's target.
+      target: `.shape` (batch first) of the loss's target, as metrics compare it.
       prediction: the same of what it reads of its head.
 
     Raises:
       ConfigError: the metric takes probabilities, and what the head's numbers are cannot be told; or it takes the
         index of a class and the head gives one number.
     """
-    inputs, implied = as_they_are(loss), {}
+    pair_of = own_loss.pair_of(loss.function)
+    inputs, implied = dataclasses.replace(as_they_are(loss), pair_of=pair_of), {}
     kind = _kind(loss, target, prediction)
     of_labels = prediction.shape[-1] == 1 or kind in (Kind.LABELS, Kind.MARGINS)
     if issubclass(found, _metrics.FBetaScore) and of_labels:
@@ -95,7 +102,7 @@ def resolve(
         implied |= _of_classes(found, arguments, field, target, prediction)
     of_probabilities = issubclass(found, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
     if loss.scores.are_probabilities:
-        return dataclasses.replace(inputs, of_probabilities=of_probabilities), implied
+        return dataclasses.replace(inputs, of_probabilities=of_probabilities and pair_of is None), implied
     if issubclass(found, _CROSSENTROPIES):
         return inputs, implied | {"from_logits": True}
     if not of_probabilities:
@@ -119,7 +126,8 @@ def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, predic
       target: `.shape` (batch first) of the loss's target.
       prediction: the same of what it reads of its head.
     """
-    inputs, kind = as_they_are(loss), _kind(loss, target, prediction)
+    inputs = dataclasses.replace(as_they_are(loss), pair_of=own_loss.pair_of(loss.function))
+    kind = _kind(loss, target, prediction)
     arguments = getattr(metric, "_fn_kwargs", {}) | metric.get_config()
     of_probabilities = isinstance(metric, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
     if not of_probabilities or loss.scores.are_probabilities or kind is Kind.OTHER:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, labels
+from trainer.components import keras_objects, labels, own_loss
 from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
@@ -52,12 +52,19 @@ class LossMetric:
       weighted: whether labels count by their weights; else every label counts 1.
       inputs: how the head's output becomes what the metric takes.
       takes_weights: whether its `update_state` takes weights of labels.
+      make: makes another one, as ready to be updated as this one; None: there can be no other.
     """
 
     metric: keras.metrics.Metric
     weighted: bool
     inputs: MetricInputs
     takes_weights: bool
+    make: Callable[[], "LossMetric"] | None = None
+
+    @property
+    def direction(self) -> str | None:
+        """The direction of better values, "up" or "down", by which Keras' own callbacks go; None: it does not say."""
+        return getattr(self.metric, "_direction", None)
 
     def update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
         """Adds a batch.
@@ -74,6 +81,7 @@ class LossMetric:
         if weights is not None and not self.weighted:
             weights = tf.cast(weights > 0, weights.dtype)
         own_function = type(metric) is keras.metrics.MeanMetricWrapper
+        target, prediction = self.inputs.pair(target, prediction)
         if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
             target = target[..., tf.newaxis]
         target, prediction = self.inputs.of(target, prediction, weights)
@@ -115,6 +123,7 @@ def build(
         or is a function that returns one number for a whole batch.
     """
     metrics: dict[str, LossMetric] = {}
+    compared = own_loss.metric_specs(loss.function, target, prediction)
     for key, specs in (("metrics", config.metrics), ("weighted_metrics", config.weighted_metrics)):
         weighted = key == "weighted_metrics"
         for index, spec in enumerate(specs):
@@ -122,16 +131,19 @@ def build(
             given, arguments = keras_objects.split(spec)
             name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(
-                _resolve(given, loss, tuple(prediction.shape[1:]), tuple(target.shape[1:])),
+                _resolve(given, loss, *(tuple(spec.shape[1:]) for spec in reversed(compared))),
                 keras.metrics,
                 keras.metrics.Metric,
                 kind="metric",
                 field=field,
                 also=tuple(_RESOLVED),
             )
-            metrics[name] = _one(loss, found, arguments, name, field, weighted, (target, prediction))
-            function = _function(metrics[name].metric) if import_paths.is_path(given) else None
-            _try_once(metrics[name], function, field, given, (target, prediction, weights))
+            one = functools.partial(_one, loss, found, arguments, name, field, weighted, compared)
+            metric = one()
+            function = _function(metric.metric) if import_paths.is_path(given) else None
+            _try_once(metric, function, field, given, (target, prediction, weights))
+            make = functools.partial(_another, one, (target, prediction, weights))
+            metrics[name] = dataclasses.replace(metric, make=make)
     return metrics
 
 
@@ -207,22 +219,17 @@ def _try_once(
     """Refuses a metric that fails on a few examples, mixes them, or gives anything but one number."""
     *pair, weights = specs
     shapes = [tuple(spec.shape[1:]) for spec in pair]
-
-    def examples(count: int) -> list[tf.Tensor]:
-        return [tf.zeros((count, *(size or 1 for size in spec.shape[1:])), spec.dtype) for spec in pair]
-
-    given = None if weights is None else tf.ones((_FEW, *(size or 1 for size in weights.shape[1:])), weights.dtype)
     try:
-        metric.update(*examples(_FEW), given)
+        _update_once(metric, specs)
         result = metric.metric.result()
-        values = None if function is None else [function(*examples(n)) for n in (_FEW, _FEW + 1)]
+        values = None if function is None else [function(*_examples(pair, n)) for n in (_FEW, _FEW + 1)]
     except Exception as error:
         reason = f"does not fit a target of shape {shapes[0]} and predictions of shape {shapes[1]}: {first_line(error)}"
         raise ConfigError(field, name, reason) from error
     every_number = labels.are_of_every_number(weights, *pair)
     if metric.weighted and every_number and isinstance(metric.metric, keras.metrics.FBetaScore):
         raise ConfigError(field, name, "takes a weight per example, but every number of the target has its own")
-    if not metric.takes_weights and given is not None:
+    if not metric.takes_weights and weights is not None:
         raise ConfigError(field, name, "takes no sample_weight in its update_state, but labels have weights")
     if values is not None and [tuple(np.shape(each))[:1] for each in values] != [(_FEW,), (_FEW + 1,)]:
         raise ConfigError(
@@ -233,6 +240,25 @@ def _try_once(
         )
     _check_result(result, field, name)
     metric.metric.reset_state()
+
+
+def _another(one: Callable[[], LossMetric], specs: tuple[Any, Any, Any | None]) -> LossMetric:
+    """A metric like one that was tried; updated once, as some make their variables only then."""
+    metric = one()
+    _update_once(metric, specs)
+    metric.metric.reset_state()
+    return metric
+
+
+def _update_once(metric: LossMetric, specs: tuple[Any, Any, Any | None]) -> None:
+    *pair, weights = specs
+    given = None if weights is None else tf.ones_like(_examples([weights], _FEW)[0])
+    metric.update(*_examples(pair, _FEW), given)
+
+
+def _examples(specs: Sequence[Any], count: int) -> list[tf.Tensor]:
+    """Zeros for each of some specifications, which are batch first."""
+    return [tf.zeros((count, *(size or 1 for size in spec.shape[1:])), spec.dtype) for spec in specs]
 
 
 def _function(metric: keras.metrics.Metric) -> Callable[[tf.Tensor, tf.Tensor], Any] | None:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 from input_pipelines.class_counts import BINARY, INDICES, ONE_HOT, Classes
+from trainer.common import import_paths
 from trainer.common.errors import ConfigError
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
@@ -29,7 +28,7 @@ def of(loss: NamedLoss, config: LossConfig, outputs: Mapping[str, Any], target: 
     """
     read, given = tuple(loss.prediction(outputs).shape[1:]), tuple(target.shape[1:])
     ignored = config.loss.get("ignore_class")
-    if loss.targets_are_classes is None and not isinstance(loss.function, keras.losses.CTC | keras.losses.Circle):
+    if import_paths.is_path(config.loss["name"]):
         return _of_own(loss, config, read, given, ignored)
     if loss.targets_are_classes:
         return Classes(INDICES, read[-1], has_axis=given != read[:-1], ignored=ignored)

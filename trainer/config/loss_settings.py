@@ -25,20 +25,21 @@ class LossConfig:
         schema.optional(schema.call("name")),
         None,
         "A loss of Keras' or, by import path, a function `f(target, prediction)` with a value per example; with "
-        "`reads`, one of those arguments. It must be given unless `from` is.",
+        "`reads`, a function of those arguments. It must be given unless `from` is.",
     )
     reads: dict[str, str] | None = setting(
         schema.optional(paths.check),
         None,
-        "The arguments of the loss's function, instead of `head` and `target`: each is `heads.<name>`, "
-        "`targets.<name>`, `inputs.<name>` or `layers.<name>` (a layer of the model by its name). A function that "
-        "also has an argument `derivative` is given `derivative(output, input)`.",
+        "The arguments of the loss's function: each is `heads.<name>`, `targets.<name>`, `inputs.<name>` or "
+        "`layers.<name>` (a layer of the model by its name). A function that also has an argument `derivative` is "
+        "given `derivative(output, input)`. None: `target` and `head`.",
     )
     from_: str | None = setting(
         schema.optional(schema.string),
         None,
-        "The layer whose `add_loss` and `activity_regularizer`, with those of the layers in it, are this loss, instead "
-        "of a function; `model`: all that no other loss names. Each such scalar counts as a mean over its examples.",
+        "The layer whose `add_loss` and `activity_regularizer`, with those of the layers in it, are this loss; "
+        "`model`: all that no other loss names. Each such scalar counts as a mean over the examples. None: `loss` is "
+        "what it is.",
     )
     slice: tuple[int, int] | None = setting(
         schema.optional(schema.interval), None, "The part of the head's last axis that it reads. None: all of it."
@@ -92,6 +93,11 @@ class LossConfig:
         "The Keras optimizer of the variables that this loss alone reaches. None: as `optimizer` of the run; a "
         "dictionary without `name` changes arguments of that.",
     )
+
+    @property
+    def layers_read(self) -> list[str]:
+        """The paths among `reads` that name layers."""
+        return [text for text in (self.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
 
 
 @dataclasses.dataclass(frozen=True)

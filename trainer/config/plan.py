@@ -11,8 +11,8 @@ from typing import Any
 
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
-from trainer.config import paths, step_settings
-from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig
+from trainer.config import step_settings
+from trainer.config.loss_settings import GLOBAL_BATCH
 from trainer.config.settings import Config
 from trainer.config.step_settings import StepSettings
 
@@ -214,10 +214,8 @@ def _check_compared(settings: StepSettings) -> None:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
         elif loss.over == GLOBAL_BATCH and settings.jit_compile:
             allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
-        elif loss.over == GLOBAL_BATCH and _layers_read(loss):
-            allowed = (
-                f"gathers no outputs of layers ({', '.join(_layers_read(loss))}); let the model give a head for them"
-            )
+        elif loss.over == GLOBAL_BATCH and loss.layers_read:
+            allowed = f"gathers no outputs of layers ({', '.join(loss.layers_read)}); make heads of them"
         if allowed is not None:
             raise ConfigError(f"losses.{name}.over", loss.over, allowed)
         if loss.from_ is not None and settings.method.looks_at is LooksAt.CROSS_GRAMIAN:
@@ -264,14 +262,9 @@ def _check_features(settings: StepSettings) -> None:
 def _check_heads_only(settings: StepSettings) -> None:
     """Raises ConfigError for a loss that looks at the model elsewhere than at its heads, which are all it has there."""
     for name, loss in settings.losses.items():
-        for key, found in (("from", loss.from_), ("reads", ", ".join(_layers_read(loss)))):
-            if found:
-                reason = f"sees the model's heads only, but losses.{name}.{key} is {found}"
-                raise ConfigError("reduction", "features", f"{reason}; use 'per_loss'")
-
-
-def _layers_read(loss: LossConfig) -> list[str]:
-    return [text for text in (loss.reads or {}).values() if paths.parse(text).kind == paths.LAYERS]
+        if found := loss.from_ or ", ".join(loss.layers_read):
+            reason = f"sees the model's heads only, but losses.{name} is of {found}; use 'per_loss'"
+            raise ConfigError("reduction", "features", reason)
 
 
 def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:

@@ -14,6 +14,8 @@ _FREE = (
     "steps_per_loop",
     "report_every",
     "eval_every",
+    "evaluate",
+    "segments",
     "checkpoint_every",
     "keep_checkpoints",
     "best",

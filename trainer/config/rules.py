@@ -9,7 +9,7 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
-from trainer.config import optimizers, paths, plan, reads
+from trainer.config import monitors, optimizers, paths, plan, reads
 from trainer.config.loss_settings import LossConfig, MetricsConfig
 from trainer.config.settings import DEFAULT_MODEL, Config, method_options
 
@@ -22,6 +22,7 @@ def check(config: Config) -> Config:
     _check_losses(config)
     reads.check(config.losses, config.metrics)
     _check_names(config)
+    monitors.check(config.best, config.early_stopping)
     config = _check_combination(config)
     _check_parts(config)
     plan.of(config)

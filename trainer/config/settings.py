@@ -7,7 +7,10 @@ from input_pipelines.configuration import DatasetConfig
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
+from trainer.config import evaluations
+from trainer.config.evaluations import SegmentsConfig
 from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
@@ -16,7 +19,7 @@ DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
 
 # Kept for reports and checkpoints, where they stand beside losses' names; some are for reports to come.
 _REPORTED = ("loss", "grad_norm", "cosine", "coefficient", "labels", "gate", "progress", "segment", "learning_rate")
-_RESERVED = (*_REPORTED, "step", "split", "shared")
+_RESERVED = (*_REPORTED, "monitor", "step", "split", "shared")
 _LAYERS = schema.sequence(schema.call("layer"))
 
 
@@ -97,29 +100,6 @@ CombineConfig.__doc__ = """The combination, how it is applied, and every method'
 
 
 @dataclasses.dataclass(frozen=True)
-class MonitorConfig:
-    """A validation metric to watch, and whether less or more of it is better."""
-
-    metric: str = setting(schema.string, meaning="What is watched: `loss/<loss>` or `<loss>/<metric>`.")
-    mode: str = setting(
-        schema.choice("mode", ("auto", "min", "max")),
-        "auto",
-        "Whether less (`min`) or more (`max`) of it is better; `auto` takes less of a loss, and of a metric what Keras "
-        "takes.",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStoppingConfig(MonitorConfig):
-    """A validation metric whose lack of improvement ends the run."""
-
-    patience: int = setting(
-        schema.integer(1), meaning="How many evaluations in a row without an improvement end the run."
-    )
-    min_delta: float = setting(schema.number(), 0.0, "By how much a value must be better to be an improvement.")
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole experiment: losses, data and model, how a step is computed, and what the run does besides."""
 
@@ -127,7 +107,7 @@ class Config:
         schema.mapping(schema.record(LossConfig), "loss", reserved=_RESERVED), meaning="The losses by their names."
     )
     metrics: dict[str, MetricsConfig] = setting(
-        schema.mapping(schema.record(MetricsConfig), "metrics' entry", reserved=_RESERVED, empty=True),
+        schema.mapping(schema.record(MetricsConfig), "metric", reserved=_RESERVED, empty=True),
         {},
         "Metrics without a loss, by names of their own, which no loss has.",
     )
@@ -205,6 +185,23 @@ class Config:
     )
     report_every: int | str = setting(durations.check, 100, "How often losses, norms and coefficients are reported.")
     eval_every: int | str = setting(durations.check, "1 epoch", "How often the run evaluates on the validation split.")
+    evaluate: dict[str, int | str] = setting(
+        schema.mapping(evaluations.when, "split", empty=True),
+        {},
+        "When splits beside `train` and `validation` are evaluated, by their names: `at_end` of the run, with the best "
+        "checkpoint's variables where `best` keeps one; `at_every_evaluation` of `validation`; or every so often. "
+        "Those not named: `at_end`.",
+    )
+    train_metrics: bool = setting(
+        schema.boolean,
+        False,
+        "Also report the losses' metrics on the batches of training, over the steps since the last report.",
+    )
+    segments: SegmentsConfig | None = setting(
+        schema.optional(schema.record(SegmentsConfig)),
+        None,
+        "Groups of examples for which evaluations also report each loss and metric by itself. None: there are none.",
+    )
     checkpoint_every: int | str | None = setting(
         schema.optional(durations.check), None, "How often a checkpoint is written. None: at every evaluation."
     )

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from input_pipelines import configuration
-from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
+from input_pipelines.configuration import TRAIN, DatasetConfig
 from input_pipelines.data import Data
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split, within
@@ -25,8 +25,7 @@ _ROUNDING = 1e-6  # of what standardising leaves of a mean
 def splits(config: DatasetConfig, data: Data) -> Table:
     """A row for every split and for every source of a mixture: its number of examples, and how they are fed."""
     table = tables.new("Splits", "split", "examples >", "fed")
-    for name in (TRAIN, VALIDATION):
-        split = data.splits[name]
+    for name, split in data.splits.items():
         if not isinstance(split, Mixture):
             table.add_row(name, f"{len(split):,}", _fed(config, data, "dataset"))
             continue
@@ -50,7 +49,7 @@ def inputs(split: Split, summary: SplitSummary) -> Table:
 
 
 def targets(summaries: Mapping[str, SplitSummary]) -> Table:
-    """A row for every target: what it holds, and the share of missing labels, in training / held out."""
+    """A row for every target: what it holds, and the share of missing labels in each split, training first."""
     table = tables.new("Targets", "target", "shape", "dtype", "min >", "max >", "mean >", "missing >", "weights")
     for name, numbers in within("targets", summaries[TRAIN].tensors).items():
         missing = [_share(summary.tensors[f"targets.{name}"].missing) for summary in summaries.values()]

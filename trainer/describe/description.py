@@ -134,5 +134,5 @@ def _explained(built: Experiment, split: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        reason = built.wrong_example(0 if split == TRAIN else None)
+        reason = built.wrong_example(split)
         raise ConfigError("dataset", ConfigError.ABSENT, reason or reason_of(error)) from error

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src import backend
 
@@ -116,15 +115,14 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [np.float64(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
+    weights = [float(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
-    parts = strategy.num_replicas_in_sync * compiled.micro_batches
     metrics = None
     if compiled.metrics or compiled.weighted_metrics:
         targets = matching.batch(*spec)["targets"]
         heads = [matching.head_of[id(each)] for each in keras.tree.flatten(y_pred)]
         metrics = Metrics(compiled.metrics, compiled.weighted_metrics, names, y_pred, targets, losses, heads)
-    totals = LossTotals(losses, weights, regularized, parts)
+    totals = LossTotals(losses, weights, regularized)
     return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
 
 
@@ -136,7 +134,7 @@ def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memo
     return loop.train_function(
         step,
         memory,
-        evaluation.batch_of,
+        evaluation.training_batch_of,
         evaluation.totals.failed,
         logs,
         measures=compiled.diagnostics,

@@ -70,6 +70,12 @@ class Evaluation:
         element = keras.tree.map_structure(lambda each: None if isinstance(each, absent) else each, element)
         return self.matching.batch(*keras.utils.unpack_x_y_sample_weight(element))
 
+    def training_batch_of(self, element: Any) -> dict[str, Any]:
+        """Returns what `batch_of` does, and counts the batch where that is needed."""
+        if self.totals.needs_batches:
+            self.totals.batches.assign_add(1)
+        return self.batch_of(element)
+
     def watch(self, predictions: Predictions, batch: Mapping[str, Any], sums: Sequence[LossSums]) -> None:
         """Adds a replica's part of a batch; call it in replica context."""
         self.totals.add(batch, sums)
@@ -88,7 +94,7 @@ class Evaluation:
 
     def _on_replica(self, batch: Mapping[str, Any], trained: tf.Tensor, number: tf.Tensor) -> None:
         replica_state.seed_evaluation(self.model, seed=self.seed, step=trained, batch=number)
-        batch = parts.counted(batch)
+        batch = parts.counted(batch, self.model)
         predictions = forward_pass.predict(self.model, self.losses, batch["inputs"], training=False)
         sums = comparisons.sums(self.losses, predictions, batch)
         backward.show(self.watch, predictions, batch, sums, len(self.losses))

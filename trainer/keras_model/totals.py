@@ -20,11 +20,11 @@ class LossTotals:
       losses: the K losses.
       loss_weights: their weights in the total.
       regularized: variables with a regularizer, whose value is added to the total.
-      parts: into how many parts replicas and micro-batches divide a batch.
 
     Attributes:
       failed: bool variable, whether a step could not be taken: then the total is no number.
-      batches: int64 variable, batches of an evaluation.
+      batches: int64 variable, the number of batches, where somebody counts them.
+      needs_batches: whether somebody must, as a loss is a mean over batches.
     """
 
     def __init__(
@@ -32,10 +32,11 @@ class LossTotals:
         losses: Sequence[NamedLoss],
         loss_weights: Sequence[float],
         regularized: Sequence[keras.Variable],
-        parts: int,
     ):
         self._losses, self._loss_weights = tuple(losses), tuple(loss_weights)
-        self._regularized, self._parts = tuple(regularized), parts
+        self._regularized = tuple(regularized)
+        self._over_batches = [*(loss.normalizer == "sum" for loss in losses), False]
+        self.needs_batches = any(self._over_batches)
         self._sums = tf.Variable(
             tf.zeros([2, len(losses) + 1], tf.float64),
             trainable=False,
@@ -63,6 +64,8 @@ class LossTotals:
     def results(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The total and every loss's mean, NaN where no label was there; call it outside replica context."""
         sums, divisors = tf.unstack(tf.convert_to_tensor(self._sums))
+        if self.needs_batches:
+            divisors = tf.where(self._over_batches, tf.cast(self.batches, tf.float64), divisors)
         means = tf.where(divisors > 0, sums / tf.where(divisors > 0, divisors, 1), 0)
         total = tf.reduce_sum(means * tf.constant([*self._loss_weights, 1.0], tf.float64))
         nan = tf.constant(float("nan"), tf.float64)
@@ -73,7 +76,7 @@ class LossTotals:
 
     def _divisor(self, loss: NamedLoss, sums: LossSums, examples: tf.Tensor) -> tf.Tensor:
         if loss.normalizer == "sum":
-            return tf.constant(1 / self._parts, tf.float64)
+            return tf.zeros([], tf.float64)
         if loss.normalizer == "weights":
             return tf.cast(sums.weight_sum, tf.float64)
         if sums.left is not None:

@@ -17,7 +17,7 @@ from trainer.config.paths import LAYERS, MODEL
 from trainer.models import names
 from trainer.models.recomputation import Recomputed
 
-_RECOMPUTED = "is computed again in the backward pass, so that nothing of it is kept; leave model.recompute False"
+_RECOMPUTED = "is computed again in the backward pass, so that nothing of it is kept: leave model.recompute False"
 
 
 def predict(
@@ -53,9 +53,12 @@ def predict(
 
 
 def check_layers(model: keras.Model, losses: Sequence[NamedLoss]) -> None:
-    """Raises ConfigError for a loss that reads a layer which the model does not have, or which keeps nothing."""
+    """Raises ConfigError for a loss that needs a layer which the model does not have, or which keeps nothing."""
     by_name, recomputed = names.layers_by_name(model), _recomputed(model)
     for loss in losses:
+        if loss.takes_derivative and recomputed:
+            reason = f"keeps nothing of the trunk, through which {loss.function_name} takes derivatives; leave it False"
+            raise ConfigError("model.recompute", True, reason)
         for argument, path in (loss.reads or {}).items():
             if path.kind != LAYERS:
                 continue

@@ -21,9 +21,8 @@ from trainer.common import atomic_files, json_text
 from trainer.common.errors import ConfigError, RunError, first_line, system_reason
 from trainer.components.optimizers import OptimizerGroup
 from trainer.models.names import slots_by_name, variables_by_name
+from trainer.output import checkpoint_tensors
 
-_FIELD = "--workdir"
-_PREFIX = "variables"
 _CHECKSUMS = "checksums.json"
 _HOST = "CPU:0"
 _NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,17})")
@@ -102,7 +101,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         directory.mkdir(exist_ok=True)  # never a run's folder, which may have been removed or renamed
         partial.mkdir()
-        _as_checkpoint(_variables(saved)).write(str(partial / _PREFIX))
+        _as_checkpoint(_variables(saved)).write(str(partial / checkpoint_tensors.PREFIX))
         for name, text in beside.items():
             (partial / name).write_text(text)
         sums = {path.name: atomic_files.checksum(path) for path in sorted(partial.iterdir())}
@@ -157,15 +156,19 @@ def newest_good(directory: pathlib.Path, warn: Callable[[str], None]) -> pathlib
     if not damaged:
         return None
     newest = next(iter(damaged.values()))
-    raise ConfigError(_FIELD, str(directory), f"all its {len(damaged)} checkpoints are damaged (the newest: {newest})")
+    raise ConfigError(
+        checkpoint_tensors.FIELD,
+        str(directory),
+        f"all its {len(damaged)} checkpoints are damaged (the newest: {newest})",
+    )
 
 
 def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a checkpoint's files; None where they agree with their checksums."""
     try:
         sums = json_text.parse((folder / _CHECKSUMS).read_bytes())
-        if not isinstance(sums, dict) or f"{_PREFIX}.index" not in sums:
-            return f"{_CHECKSUMS} lacks {_PREFIX}.index"
+        if not isinstance(sums, dict) or f"{checkpoint_tensors.PREFIX}.index" not in sums:
+            return f"{_CHECKSUMS} lacks {checkpoint_tensors.PREFIX}.index"
         for name, checksum in sums.items():
             if pathlib.PurePath(name).name != name or not (folder / name).is_file():  # not what lies elsewhere
                 return f"{name} is missing"
@@ -221,7 +224,7 @@ def restore(folder: pathlib.Path, state: State) -> None:
     Raises:
       ConfigError: the checkpoint lacks a variable, or holds it in another shape or type.
     """
-    prefix = str(folder / _PREFIX)
+    prefix = str(folder / checkpoint_tensors.PREFIX)
     try:
         _check_fits(state, folder)
         status = _as_checkpoint(state).read(prefix)
@@ -230,17 +233,28 @@ def restore(folder: pathlib.Path, state: State) -> None:
     except ConfigError:
         raise
     except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: the data are too short
-        raise ConfigError(_FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}") from error
+        raise ConfigError(
+            checkpoint_tensors.FIELD, str(folder), f"holds no readable checkpoint: {first_line(error)}"
+        ) from error
 
 
 def held(folder: pathlib.Path, state: State) -> State:
     """Those of the variables that a checkpoint, which can be read, holds in their shape and type."""
-    kinds = _kinds(folder)
+    kinds = checkpoint_tensors.kinds(folder)
     found = {
-        part: {name: own for name, own in variables.items() if kinds.get(_key(part, name)) == _kind(own)}
+        part: {
+            name: own
+            for name, own in variables.items()
+            if kinds.get(checkpoint_tensors.key(part, name)) == checkpoint_tensors.kind(own)
+        }
         for part, variables in state.items()
     }
     return {part: variables for part, variables in found.items() if variables}
+
+
+def folder_of(directory: pathlib.Path, step: int) -> pathlib.Path:
+    """The folder of a step's checkpoint, whether it is there or not."""
+    return directory / f"step_{step:08d}"
 
 
 def step_of(folder: pathlib.Path) -> int:
@@ -269,29 +283,13 @@ def _as_checkpoint(state: State) -> tf.train.Checkpoint:
 
 def _check_fits(state: State, folder: pathlib.Path) -> None:
     """Raises ConfigError for the first variable that the checkpoint lacks or holds in another shape or type."""
-    kinds = _kinds(folder)
+    kinds = checkpoint_tensors.kinds(folder)
     for part, variables in state.items():
         for name, variable in variables.items():
-            here, there = _kind(variable), kinds.get(_key(part, name), "missing")
+            here, there = checkpoint_tensors.kind(variable), kinds.get(checkpoint_tensors.key(part, name), "missing")
             if here != there:
                 reason = f"does not hold this run's variables: {part} {name} is {here} here, {there} in the checkpoint"
-                raise ConfigError(_FIELD, str(folder), reason)
-
-
-def _kind(variable: tf.Variable) -> str:
-    return f"{variable.dtype.name}{variable.shape.as_list()}"
-
-
-def _kinds(folder: pathlib.Path) -> dict[str, str]:
-    """Type and shape of everything in a checkpoint, by TensorFlow's keys."""
-    saved = tf.train.load_checkpoint(str(folder / _PREFIX))
-    dtypes = saved.get_variable_to_dtype_map()
-    return {key: f"{dtypes[key].name}{shape}" for key, shape in saved.get_variable_to_shape_map().items()}
-
-
-def _key(part: str, name: str) -> str:
-    """TensorFlow's key of a variable, with these characters as it writes them."""
-    return f"{part}/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+                raise ConfigError(checkpoint_tensors.FIELD, str(folder), reason)
 
 
 def _damaged_names(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -7,10 +7,12 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from trainer.common import atomic_files
+from trainer.config import monitors
 from trainer.output.reports import TRAIN, VALIDATION, Report
 
 _WIDTH = 6  # panels beside one another
 _LEGEND = 12  # names
+_WATCHED = "best and early stopping"
 _INCHES = (4.0, 3.2)  # of a panel: its width and height
 # Around a panel's axes. The same for all: laying out by what is drawn takes longer than the drawing.
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.85, 0.15, 0.5, 0.35
@@ -32,6 +34,7 @@ def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.
 
     curves = _curves(reports)
     metrics = _names(curves, lambda name: name.split("/")[0] in losses)
+    watched = _names(curves, lambda name: name.startswith(monitors.PREFIX))
     losses = [name for name in losses if f"loss/{name}" in curves]
     panels = [
         ("gradient norms", "grad_norm/", TRAIN, "log"),
@@ -40,7 +43,8 @@ def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.
     ]
     names = {prefix: _names(curves, lambda name, prefix=prefix: name.startswith(prefix)) for _, prefix, _, _ in panels}
     bottom = [panel for panel in panels if names[panel[1]]]  # nothing shared: no cosines; no step measured: none
-    width = max(3, min(len(losses), _WIDTH), len(bottom) + bool(metrics))
+    of_validation = [panel for panel in (("validation metrics", metrics), (_WATCHED, watched)) if panel[1]]
+    width = max(3, min(len(losses), _WIDTH), len(bottom) + len(of_validation))
     height = -(-len(losses) // width) + 1
     figure = Figure(figsize=(_INCHES[0] * width, _INCHES[1] * height))
     axes = figure.subplots(height, width, squeeze=False)
@@ -58,11 +62,11 @@ def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.
         if prefix == "cosine/":
             axis.axhline(0, color="black", linewidth=0.8)
         _legend(axis)
-    if metrics:
-        axis = axes[-1][len(bottom)]
-        for name in metrics:
-            _draw(axis, curves, name, VALIDATION, label=name, marker="o", markersize=3)
-        axis.set(title="validation metrics")
+    for axis, (title, of_panel) in zip(axes[-1][len(bottom) :], of_validation, strict=False):
+        for name in of_panel:
+            label = name.removeprefix(monitors.PREFIX)
+            _draw(axis, curves, name, VALIDATION, label=label, marker="o", markersize=3)
+        axis.set(title=title)
         _legend(axis)
     for axis in axes.flat:
         if axis.has_data():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from trainer.common import atomic_files, json_text
+from trainer.common import atomic_files, json_text, schema
 from trainer.components import scalars
 from trainer.output.manifest import Written
 
@@ -25,7 +25,7 @@ class Report:
 
     Attributes:
       step: number of steps taken.
-      split: "train" or "validation".
+      split: "train", "validation" or another one.
       values: flat names → numbers; None where a value does not exist (no label, a gradient of zero).
     """
 
@@ -67,23 +67,30 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Writes each report as scalars, one folder per split so that their curves lie over one another."""
+    """Writes each report as scalars, one folder per split so that their curves lie over one another.
+
+    Those of `train` and `validation` are made at once, another split's with its first report.
+    """
 
     def __init__(self, directory: pathlib.Path):
         self._directory = directory
-        self._folders = {split: directory / split for split in (TRAIN, VALIDATION)}
-        self._writers = {split: tf.summary.create_file_writer(str(path)) for split, path in self._folders.items()}
+        self._writers = {split: self._writer(split) for split in (TRAIN, VALIDATION)}
 
     def write(self, report: Report) -> None:
         """Writes the values that exist."""
-        if not self._folders[report.split].is_dir():
-            raise _gone(self._folders[report.split])
+        if report.split not in self._writers:
+            self._writers[report.split] = self._writer(report.split)
+        elif not (self._directory / report.split).is_dir():
+            raise _gone(self._directory / report.split)
         writer = self._writers[report.split]
         with writer.as_default(step=scalars.int64(report.step)):
             for name, value in report.values.items():
                 if value is not None:
                     tf.summary.scalar(name, scalars.float64(value))  # float32 overflows
         writer.flush()
+
+    def _writer(self, split: str) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self._directory / split))
 
     def synced(self) -> dict[str, int]:
         """Returns the size in bytes of every event file, by its path below the directory, once it is on the disk."""
@@ -104,7 +111,7 @@ def of_json(line: str | bytes) -> Report:
     if not isinstance(values, dict):
         raise ValueError("it is no dictionary")
     step, split = values.pop("step", None), values.pop("split", None)
-    if not _is_count(step) or split not in (TRAIN, VALIDATION):
+    if not _is_count(step) or not isinstance(split, str) or not schema.NAME.fullmatch(split):
         raise ValueError("it has no step and no split")
     if not all(value is None or (isinstance(value, int | float) and value is not True) for value in values.values()):
         raise ValueError("it holds something that is no number")

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 
 from trainer.common import atomic_files
+from trainer.config.evaluations import AT_END
 from trainer.config.settings import Config
 from trainer.output import plots, terminal
-from trainer.output.reports import Report
+from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.output.workdir import Workdir
 
 
@@ -17,9 +18,11 @@ def write(
     config: Config,
     heads: Mapping[str, str],
     notes: Sequence[str],
+    *,
+    best: int | None = None,
     console: Console | None = None,
 ) -> None:
-    """Prints the table of the last report, and writes it to `report.md` with the curves of all reports beside it.
+    """Prints the table of each split's last report, and writes them to `report.md`, all reports' curves beside it.
 
     Args:
       run: the run's directory.
@@ -27,22 +30,35 @@ def write(
       config: its configuration.
       heads: loss name → head name.
       notes: lines of warning.
+      best: the step of the best checkpoint; None: there is none.
       console: where to print; default standard output.
     """
-    final, fallbacks = None, 0
+    finals, fallbacks = {}, 0
     for report in history:  # one pass: it reads the file of reports
-        final, fallbacks = report, fallbacks + (report.values.get("fallbacks") or 0)
-    heads = dict(heads)
-    terminal.print_table(final, heads, title=f"Validation after {final.step} steps", console=console)
+        finals[report.split] = report
+        fallbacks += report.values.get("fallbacks") or 0
+    final, heads = finals.pop(VALIDATION), dict(heads)
+    others = {_title(report, config, best): report for split, report in finals.items() if split != TRAIN}
+    title = f"Validation after {final.step} steps"
+    for each, report in {title: final, **others}.items():
+        terminal.print_table(report, heads, title=each, console=console)
     run.refuse_lost()
     atomic_files.write_whole(
         run.report,
-        f"# Validation after {final.step} steps\n\n{terminal.markdown_table(final, heads)}\n"
+        f"# {title}\n\n{terminal.markdown_table(final, heads)}\n"
         f"{final.step} steps of {config.batch_size} examples, {combination(config)}, seed {config.seed}.\n\n"
-        f"{_fallbacks(fallbacks, config)}{_warnings(notes)}"
+        + "".join(f"## {each}\n\n{terminal.markdown_table(report, heads)}\n" for each, report in others.items())
+        + f"{_fallbacks(fallbacks, config)}{_warnings(notes)}"
         "![Curves](curves.png)\n",
     )
     plots.save_curves(history, list(heads), run.curves)
+
+
+def _title(report: Report, config: Config, best: int | None) -> str:
+    """The title of the table of another split than `validation`, which says of which variables its values are."""
+    title = f"{report.split.capitalize()} after {report.step} steps"
+    is_of_best = config.evaluate.get(report.split, AT_END) == AT_END and report.step == best
+    return f"{title}, the best by {config.best.metric}" if is_of_best else title
 
 
 def combination(config: Config) -> str:

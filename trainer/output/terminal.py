@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from trainer.common import atomic_files
 from trainer.common.errors import RunError, StoppedError, printable, with_notes
+from trainer.config import monitors
 from trainer.output.reports import TRAIN, Report
 
 
@@ -130,7 +131,10 @@ class Terminal:
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value."""
+    """(head, loss, value, metrics) for every loss; for metrics without one, where there are any, with no value.
+
+    Last, without a head, what `best` or `early_stopping` watches that is nobody's.
+    """
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
@@ -141,26 +145,56 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
             rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
         elif metrics:
             rows.append((head, loss, "", ", ".join(metrics)))
-    return rows
+    added = (name for name in report.values if name.startswith(monitors.PREFIX))
+    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
 
 
+def segment_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, ...]]:
+    """(segment, head, loss, value, metrics) for every segment and loss; none where a report has no segments."""
+    of_segments: dict[str, dict[str, float | None]] = {}
+    for name, value in report.values.items():
+        if name.startswith(SEGMENT):
+            segment, _, own = name.removeprefix(SEGMENT).partition("/")
+            of_segments.setdefault(segment, {})[own] = value
+    return [
+        (segment, *row)
+        for segment, values in of_segments.items()
+        for row in results_rows(Report(report.step, report.split, values), losses)
+    ]
+
+
+SEGMENT = "segment/"  # before the names of a segment's values
 HEADINGS = ("head", "loss", "value", "metrics")
 
 
 def print_table(report: Report, losses: dict[str, str], *, title: str, console: Console | None = None) -> None:
     """Prints the results of every loss as a table."""
+    _print(HEADINGS, results_rows(report, losses), title, console)
+
+
+def print_segments(report: Report, losses: dict[str, str], *, console: Console | None = None) -> None:
+    """Prints the results of every segment as a table, where there are any."""
+    if rows := segment_rows(report, losses):
+        _print(("segment", *HEADINGS), rows, "By segment", console)
+
+
+def _print(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str, console: Console | None) -> None:
     table = Table(title=escape(title), title_justify="left")
-    for heading in HEADINGS:
+    for heading in headings:
         table.add_column(heading, justify="right" if heading == "value" else "left")
-    for row in results_rows(report, losses):
+    for row in rows:
         table.add_row(*row)
     (console or Console(highlight=False)).print(table)
 
 
 def markdown_table(report: Report, losses: dict[str, str]) -> str:
-    """The same table in Markdown."""
-    rows = [HEADINGS, ("---", "---", "---:", "---"), *results_rows(report, losses)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    """The results of every loss as a table in Markdown; after it those of segments, where there are any."""
+    results = ((head, loss if head else f"`{loss}`", *others) for head, loss, *others in results_rows(report, losses))
+    ruler = ("---", "---", "---:", "---")
+    tables = [[HEADINGS, ruler, *results]]
+    if rows := segment_rows(report, losses):
+        tables.append([("segment", *HEADINGS), ("---", *ruler), *rows])
+    return "\n".join("".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables)
 
 
 def _with_time(line: str) -> str:

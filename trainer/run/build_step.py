@@ -20,6 +20,7 @@ from trainer.gradients.reach import Reach
 from trainer.run.network import Network
 from trainer.run.optimization import Optimization
 from trainer.step import build as step_build
+from trainer.step.backward import Watch
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.step import Step
@@ -34,10 +35,12 @@ def build(
     optimization: Optimization,
     timeline: Timeline,
     strategy: tf.distribute.Strategy,
+    watch: Watch | None,
 ) -> Step:
     """The step of an experiment; raises ConfigError where it cannot be computed in the way that is configured.
 
-    `masked` says of each loss whether a mask or an ignored class can take some of its values out.
+    `masked` says of each loss whether a mask or an ignored class can take some of its values out; `watch` is that of
+    `Objectives`.
     """
     lacking = can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
     step = step_build.build(
@@ -54,10 +57,11 @@ def build(
         objectives=Objectives(
             model=network.model,
             losses=network.losses,
-            loss_weights=_weights(config.losses, timeline),
+            loss_weights=tuple(loss_weights(config.losses, timeline).values()),
             timeline=timeline,
             seed=config.seed,
             masked=tuple(masked),
+            watch=watch,
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),
@@ -108,12 +112,13 @@ def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:
     return config.combine.update_every
 
 
-def _weights(
+def loss_weights(
     losses: Mapping[str, LossConfig], timeline: Timeline
-) -> tuple[float | schedules.LearningRateSchedule, ...]:
-    return tuple(
-        schedules.build(loss.weight, f"losses.{name}.weight", timeline)
+) -> dict[str, float | schedules.LearningRateSchedule]:
+    """Loss name → its weight, a number or a schedule over steps; raises ConfigError for a schedule."""
+    return {
+        name: schedules.build(loss.weight, f"losses.{name}.weight", timeline)
         if isinstance(loss.weight, dict)
         else loss.weight
         for name, loss in losses.items()
-    )
+    }

@@ -8,7 +8,7 @@ from absl import logging
 from rich.console import Console
 
 from input_pipelines import data as data_lib
-from trainer.common.errors import ConfigError
+from trainer.common.errors import ConfigError, unknown
 from trainer.common.trust import NOBODY, Trust
 from trainer.config import loading
 from trainer.config.settings import Config
@@ -26,14 +26,16 @@ def evaluate(
     strategy: tf.distribute.Strategy,
     console: Console | None = None,
     trust: Trust = NOBODY,
+    split: str = VALIDATION,
 ) -> Report:
-    """Evaluates the newest good checkpoint of a run on its validation split and prints the table; writes nothing.
+    """Evaluates the newest good checkpoint of a run on a split and prints the table; writes nothing.
 
     The run may be training, and remove checkpoints meanwhile. `config` is called as it is; `trust` says whose code may
     be called where the data name it.
 
     Raises:
-      ConfigError: there is no good checkpoint, it does not fit, or what it relies on is damaged.
+      ConfigError: there is no good checkpoint, it does not fit, or what it relies on is damaged; or there is no such
+        split beside that of training.
     """
     workdir = workdir.absolute()
 
@@ -43,6 +45,8 @@ def evaluate(
     saved = _read(workdir, refuse_damage)  # before anything is built by what may be damaged
     kept = data_lib.load_saved(workdir.data)
     built = experiment.build(config, strategy, kept, trust)
+    if split not in built.evaluator.splits:
+        raise unknown("--split", split, "split beside train", built.evaluator.splits)
     for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
@@ -50,8 +54,11 @@ def evaluate(
     step = checkpoint.step_of(saved)
     shown = workdir.shown / saved.relative_to(workdir.path)
     with built.step.averaged():
-        report = Report(step, VALIDATION, built.evaluator.build()(step))
-    terminal.print_table(report, built.heads, title=f"Validation of {shown}", console=console)
+        report = built.watched.added(Report(step, split, built.evaluator.only(split).build()(step, split)))
+    for line in built.watched.dividing_by_zero(report).values() if split == VALIDATION else ():
+        logging.warning("%s", line)
+    terminal.print_table(report, built.heads, title=f"{split.capitalize()} of {shown}", console=console)
+    terminal.print_segments(report, built.heads, console=console)
     return report
 
 

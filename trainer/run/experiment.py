@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.configuration import TRAIN
 from input_pipelines.data import Data, SavedData
 from input_pipelines.feed import splits, unlabelled
 from input_pipelines.feed.splits import Split
@@ -17,15 +17,20 @@ from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
-from trainer.config.settings import Config, EarlyStoppingConfig, MonitorConfig
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.train_metrics import TrainMetrics
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, comparing, monitor
+from trainer.run import build_step, checks, comparing, monitor, watched
+from trainer.run import evaluations as evaluations_lib
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
+from trainer.run.evaluations import Evaluations
 from trainer.run.network import batch_spec
+from trainer.run.watched import Watched
 from trainer.step.step import Step
 
 __all__ = ["Experiment", "Intervals", "batch_spec", "build"]
@@ -52,11 +57,14 @@ class Experiment:
       reach: which of them reach which variable.
       optimizer_groups: the optimizers and what each of them updates.
       step: the training step.
-      evaluator: evaluates the validation split.
+      train_metrics: metrics on the batches of training; None: the run has none.
+      evaluator: evaluates all splits but that of training.
+      evaluations: when those beside `validation` are due.
       timeline: how the run's steps lie among examples and epochs.
       intervals: how often something is due.
       best: what tells which checkpoint is the best.
       early_stopping: when to end before the last step.
+      watched: what these two watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
     """
@@ -69,11 +77,14 @@ class Experiment:
     reach: Reach
     optimizer_groups: tuple[OptimizerGroup, ...]
     step: Step
+    train_metrics: TrainMetrics | None
     evaluator: Evaluator
+    evaluations: Evaluations
     timeline: Timeline
     intervals: Intervals
     best: MonitorConfig | None
     early_stopping: EarlyStoppingConfig | None
+    watched: Watched
     draws: bool
     notes: tuple[str, ...]
 
@@ -97,15 +108,15 @@ class Experiment:
         """Examples of a global batch that are computed at once."""
         return self.config.batch_size // self.config.micro_batches
 
-    def wrong_example(self, step: int | None) -> str | None:
+    def wrong_example(self, split: str, step: int = 0) -> str | None:
         """Names an example that cannot be read and the reason; None where there is none.
 
         Args:
-          step: the training step from which on examples are tried; None: those of the validation split are.
+          split: the split whose examples are tried.
+          step: the training step from which on they are; of `train`.
         """
-        micro = self.config.micro_batches
-        split, first = (self.train, step * micro) if step is not None else (self.data.splits[VALIDATION], 0)
-        return split.reason(first, self.micro_batch_size, self.config.seed)
+        first = step * self.config.micro_batches
+        return self.data.splits[split].reason(first, self.micro_batch_size, self.config.seed)
 
     def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
@@ -138,16 +149,7 @@ def build(
     """
     replicas = strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
-    data = network_lib.read_data(
-        config.dataset,
-        saved,
-        trust,
-        config.losses,
-        config.metrics,
-        batch_size=config.batch_size,
-        micro_batches=config.micro_batches,
-        replicas=replicas,
-    )
+    data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
@@ -158,8 +160,12 @@ def build(
         config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
     plan = plan_lib.of(config)
-    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy)
-    evaluator = network_lib.build_evaluator(network, config.batch_size, config.seed, strategy)
+    train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
+    watch = train_metrics and train_metrics.add
+    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
+    evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
+    evaluations = evaluations_lib.resolve(config.evaluate, data.splits, config.losses, timeline)
+    directions = evaluator.directions(evaluations.at_every)
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -170,13 +176,30 @@ def build(
         reach=reach,
         optimizer_groups=optimization.groups,
         step=step,
+        train_metrics=train_metrics,
         evaluator=evaluator,
+        evaluations=evaluations,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", network.metrics, config.losses),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", network.metrics, config.losses),
+        best=monitor.resolve(config.best, "best", directions),
+        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", directions),
+        watched=watched.of((config.best, config.early_stopping), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
+    )
+
+
+def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: int) -> Data:
+    return network_lib.read_data(
+        config.dataset,
+        saved,
+        trust,
+        config.losses,
+        config.metrics,
+        segments=config.segments,
+        batch_size=config.batch_size,
+        micro_batches=config.micro_batches,
+        replicas=replicas,
     )
 
 

@@ -29,20 +29,21 @@ def tracing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(built: Experiment, workers: Workers, what: str, reading_from: int | None = None) -> Iterator[None]:
+def running(built: Experiment, workers: Workers, what: str, split: str, reading_from: int) -> Iterator[None]:
     """Turns an error from within the graph into a RunError: what was being done, and on which example.
 
     Args:
       built: the experiment.
       workers: who takes part; that one is gone is an error of its own.
       what: is being done.
-      reading_from: training reads its examples from this step on; None: the validation split is read.
+      split: is read.
+      reading_from: training reads its examples from this step on.
     """
     try:
         with workers.watched():
             yield
     except tf.errors.OpError as error:
-        wrong = built.wrong_example(reading_from)
+        wrong = built.wrong_example(split, reading_from)
         raise RunError(f"{what}: {wrong or f'{type(error).__name__}: {reason_of(error)}'}") from error
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import signal as signal_lib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,9 +14,10 @@ from trainer.distributed import drift, signals
 from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
+from trainer.evaluation.evaluator import Evaluate
 from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import failures, resume
+from trainer.run import failures, monitor, resume
 from trainer.run.experiment import Experiment
 from trainer.run.monitor import Monitors
 from trainer.run.resume import Start
@@ -45,8 +46,9 @@ class Loop:
       monitors: the state of `best` and of `early_stopping`, which every report moves on.
       evaluated: number of steps taken at the last report, where that is an evaluation; else None.
       train_steps: the in-graph loop.
-      evaluate: evaluates the validation split after a number of steps.
+      evaluate: evaluates a split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
+      said: expressions of which the run has been told that they divide by zero.
     """
 
     built: Experiment
@@ -57,8 +59,9 @@ class Loop:
     monitors: Monitors
     evaluated: int | None
     train_steps: Callable[..., tuple[State, Totals]]
-    evaluate: Callable[[int], dict[str, float | None]]
+    evaluate: Evaluate
     boundaries: tuple[int, ...]
+    said: set[str] = dataclasses.field(default_factory=set)
 
     def run(self, start: Start, iterator: Iterator) -> End:
         """Takes the steps from `start` on, and evaluates at the end.
@@ -77,19 +80,22 @@ class Loop:
         while step < timeline.steps and not stopped:
             first, step = step, self._next(step)
             report_due, eval_due, save_due = (timeline.is_due(interval, step) for interval in built.intervals)
+            others_due = built.evaluations.due(step, timeline, with_validation=eval_due)
             state, totals, signal = self._take(iterator, first, step, report_due, state, totals)
             if first == start.step:
                 recorder.start_clock(step)  # the first call includes tracing
             recorder.profile_at(step)
             recorder.advance(step)
             # A step that could not be taken ends the run before anything is said of it.
-            if (report_due or eval_due or save_due or signal) and (failure := built.step.failure(totals)):
+            is_due = report_due or eval_due or others_due or save_due
+            if (is_due or signal) and (failure := built.step.failure(totals)):
                 raise failures.error_of(failure, built.config.combine.name)
             if report_due:
-                self._publish(Report(step, TRAIN, built.step.report(state, totals, step)))
+                self._publish(Report(step, TRAIN, self._training(state, totals, step)))
                 totals = no_totals
-            if eval_due:  # after the report, so that both stand in the files in this order
-                evaluation = self._publish_evaluation(step)
+            others = {split: self.publish_split(split, step) for split in others_due}
+            if eval_due:  # after the others, so that all stand in the files in this order
+                evaluation = self._publish_evaluation(step, others)
                 stopped = self._is_exhausted()
                 improved = self._chief_finds(self.monitors.best_step == step)
                 save_due = save_due or stopped or improved
@@ -106,14 +112,16 @@ class Loop:
             if signal and step < timeline.steps and not stopped:
                 self._stop(signal, step)
         if self._chief_finds(self.evaluated != step):
-            self._publish_evaluation(step)  # its end was not the end before, or its reports are gone
+            others_due = built.evaluations.due(step, timeline, with_validation=True)
+            others = {split: self.publish_split(split, step) for split in others_due}
+            self._publish_evaluation(step, others)  # its end was not the end before, or its reports are gone
         return End(step, stopped)
 
     def _next(self, step: int) -> int:
         """The number of steps taken when the next call of the in-graph loop ends."""
         return self.built.timeline.next_boundary(
             step,
-            intervals=self.built.intervals,
+            intervals=(*self.built.intervals, *self.built.evaluations.intervals.values()),
             boundaries=self.boundaries,
             at_most=self.built.config.steps_per_loop,
         )
@@ -128,24 +136,47 @@ class Loop:
             # A signal that comes later is for the next round, with all of what goes before a save.
             return state, totals, self.workers.agreed_signal(self.request.signal)
 
+    def _training(self, state: State, totals: Totals, step: int) -> dict[str, float | None]:
+        values = self.built.step.report(state, totals, step)
+        return values if self.built.train_metrics is None else values | self.built.train_metrics.report()
+
+    def publish_split(self, split: str, step: int) -> Report:
+        """Evaluates a split with the model as it is, which has been trained for `step` steps."""
+        return self._publish(self._evaluated(split, step))
+
     def _publish(self, report: Report) -> Report:
-        self.monitors = self.monitors.after(report)
         self.evaluated = report.step if report.split == VALIDATION else None
         self.recorder.publish(report)
+        if report.split != TRAIN:
+            self.recorder.start_clock(report.step)  # of training, without the evaluation
         return report
 
-    def _publish_evaluation(self, step: int) -> Report:
-        self.watchdog.doing(f"the evaluation after step {step}")
-        with self._running(f"evaluation after step {step}"), self.built.step.averaged():
-            values = self.evaluate(step)
-        report = self._publish(Report(step, VALIDATION, values))
-        self.recorder.start_clock(step)
-        return report
+    def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
+        """Evaluates the validation split; `others` are reports of the same step that `best` and the like may watch."""
+        report = self.built.watched.added(monitor.joined(self._evaluated(VALIDATION, step), others.values()))
+        self.monitors = self.monitors.after(report)
+        own = {name: value for name, value in report.values.items() if name.partition("/")[0] not in others}
+        self._say_divisions_by_zero(report)
+        return self._publish(Report(step, VALIDATION, own))
+
+    def _evaluated(self, split: str, step: int) -> Report:
+        what = f"evaluation after step {step}" + ("" if split == VALIDATION else f" on {split}")
+        self.watchdog.doing(f"the {what}")
+        with self._running(what, split=split), self.built.step.averaged():
+            values = self.evaluate(step, split)
+        return Report(step, split, values)
+
+    def _say_divisions_by_zero(self, report: Report) -> None:
+        for expression, line in self.built.watched.dividing_by_zero(report).items():
+            if expression not in self.said:
+                self.said.add(expression)
+                self.recorder.say(f"warning: {line}")
 
     def _save(self, step: int, state: State, totals: Totals) -> None:
-        of_replicas = self.built.layer_state.of_replicas()  # on all workers
+        of_replicas = self.built.layer_state.of_replicas()  # on all workers, and so the next
+        window = {} if self.built.train_metrics is None else self.built.train_metrics.of_replicas()
         if self.workers.is_chief:
-            saved = resume.to_save(self.built, state, totals, of_replicas)
+            saved = resume.to_save(self.built, state, totals, of_replicas, window)
             self.recorder.save(step, saved, self.monitors.best_step, self.monitors.saved())
 
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
@@ -163,8 +194,8 @@ class Loop:
         """Returns the chief's `own` on every worker: the chief alone knows the reports of earlier processes."""
         return bool(self.workers.broadcast_number(int(own)))
 
-    def _running(self, what: str, reading_from: int | None = None) -> contextlib.AbstractContextManager[None]:
-        return failures.running(self.built, self.workers, what, reading_from)
+    def _running(self, what: str, reading_from: int = 0, split: str = TRAIN) -> contextlib.AbstractContextManager[None]:
+        return failures.running(self.built, self.workers, what, split, reading_from)
 
 
 def arguments(first: int, end: int, measure: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

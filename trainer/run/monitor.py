@@ -5,13 +5,14 @@ What was decided is a small state, which every report moves on and every checkpo
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
-from trainer.components.metrics import LossMetric
-from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
-from trainer.output.reports import VALIDATION, Report
+from trainer.config import monitors
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.run.watched import NOTHING, Watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +91,16 @@ def start(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None
     return Monitors(best and Best(best), early_stopping and Patience(early_stopping))
 
 
-def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None) -> Monitors:
+def resume(
+    begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] | None, watched: Watched = NOTHING
+) -> Monitors:
     """The state at a checkpoint.
 
     Args:
       begun: the state before the first report.
       saved: what a checkpoint holds of the state, which may be one of other settings.
       reports: those up to the checkpoint, from which a state by other settings is found; None: they are damaged.
+      watched: adds to them what only these settings watch.
 
     Raises:
       ConfigError: the settings have changed and the reports are damaged.
@@ -112,32 +116,47 @@ def resume(begun: Monitors, saved: Mapping[str, Any], reports: Iterable[Report] 
             reason = "cannot change when this run resumes: the reports in its metrics.jsonl are damaged"
             raise ConfigError(field, own.config.metric, reason)
         else:
-            for report in reports:
-                own = own.after(report) if report.split == VALIDATION else own
+            for report in evaluations(reports):
+                own = own.after(watched.added(report))
         found = found._replace(**{field: own})
     return found
 
 
-def resolve(
-    config: MonitorConfig | None,
-    field: str,
-    metrics: Mapping[str, Mapping[str, LossMetric]],
-    losses: Iterable[str],
-) -> MonitorConfig | None:
+def joined(validation: Report, others: Iterable[Report]) -> Report:
+    """A validation report with the values of other splits at the same step, as `<split>/<name>`, for monitors."""
+    values = dict(validation.values)
+    for other in others:
+        values |= {f"{other.split}/{name}": value for name, value in other.values.items()}
+    return dataclasses.replace(validation, values=values)
+
+
+def evaluations(reports: Iterable[Report]) -> Iterator[Report]:
+    """The validation reports among all reports, each `joined` with those of other splits before it."""
+    others: list[Report] = []
+    for report in reports:
+        if report.split == VALIDATION:
+            yield joined(report, (other for other in others if other.step == report.step))
+        others = [*others, report] if report.split not in (TRAIN, VALIDATION) else []
+
+
+def resolve(config: MonitorConfig | None, field: str, directions: Mapping[str, str | None]) -> MonitorConfig | None:
     """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
 
     Args:
       config: what is watched; None: nothing.
       field: its key in the configuration, for errors.
-      metrics: loss name → metric name → metric; of every loss, and of metrics without one.
-      losses: the losses' names.
+      directions: what can be watched → "up" or "down", the direction of better values; None: it does not say.
     """
     if config is None:
         return None
-    directions: dict[str, str | None] = {f"loss/{loss}": "down" for loss in losses}
-    for loss, own in metrics.items():
-        # What Keras' own callbacks go by where their mode is "auto".
-        directions |= {f"{loss}/{name}": getattr(metric.metric, "_direction", None) for name, metric in own.items()}
+    directions = {monitors.TOTAL_LOSS: "down", **directions}
+    expression = monitors.expression(config)
+    if expression is not None:
+        for name in expression.names:
+            if name not in directions:
+                kind = f"validation metric {name!r}"
+                raise unknown(f"{field}.metric", config.metric, kind, directions, name=name)
+        return config
     if config.metric not in directions:
         raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
     if config.mode != "auto":
@@ -154,7 +173,7 @@ def _watched(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(report: Report, config: MonitorConfig) -> float | None:
     """The report's value of the metric; None where it has none that is finite."""
-    value = report.values.get(config.metric)
+    value = report.values.get(monitors.reported_name(config.metric))
     return value if value is not None and math.isfinite(value) else None
 
 

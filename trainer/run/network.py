@@ -1,6 +1,7 @@
 """The first stages of an experiment: its data; its model, losses and metrics. What evaluates them is made here too."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,14 @@ from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metrics import LossMetric
+from trainer.config.evaluations import SegmentsConfig
 from trainer.config.loss_settings import LossConfig, MetricsConfig
 from trainer.config.rules import check_heads
 from trainer.config.settings import ModelConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
-from trainer.evaluation.evaluator import Evaluator, Metrics
+from trainer.evaluation import segments as segments_lib
+from trainer.evaluation.evaluator import EvaluatedSplit, Evaluator, Metrics
 from trainer.models import forward_pass, names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
@@ -55,12 +58,13 @@ def read_data(
     losses: Mapping[str, LossConfig],
     metrics: Mapping[str, MetricsConfig],
     *,
+    segments: SegmentsConfig | None,
     batch_size: int,
     micro_batches: int,
     replicas: int,
 ) -> Data:
     """Reads the data and checks that they give every replica its part of a batch and every loss what it reads."""
-    data = data_lib.build(config, saved, trust)
+    data = data_lib.build(config, saved, trust, None if segments is None else segments.by)
     checks.batch_size(batch_size, micro_batches, data.splits[TRAIN], replicas)
     checks.what_is_read(losses, metrics, data.splits)
     return data
@@ -141,18 +145,38 @@ def _metrics(
     }
 
 
-def build_evaluator(network: Network, batch_size: int, seed: int, strategy: tf.distribute.Strategy) -> Evaluator:
-    """Builds what evaluates the validation split; random layers draw from `seed`."""
-    validation = network.data.splits[VALIDATION]
+def build_evaluator(
+    network: Network, segments: SegmentsConfig | None, batch_size: int, seed: int, strategy: tf.distribute.Strategy
+) -> Evaluator:
+    """Builds what evaluates all splits but that of training; random layers draw from `seed`.
+
+    Raises:
+      ConfigError: these splits have no such segments.
+    """
+    replicas = strategy.num_replicas_in_sync
+    evaluated = {name: split for name, split in network.data.splits.items() if name != TRAIN}
+    with strategy.scope():
+        of_segments = (
+            None if segments is None else segments_lib.build(segments.by, evaluated, network.metrics, network.losses)
+        )
     return Evaluator(
-        strategy,
-        network.model,
-        network.losses,
-        network.metrics,
-        network.measured,
-        lambda context: validation.evaluation(batch_size=batch_size, context=context),
-        validation.evaluation_steps(batch_size, strategy.num_replicas_in_sync),
-        splits.largest_evaluation_batch(batch_size, strategy.num_replicas_in_sync),
-        LayerState(strategy, names.layer_state_by_name(network.model)),
-        seed,
+        strategy=strategy,
+        model=network.model,
+        losses=network.losses,
+        metrics=network.metrics,
+        measured=network.measured,
+        splits={
+            name: EvaluatedSplit(
+                functools.partial(_one_pass, split, batch_size), split.evaluation_steps(batch_size, replicas)
+            )
+            for name, split in evaluated.items()
+        },
+        largest_batch=splits.largest_evaluation_batch(batch_size, replicas),
+        layer_state=LayerState(strategy, names.layer_state_by_name(network.model)),
+        seed=seed,
+        segments=of_segments,
     )
+
+
+def _one_pass(split: Split, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    return split.evaluation(batch_size=batch_size, context=context)

@@ -12,7 +12,7 @@ from trainer.config import loading, resuming
 from trainer.config.settings import Config
 from trainer.distributed import replica_state
 from trainer.distributed.workers import Workers
-from trainer.output import checkpoint, history, manifest
+from trainer.output import checkpoint, checkpoint_tensors, history, manifest
 from trainer.output import workdir as workdir_lib
 from trainer.output.manifest import Manifest
 from trainer.output.reports import VALIDATION
@@ -21,7 +21,7 @@ from trainer.run.experiment import Experiment
 from trainer.run.monitor import Monitors
 from trainer.step.values import State, Totals
 
-_MODEL, _OF_REPLICAS = "model", "replicas"  # parts of a checkpoint
+_MODEL, _OF_REPLICAS, _WINDOW = "model", "replicas", "train_metrics"  # parts of a checkpoint
 _HOST = "CPU:0"
 
 
@@ -131,6 +131,8 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
     """
     state, totals = built.step.initial_state(), built.step.initial_totals()
     monitors = monitor.start(built.best, built.early_stopping)
+    if built.train_metrics is not None:
+        built.train_metrics.clear()
     if step < 0:
         return Start(run is not None, 0, state, totals, monitors)
     if step > built.timeline.steps:
@@ -139,10 +141,11 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
     parts = everything(built, state, totals)
     if run is not None:
         reports = None if found.damaged is not None else history.Reports(run.metrics, found.manifest.reports.size)
-        monitors = monitor.resume(monitors, found.manifest.monitors, reports)
+        monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
     _restore_replicas(found.folder, built, workers)
+    _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)
     return Start(True, step, state, totals, monitors)
 
@@ -164,12 +167,19 @@ def replicated(built: Experiment) -> dict[str, tf.Variable]:
     }
 
 
-def to_save(built: Experiment, state: State, totals: Totals, of_replicas: Mapping[str, tf.Tensor]) -> checkpoint.State:
+def to_save(
+    built: Experiment,
+    state: State,
+    totals: Totals,
+    of_replicas: Mapping[str, tf.Tensor],
+    window: Mapping[str, tf.Variable],
+) -> checkpoint.State:
     """Everything for a checkpoint: the model with the average over replicas, and apart what each keeps for itself.
 
-    The latter only of variables that differ between replicas; `of_replicas` are the values of `LayerState`.
+    The latter only of variables that differ between replicas; `of_replicas` are the values of `LayerState`, `window`
+    those of `TrainMetrics`.
     """
-    parts = everything(built, state, totals)
+    parts = everything(built, state, totals) | ({_WINDOW: window} if window else {})
     differing = {name: values for name, values in of_replicas.items() if len({*map(_bits, values)}) > 1}
     if not differing:
         return parts
@@ -194,6 +204,17 @@ def _restore_replicas(folder: pathlib.Path | None, built: Experiment, workers: W
         checkpoint.restore(folder, held)
     workers.broadcast_variables({_OF_REPLICAS: own})
     built.layer_state.assign({name: tf.convert_to_tensor(variable) for name, variable in own.items()})
+
+
+def _restore_window(folder: pathlib.Path | None, built: Experiment, workers: Workers) -> None:
+    """Gives every replica what it had added to the metrics of training; `folder` is that of `_restore_replicas`."""
+    if built.train_metrics is None:
+        return
+    own = built.train_metrics.of_replicas()
+    if folder is not None:
+        own = built.train_metrics.restored(checkpoint_tensors.values(folder, _WINDOW, own))
+    workers.broadcast_variables({_WINDOW: own})
+    built.train_metrics.assign(own)
 
 
 def rewind(run: workdir_lib.Workdir, config: Config, found: Found) -> int | None:

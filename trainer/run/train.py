@@ -15,13 +15,14 @@ from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
+from trainer.evaluation.evaluator import Evaluate
 from trainer.output import profiling, results, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
-from trainer.run import agreement, experiment, failures, loop, overview, resume
+from trainer.run import agreement, at_end, experiment, failures, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
@@ -53,7 +54,7 @@ def train(
       base: where a relative `workdir` is; None for the current directory.
 
     Returns:
-      Every report of the run, read from its `metrics.jsonl`, the final evaluation last; beside the chief none.
+      Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
 
     Raises:
       ConfigError: something in the configuration or the workdir cannot be used; nothing was written.
@@ -126,7 +127,7 @@ def _built(
 
 def _traced(
     built: Experiment, iterator: Iterator, start: Start, workers: Workers
-) -> tuple[Callable[..., tuple[State, Totals]], Callable[[int], dict[str, float | None]]]:
+) -> tuple[Callable[..., tuple[State, Totals]], Evaluate]:
     """The in-graph loop over steps and the evaluation.
 
     Raises:
@@ -191,13 +192,22 @@ def _take_steps(
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
     end = steps.run(start, iterator)
+    at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
     recorder.wait()  # an error of the disk ends the run before it says that it is done
     if run:
         if end.is_early:
             patience = built.early_stopping.patience
             recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
-        results.write(run, Reports(run.metrics), built.config, built.heads, built.notes, console)
+        results.write(
+            run,
+            Reports(run.metrics),
+            built.config,
+            built.heads,
+            built.notes,
+            best=steps.monitors.best_step,
+            console=console,
+        )
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
     workers.barrier()  # a worker that left early would look like one that is lost
 

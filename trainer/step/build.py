@@ -139,9 +139,13 @@ def _computation(
 
 
 def _parts(objectives: Objectives, reach: Reach) -> cut.CutModel:
-    """The model, cut at its features; raises ConfigError where nothing is shared or there are none."""
+    """The model, cut at its features; raises ConfigError where nothing is shared, there are none, or more is needed."""
     if not reach.shared:
         raise ConfigError("reduction", "features", "is for losses that share variables; these share none")
+    for loss in objectives.losses:
+        if loss.takes_derivative:
+            reason = f"cuts the model, through which losses.{loss.name} takes derivatives; use 'per_loss'"
+            raise ConfigError("reduction", "features", reason)
     return cut.split(objectives.model)
 
 

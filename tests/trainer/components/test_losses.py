@@ -1,7 +1,5 @@
 """Losses by name, their sums, their weights and their shapes."""
 
-import subprocess
-import sys
 from typing import NamedTuple
 
 import keras
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import forked, problems
 from trainer.common.errors import ConfigError
 from trainer.components import loss_checks, losses, predictions
 from trainer.config import settings
@@ -260,10 +258,8 @@ def test_every_crossentropy_is_looked_at(loss, warned):
 def test_the_command_line_shows_the_warning(tmp_path, root):
     """One line on stderr, and the run continues."""
     flags = ["--config.losses.classification.loss=sparse_categorical_crossentropy", "--config.steps=1"]
-    command = [sys.executable, "-m", "trainer.main", "--config=configs/weighted_slices.py", *flags]
-    result = subprocess.run(
-        [*command, f"--workdir={tmp_path / 'run'}"], cwd=root, capture_output=True, text=True, timeout=300
-    )
+    command = ["trainer.main", "--config=configs/weighted_slices.py", *flags]
+    result = forked.run(*command, f"--workdir={tmp_path / 'run'}", cwd=root)
     assert result.returncode == 0
     (line,) = result.stderr.splitlines()
     assert "losses.classification: head 'combined' from 64 to 74 gives values from -" in line

@@ -12,13 +12,14 @@ from trainer.combine import listing
 from trainer.combine.registry import METHODS
 from trainer.common import schema, synonyms
 from trainer.common.errors import ConfigError, listed
-from trainer.config import loading, reference, settings
+from trainer.config import evaluations, loading, reference, settings
 
 CONFIGS = pathlib.Path(__file__).parents[3] / "configs"
 PAGE = CONFIGS / "KEYS.md"
 KINDS = {
     "": settings.Config,
     "losses.<name>": settings.LossConfig,
+    "metrics.<name>": settings.MetricsConfig,
     "dataset": DatasetConfig,
     "dataset.inputs.<name>": InputConfig,
     "dataset.targets.<name>": TargetConfig,
@@ -29,8 +30,13 @@ KINDS = {
     "combine": settings.CombineConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
+    "segments": evaluations.SegmentsConfig,
 }
-KEYS = {schema.join(prefix, field.name): field for prefix, kind in KINDS.items() for field in dataclasses.fields(kind)}
+KEYS = {
+    schema.join(prefix, schema.key_of(field.name)): field
+    for prefix, kind in KINDS.items()
+    for field in dataclasses.fields(kind)
+}
 OF_A_SINGLE_SOURCE = {field.name for field in dataclasses.fields(DatasetConfig)}
 
 

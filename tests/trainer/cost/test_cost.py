@@ -47,63 +47,65 @@ SECOND_LOSS_ON_A_HEAD = {"losses.redraw_l1": "{'head': 'image', 'target': 'image
 IGNORED_CLASS = {"losses.digit.loss.ignore_class": "-1", "losses.digit.normalizer": "examples"}
 
 
+# Name → replicas and changes. The first are one of each kind; CI has the time for all of them.
+CASES = {
+    "weighted": (1, {}),
+    "gramian": (2, {"combine.name": "pcgrad"}),
+    "per loss": (2, {"combine.name": "independent"}),
+    "missing labels": (2, HALF_LABELLED | IGNORED_CLASS),
+    "fused": (2, FUSED),
+    "features": (2, {"combine.name": "pcgrad", "reduction": "features"}),
+    "weights now and then": (2, {"combine.name": "pcgrad", "combine.update_every": "10"}),
+    "micro-batches": (2, {"micro_batches": "2"}),
+    "recompute": (1, {"model.recompute": "True"}),
+    "fused, losses after the update": (2, FUSED | IGNORED_CLASS | {"combine.name": "famo"}),
+    "two half batches": (2, {"combine.name": "modo"}),
+    "moving averages": (2, {"combine.name": "moco"}),
+    "synchronized statistics": (2, SYNCHRONIZED | {"combine.name": "pcgrad"}),
+    "examples compared": (2, COMPARED | FUSED | {"combine.name": "famo"}),
+}
+BY_HAND = list(CASES)
+CASES |= {
+    "per loss, full": (1, {"combine.name": "pcgrad", "combine.apply": "per_loss", "clip_norm": "1.0"}),
+    "partly shared head": (2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "pcgrad"}),
+    "some variables": (1, {"losses.ink.variables": "['head_ink*']"}),
+    "nothing shared": (2, {"model.trunk": "[{'layer': 'Flatten'}]"}),
+    "float64": (2, {"precision": "float64"}),
+    "fused, missing labels": (2, FUSED | HALF_LABELLED),
+    "reduced in bfloat16": (2, {"reduce_dtype": "bfloat16"}),
+    "fused, recompute": (1, FUSED | {"model.recompute": "True"}),
+    "mixed precision": (2, {"precision": "mixed_bfloat16"}),
+    "packs": (2, {"bytes_per_pack": "200000"}),
+    "fused, from the losses": (2, FUSED | {"combine.name": "uncertainty"}),
+    "element by element": (2, {"combine.name": "graddrop"}),
+    "log losses, now and then": (2, LOG_LOSSES | {"combine.update_every": "10"}),
+    "heads apart": (2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}),
+    "from the losses": (2, {"combine.name": "uncertainty"}),
+    "from the losses, now and then": (2, {"combine.name": "uncertainty", "combine.update_every": "10"}),
+    "losses after the update": (2, {"combine.name": "famo"}),
+    "losses after the update, now and then": (2, {"combine.name": "famo", "combine.update_every": "10"}),
+    "smoothed log losses": (2, LOG_LOSSES | {"combine.smoothing": "0.5"}),
+    "features of log losses": (2, LOG_LOSSES | {"reduction": "features"}),
+    "per variable": (2, {"combine.name": "normalized", "combine.normalized.per_variable": "True"}),
+    "two half batches, now and then": (2, {"combine.name": "modo", "combine.update_every": "10"}),
+    "two half batches, partly shared head": (2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "sdmgrad"}),
+    "two half batches in micro-batches": (2, {"combine.name": "modo", "micro_batches": "2"}),
+    "two half batches, recompute": (2, {"combine.name": "modo", "model.recompute": "True"}),
+    "two half batches in packs": (2, {"combine.name": "modo", "bytes_per_pack": "200000"}),
+    "moving averages of log losses": (2, {"combine.name": "db_mtl"}),
+    "moving averages, per loss": (2, {"combine.name": "moco", "combine.apply": "per_loss"}),
+    "in order element by element": (2, {"combine.name": "trimmed_mean"}),
+    "fused, synchronized statistics": (2, SYNCHRONIZED | {"combine.name": "famo"} | FUSED),
+    "synchronized statistics of features": (2, SYNCHRONIZED | {"combine.name": "pcgrad", "reduction": "features"}),
+    "synchronized statistics in micro-batches": (2, SYNCHRONIZED | {"micro_batches": "2"}),
+}
+
+
 @pytest.mark.parametrize(
     ("replicas", "overrides"),
     [
-        pytest.param(1, {}, id="weighted"),
-        pytest.param(2, {"combine.name": "pcgrad"}, id="gramian"),
-        pytest.param(2, {"combine.name": "independent"}, id="per loss"),
-        pytest.param(
-            1, {"combine.name": "pcgrad", "combine.apply": "per_loss", "clip_norm": "1.0"}, id="per loss, full"
-        ),
-        pytest.param(2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "pcgrad"}, id="partly shared head"),
-        pytest.param(2, HALF_LABELLED | IGNORED_CLASS, id="missing labels"),
-        pytest.param(1, {"losses.ink.variables": "['head_ink*']"}, id="some variables"),
-        pytest.param(2, {"model.trunk": "[{'layer': 'Flatten'}]"}, id="nothing shared"),
-        pytest.param(2, {"precision": "float64"}, id="float64"),
-        pytest.param(2, FUSED, id="fused"),
-        pytest.param(2, FUSED | HALF_LABELLED, id="fused, missing labels"),
-        pytest.param(2, {"combine.name": "pcgrad", "reduction": "features"}, id="features"),
-        pytest.param(2, {"combine.name": "pcgrad", "combine.update_every": "10"}, id="weights now and then"),
-        pytest.param(2, {"micro_batches": "2"}, id="micro-batches"),
-        pytest.param(2, {"reduce_dtype": "bfloat16"}, id="reduced in bfloat16"),
-        pytest.param(1, {"model.recompute": "True"}, id="recompute"),
-        pytest.param(1, FUSED | {"model.recompute": "True"}, id="fused, recompute"),
-        pytest.param(2, {"precision": "mixed_bfloat16"}, id="mixed precision"),
-        pytest.param(2, {"bytes_per_pack": "200000"}, id="packs"),
-        pytest.param(2, FUSED | {"combine.name": "uncertainty"}, id="fused, from the losses"),
-        pytest.param(2, FUSED | IGNORED_CLASS | {"combine.name": "famo"}, id="fused, losses after the update"),
-        pytest.param(2, {"combine.name": "modo"}, id="two half batches"),
-        pytest.param(2, {"combine.name": "moco"}, id="moving averages"),
-        pytest.param(2, {"combine.name": "graddrop"}, id="element by element"),
-        pytest.param(2, LOG_LOSSES | {"combine.update_every": "10"}, id="log losses, now and then"),
-        pytest.param(2, DEEP_HEADS | {"combine.name": "mgda", "combine.update_every": "10"}, id="heads apart"),
-        pytest.param(2, SYNCHRONIZED | {"combine.name": "pcgrad"}, id="synchronized statistics"),
-        pytest.param(2, COMPARED | FUSED | {"combine.name": "famo"}, id="examples compared"),
-        *(
-            pytest.param(2, overrides, id=name, marks=pytest.mark.ci_only)
-            for name, overrides in {
-                "from the losses": {"combine.name": "uncertainty"},
-                "from the losses, now and then": {"combine.name": "uncertainty", "combine.update_every": "10"},
-                "losses after the update": {"combine.name": "famo"},
-                "losses after the update, now and then": {"combine.name": "famo", "combine.update_every": "10"},
-                "smoothed log losses": LOG_LOSSES | {"combine.smoothing": "0.5"},
-                "features of log losses": LOG_LOSSES | {"reduction": "features"},
-                "per variable": {"combine.name": "normalized", "combine.normalized.per_variable": "True"},
-                "two half batches, now and then": {"combine.name": "modo", "combine.update_every": "10"},
-                "two half batches, partly shared head": SECOND_LOSS_ON_A_HEAD | {"combine.name": "sdmgrad"},
-                "two half batches in micro-batches": {"combine.name": "modo", "micro_batches": "2"},
-                "two half batches, recompute": {"combine.name": "modo", "model.recompute": "True"},
-                "two half batches in packs": {"combine.name": "modo", "bytes_per_pack": "200000"},
-                "moving averages of log losses": {"combine.name": "db_mtl"},
-                "moving averages, per loss": {"combine.name": "moco", "combine.apply": "per_loss"},
-                "in order element by element": {"combine.name": "trimmed_mean"},
-                "fused, synchronized statistics": SYNCHRONIZED | {"combine.name": "famo"} | FUSED,
-                "synchronized statistics of features": SYNCHRONIZED
-                | {"combine.name": "pcgrad", "reduction": "features"},
-                "synchronized statistics in micro-batches": SYNCHRONIZED | {"micro_batches": "2"},
-            }.items()
-        ),
+        pytest.param(*case, id=name, marks=[] if name in BY_HAND else [pytest.mark.ci_only])
+        for name, case in CASES.items()
     ],
 )
 def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):

@@ -45,8 +45,13 @@ def _sent(built: Experiment) -> list[tuple[int, str]]:
     return sent[::replicas]
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
-@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+_FURTHER = [(2, "joint"), (3, "per_loss")]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "apply"),
+    [(3, "joint"), (2, "per_loss"), *(pytest.param(*each, marks=pytest.mark.ci_only) for each in _FURTHER)],
+)
 def test_gradients_are_reduced_exactly_once(replicas, apply):
     built = _build(replicas, combine__name="pcgrad", combine__apply=apply, **MISSING)
     assert _sent(built) == [(PER_LOSS, "float64")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import eager, problems
 from trainer.distributed import replica_state
 from trainer.run import experiment, resume
 
@@ -43,9 +43,11 @@ def test_layers_draw_different_masks():
     assert not np.array_equal(*states)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_same_seed_same_run_other_seed_other_run(replicas):
-    changes = {"model__trunk": DROPOUT, "combine__name": "pcgrad", "precision": "float32"}
+    """tests/trainer/run/test_loop.py compares traced runs and their files."""
+    changes = problems.SIMPLE | {"model__trunk": DROPOUT, "combine__name": "pcgrad", "precision": "float32"}
     first, again, other = (problems.run(replicas, 6, seed=seed, **changes) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.losses, again.losses)
     for name, value in first.variables.items():
@@ -58,8 +60,10 @@ def test_an_evaluation_sees_the_average_and_changes_nothing(synchronized):
     """Also of a counter, which counts evaluations, too: they see that of the first replica."""
     normalization = {"layer": "BatchNormalization", "synchronized": synchronized}
     trunk = [{"layer": "Dense", "units": 4}, normalization, {"layer": "tests.trainer.distributed.layers:Counting"}]
-    built = experiment.build(problems.config(model__trunk=trunk, batch_size=12), problems.strategy(3))
-    problems.train(built, 3, calls=1)
+    changes = problems.SIMPLE | {"model__trunk": trunk, "batch_size": 12}
+    built = experiment.build(problems.config(**changes), problems.strategy(3))
+    with eager.functions():
+        problems.train(built, 3, calls=1)
     names = ["trunk_1_batch_normalization/moving_mean", "trunk_1_batch_normalization/moving_variance"]
     names += ["trunk_2_counting/calls", "trunk_2_counting/seen"]
     before = {name: values.numpy() for name, values in built.layer_state.of_replicas().items()}
@@ -101,7 +105,8 @@ def test_frozen_weights_are_no_state_of_layers():
 
 def test_synchronized_statistics_do_not_depend_on_replicas():
     trunk = [{"layer": "Dense", "units": 4}, {"layer": "BatchNormalization", "synchronized": True}]
-    one, three = (problems.run(replicas, 5, model__trunk=trunk, batch_size=12, evaluate=True) for replicas in (1, 3))
+    changes = problems.SIMPLE | {"model__trunk": trunk, "batch_size": 12, "evaluate": True}
+    one, three = problems.reference(5, **changes), problems.run(3, 5, **changes)
     for name, value in one.variables.items():
         np.testing.assert_allclose(three.variables[name], value, atol=1e-9)
     for name, value in one.validation.items():

@@ -143,6 +143,18 @@ def test_several_steps_in_one_call_on_several_replicas():
     assert_same(*results)
 
 
+@pytest.mark.parametrize("replicas", [1, pytest.param(3, marks=pytest.mark.ci_only)])
+def test_the_mean_of_a_loss_that_is_a_sum_is_over_batches(replicas):
+    """Also where a replica has no example of the last one."""
+    loss = {"size": keras.losses.MeanSquaredError(reduction="sum")}
+    model = compiled(replicas=replicas, optimizer=None, loss=loss | {"mass": "mse"}, loss_weights={})
+    found = model.evaluate(
+        batches(X[:22], {name: Y[name][:22] for name in ("size", "mass")}), verbose=0, return_dict=True
+    )
+    errors = model.predict(X[:22], verbose=0)["size"] - Y["size"][:22]
+    assert found["size_loss"] == pytest.approx((errors**2).mean(axis=1).sum() / 5)
+
+
 def test_micro_batches_are_parts_of_a_batch():
     results = []
     for micro_batches in (1, 2):

@@ -1,4 +1,4 @@
-"""Losses and metrics of `compile` get the outputs, targets and weights that Keras gives them, whatever the structures."""
+"""Losses of `compile` get the outputs, targets and weights that Keras gives them, and have the values of Keras'."""
 
 import keras
 import numpy as np
@@ -20,8 +20,8 @@ A, B = "mse", keras.losses.Huber(name="own")
 Y_A, Y_B, W_A, W_B = (tf.constant([float(number)]) for number in range(4))
 
 
-# What the model returns, `loss`, targets, sample weights, the names of outputs, and for each loss: its name, its output,
-# its target and weight.
+# What the model returns, `loss`, targets, sample weights, the names of outputs, and for each loss its name, its output,
+# its target and its weight.
 @pytest.mark.parametrize(
     ("y_pred", "loss", "y", "weights", "names", "expected"),
     [

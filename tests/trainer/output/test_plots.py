@@ -16,6 +16,7 @@ def _reports(losses: list[str]) -> list[Report]:
     training = {name: 0.5 for loss in losses for name in (f"loss/{loss}", f"grad_norm/{loss}")}
     validation = {name: 0.5 for loss in losses for name in (f"loss/{loss}", f"{loss}/mae")}
     training |= dict.fromkeys(pairs, 0.1)
+    validation["monitor/{loss0/mae} - 2"] = -1.5
     return [*(Report(step, TRAIN, training) for step in (1, 2)), Report(2, VALIDATION, validation)]
 
 

@@ -172,12 +172,13 @@ def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):
 
 
 def test_same_seed_same_file(tmp_path):
+    """With masks that are drawn at random, on two replicas; `test_replica_state.py` has one with another seed."""
     changes = {"steps": 12, "report_every": 3, "combine__name": "pcgrad", "precision": "float32"}
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        _train(tmp_path / name, replicas=2, seed=seed, **changes)
-    a, b, c = ((tmp_path / name / "metrics.jsonl").read_text() for name in "abc")
+    changes |= problems.SIMPLE | {"model__trunk": [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}]}
+    for name in "ab":
+        _train(tmp_path / name, replicas=2, seed=1, **changes)
+    a, b = ((tmp_path / name / "metrics.jsonl").read_text() for name in "ab")
     assert a == b
-    assert a != c
 
 
 def test_variables_spoilt_by_the_last_step_end_the_run(tmp_path):

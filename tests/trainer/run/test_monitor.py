@@ -1,13 +1,17 @@
 """The best evaluation, and the end of patience."""
 
 import dataclasses
+import math
 
+import keras
 import pytest
 
+from tests import problems
 from trainer.common.errors import ConfigError
-from trainer.config.settings import EarlyStoppingConfig, MonitorConfig
+from trainer.config import loading
+from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import monitor
+from trainer.run import monitor, watched
 
 
 def _history(values):
@@ -91,3 +95,80 @@ def test_another_monitor_needs_the_reports(best, early, field):
     )
     with pytest.raises(ConfigError, match=f"{field}=.*metrics.jsonl are damaged"):
         monitor.resume(monitor.start(best, early), saved, None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Expressions and the total loss.
+# ---------------------------------------------------------------------------------------------------------------------
+
+RATIO = "{a/x} / {loss/b}"
+
+
+def _reports(*values):
+    names = ("loss/a", "loss/b", "a/x")
+    return [Report(step, VALIDATION, dict(zip(names, row, strict=True))) for step, row in enumerate(values, start=1)]
+
+
+def _added(reports, *metrics, weights):
+    """The values that these add to the reports."""
+    adds = watched.of([MonitorConfig(metric, "min") for metric in metrics], weights)
+    return [
+        [value for name, value in adds.added(report).values.items() if name not in report.values] for report in reports
+    ]
+
+
+def test_a_total_loss_has_the_weights_of_its_step():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2, 4], [0.5, 3.0, 0.0])  # 0.5 up to step 2
+    rows = [(4.0, 8.0, 0.0), (None, 8.0, 0.0), (4.0, 8.0, 0.0), (math.nan, 1.0, 0.0), (None, 8.0, 0.0)]
+    weights = {"a": schedule, "b": 0.25}
+    assert _added(_reports(*rows), "total_loss", weights=weights) == [[4.0], [None], [14.0], [None], [2.0]]
+    assert _added(_reports(*rows), "2 * {total_loss} - {loss/b}", weights=weights)[0] == [0.0]
+    assert _added(_reports(rows[0]), "total_loss", weights={"a": 0.0, "b": 0.0}) == [[None]]
+    assert _added(_reports(rows[0]), "loss/a", weights=weights) == [[]]
+
+
+def test_an_expression_is_missing_where_it_says_nothing():
+    """It reads a value that is missing or not finite, it divides by 0, or it overflows."""
+    rows = [(1.0, 2.0, 3.0), (1.0, None, 3.0), (1.0, 2.0, math.inf), (1.0, 0.0, 3.0), (1.0, 1e-300, 1e300)]
+    reports = _reports(*rows)
+    assert _added(reports, RATIO, weights={}) == [[1.5], [None], [None], [None], [None]]
+    adds = watched.of([MonitorConfig(RATIO, "max")], {})
+    assert [bool(adds.dividing_by_zero(report)) for report in reports] == [False, False, False, True, False]
+    training = Report(1, TRAIN, {"loss/b": 1.0})
+    assert adds.added(training) is training
+
+
+def test_monitors_go_by_expressions():
+    """As by a metric; those of earlier reports are computed anew when a run resumes with another expression."""
+    reports = _reports((1.0, 4.0, 3.0), (1.0, 2.0, 3.0), (1.0, 0.0, 3.0), (1.0, 3.0, 3.0))
+    best, early = MonitorConfig(RATIO, "max"), EarlyStoppingConfig(RATIO, "max", 2, 0.0)
+    adds = watched.of([best, early], {})
+    state = _after(map(adds.added, reports), best, early)
+    assert (state.best_step, state.early_stopping) == (2, monitor.Patience(early, 1.5, 2))
+    other = MonitorConfig("total_loss", "min"), EarlyStoppingConfig("-1 * {loss/b}", "max", 2, 0.0)
+    resumed = monitor.resume(monitor.start(*other), state.saved(), reports, watched.of(other, {"b": 1.0}))
+    assert (resumed.best_step, resumed.early_stopping.waited) == (3, 1)
+    with pytest.raises(ConfigError, match=r"best='total_loss': cannot change when"):
+        monitor.resume(monitor.start(*other), state.saved(), None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "words"),
+    [
+        ("{label/acuracy} - {loss/label}", "max", r"unknown validation metric 'label/acuracy'; did you mean 'label/ac"),
+        ("{total_los} + {loss/label}", "max", r"unknown validation metric 'total_los'; did you mean 'total_loss'\?"),
+        ("total_lose", "auto", r"unknown validation metric; did you mean 'total_loss'\?"),
+    ],
+)
+def test_names_that_are_not_there(metric, mode, words):
+    directions = {"loss/label": "down", "label/accuracy": "up", "loss/number": "down"}
+    with pytest.raises(ConfigError, match=rf"^early_stopping\.metric=.*: {words}"):
+        monitor.resolve(MonitorConfig(metric, mode), "early_stopping", directions)
+
+
+def test_directions_that_are_known():
+    assert monitor.resolve(MonitorConfig("total_loss", "auto"), "best", {}).mode == "min"
+    with pytest.raises(ConfigError, match=r"^best\.mode='auto': must be 'min' or 'max' where best\.metric is an exp"):
+        loading.resolve(problems.tree(best={"metric": RATIO}))
+    with pytest.raises(ConfigError, match=r"^best\.metric='a/x - b/y': cannot be read as an expression: .*in braces"):
+        loading.resolve(problems.tree(best={"metric": "a/x - b/y", "mode": "max"}))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from input_pipelines.configuration import TRAIN, VALIDATION
+from input_pipelines.configuration import TRAIN
 
 _DIGEST_BYTES = 8  # of a billion examples, two different ones are taken for equal with a probability of 3 %
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -55,7 +55,8 @@ class Duplicates:
             return []
         places, inputs, targets = map(np.concatenate, zip(*self._columns, strict=True))
         parts = np.repeat(self._parts, [len(each[0]) for each in self._columns])
-        is_train = np.array([split == TRAIN for split in splits])[parts]
+        names = sorted(dict.fromkeys(splits), key=lambda split: split != TRAIN)
+        of_split = np.array([names.index(split) for split in splits])[parts]
         with np.errstate(over="ignore"):
             by_both, by_inputs = _first(inputs * _MULTIPLIER + targets), _first(inputs)
         numbers = np.arange(len(inputs))
@@ -65,16 +66,17 @@ class Duplicates:
         }
         lines = []
         for words, (repeats, first) in found.items():
-            for own, other in ((TRAIN, TRAIN), (VALIDATION, VALIDATION), (VALIDATION, TRAIN)):
-                chosen = np.flatnonzero(repeats & (is_train == (own == TRAIN)) & (is_train[first] == (other == TRAIN)))
+            pairs = [(own, other) for own in range(len(names)) for other in (own, *range(own))]
+            for own, other in pairs:
+                chosen = np.flatnonzero(repeats & (of_split == own) & (of_split[first] == other))
                 shown = [
                     " and ".join(where[parts[each]](int(places[each])) for each in (number, first[number]))
                     for number in chosen[:_SHOWN].tolist()
                 ]
                 more = ["..."] if len(chosen) > _SHOWN else []
-                said = words.format("an earlier example" if own == other else f"an example of {other}")
+                said = words.format("an earlier example" if own == other else f"an example of {names[other]}")
                 if len(chosen):
-                    lines.append(f"{own}: {len(chosen):,} with {said}: {'; '.join(shown + more)}")
+                    lines.append(f"{names[own]}: {len(chosen):,} with {said}: {'; '.join(shown + more)}")
         return lines
 
 

@@ -49,7 +49,7 @@ class Part(Protocol):
 
     Attributes:
       field: the configuration's key of the source.
-      split: "train" or "validation".
+      split: its name, such as "train".
       inputs: the features that inputs are made of.
       targets: the features that targets are made of.
       raw: the features to count: those that are not themselves the targets.
