@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests import problems
 from tests.trainer.keras_model import small
 from trainer import MultiLossModel
+from trainer.common.errors import ConfigError
 
 X, Y = small.arrays()
 DATA = {"x": X, "y": Y, "batch_size": small.BATCH, "shuffle": False, "verbose": 0}
@@ -22,8 +23,9 @@ class _Sparse(keras.layers.Layer):
 
 
 def _layers() -> tuple[keras.layers.Layer, ...]:
-    regularized = keras.layers.Dense(7, kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer="l1")
-    return regularized, _Sparse()
+    start = keras.initializers.GlorotUniform(seed=1)
+    added = {"kernel_regularizer": "l2", "bias_regularizer": "l1", "activity_regularizer": "l1"}
+    return keras.layers.Dense(7, kernel_initializer=start, **added), _Sparse()
 
 
 @pytest.mark.usefixtures("float64")
@@ -47,6 +49,15 @@ def test_losses_of_layers_on_replicas():
             models.append(small.compiled(MultiLossModel, *_layers(), combine="pcgrad"))
         models[-1].fit(**DATA, epochs=5)
     small.assert_same_variables(*models)
+
+
+def test_coefficients_that_hold_for_several_steps_need_the_whole_batch():
+    """A fused pass in between would have to count the labels of all micro-batches before the first one."""
+    combine = {"name": "pcgrad", "update_every": 3}
+    small.compiled(MultiLossModel, combine=combine, run_eagerly=True).fit(**DATA)
+    model = small.compiled(MultiLossModel, combine=combine, micro_batches=2, run_eagerly=True)
+    with pytest.raises(ConfigError, match=r"^combine.update_every=3: .*micro_batches at 1"):
+        model.fit(**DATA)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.ci_only)])
