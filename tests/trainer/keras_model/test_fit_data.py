@@ -108,6 +108,18 @@ def test_several_steps_in_one_call_on_two_devices():
         np.testing.assert_allclose(several.predict(X, batch_size=small.BATCH, verbose=0)[name], values, atol=1e-9)
 
 
+@pytest.mark.ci_only
+def test_other_data_within_the_scope_of_a_strategy(eagerly):
+    """`fit` is called in the scope, as many scripts have it, and again on data of another form."""
+    models = []
+    for strategy in (problems.strategy(2), tf.distribute.get_strategy()):
+        with strategy.scope():
+            models.append(small.compiled(MultiLossModel, combine="famo"))
+            for more in ({}, {"sample_weight": WEIGHTS}):
+                models[-1].fit(X, Y, batch_size=25, shuffle=False, verbose=0, **more)
+    small.assert_same_variables(*models)
+
+
 @pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.ci_only)])
 def test_missing_labels_are_left_out(count):
     """NaN as a mask is in Keras, out of sum and number; weight 0 out of the sum alone. Also where no label is left."""
