@@ -16,7 +16,7 @@ DATA = {"x": X, "y": Y, "batch_size": small.BATCH, "shuffle": False, "verbose": 
 
 
 class _InterruptedError(Exception):
-    """What ends a training early."""
+    """An early end of a training."""
 
 
 class _Interrupt(keras.callbacks.Callback):

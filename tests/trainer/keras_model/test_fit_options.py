@@ -1,4 +1,4 @@
-"""What a model or `compile` adds to a step: regularizers, losses of layers, clipping, half precision."""
+"""A step of `fit` with regularizers, losses of layers, clipping, and in half precision."""
 
 import keras
 import numpy as np
