@@ -46,7 +46,7 @@ def _build(config: Config) -> Experiment:
 
 def _step(built: Experiment, config: Config) -> Step:
     """The step of a configuration on the model of an experiment."""
-    network = Network(built.model, built.losses, {}, built.data)
+    network = Network(built.model, built.losses, (), {}, built.data)
     optimizers = (config.losses, config.optimizer, config.shared_optimizer)
     made = optimization.build(config.combine, *optimizers, None, built.reach, built.timeline, built.strategy)
     masked = built.step.objectives.masked
