@@ -124,7 +124,8 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
     parts = reading_losses.split(given["loss"], given["loss_weights"])
     of_outputs = {"loss": parts.loss, "loss_weights": parts.loss_weights}
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-        _check_outputs(of_outputs.get(name, given[name]), model, name)
+        reading = [loss.name for loss in parts.reading] if name == "loss_weights" else []
+        _check_outputs(of_outputs.get(name, given[name]), model, name, reading)
     if given["jit_compile"] not in (True, False, None, "auto"):
         raise ConfigError("jit_compile", given["jit_compile"], "must be True, False or 'auto', which means False")
     clip_norm = schema.optional(schema.number(positive=True))(given["clip_norm"], "clip_norm")
@@ -211,8 +212,8 @@ def _check_apart(one: keras.optimizers.Optimizer | None, others: Mapping[str, ke
         seen.append(each)
 
 
-def _check_outputs(given: Any, model: keras.Model, field: str) -> None:
-    """Raises ConfigError for an entry of a dictionary that names no output of a functional model."""
+def _check_outputs(given: Any, model: keras.Model, field: str, others: Sequence[str]) -> None:
+    """Raises ConfigError for an entry of a dictionary that names no output of a functional model; `others` may be."""
     if not isinstance(given, Mapping) or not hasattr(model, "output_names"):
         return
     names = [*model.output, *model.output_names] if isinstance(model.output, Mapping) else model.output_names
@@ -220,4 +221,4 @@ def _check_outputs(given: Any, model: keras.Model, field: str) -> None:
         if name not in names:
             if field == "loss" and isinstance(value, Mapping) and "loss" in value:
                 raise ConfigError(f"loss.{name}.reads", ConfigError.ABSENT, "must be given: no output has this name")
-            raise unknown(f"{field}.{name}", value, "output", names, name=str(name))
+            raise unknown(f"{field}.{name}", value, "output", [*names, *others], name=str(name))

@@ -146,6 +146,8 @@ def test_a_file_holds_such_losses_and_combinations_take_them(tmp_path):
     model.compile("adam", losses, {"alike": 0.5}, combine="upgrad", optimizers={"copied": "sgd"}, run_eagerly=True)
     with pytest.raises(ConfigError, match="optimizers.copied=.*owns nothing"):
         model.train_on_batch(data)
+    with pytest.raises(ConfigError, match="loss_weights.alik=1.0: unknown output; did you mean 'alike'"):
+        model.compile("adam", losses, {"alik": 1.0})
     model.compile("adam", losses, {"alike": 0.5}, combine="upgrad", run_eagerly=True)
     model.train_on_batch(data)
     a, b = model.predict(data, verbose=0)
