@@ -28,7 +28,6 @@ KINDS = {
     "dataset.sources.<name>": QuotaConfig,
     "model": settings.ModelConfig,
     "combine": settings.CombineConfig,
-    "segments": settings.SegmentsConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
     "segments": evaluations.SegmentsConfig,
