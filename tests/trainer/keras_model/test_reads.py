@@ -221,6 +221,21 @@ def test_mistakes_are_one_line(loss, line):
     assert "\n" not in str(caught.value)
 
 
+def from_the_mean(prediction, number):
+    difference = prediction[:, 0] - number
+    return (difference - keras.ops.mean(difference)) ** 2
+
+
+def test_examples_without_a_label_are_not_compared():
+    model, data, number = two_outputs(), [RANDOM.normal(size=(8, 3))] * 2, np.where(np.arange(8) % 3, 1.0, np.nan)
+    reads = {"prediction": "heads.a", "number": "targets.number"}
+    loss = {"loss": from_the_mean, "reads": reads, "over": "global_batch"}
+    model.compile("sgd", {"spread": loss}, run_eagerly=True)
+    found = model.evaluate(data, {"number": number}, verbose=0, return_dict=True)
+    values = model.predict(data, verbose=0)[0][:, 0][~np.isnan(number)]
+    assert found == pytest.approx({"loss": values.var(), "spread_loss": values.var()}, abs=1e-12)
+
+
 def test_a_whole_batch_is_compared_on_one_device():
     with problems.strategy(2).scope():
         model = two_outputs()
