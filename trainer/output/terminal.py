@@ -53,7 +53,7 @@ class Terminal:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[losses]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (self._console.is_terminal or self._console.is_jupyter),
         )
         self._task = self._progress.add_task("train", total=steps, completed=first, losses="", rate="")
 
