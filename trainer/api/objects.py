@@ -105,7 +105,7 @@ class _Objects:
             is_loss = isinstance(value, keras.losses.Loss)
             function, given = (value.fn if is_loss else value._fn), dict(value._fn_kwargs)
         else:
-            function, given = type(value), _arguments(value)
+            function, given = type(value), _arguments(value, field)
             rate = getattr(value, "_learning_rate", None)
             if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
                 given["learning_rate"] = self._of_keras(rate, f"{field}.learning_rate")
@@ -114,14 +114,24 @@ class _Objects:
         return {key: self._callable(function), **loading.plain(given, self.plain, field), **shown}
 
 
-def _arguments(value: Any) -> dict[str, Any]:
-    """The arguments of an object of Keras that are not its class's defaults."""
-    parameters = inspect.signature(type(value)).parameters
+def _arguments(value: Any, field: str) -> dict[str, Any]:
+    """The arguments of an object of Keras that are not its class's defaults.
+
+    Raises:
+      ConfigError: the object does not say one of them, so that a run could not save it.
+    """
+    config = {**vars(value), **getattr(value, "_fn_kwargs", {}), **value.get_config()}
     given = {}
-    for key, argument in value.get_config().items():
-        default = parameters[key].default if key in parameters else None
-        if key not in _LEFT_OUT and argument != default and not _is_called(argument, default):
-            given[key] = argument
+    for key, parameter in inspect.signature(type(value)).parameters.items():
+        if key in _LEFT_OUT or parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            continue
+        if key not in config:
+            if type(value).__module__.startswith("keras."):  # which leaves out what is as it is by default
+                continue
+            reason = f"its get_config() must give the argument {key!r}, by which a run saves it"
+            raise ConfigError(field, type(value).__name__, reason)
+        if config[key] != parameter.default and not _is_called(config[key], parameter.default):
+            given[key] = config[key]
     if isinstance(given.get("learning_rate"), float):  # Keras holds it in float32, of which this is the shortest text
         given["learning_rate"] = float(str(np.float32(given["learning_rate"])))
     return given

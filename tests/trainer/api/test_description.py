@@ -9,7 +9,7 @@ from tests import forked
 def test_describe(tmp_path, root):
     file = root / "configs" / "own_arrays.py"
     described = trainer.describe(file, batch_size=24, picture=True)
-    result = forked.run("trainer.describe", f"--config={file}", "--config.batch_size=24", cwd=tmp_path)
+    result = forked.run("trainer.describe", f"--config={file}", "--config.batch_size=24", cwd=tmp_path, COLUMNS="120")
     assert result.returncode == 0, result.stderr
     lines = {line.strip() for line in str(described).splitlines() if "a second in batches" not in line}
     printed = {line.strip() for line in result.stdout.splitlines()}

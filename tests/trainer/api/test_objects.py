@@ -24,6 +24,12 @@ class _Own(keras.losses.Loss):
         return {**super().get_config(), "power": self.power}
 
 
+class _Silent(keras.losses.Loss):
+    def __init__(self, power):
+        super().__init__()
+        self._exponent = power
+
+
 def _own(target, prediction):
     return target - prediction
 
@@ -40,6 +46,7 @@ def _own(target, prediction):
         (keras.losses.Huber, "Huber"),
         (keras.losses.huber, "huber"),
         (keras.metrics.TopKCategoricalAccuracy(k=3, name="k"), {"name": "TopKCategoricalAccuracy", "k": 3, "as": "k"}),
+        (keras.metrics.AUC(curve="PR", name="pr"), {"name": "AUC", "curve": "PR", "as": "pr"}),
         (keras.metrics.MeanMetricWrapper(_own, name="m"), {"name": "object:own", "as": "m"}),
         (_Own(2.0), {"name": "object:Own", "power": 2.0}),
         (keras.layers.Dense(3, activation="relu"), {"layer": "Dense", "units": 3, "activation": "relu"}),
@@ -52,6 +59,12 @@ def test_plain_values(value, plain):
     tree, found = objects.take_out({"a": value})
     assert tree == {"a": plain}
     assert set(found) == {each for each in ("own", "Own", "lambda") if f"object:{each}" in str(plain)}
+
+
+def test_an_argument_that_cannot_be_saved():
+    reason = r"losses.x.loss='_Silent': its get_config\(\) must give the argument 'power'"
+    with pytest.raises(ConfigError, match=reason):
+        objects.take_out({"losses": {"x": {"loss": _Silent(2.0)}}})
 
 
 def test_two_objects_of_one_name():
