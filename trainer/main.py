@@ -28,9 +28,7 @@ _AFTER_THE_CAUSE = 2  # seconds: of several workers that fail, schedulers take t
 _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, resumed if it is there; by default a new one.")
 _STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
-_DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", None, "The same bits each time on GPUs, too (replaces deterministic)."
-)
+_DETERMINISTIC = flags.DEFINE_bool("deterministic", None, "Repeatable bits on GPUs, too (replaces deterministic).")
 _PROFILE = flags.DEFINE_string("profile", None, "Steps to profile for TensorBoard, for example 100:105.")
 _TRUST = command_line.trust_flag()
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")

@@ -1,11 +1,10 @@
 """The tables of README.md beside this file are those that the programs print, as far as these can be run in a test."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
+from tests import forked
 from tests.readmes import FRONT, MEASURED, PAGES, ROOT, section
 from trainer.combine.registry import METHODS
 
@@ -13,7 +12,8 @@ PAGE = PAGES[MEASURED]
 
 
 def _run(*arguments: str) -> str:
-    result = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    with forked.started(*arguments, cwd=ROOT) as program:
+        result = program.wait(1200)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -29,6 +29,7 @@ def _build(optimizers: dict[str, dict], shared: dict, **changes) -> Experiment:
     tree = problems.tree(**changes, shared_optimizer=shared)
     del tree["losses"]["vector_l1"]
     tree["losses"]["vector"]["loss"] = {"name": "huber", "delta": 0.5}
+    tree["losses"]["number"]["weight"] = 0.3  # which float32 does not hold
     for name, loss in tree["losses"].items():
         loss["optimizer"] = optimizers[name]
     return experiment.build(loading.resolve(tree), tf.distribute.get_strategy())

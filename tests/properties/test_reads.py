@@ -1,7 +1,7 @@
 """Losses of several heads, inputs, layers, derivatives and of what layers add equal a loop written by hand."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -57,27 +57,24 @@ def expected() -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, float]]:
     """The losses of every step, the variables after them and the validation losses, by a loop written by hand."""
     built = experiment.build(loading.resolve(tree()), problems.strategy(1))
     model, weights = built.model, [loss.get("weight", 1.0) for loss in LOSSES.values()]
-    losses, batches = [], _batches(built)
-    for _ in range(STEPS):
+    trained, batches = model.trainable_variables, iter(built.batches(0))
+
+    @tf.function(autograph=False)
+    def step(batch: dict[str, Any]) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            found = list(_by_hand(model, next(batches)).values())
+            found = list(_by_hand(model, batch).values())
             total = tf.add_n([weight * loss for weight, loss in zip(weights, found, strict=True)])
-        losses.append([float(loss) for loss in found])
-        for variable, gradient in zip(
-            model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
-        ):
-            if gradient is not None:
-                variable.assign_sub(RATE * gradient)
+        for variable, gradient in zip(trained, tape.gradient(total, trained), strict=True):
+            variable.assign_sub(RATE * gradient)
+        return found
+
+    losses = [[float(loss) for loss in step(next(batches))] for _ in range(STEPS)]
     split = tf.nest.map_structure(tf.constant, _as_dict(load()["validation"]))
     validation = {f"loss/{name}": float(value) for name, value in _by_hand(model, split).items()}
     number, labelled = split["targets"]["number"], split["weights"]["number"]
     error = np.abs(model(split["inputs"])["field"][:, 0] - number)[labelled > 0]
     validation |= {"sum/mae": np.mean(error), "sum/mse": np.mean(error**2), "labels/sum": len(error)}
-    return np.array(losses), {each.path: each.numpy() for each in model.trainable_variables}, validation
-
-
-def _batches(built: experiment.Experiment) -> Iterator[dict[str, Any]]:
-    return iter(built.batches(0))
+    return np.array(losses), {each.path: each.numpy() for each in trained}, validation
 
 
 def _as_dict(split: Examples) -> dict[str, Any]:

@@ -43,11 +43,14 @@ RUNS["batch statistics"] = INTERVALS | {
 # Every replica has its own: two of this process begin, two workers resume.
 STATISTICS = INTERVALS | {"model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}]}
 NAMES = list(RUNS) if CI else ["pcgrad"]
+ALONE = ("pcgrad", "famo", "batch statistics")  # one of each kind, where a worker has no other to talk to
 RESUMED = [name for name in NAMES if name != "pcgrad"]  # those that remember more than variables
 
 
 def _begun_by(workers: int) -> list[str]:
     """Names of the runs that this number of workers trains from their first step on."""
+    if workers == 1:
+        return [name for name in NAMES if name in ALONE]
     return [name for name in NAMES if workers != 2 or name not in RESUMED]
 
 

@@ -48,7 +48,11 @@ class RunSchedule(LearningRateSchedule):
 
 def at(step: tf.Tensor | int, values: Sequence[float | LearningRateSchedule]) -> tf.Tensor:
     """The values at a step (counted from 0), some of them constant: (len(values),) float64."""
-    return tf.stack([tf.cast(value(step) if callable(value) else value, tf.float64) for value in values])
+    # `tf.cast(0.3, tf.float64)` goes through float32.
+    numbers = (
+        tf.cast(value(step), tf.float64) if callable(value) else tf.constant(value, tf.float64) for value in values
+    )
+    return tf.stack(list(numbers))
 
 
 def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> LearningRateSchedule:

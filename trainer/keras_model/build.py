@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src import backend
 
@@ -116,7 +115,7 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [np.float64(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
+    weights = [float(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     metrics = None
     if compiled.metrics or compiled.weighted_metrics:

@@ -147,6 +147,8 @@ class Loop:
     def _publish(self, report: Report) -> Report:
         self.evaluated = report.step if report.split == VALIDATION else None
         self.recorder.publish(report)
+        if report.split != TRAIN:
+            self.recorder.start_clock(report.step)  # of training, without the evaluation
         return report
 
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
@@ -162,7 +164,6 @@ class Loop:
         self.watchdog.doing(f"the {what}")
         with self._running(what, split=split), self.built.step.averaged():
             values = self.evaluate(step, split)
-        self.recorder.start_clock(step)
         return Report(step, split, values)
 
     def _say_divisions_by_zero(self, report: Report) -> None:

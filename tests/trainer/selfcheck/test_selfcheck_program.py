@@ -73,9 +73,9 @@ def test_two_devices(tmp_path):
 
 def _readmes(root: pathlib.Path, command: str) -> subprocess.CompletedProcess:
     """Runs a command as the README has it."""
-    python, *arguments = [sys.executable if word == "python" else word for word in shlex.split(command)]
-    assert (python, arguments.pop(0)) == (sys.executable, "-m")
-    return _run(root, *arguments)
+    python, flag, *arguments = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    assert (python, flag) == (sys.executable, "-m")
+    return forked.run(*arguments, cwd=root) if arguments[0] == "trainer.selfcheck" else _run(root, *arguments)
 
 
 def _by_rank(result: subprocess.CompletedProcess) -> list[list[str]]:
@@ -104,16 +104,18 @@ def test_the_readmes_command_for_two_workers(root):
     assert not _statuses(other)
 
 
+_REASON = "ValueError: the reason"
+
+
 @pytest.mark.ci_only
 @pytest.mark.parametrize(
     ("ways", "expected", "words"),
     [
         (
-            ["value", "late"],
-            ["pass", "failed", "pass", "failed", "pass", "pass"],
-            ["value: worker 1: not 2", "late: worker 1: ValueError: the reason"],
+            ["value", "late", "raise"],
+            ["pass", "failed", "pass", "failed", "pass", "failed", "skipped"],
+            [f"{way}: worker 1: {why}" for way, why in {"value": "not 2", "late": _REASON, "raise": _REASON}.items()],
         ),
-        (["raise"], ["pass", "failed", "skipped"], ["raise: worker 1: ValueError: the reason"]),
         (["hang"], ["pass", "failed", "skipped"], ["hang: nothing for 10 s; worker 1 not through with it"]),
     ],
 )

@@ -46,11 +46,12 @@ def _build(config: Config) -> Experiment:
 
 def _step(built: Experiment, config: Config) -> Step:
     """The step of a configuration on the model of an experiment."""
-    network = Network(built.model, built.losses, {}, built.data)
+    network = Network(built.model, built.losses, (), {}, built.data)
     optimizers = (config.losses, config.optimizer, config.shared_optimizer)
     made = optimization.build(config.combine, *optimizers, None, built.reach, built.timeline, built.strategy)
     masked = built.step.objectives.masked
-    return build_step.build(config, plan.of(config), network, built.reach, masked, made, built.timeline, built.strategy)
+    parts = (network, built.reach, masked, made, built.timeline, built.strategy)
+    return build_step.build(config, plan.of(config), *parts, watch=None)
 
 
 def _train(step: Step, batches: Any, count: int) -> list[dict[str, np.ndarray]]:
