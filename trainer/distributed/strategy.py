@@ -14,6 +14,7 @@ from trainer.distributed.cluster import Cluster
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
 # All that NcclManager of TensorFlow 2.21 takes (kValidDataTypes); it fails in the first step that sums anything else.
 _SUMMED_BY_NCCL = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+_KEYS = 100_000  # of collectives, more than any model has
 
 
 def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -48,7 +49,7 @@ def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy(devices[0])
     # The default cross-device operations are NCCL where all devices are GPUs, a ring between CPUs.
-    return tf.distribute.MirroredStrategy(devices)
+    return _mirrored(devices)
 
 
 def hide_gpus() -> None:
@@ -147,6 +148,18 @@ def check_summed(strategy: tf.distribute.Strategy, dtype: tf.DType, field: str, 
     if strategy.num_replicas_in_sync > 1 and _device_type(strategy) == "GPU" and dtype not in _SUMMED_BY_NCCL:
         allowed = ", ".join(each.name for each in _SUMMED_BY_NCCL)
         raise ConfigError(field, value, f"GPUs cannot sum {dtype.name}: TensorFlow's NCCL takes {allowed}; {instead}")
+
+
+def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
+    """Mirrors over devices with keys of collectives for their number alone.
+
+    TensorFlow counts keys anew in every strategy, and refuses one that another number of devices has used before.
+    """
+
+    class Mirrored(tf.distribute.MirroredStrategy):
+        _collective_key_base = _KEYS * len(devices)
+
+    return Mirrored(devices)
 
 
 def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
