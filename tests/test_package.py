@@ -48,6 +48,15 @@ def test_public_names(name):
         assert callable(importlib.import_module(f"trainer.{name}"))
 
 
+def test_the_import_is_quick(root):
+    """Under 50 ms of the processor, once Python has written what it has compiled; it loads neither NumPy nor Keras."""
+    code = "import sys, time; start = time.process_time(); import trainer; "
+    code += "print(time.process_time() - start, 'numpy' in sys.modules)"
+    results = [_run([sys.executable, "-c", code], root).stdout.split() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in results) < 0.05
+    assert {loads for _, loads in results} == {"False"}
+
+
 def test_another_name():
     with pytest.raises(AttributeError, match="module 'trainer' has no attribute 'agregate'"):
         _ = trainer.agregate

@@ -144,7 +144,8 @@ class Run:
     def _inside(self) -> Iterator[tf.distribute.Strategy]:
         """A context with the run's objects, and one device; the process is as it was afterwards."""
         with process.preserved(), import_paths.objects(self._given.objects):
-            yield strategy_lib.build("one_device")
+            strategy_lib.build("one_device")  # lays out the devices
+            yield tf.distribute.get_strategy()  # a model must not keep another one
 
 
 def load_run(

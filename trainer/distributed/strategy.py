@@ -1,6 +1,7 @@
 """`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +15,7 @@ from trainer.distributed.cluster import Cluster
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
 # All that NcclManager of TensorFlow 2.21 takes (kValidDataTypes); it fails in the first step that sums anything else.
 _SUMMED_BY_NCCL = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
-_KEYS = 100_000  # of collectives, more than any model has
+_first_keys = itertools.count(10**8, 10**5)  # of collectives, for each strategy more than any model has
 
 
 def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -151,13 +152,13 @@ def check_summed(strategy: tf.distribute.Strategy, dtype: tf.DType, field: str, 
 
 
 def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
-    """Mirrors over devices with keys of collectives for their number alone.
+    """Mirrors over devices with keys of collectives that no other strategy of this process has.
 
-    TensorFlow counts keys anew in every strategy, and refuses one that another number of devices has used before.
+    TensorFlow counts keys anew in every strategy, and refuses one that was used for other devices or shapes before.
     """
 
     class Mirrored(tf.distribute.MirroredStrategy):
-        _collective_key_base = _KEYS * len(devices)
+        _collective_key_base = next(_first_keys)
 
     return Mirrored(devices)
 

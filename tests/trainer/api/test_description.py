@@ -2,10 +2,13 @@
 
 import importlib
 
+import pytest
+
 import trainer
 from tests import forked
 
 
+@pytest.mark.ci_only
 def test_describe(tmp_path, root):
     file = root / "configs" / "own_arrays.py"
     described = trainer.describe(file, batch_size=24, picture=True)

@@ -67,6 +67,11 @@ def test_an_argument_that_cannot_be_saved():
         objects.take_out({"losses": {"x": {"loss": _Silent(2.0)}}})
 
 
+def test_a_function_or_a_name_alone():
+    tree, _ = objects.take_out({"model": _own, "dataset": _own, "combine": "pcgrad"})
+    assert tree == {"model": {"name": "object:own"}, "dataset": {"name": "object:own"}, "combine": {"name": "pcgrad"}}
+
+
 def test_two_objects_of_one_name():
     one, other = (lambda x: x), (lambda x: -x)
     tree, found = objects.take_out(ml_collections.ConfigDict({"b": one, "a": [other, one]}))

@@ -64,6 +64,9 @@ def test_the_best_checkpoint_and_the_averages(tmp_path):
 
     assert loss(best=True) == pytest.approx(best["loss/number"], rel=1e-9)
     assert loss() == pytest.approx(evaluated[-1]["loss/number"], rel=1e-9)
+    model = trainer.load_run(run.path, trust=["tests"]).model
+    model.compile("sgd", {"label": "sparse_categorical_crossentropy", "number": "mse", "vector": "mse"})
+    model.fit(examples.inputs, examples.targets, verbose=0)
     assert loss(averaged=False) != pytest.approx(evaluated[-1]["loss/number"], rel=1e-3)
     with pytest.raises(trainer.ConfigError, match="no such|split beside train"):
         run.evaluate("test")
@@ -123,8 +126,12 @@ def test_devices(tmp_path):
         trainer.train(tree, tmp_path / "three", virtual_devices=3, progress=False),
         trainer.train(tree, tmp_path / "object", strategy=tf.distribute.OneDeviceStrategy("/cpu:0"), progress=False),
     ]
+    runs.append(trainer.train(tree, tmp_path / "again", virtual_devices=2, progress=False))
     values = [run.history[-1]["loss/vector"] for run in runs]
-    assert values == [pytest.approx(values[0], rel=1e-9)] * 3
+    assert values == [pytest.approx(values[0], rel=1e-9)] * 4
+    assert_equal(runs[0].path, runs[-1].path)
+    wider = {**tree["model"], "trunk": [{"layer": "Dense", "units": 9}]}
+    trainer.train({**tree, "model": wider}, tmp_path / "wider", virtual_devices=2, progress=False)
     with pytest.raises(trainer.ConfigError, match="virtual_devices=9: this process has laid out 4 logical CPU devices"):
         trainer.train(tree, tmp_path / "nine", virtual_devices=9)
     assert not (tmp_path / "nine").exists()
