@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from trainer.api import objects
-from trainer.combine.registry import METHODS
+from trainer.combine import registry
 from trainer.common import import_paths
-from trainer.common.errors import ConfigError, first_line, unknown
+from trainer.common.errors import ConfigError, first_line
 from trainer.config import loading
 from trainer.config.settings import Config
 
@@ -40,8 +40,8 @@ def read(config: Any, combine: Any = None, changes: Mapping[str, Any] | None = N
     """
     tree = _tree(config)
     changes = dict(changes or {}) | ({} if combine is None else {"combine.name": combine})
-    if isinstance(combine, str) and not import_paths.is_path(combine) and combine not in METHODS:
-        raise unknown("combine", combine, "combination", METHODS)
+    if isinstance(combine, str):
+        registry.check_name(combine, "combine")
     for key, value in changes.items():
         loading.set_value(tree, key, value, key, value)
     plain, found = objects.take_out(tree)

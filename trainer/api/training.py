@@ -60,7 +60,7 @@ def train(
       ConfigError: something that was given cannot be used; nothing was written.
       RunError: the run cannot continue; the workdir is kept. NonFiniteError, LogarithmError and StoppedError (SIGTERM,
         SIGUSR1) are ones.
-      KeyboardInterrupt: an interrupt came before the first step.
+      KeyboardInterrupt: an interrupt came before the first step, or a second one before the first had saved.
     """
     base, output = workdir_lib.current(), sys.stdout  # before a user's code runs, which may change either
     with process.preserved():
@@ -71,7 +71,7 @@ def train(
         run = Run(base / path, given, trusted, shown=pathlib.Path(path))
         console = Console(highlight=False, file=output, quiet=not progress)
         try:
-            with import_paths.objects(given.objects):
+            with import_paths.objects(given.objects), signals.staying():
                 run_lib.train(given.config, path, devices, console, trust=trusted, base=base)
         except StoppedError as error:
             if error.code != signals.EXIT_CODES[signal.SIGINT]:

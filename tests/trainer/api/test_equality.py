@@ -33,6 +33,10 @@ def absolute(target, prediction):
     return abs(target - prediction)[:, 0]
 
 
+def balanced(losses, gramian, power=1.0):
+    return (1 + gramian[0, 1] ** 2) / losses**power
+
+
 def build():
     inputs = keras.Input((5,))
     start = lambda seed: keras.initializers.GlorotUniform(seed=seed)
@@ -65,7 +69,7 @@ NAMED = {
             "decay_rate": 0.5,
         },
     },
-    "combine": {"name": "pcgrad"},
+    "combine": {"name": "api_twin:balanced", "options": {"power": 0.5}},
 }
 
 
@@ -96,6 +100,7 @@ def _objects(twin) -> dict:
             "first": {"loss": twin.absolute, "metrics": [keras.metrics.MeanAbsoluteError()]},
         },
         "optimizer": keras.optimizers.Adam(schedule, beta_1=0.8),
+        "combine": {"name": twin.balanced, "options": {"power": 0.5}},
     }
 
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 import trainer
 from tests import problems
 from tests.trainer.api.runs import assert_equal, variables
+from trainer.distributed import signals
 
 
 def test_runs_one_after_another(tmp_path):
@@ -115,6 +116,21 @@ def test_an_interrupt_saves_and_returns(tmp_path):
     assert trainer.train(tree, tmp_path / "run", progress=False).history[-1]["step"] == 60
     whole = trainer.train(tree, tmp_path / "whole", progress=False)
     assert_equal(run.path, whole.path)
+
+
+def test_a_second_interrupt_does_not_end_the_process():
+    """It is raised; the process is not the run's alone."""
+
+    def interrupt_twice() -> None:
+        with signals.staying(), signals.listening() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            while request.signal is None:
+                time.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
 
 
 @pytest.mark.ci_only
