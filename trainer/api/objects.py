@@ -131,7 +131,7 @@ def _arguments(value: Any, field: str) -> dict[str, Any]:
             reason = f"its get_config() must give the argument {key!r}, by which a run saves it"
             raise ConfigError(field, type(value).__name__, reason)
         if config[key] != parameter.default and not _is_called(config[key], parameter.default):
-            given[key] = config[key]
+            given[key] = _without_module(config[key])
     if isinstance(given.get("learning_rate"), float):  # Keras holds it in float32, of which this is the shortest text
         given["learning_rate"] = float(str(np.float32(given["learning_rate"])))
     return given
@@ -142,6 +142,13 @@ def _is_called(argument: Any, default: Any) -> bool:
     if not isinstance(argument, dict) or not isinstance(default, str):
         return False
     return keras_objects.snake(str(argument.get("class_name"))) == default
+
+
+def _without_module(argument: Any) -> Any:
+    """The form in which Keras writes an initializer of its own, say, in as few words as it reads."""
+    if not isinstance(argument, dict) or not str(argument.get("module")).startswith("keras."):
+        return argument
+    return {key: argument[key] for key in ("class_name", "config")}
 
 
 def _copies(model: keras.Model) -> Callable[[], keras.Model]:

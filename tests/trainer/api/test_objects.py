@@ -50,6 +50,11 @@ def _own(target, prediction):
         (keras.metrics.MeanMetricWrapper(_own, name="m"), {"name": "object:own", "as": "m"}),
         (_Own(2.0), {"name": "object:Own", "power": 2.0}),
         (keras.layers.Dense(3, activation="relu"), {"layer": "Dense", "units": 3, "activation": "relu"}),
+        (
+            keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5)),
+            {"layer": "Dense", "units": 3, "activation": "linear"}
+            | {"kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.5}}},
+        ),
         (_own, "object:own"),
         (np.float32(0.5), 0.5),
         ([lambda x: x, _own], ["object:lambda", "object:own"]),
