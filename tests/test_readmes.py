@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 
+import keras
 import pytest
 
 from input_pipelines.feed.augmentation import AUGMENTATIONS
@@ -219,6 +220,8 @@ def test_python_stands_in_a_configuration_or_runs(name, text, tmp_path, monkeypa
     code, _, expected = last.partition("  # ")
     assert expected, f"{name}: neither of a configuration, nor does its last line say what comes of it"
     monkeypatch.chdir(tmp_path)
+    keras.config.set_floatx("float32")  # other tests' runs leave theirs
+    keras.config.set_dtype_policy("float32")
     values: dict = {}
     exec(text.removesuffix(f"{last}\n") + f"result = {code}\n", values)
     assert [round(float(value), 4) for value in values["result"]] == json.loads(expected)

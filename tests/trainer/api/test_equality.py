@@ -80,6 +80,8 @@ def twin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "api_twin", raising=False)
+    keras.config.set_floatx("float32")  # other tests' runs leave theirs
+    keras.config.set_dtype_policy("float32")
     import api_twin
 
     return api_twin
