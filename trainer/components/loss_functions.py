@@ -175,11 +175,11 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
     if type(loss) is LossFunctionWrapper:
         found, arguments = loss.fn, loss._fn_kwargs
         classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
-        if getattr(found, "__module__", "").startswith(_KNOWN):
+        if (getattr(found, "__module__", "") or "").startswith(_KNOWN):
             found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
     else:
         found, arguments = type(loss), loss.get_config()
-    is_known = getattr(found, "__module__", "").startswith(_KNOWN)
+    is_known = (getattr(found, "__module__", "") or "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
         loss = copy.copy(loss)
         loss.reduction = "none"
@@ -264,7 +264,8 @@ def _with_autograph(function: Loss) -> Loss:
 def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
     """The meaning of a loss's predictions, by the Keras class that it is or derives from, or the Keras function."""
     bases = inspect.getmro(function) if inspect.isclass(function) else (function,)
-    names = {schema.squashed(keras_objects.name_of(base)) for base in bases if base.__module__.startswith(_KNOWN)}
+    known = [base for base in bases if (base.__module__ or "").startswith(_KNOWN)]  # None of what `exec` has made
+    names = {schema.squashed(keras_objects.name_of(base)) for base in known}
 
     def is_one_of(known: tuple[str, ...]) -> bool:
         return any(schema.squashed(name) in names for name in known)

@@ -17,7 +17,7 @@ import itertools
 import os
 import pathlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
@@ -280,10 +280,15 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def _new_dated(base: pathlib.Path | None) -> Workdir:
+def dated_names() -> Iterator[str]:
+    """Relative paths for a new run, by date and time; the first that is free is taken."""
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for suffix in itertools.chain([""], (f"_{count}" for count in itertools.count(2))):
-        workdir = _at(f"{_DATED}/{stamp}{suffix}", base)
+    return (f"{_DATED}/{stamp}{suffix}" for suffix in itertools.chain([""], (f"_{n}" for n in itertools.count(2))))
+
+
+def _new_dated(base: pathlib.Path | None) -> Workdir:
+    for name in dated_names():
+        workdir = _at(name, base)
         try:
             workdir.path.mkdir(parents=True)
         except FileExistsError:  # another run started in the same second
