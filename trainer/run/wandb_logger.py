@@ -57,7 +57,7 @@ def build(options: Mapping[str, Any], field: str) -> WandB:
         with import_paths.users_code():
             wandb = importlib.import_module("wandb")
     except import_paths.USER_ERRORS as error:
-        reason = f"needs the package wandb, pip install wandb ({first_line(error)})"
+        reason = f"needs the package of the extra 'wandb', pip install wandb ({first_line(error)})"
         raise ConfigError(f"{field}.name", "wandb", reason) from error
     import_paths.check_arguments(wandb.init, options, field=field)
     return WandB(wandb, options)
