@@ -1,4 +1,4 @@
-"""Settings of what follows a run from outside: hooks and loggers, by import path, with arguments."""
+"""Settings of hooks and loggers, which follow a run from outside: import paths, with arguments."""
 
 from typing import Any
 

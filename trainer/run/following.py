@@ -1,4 +1,4 @@
-"""What follows a run from outside, hooks and loggers: from the configuration to their start."""
+"""Hooks and loggers, which follow a run from outside: from the configuration to their start."""
 
 import contextlib
 from collections import deque

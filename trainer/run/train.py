@@ -77,21 +77,19 @@ def train(
         start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        calls = _traced(built, iterator, start, workers)
+        calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
         evaluated = _prepared(run, config, built, found, start)  # before files are opened
-        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
+        with _recorder(
+            run, built, start.step, found.damaged, boundaries, console
+        ) as recorder:  # whose log gets reasons
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
-            with (
-                workers.watched(),  # so that the reason reaches the log
-                following.started(loaded, run, built, start, recorder, workers) as followers,
-            ):
-                state = (start.monitors, evaluated)
-                steps = Loop(built, workers, watchdog, recorder, request, *state, *calls, boundaries, *followers)
+            with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
+                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, *followers)
                 _take_steps(steps, run, start, found.warnings, iterator, console)
     return Reports(run.metrics) if run else ()
 

@@ -14,7 +14,8 @@ from tests import problems
 from tests.properties import built_once
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
-from trainer.output import checkpoint
+from trainer.output import checkpoint, workdir
+from trainer.output.reports import Report
 from trainer.run import hooks, loggers, resume, train, wandb_logger
 
 _HERE = "tests.trainer.run.test_following"
@@ -212,6 +213,27 @@ def test_what_cannot_follow_is_refused(kind, spec, message):
         config = problems.config(**{kind: [spec]})
         hooks.load(config.hooks)
         loggers.build(config.loggers, is_chief=True)
+
+
+def test_the_examples_of_the_page(tmp_path):
+    config = loading.load("configs/own_hooks.py")
+    run = hooks.TrainingRun(None, config, tmp_path, 9)
+    followers = hooks.Hooks(hooks.load(config.hooks), run)
+    named = loggers.build(config.loggers, is_chief=True)
+    said: list[str] = []
+    with loggers.Loggers(named, workdir.Workdir(tmp_path), said.append) as logging:
+        assert not logging.start(run, [])
+        for step, value in ((2, 0.1), (4, 0.5)):
+            assert not followers.is_over
+            report = Report(step, "validation", {"progression/r2_score": value})
+            logging.write(report)
+            followers.call(report)
+        logging.finish("stopped", followers.stopped)
+    reason = "an R2 of 0.3 is enough (configs.own_hooks:stop_when_good)"
+    assert followers.stopped == reason
+    lines = [f"{step} validation/progression/r2_score {value}" for step, value in ((2, 0.1), (4, 0.5))]
+    assert (tmp_path / "table.txt").read_text().splitlines() == [*lines, f"stopped {reason}"]
+    assert not said
 
 
 def _records(content):
