@@ -50,8 +50,8 @@ LONGEST, LONGEST_FRONT, LONGEST_CONFIGURATION, WIDEST = 300, 120, 25, 120
 LONGER = {MEASURED, "trainer/combine/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
-    "mine.py", "wandb_id.txt", "loggers.json", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
-    "methods/NAME.py",
+    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
+    "methods/NAME.py", "loggers.json", "wandb_id.txt",
 }  # fmt: skip
 
 

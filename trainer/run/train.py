@@ -83,9 +83,7 @@ def train(
             run = workdir_lib.create(workdir, config, base)
         watchdog.log = run and run.log
         evaluated = _prepared(run, config, built, found, start)  # before files are opened
-        with _recorder(
-            run, built, start.step, found.damaged, boundaries, console
-        ) as recorder:  # whose log gets reasons
+        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
