@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import struct
+import time
 import types
 
 import keras
@@ -265,6 +266,7 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
         for step in steps:
             logger.write(step, {"train/loss/digit": step / 10, "train/cosine/a/b": None})
         logger.finish(loggers.Result(outcome, "", {}))
+        time.sleep(1.1)  # it names folders by seconds, in which no process ends and starts again
     assert wandb.run is None
     rows, codes, ids, configs = [], [], set(), []
     for file in sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns):
