@@ -186,6 +186,28 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
     return _described(loss, found, arguments, is_known=is_known)
 
 
+def of_reading(loss: Any, field: str, reads: Mapping[str, str], reads_field: str) -> LossFunction:
+    """Describes a function, or a loss of Keras as an object or a class, that is given what it reads by name.
+
+    Args:
+      loss: the function or loss; stays as it is.
+      field: its key, for errors.
+      reads: the arguments that it is given by name.
+      reads_field: the key of `reads`.
+
+    Raises:
+      ConfigError: it does not take these arguments, or needs others.
+    """
+    loss = loss() if inspect.isclass(loss) else loss
+    if isinstance(loss, keras.losses.Loss):
+        import_paths.check_arguments(loss.call, reads, field=reads_field)
+        return of_object(loss)
+    _check_read(loss, {}, field, reads, reads_field)
+    is_known = getattr(loss, "__module__", "").startswith(_KNOWN)
+    known = _described(functools.partial(_with_autograph(loss)), loss, {}, is_known=is_known)
+    return known._replace(takes_derivative=_asks_for_derivative(loss))
+
+
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
     """Describes a function by the class or function `found` of Keras (`is_known`) or the user that it is."""
     name = keras_objects.name_of(found)

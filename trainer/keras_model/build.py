@@ -10,7 +10,8 @@ from keras.src import backend
 
 from trainer.common.errors import ConfigError
 from trainer.components import observed_layers
-from trainer.keras_model import diagnostics, loop, training_step
+from trainer.config.paths import TARGETS
+from trainer.keras_model import diagnostics, loop, reading_losses, training_step
 from trainer.keras_model import losses as losses_lib
 from trainer.keras_model import outputs as outputs_lib
 from trainer.keras_model.arguments import Compiled
@@ -83,9 +84,10 @@ def build(
     training: Callable[[Any], Logs] | ConfigError
     state, groups, memory = {}, (), None
     try:
-        step, groups, averages = training_step.build(
-            compiled, evaluation, losses, batch_spec, batch_size or _NOMINAL_SIZE, epoch
-        )
+        with reading_losses.fields_as_given(losses):
+            step, groups, averages = training_step.build(
+                compiled, evaluation, losses, batch_spec, batch_size or _NOMINAL_SIZE, epoch
+            )
     except ConfigError as error:
         training = error
     else:
@@ -110,12 +112,15 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     strategy, names = model.distribute_strategy, getattr(model, "output_names", None)
     with observed_layers.observed() as seen:
         y_pred = outputs_lib.specs_of(backend.compute_output_spec(model, symbolic(x), training=True))
-    matching = outputs_lib.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y)
+    further = [path.name for loss in compiled.reading for path in loss.paths.values() if path.kind == TARGETS]
+    matching = outputs_lib.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y, further)
     losses = losses_lib.build(matching.losses)
+    losses += reading_losses.build(compiled.reading, matching, model, spec, strategy)
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [float(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
+    weights = [float(loss.weight) for loss in (*matching.losses, *compiled.reading)]
+    weights += [1.0] * (len(losses) - len(weights))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     metrics = None
     if compiled.metrics or compiled.weighted_metrics:
