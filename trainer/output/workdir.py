@@ -8,6 +8,7 @@ lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
 checkpoints/     `step_<number>`, variables of the model and of every optimizer
 report.md        the final results; curves.png beside it
+loggers.json     how far each logger has got the reports, where the run has some
 """
 
 import dataclasses
@@ -107,6 +108,11 @@ class Workdir:
         return self.path / "curves.png"
 
     @property
+    def loggers(self) -> pathlib.Path:
+        """The step of the last report that each logger has got, of each split."""
+        return self.path / "loggers.json"
+
+    @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
         return (
@@ -189,7 +195,7 @@ def _is_another(different: Sequence[str]) -> str:
 
 
 def _refuse_links(workdir: Workdir) -> None:
-    link = next((entry for entry in (*workdir.contents, workdir.lock) if entry.is_symlink()), None)
+    link = next((entry for entry in (*workdir.contents, workdir.lock, workdir.loggers) if entry.is_symlink()), None)
     if link is not None:
         reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
         raise ConfigError(_FIELD, str(workdir.shown), reason)
