@@ -1,12 +1,14 @@
 """The metrics of `compile`: named and given to outputs by Keras, updated as the command line updates its own."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
+from keras.src.utils.naming import get_object_name
 
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
@@ -15,7 +17,7 @@ from trainer.components import losses as losses_lib
 from trainer.components import metrics as metrics_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.metric_inputs import MetricInputs
-from trainer.components.metrics import LossMetric
+from trainer.components.metrics import LossMetric, MeanOverExamples
 from trainer.components.predictions import Predictions
 from trainer.keras_model.outputs import MISMATCH
 
@@ -82,7 +84,7 @@ class Metrics(CompileMetrics):
         losses: Sequence[NamedLoss],
         heads: Sequence[str],
     ) -> None:
-        super().__init__(metrics, weighted_metrics, output_names=output_names)
+        super().__init__(_by_example(metrics), _by_example(weighted_metrics), output_names=output_names)
         field, given = ("metrics", metrics) if metrics is not None else ("weighted_metrics", weighted_metrics)
         specs = {head: targets.get(head) for head in heads}
         try:
@@ -105,6 +107,17 @@ class Metrics(CompileMetrics):
                 _build(metric, specs[head], outputs[head], field, given)
             if built:
                 self.of_outputs.append(OutputMetrics(head, loss, built))
+
+
+def _by_example(metrics: Any) -> Any:
+    """The metrics, with functions as means over examples, whatever the shape of what they return."""
+
+    def of_function(given: Any) -> Any:
+        if not callable(given) or inspect.isclass(given) or isinstance(given, keras.metrics.Metric):
+            return given
+        return MeanOverExamples(given, name=get_object_name(given))
+
+    return keras.tree.map_structure(of_function, metrics)
 
 
 def _build(metric: LossMetric, target: Any, prediction: Any, field: str, given: Any) -> None:

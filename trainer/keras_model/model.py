@@ -122,6 +122,11 @@ class MultiLossModel(keras.Model):
         if compiled.optimizer is not None and not compiled.one_optimizer:
             state.keep_from_keras(compiled.optimizer)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keras' way to pickle a model, without its class, which has its name but not always its place."""
+        _, described = super().__reduce__()
+        return keras.Model._unpickle_model, described
+
     def get_compile_config(self) -> dict[str, Any]:
         """The arguments of `compile` for a file; empty where it was not called."""
         if self._arguments is None:

@@ -117,6 +117,11 @@ PREDICTION, TARGET = RANDOM.normal(size=(2, 6, 3)).astype(np.float32)
 WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
 
 
+class CalledItsOwnWay(keras.losses.MeanSquaredError):  # registered nowhere
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 3 * super().__call__(y_true, y_pred, sample_weight)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -124,6 +129,7 @@ WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
         keras.losses.mean_absolute_error,
         keras.losses.Huber(delta=0.3),
         keras.losses.CosineSimilarity(),
+        CalledItsOwnWay(),
         keras.losses.MeanSquaredError(reduction="sum"),
         keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
         lambda target, prediction: keras.ops.square(target - prediction),
@@ -135,6 +141,7 @@ WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
         "function",
         "object",
         "not of single numbers",
+        "own call",
         "sum",
         "weighted mean",
         "per number",
