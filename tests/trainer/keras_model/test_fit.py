@@ -223,6 +223,27 @@ def test_an_optimizer_without_a_variable_is_refused_and_evaluation_works():
         model.fit(X, y, verbose=0)
 
 
+def test_an_optimizer_of_other_variables_is_refused():
+    optimizer = keras.optimizers.SGD()
+    compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
+    with pytest.raises(ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other variables"):
+        compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"kind": {3: 2.0}}, "class_weight.kind.3=2.0: must belong to one of 3 classes"),
+        ({"kind": {"cat": 2.0}}, "class_weight.kind.cat=2.0: must belong to a class"),
+        ({"kind": {1: -2.0}}, "class_weight.kind.1=-2.0: must be a finite number of at least 0"),
+        ({"kinds": {1: 2.0}}, "class_weight.kinds.*kind"),
+    ],
+)
+def test_class_weights_that_cannot_be(weights, message):
+    with pytest.raises(ConfigError, match=message):
+        compiled(run_eagerly=True).fit(X, Y, class_weight=weights, verbose=0)
+
+
 def test_a_step_that_is_not_finite_changes_nothing_and_shows():
     model = compiled(run_eagerly=True)
     model.train_on_batch(X, Y)
