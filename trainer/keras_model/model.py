@@ -12,7 +12,7 @@ from keras.src.models.functional import Functional
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from trainer.common.errors import ConfigError
-from trainer.keras_model import arguments, build, element, epochs, functional, state
+from trainer.keras_model import argument_names, arguments, build, element, epochs, functional, state
 from trainer.keras_model.arguments import Compiled
 from trainer.keras_model.build import Training
 from trainer.keras_model.element import Element
@@ -170,11 +170,13 @@ class MultiLossModel(keras.Model):
         self._class_weights = given.pop("class_weight") if by_output else None
         return given
 
+    @argument_names.translated()
     def make_train_function(self, force: bool = False) -> None:
         """Sets `train_function`, which takes steps on what `fit` or `train_on_batch` feeds."""
         self._build_training(anew=force or self._built_for != self._trained_on)
         self.train_function = self._training.train_function
 
+    @argument_names.translated()
     def make_test_function(self, force: bool = False) -> None:
         """Sets `test_function`, which evaluates what `evaluate` or `test_on_batch` feeds."""
         self._build_training(anew=force)

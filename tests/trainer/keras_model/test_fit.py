@@ -204,8 +204,15 @@ def test_each_optimizer_updates_what_it_owns():
         ({"loss_weights": {"kind": -1.0}}, "loss_weights.kind"),
         ({"loss": None, "loss_weights": None}, "loss=None"),
         ({"metrics": {"kind": [lambda target, output: target + output[:, :2]]}}, "metrics=.*does not fit"),
+        ({"combine": "graddrop", "apply": "per_loss"}, "^apply='per_loss': needs a mixed gradient"),
+        ({"combine": {"name": "trimmed_mean", "trim": 2}}, "^combine.trim=2: takes at least 5 losses"),
+        (
+            {"loss": LOSSES | {"size": "sparse_categorical_crossentropy"}},
+            "^loss.size='sparse_categorical_crossentropy'",
+        ),
+        ({"loss": LOSSES, "loss_weights": dict.fromkeys(LOSSES, 0.0)}, "^loss_weights=.*at least one loss"),
     ],
-    ids=["of no loss", "of nothing", "decay", "negative weight", "no loss", "metric"],
+    ids="of no loss,of nothing,decay,negative weight,no loss,metric,apply,option,shapes,no weight".split(","),
 )
 def test_refuses_with_the_argument(options, message):
     with pytest.raises(ConfigError, match=message):
@@ -226,7 +233,9 @@ def test_an_optimizer_without_a_variable_is_refused_and_evaluation_works():
 def test_an_optimizer_of_other_variables_is_refused():
     optimizer = keras.optimizers.SGD()
     compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
-    with pytest.raises(ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other variables"):
+    with pytest.raises(
+        ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other variables"
+    ):
         compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
 
 
