@@ -208,11 +208,14 @@ def test_each_optimizer_updates_what_it_owns():
         ({"combine": {"name": "trimmed_mean", "trim": 2}}, "^combine.trim=2: takes at least 5 losses"),
         (
             {"loss": LOSSES | {"size": "sparse_categorical_crossentropy"}},
-            "^loss.size='sparse_categorical_crossentropy'",
+            "^loss.size='sparse_cat",
         ),
         ({"loss": LOSSES, "loss_weights": dict.fromkeys(LOSSES, 0.0)}, "^loss_weights=.*at least one loss"),
     ],
-    ids="of no loss,of nothing,decay,negative weight,no loss,metric,apply,option,shapes,no weight".split(","),
+    ids=[
+        *("of no loss", "of nothing", "decay", "negative weight", "no loss"),
+        *("metric", "apply", "option", "shapes", "no weight"),
+    ],
 )
 def test_refuses_with_the_argument(options, message):
     with pytest.raises(ConfigError, match=message):
@@ -234,7 +237,7 @@ def test_an_optimizer_of_other_variables_is_refused():
     optimizer = keras.optimizers.SGD()
     compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
     with pytest.raises(
-        ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other variables"
+        ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other"
     ):
         compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
 

@@ -64,7 +64,7 @@ def test_labels_that_are_missing_do_not_count():
 
 
 def test_functions_may_return_anything():
-    """One number for all examples, one for each, one for each number, or a loss; an example counts where it is whole."""
+    """One number for all examples, for each or for each number, or a loss; an example counts where it is whole."""
     numbers = NUMBERS.copy()
     numbers[::3, 1] = np.nan
     functions = {
