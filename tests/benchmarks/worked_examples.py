@@ -43,6 +43,11 @@ EXAMPLES = {
         "averaged_gradients",
         "normalized_gradients",
     ),
+    "How can a loss look at several outputs, at an input or at derivatives?": (
+        "variational_autoencoder",
+        "predicted_variance",
+        "differential_equation",
+    ),
 }
 
 _CONFIG = flags.DEFINE_list("config", None, "Names of configurations to run; default all.")
@@ -56,14 +61,17 @@ def run(name: str) -> tuple[dict[str, float], float]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=CONFIGS.parent)
         seconds = time.monotonic() - start
         last = json.loads((pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()[-1])
-    return {
-        key: value for key, value in last.items() if "/" in key and not key.startswith(("loss/", "labels/"))
-    }, seconds
+    metrics = {key: value for key, value in last.items() if key.count("/") == 1}  # of all examples, not of segments
+    return {key: value for key, value in metrics.items() if not key.startswith(("loss/", "labels/"))}, seconds
 
 
 def summary(name: str) -> str:
     """The first line of a configuration's docstring."""
     return ast.get_docstring(ast.parse((CONFIGS / f"{name}.py").read_text())).splitlines()[0].removesuffix(".")
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def main(argv: list[str]) -> None:
@@ -76,7 +84,7 @@ def main(argv: list[str]) -> None:
             print(f"| **{question}** | | | |")
         for name in chosen:
             metrics, seconds = run(name)
-            result = ", ".join(f"{key.replace('/', ' ')} {value:.3f}" for key, value in metrics.items())
+            result = ", ".join(f"{key.replace('/', ' ')} {_short(value)}" for key, value in metrics.items())
             print(f"| `{name}` | {summary(name)} | {result} | {seconds:.0f} |", flush=True)
 
 

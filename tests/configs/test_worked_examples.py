@@ -7,9 +7,11 @@ import math
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from configs import differential_equation
 from tests import problems
 from tests.benchmarks import worked_examples
 from trainer.config import loading
@@ -72,10 +74,10 @@ def test_every_configuration_trains(name, tmp_path, caplog, monkeypatch):
     assert [report.split for report in history] == ["train"] * 3 + ["validation"]
     for report in history:
         assert {f"loss/{loss}" for loss in config.losses} <= set(report.values)
-    for loss, settings in config.losses.items():
-        assert math.isfinite(history[0].values[f"loss/{loss}"])
+    assert all(math.isfinite(history[0].values[f"loss/{loss}"]) for loss in config.losses)
+    for name, settings in (config.losses | config.metrics).items():
         for metric in settings.metrics:
-            assert math.isfinite(history[-1].values[f"{loss}/{metric['name']}"])
+            assert math.isfinite(history[-1].values[f"{name}/{metric['name'].rpartition(':')[2]}"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -151,6 +153,17 @@ def test_every_loss_has_an_optimizer_of_its_own_over_all_that_it_reaches(name, o
 def test_outputs_of_different_shapes():
     shapes = {head: tuple(output.shape) for head, output in _build("output_shapes").model.output.items()}
     assert shapes == {"pair": (None, 5), "moments": (None, 2, 2)}
+
+
+@pytest.mark.ci_only
+def test_the_largest_error_is_that_of_all_points():
+    """Also on three replicas, two of which get no point of the last batch."""
+    built = experiment.build(_config("differential_equation", batch_size="100"), problems.strategy(3))
+    found = built.evaluator.build()()
+    x = np.linspace(0, 1, 201)[:, np.newaxis]
+    errors = np.abs(built.model({"x": x})["u"] - np.sin(differential_equation.K * x))
+    assert found["solution/LargestError"] == pytest.approx(errors.max(), abs=1e-5)
+    assert found["solution/mae"] == pytest.approx(errors.mean(), abs=1e-5)
 
 
 def test_the_own_loss_is_the_registered_one():

@@ -77,6 +77,7 @@ def place(tmp_path):
         (["--config=" + 300 * "x"], ["--config='xxx", "existing Python file"]),
         (["--profile=7"], ["--profile='7'", "100:105"]),
         (["--profile=9:3"], ["--profile='9:3'", "100:105"]),
+        (["--split=test"], ["--split='test'", "is for --mode=eval"]),
         (["--mode=eval"], ["--workdir", "missing"]),
         (["--mode=eval", "--workdir=../cwd"], ["--workdir='../cwd'", "holds no run"]),
         (["--mode=eval", "--workdir=../held"], ["losses", "missing"]),

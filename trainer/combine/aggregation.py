@@ -1,12 +1,12 @@
 """Any combination method on a plain matrix of gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.combine import combination as combination_lib
-from trainer.combine import mixing, registry
+from trainer.combine import mixing, registry, user_function
 from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
 from trainer.common import schema
@@ -15,7 +15,7 @@ from trainer.gradients import gramian as gramian_lib
 
 
 def aggregate(
-    name: str,
+    name: str | Callable[..., Any],
     jacobian: Any,
     losses: Any | None = None,
     active: Sequence[bool] | None = None,
@@ -31,7 +31,7 @@ def aggregate(
     A method that remembers something starts from its initial state.
 
     Args:
-      name: a method's name.
+      name: a method's name; or a function of your own, itself or by its import path.
       jacobian: (K, n), float32 or float64; row k is the gradient of loss k.
       losses: (K,) loss values, for methods that look at them.
       active: (K,) bool; rows of losses to leave out are False, whatever they and their losses hold. Default: all True.
@@ -39,22 +39,23 @@ def aggregate(
       step: number of the step (from 0), for random methods.
       weights: (K,) weights, for methods that use them; a loss of weight 0 is left out by every method. Default: ones.
       jacobian2: (K, n), the gradients over a second batch, for methods that look at two. Default: `jacobian`.
-      **options: the method's options, as `combine.<name>.<option>`.
+      **options: the method's options, as `combine.<name>.<option>`, or those of your function.
 
     Returns:
       (n,) of the Jacobian's dtype: the combined gradient (for `independent` the sum of what the optimizers would get).
 
     Raises:
       ConfigError: an unknown method or option, an argument of the wrong shape, losses that are missing or have no
-        logarithm.
+        logarithm; a function of your own that raises, or returns what a method does not.
     """
-    if not isinstance(name, str) or name not in registry.METHODS:
-        raise unknown("name", name, "combination", registry.METHODS)
-    checked = _check_options(name, options)
+    own = callable(name) or registry.check_name(name, "name") not in registry.METHODS
+    checked = options if own else _check_options(name, options)
     rows = _matrix(jacobian, "jacobian")
     count = rows.shape[0]
-    registry.check_count(name, checked, count)
-    combination = combination_lib.build(name, checked, count)
+    if not own:
+        registry.check_count(name, checked, count)
+    method, remaining = registry.resolve(name, checked, field="name", options_field="options")
+    combination, name = Combination(method, remaining, count), _shown(name)
     everything = active is None and weights is None
     active = tf.ones([count], tf.bool) if active is None else tf.cast(_vector(active, "active", count), tf.bool)
     weights = tf.ones([count], tf.float64) if weights is None else _weights(weights, count)
@@ -162,6 +163,10 @@ def _tensor(values: Any, field: str) -> tf.Tensor:
         return tf.convert_to_tensor(values)
     except (ValueError, TypeError) as error:
         raise ConfigError(field, values, f"is not a tensor: {first_line(error)}") from error
+
+
+def _shown(name: str | Callable[..., Any]) -> str:
+    return user_function.name_of(name) if callable(name) else name
 
 
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

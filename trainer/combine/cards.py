@@ -12,11 +12,13 @@ _HEAD = """\
 # Combination methods
 
 How the gradients of several losses become one update: methods by name (`--combine=NAME`), a table and a card for each.
-A method is a pure function of a small problem, at most K losses and a K x K matrix, the same on every replica.
+A method is a pure function of a small problem, at most K losses and a K x K matrix, the same on every replica. [One of
+your own](#your-own) is a function in a file of yours.
 
 | file | what it holds |
 | --- | --- |
 | `registry.py` | the table of names: which entry, in which file, a name means |
+| `user_function.py` | makes a method of a function of your own |
 | `methods/` | a file for each method or family: its functions and, below them, its entry with options and card |
 | `entry.py` | what an entry is: `Method`, `LooksAt`, `Card` |
 | `problem.py` | what a method may look at, and what it answers |
@@ -26,7 +28,7 @@ A method is a pure function of a small problem, at most K losses and a K x K mat
 | `aggregation.py` | any method on a plain matrix: `trainer.combine.aggregate` |
 | `cards.py` | makes this page: `python -m trainer.combine.cards > trainer/combine/README.md` |
 
-## To add a method
+## To add a method to these
 
 1. Write `methods/NAME.py`, or add to a family's file: a function from a `Problem` to K coefficients and, below it, the
    entry `NAME = Method(function=..., looks_at=..., summary=..., card=Card(...))`. `methods/cagrad.py` is one with an
@@ -83,6 +85,62 @@ from trainer.combine import aggregate
 aggregate("pcgrad", [[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])  # [0.5848, 3.8012, 3.8012]
 ```
 """
+_OWN = '''\
+## Your own
+
+A method of your own is a function. The names of its parameters say what it looks at; all others are options, with
+defaults. It returns a coefficient for each loss (`tf` is TensorFlow, `np` NumPy):
+
+```python
+def equal_lengths(gramian, *, power=1.0):
+    """Σ wₖ gₖ, wₖ = ‖gₖ‖^-power: with power 1 all gradients are equally long."""
+    norms = tf.sqrt(tf.linalg.diag_part(gramian))
+    return tf.math.divide_no_nan(1.0, norms**power)
+```
+
+`--combine=mine:equal_lengths` takes it from `mine.py` in the folder of the command (or any module that can
+be imported), with options under `combine.options`: `--config.combine.options.power=0.5`. `MultiLossModel` takes the
+function itself (`combine=equal_lengths`, with options `combine={"name": equal_lengths, "power": 0.5}`), and so does
+`aggregate(equal_lengths, jacobian, power=0.5)`, to try it. `configs/own_methods.py` has both examples of this page.
+
+| parameter | holds |
+| --- | --- |
+| `losses` | (K,) the losses of the whole batch |
+| `gramian` | (K, K) G, the inner products of the losses' gradients over all shared variables |
+| `gradients` | (k, n) the gradients of one shared variable, of the k losses that reach it |
+| `state` | what it returned as state in the step before |
+| `active` | (K,) bool, the losses that take part in this step; with `gradients` (k,), as the next one |
+| `loss_weights` | (K,) `losses.<name>.weight` |
+| `step`, `epoch` | their numbers, from 0 |
+| `seed` | a stateless seed of this step, for `tf.random.stateless_*` |
+
+All are tensors, of numbers float64, the same on every replica; `gradients` are of the variables' dtype. What belongs to
+a loss that takes no part is 0, and what is returned for it does not matter; so divide with `tf.math.divide_no_nan`.
+
+- **Cost.** Without `gramian` and `gradients` one backward pass serves all losses (`reduction=fused`), and variables of
+  one loss alone get its gradient times the coefficient, too. `gramian` needs a pass for each loss. With `gradients` the
+  function is called for each shared variable and returns what is applied to it, (n,), in place of coefficients.
+- **Weights.** A method that asks for `loss_weights` uses them itself: `use_weights`, and that `MultiLossModel` scales
+  the losses, are for all others.
+- **State.** A function of `state` returns the coefficients and the new state. Its attribute `initial` gives, for K
+  losses, the state at the start: names of single numbers, K or K x K of them. It is saved with every checkpoint, and
+  that of a loss without a label in a step stays as it is:
+
+```python
+def steady(losses, state, *, memory=0.9):
+    """Σ wₖ gₖ, wₖ = 1 / the moving average of Lₖ: every loss counts relative to its own recent values."""
+    average = tf.where(state["average"] == 0.0, losses, memory * state["average"] + (1 - memory) * losses)
+    return tf.math.divide_no_nan(1.0, average), {"average": average}
+
+
+steady.initial = lambda count: {"average": np.zeros(count)}
+```
+
+The function is traced: conditions are `tf.where`, and what Python computes is computed once. `config.json` has its
+import path, so that a run resumes with the same one only; workers compare the module's code when they start. A run of
+somebody else's calls it only with `--trust` ([`trainer/run/README.md`](../run/README.md)). What it raises, a wrong
+shape or a number that is not finite is one line that names it.
+'''
 _LOOKS_AT = {
     LooksAt.NOTHING: "nothing",
     LooksAt.LOSSES: "losses",
@@ -105,7 +163,7 @@ _PASSES = {
 def text() -> str:
     """The page in Markdown."""
     cards = "\n".join(_card(name, method) for name, method in METHODS.items())
-    return "\n".join([_HEAD, "## Methods", "", *_table(), "", "## Cards", "", cards])
+    return "\n".join([_HEAD, _OWN, "## Methods", "", *_table(), "", "## Cards", "", cards])
 
 
 def _table() -> Iterator[str]:

@@ -5,19 +5,18 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trainer.combine import registry
-from trainer.combine.problem import Answer, Problem, State, where_active
+from trainer.combine.problem import SMOOTHED, Answer, Problem, State, where_active
 from trainer.combine.registry import LooksAt, Method
 from trainer.gradients import gramian as gramian_lib
 
 Losses = tuple[int, ...]
-_SMOOTHED = "smoothed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +91,32 @@ class Combination:
         losses = tf.cast(losses, tf.float64)
         return ~active | ~tf.math.is_finite(losses) | (self._seen(losses, loss_weights) > bounds)
 
+    def accepts(
+        self,
+        losses: tf.Tensor,
+        problem: Problem,
+        finite: tf.Tensor,
+        coefficients: tf.Tensor,
+        mixed: Sequence[tf.Tensor] = (),
+    ) -> tf.Tensor:
+        """(K,) bool, whether the combination can take each loss, and a method of the user's own has made it finite.
+
+        Args:
+          losses: (K,) of any floating dtype.
+          problem: the problem.
+          finite: (K,) bool, whether each loss and its gradients are finite; unless all are, the method is not to blame.
+          coefficients: (K,) float64, which the method found.
+          mixed: gradients that it combined element by element.
+        """
+        in_domain = self.in_domain(losses, problem.loss_weights, problem.active)
+        if not self.method.own:
+            return in_domain
+        if self.method.yields_coefficients:
+            found = tf.math.is_finite(coefficients)
+        else:
+            found = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in mixed])
+        return in_domain & (found | ~tf.reduce_all(finite))
+
     def receivers(self, by: Losses) -> Losses:
         """The losses whose mixed gradient exists on a variable that the losses `by` reach."""
         shared = len(by) > 1
@@ -104,7 +129,7 @@ class Combination:
             state |= self.method.initial(self.count, **self.options)
         if self.smoothing:
             shape = [self.count] if self.method.diagonal else [self.count, self.count]
-            state[_SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
+            state[SMOOTHED] = tf.fill(shape, tf.constant(math.nan, tf.float64))
         return state
 
     def scales(self, loss_weights: tf.Tensor, losses: tf.Tensor | None) -> tf.Tensor:
@@ -150,9 +175,9 @@ class Combination:
         answer = self.answer(self._scaled(problem), self._of_active(problem, state))
         coefficients, new = answer.coefficients, dict(answer.state)
         if self.smoothing:
-            before = state[_SMOOTHED]
+            before = state[SMOOTHED]
             smoothed = self.smoothing * before + (1 - self.smoothing) * coefficients
-            coefficients = new[_SMOOTHED] = tf.where(tf.math.is_nan(before), coefficients, smoothed)
+            coefficients = new[SMOOTHED] = tf.where(tf.math.is_nan(before), coefficients, smoothed)
         new = {name: where_active(problem.active, new[name], old) for name, old in state.items()}
         coefficients = where_active(problem.active, coefficients, tf.zeros_like(coefficients))
         return Answer(coefficients, new, tf.convert_to_tensor(answer.fell_back))
@@ -196,10 +221,13 @@ def build(name: str, options: Mapping[str, Any], count: int, **settings: Any) ->
     """The combination of `count` losses that a method's name and options select.
 
     Args:
-      name: the method's name.
+      name: the method's name, or the import path of a function of the user's own.
       options: its options.
       count: number of losses K.
       **settings: `use_weights`, `log_losses`, `smoothing`.
+
+    Raises:
+      ConfigError: the user's function cannot be a method.
     """
     method, remaining = registry.resolve(name, options)
     return Combination(method, remaining, count, **settings)

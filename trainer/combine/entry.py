@@ -69,9 +69,10 @@ class Method:
       weighs_task_specific: task-specific gradients are multiplied by their loss's coefficient too.
       mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
       per_loss: always applied per loss.
-      random: every step draws new coefficients.
+      random: every step draws new coefficients, or has its own for another reason than what it looks at.
       may_fall_back: there are problems without a solution, on which it falls back to another one.
       least_losses: options → how many losses it takes at least.
+      own: a function of the user's own; a step in which it gives a number that is not finite is not taken.
     """
 
     function: Callable[..., Any]
@@ -96,6 +97,7 @@ class Method:
     random: bool = False
     may_fall_back: bool = False
     least_losses: Callable[[Mapping[str, Any]], int] = lambda options: 1
+    own: bool = False
 
     @property
     def yields_coefficients(self) -> bool:

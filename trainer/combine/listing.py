@@ -10,7 +10,8 @@ from trainer.common import schema
 _WIDTH = 88
 _HEAD = """\
 The combination methods, chosen by --combine=NAME or combine.name: how the gradients of the losses become one update.
-An option is a key below the method's name: --config.combine.cagrad.c=0.5. trainer/combine/README.md has formulas,
+An option is a key below the method's name: --config.combine.cagrad.c=0.5. A function of your own is chosen by its
+import path, package.module:function, with options below combine.options. trainer/combine/README.md has formulas,
 papers, costs, and when to use which."""
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from trainer.combine import lazy_tensorflow as tf
 
+SMOOTHED = "smoothed"  # the name, in the state, of the coefficients that smoothing has kept
 State: TypeAlias = "Mapping[str, tf.Tensor]"
 
 
@@ -81,5 +82,7 @@ def preference(given: Sequence[float] | None, active: tf.Tensor) -> tf.Tensor:
 
 
 def where_active(active: tf.Tensor, new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
-    """`new` at active losses, (K,), or pairs of them, (K, K); `old` elsewhere."""
+    """`new` at active losses, (K,), or pairs of them, (K, K); `old` elsewhere. A single number is that of no loss."""
+    if new.shape.rank == 0:
+        return new
     return tf.where(active if new.shape.rank == 1 else active & active[:, tf.newaxis], new, old)

@@ -1,10 +1,13 @@
 """Every combination method by name. A method's entry stands below its functions, in the file that this table names.
 
-Needs no TensorFlow, so that `--help` and configuration errors are instant.
+Needs no TensorFlow, so that `--help` and configuration errors are instant. A method of the user's own is imported when
+it is resolved, not before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from trainer.combine import user_function
 from trainer.combine.entry import LooksAt, Method
 from trainer.combine.methods import (
     aligned_mtl,
@@ -26,7 +29,8 @@ from trainer.combine.methods import (
     two_batches,
     uncertainty,
 )
-from trainer.common.errors import ConfigError
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, unknown
 
 # A pass per loss is needed for all others.
 ONE_PASS = (LooksAt.NOTHING, LooksAt.LOSSES)
@@ -72,9 +76,40 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def resolve(name: str, options: Mapping[str, object]) -> tuple[Method, Mapping[str, object]]:
-    """The method that `name` and its options select, and the options left for its functions."""
-    method, options = METHODS[name], dict(options)
+def check_name(value: Any, field: str) -> str:
+    """The name of a method, or the import path of a function of the user's own, which is not imported here.
+
+    Raises:
+      ConfigError: it is neither.
+    """
+    if isinstance(value, str) and (value in METHODS or import_paths.is_path(value)):
+        return value
+    raise unknown(field, value, "combination", [*METHODS, "package.module:function"])
+
+
+def resolve(
+    name: str | Callable[..., Any],
+    options: Mapping[str, object],
+    *,
+    field: str = "combine.name",
+    options_field: str = "combine.options",
+) -> tuple[Method, Mapping[str, object]]:
+    """The method that a name and its options select, and the options left for its functions.
+
+    Args:
+      name: a method's name; or a function of the user's own, itself or by its import path.
+      options: checked already, but for those of a function of the user's own.
+      field: the key or argument that holds the name, for errors.
+      options_field: that of the options of a function of the user's own.
+
+    Raises:
+      ConfigError: the user's function cannot be imported, or cannot be a method with these options.
+    """
+    options = dict(options)
+    if callable(name) or name not in METHODS:
+        function = name if callable(name) else import_paths.load(name, field)
+        return user_function.method(function, options, field=field, options_field=options_field), options
+    method = METHODS[name]
     for option, variant in METHODS[name].variants.items():
         if options.pop(option, False):
             method = variant

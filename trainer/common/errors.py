@@ -78,15 +78,21 @@ class NonFiniteError(RunError):
       step: 1-based number of the offending step.
       losses: names of the losses whose value or gradient is not finite.
       split: where it was met, "train" or "validation".
+      method: a combination method of the user's own, where the values are finite and it may be to blame.
     """
 
-    def __init__(self, step: int, losses: list[str], *, split: str = "train"):
+    def __init__(self, step: int, losses: list[str], *, split: str = "train", method: str | None = None):
         self.step = step
         self.losses = losses
         self.split = split
+        self.method = method
         names = f"{'losses' if len(losses) > 1 else 'loss'} {', '.join(repr(name) for name in losses)}"
         advice = "a lower learning rate or clip_norm often helps"
-        if split == "train":
+        if method is not None:
+            advice = "it must give finite numbers, also where losses that take no part are zeros"
+            what = f"the gradient of {names}, or what combine={method} makes of it, became non-finite"
+            what += "; this step changed no variable"
+        elif split == "train":
             what = f"{names} became non-finite (value or gradient); this step changed no variable"
         else:
             what = f"{names} of the {split} split became non-finite"

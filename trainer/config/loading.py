@@ -14,9 +14,9 @@ from typing import Any
 
 import ml_collections
 
-from trainer.combine.registry import METHODS
+from trainer.combine import registry
 from trainer.common import atomic_files, import_paths, json_text, schema
-from trainer.common.errors import ConfigError, first_line, text_of, unknown
+from trainer.common.errors import ConfigError, first_line, text_of
 from trainer.common.trust import Trust
 from trainer.config import optimizers, rules
 from trainer.config.settings import Config
@@ -55,9 +55,7 @@ def load(
     for key, text in overrides:
         _override(tree, key, text)
     if combine is not None:
-        if combine not in METHODS:
-            raise unknown("--combine", combine, "combination", METHODS)
-        _override(tree, "combine.name", repr(combine))
+        _override(tree, "combine.name", repr(registry.check_name(combine, "--combine")))
     if reduction is not None:
         _override(tree, "reduction", repr(reduction))
     return resolve(tree)

@@ -31,7 +31,7 @@ This page is made from the settings' declarations (`trainer/config/settings.py`,
 """
 _RUN = "The run"
 _METHODS_PAGE = "../trainer/combine/README.md"
-_A_METHOD = "the name of a method; `--help=methods` lists them"
+_A_METHOD = "the name of a method, which `--help=methods` lists, or an import path, `package.module:function`"
 _WIDTH = 88
 _FIRST_GIVEN = ("name", "patience", "metric")  # of the settings of a dictionary
 _ALSO = 2  # the most keys to name besides the likeliest

@@ -25,7 +25,8 @@ def check(config: Config) -> Config:
     monitors.check(config.best, config.early_stopping)
     config = _check_combination(config)
     _check_parts(config)
-    plan.of(config)
+    if config.combine.name in METHODS:  # code of the user's own is not imported before it is trusted
+        plan.of(config)
     return config
 
 
@@ -92,14 +93,12 @@ def _check_schedule(schedule: dict[str, Any], field: str) -> None:
 
 def _check_combination(config: Config) -> Config:
     combine = config.combine
-    method = METHODS[combine.name]
+    method = METHODS.get(combine.name)
+    if method is None:
+        return dataclasses.replace(config, combine=dataclasses.replace(combine, apply=combine.apply or "joint"))
     if method.per_loss and combine.apply == "joint":
         raise ConfigError(
             "combine.apply", "joint", f"{combine.name!r} is always applied per loss; 'weighted' is its joint form"
-        )
-    if method.weighted and combine.use_weights:
-        raise ConfigError(
-            "combine.use_weights", True, f"{combine.name!r} uses the losses' weights already; leave it False"
         )
     registry.check_count(combine.name, method_options(combine), len(config.losses))
     apply = combine.apply or ("per_loss" if method.per_loss else "joint")

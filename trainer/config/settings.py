@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from input_pipelines.configuration import DatasetConfig
+from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
@@ -59,9 +60,13 @@ class ModelConfig:
 @dataclasses.dataclass(frozen=True)
 class _Combination:
     name: str = setting(
-        schema.choice("combination", tuple(METHODS)),
+        registry.check_name,
         "weighted",
-        "The method by which the losses' gradients become one update; `--combine` replaces it.",
+        "The method by which the losses' gradients become one update, or the import path of a function of your own; "
+        "`--combine` replaces it.",
+    )
+    options: dict[str, Any] = setting(
+        schema.keyword_arguments, {}, "Options of a method of your own: arguments of its function."
     )
     apply: str | None = setting(
         schema.optional(schema.choice("way to apply", ("joint", "per_loss"))),
@@ -226,5 +231,7 @@ class Config:
 
 def method_options(combine: CombineConfig) -> dict[str, Any]:
     """The options of the method that is chosen; empty where it has none."""
+    if combine.name not in METHODS:
+        return combine.options
     options = getattr(combine, combine.name, None)
     return {} if options is None else dataclasses.asdict(options)

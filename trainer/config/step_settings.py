@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from trainer.combine import registry
 from trainer.combine.registry import Method
+from trainer.common.errors import ConfigError
 from trainer.config.settings import Config, LossConfig, method_options
 
 
@@ -46,10 +47,19 @@ class StepSettings:
 
 
 def of(given: Config) -> StepSettings:
-    """The settings of a configuration that says how its combination is applied."""
+    """The settings of a configuration that says how its combination is applied.
+
+    A method of the user's own is imported.
+
+    Raises:
+      ConfigError: that cannot be a method, or a method uses the losses' weights already.
+    """
     combine = given.combine
     options = method_options(combine)
     method, _ = registry.resolve(combine.name, options)
+    if method.weighted and combine.use_weights:
+        allowed = f"{combine.name!r} uses the losses' weights already; leave it False"
+        raise ConfigError("combine.use_weights", True, allowed)
     return StepSettings(
         name=combine.name,
         method=method,

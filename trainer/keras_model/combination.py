@@ -7,7 +7,7 @@ from typing import Any
 from trainer.combine import registry, user_function
 from trainer.combine.combination import Combination
 from trainer.combine.registry import METHODS, Method
-from trainer.common import schema
+from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, unknown
 
 _AROUND = {"log_losses": schema.boolean, "smoothing": schema.fraction, "update_every": schema.integer(1)}
@@ -37,7 +37,7 @@ class Combine:
 
     def of_losses(self, count: int) -> Combination:
         """The combination of `count` losses; raises ConfigError where it cannot combine this number."""
-        if self.name in METHODS:
+        if not self.method.own:
             registry.check_count(self.name, self.given, count)
         return Combination(
             self.method,
@@ -52,18 +52,20 @@ class Combine:
 def select(given: Any) -> Combine:
     """The combination that a name, a dictionary of a name and options, or a function selects; raises ConfigError."""
     field = "combine"
-    if callable(given):
-        method = user_function.method(given, field)
-        return Combine(getattr(given, "__name__", type(given).__name__), method, {}, {})
-    if isinstance(given, str):
+    if callable(given) or isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, Mapping) or "name" not in given:
         raise ConfigError(field, given, "must be a name, a dictionary of its 'name' and options, or a function")
     options = dict(given)
     name = options.pop("name")
-    if not isinstance(name, str) or name not in METHODS:
+    if isinstance(name, str) and import_paths.is_path(name):
+        raise ConfigError(field, name, "must be the function itself, not its import path")
+    if not callable(name) and (not isinstance(name, str) or name not in METHODS):
         raise unknown(field, name, "combination", METHODS)
     around = {key: check(options.pop(key), f"{field}.{key}") for key, check in _AROUND.items() if key in options}
+    if callable(name):
+        method, left = registry.resolve(name, options, field=field, options_field=field)
+        return Combine(user_function.name_of(name), method, left, left, **around)
     checked = _options(METHODS[name].options, options, field, [*_AROUND])
     method, left = registry.resolve(name, checked)
     return Combine(name, method, left, checked, **around)

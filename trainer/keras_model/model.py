@@ -89,8 +89,8 @@ class MultiLossModel(keras.Model):
           loss_weights: scale the losses before they are combined.
           jit_compile: True compiles forward and backward passes with XLA; "auto" means False.
           auto_scale_loss: whether losses are scaled where the policy is mixed_float16.
-          combine: the combination: its name, a dictionary of its "name" and options, or a function of `losses` (K,),
-            `gramian` (K, K) or both that returns a coefficient for each loss.
+          combine: the combination: its name, a dictionary of its "name" and options, or a function of the user's
+            own (`trainer.combine.user_function`), itself or as that name.
           optimizers: the name of a loss, or "shared" → the optimizer of the variables that it alone reaches, or that
             several losses reach; applied per loss, of all that the loss reaches.
           apply: "joint" applies the sum of the mixed gradients, "per_loss" every loss's own by its own optimizer; None:
@@ -106,7 +106,7 @@ class MultiLossModel(keras.Model):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         strategy = self.distribute_strategy
         arguments.check_steps(self, MultiLossModel)
-        arguments.check_strategy(strategy)
+        arguments.check_strategy(strategy, self)
         with strategy.scope():
             compiled = arguments.check(given, self)
             super().compile(
@@ -206,7 +206,7 @@ class MultiLossModel(keras.Model):
         # Keras lets these be set after `compile`.
         now = {"run_eagerly": self.run_eagerly, "steps_per_execution": self.steps_per_execution}
         compiled = dataclasses.replace(self._arguments, **now)
-        arguments.check_strategy(strategy)
+        arguments.check_strategy(strategy, self)
         with strategy.scope():
             training = build.build(self, compiled, self._element.spec, self._element.batch_size, self._class_weights)
         self._training_state.attach(training.state, {} if compiled.one_optimizer else training.optimizers)

@@ -149,6 +149,7 @@ def build(
     """
     replicas = strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
+    plan = plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
@@ -159,7 +160,6 @@ def build(
     optimization = optimization_lib.build(
         config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
     )
-    plan = plan_lib.of(config)
     train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
     watch = train_metrics and train_metrics.add
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)

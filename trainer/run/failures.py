@@ -54,7 +54,8 @@ def error_of(failure: Failure, method: str) -> RunError:
         too_small = {name: value for name, value in failure.losses.items() if value <= failure.bounds[name]}
         if too_small:
             return LogarithmError(failure.step, too_small, failure.bounds, method)
-    return NonFiniteError(failure.step, list(failure.losses))
+    own = method if finite and import_paths.is_path(method) else None
+    return NonFiniteError(failure.step, list(failure.losses), method=own)
 
 
 def refuse_non_finite_result(final: Report, losses: Sequence[str]) -> None:

@@ -109,7 +109,8 @@ class StepSummary(NamedTuple):
       active: (K,) bool, the losses that take part: due in this step, of a weight other than 0, with a labelled example
         in the global batch.
       finite: (K,) bool, whether a loss and all its gradients are finite.
-      in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does.
+      in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does; and whether what a
+        method of the user's own made of it is finite.
       answer: the combination's, its coefficients joint, (K,).
       measurement: of the gradients.
     """

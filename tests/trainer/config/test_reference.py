@@ -12,7 +12,7 @@ from trainer.combine import listing
 from trainer.combine.registry import METHODS
 from trainer.common import schema, synonyms
 from trainer.common.errors import ConfigError, listed
-from trainer.config import evaluations, loading, reference, settings
+from trainer.config import loading, reference, settings
 
 CONFIGS = pathlib.Path(__file__).parents[3] / "configs"
 PAGE = CONFIGS / "KEYS.md"
@@ -28,10 +28,8 @@ KINDS = {
     "dataset.sources.<name>": QuotaConfig,
     "model": settings.ModelConfig,
     "combine": settings.CombineConfig,
-    "segments": settings.SegmentsConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
-    "segments": evaluations.SegmentsConfig,
 }
 KEYS = {
     schema.join(prefix, schema.key_of(field.name)): field

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from configs.own_methods import steady
 from trainer import MultiLossModel
 from trainer.keras_model.model import WrappedModel
 
@@ -17,10 +18,12 @@ LOSSES = {"a": "mse", "b": "mse"}
 # A step without a trace is enough for most.
 EAGERLY = {"run_eagerly": True}
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
-# A combination that remembers, one that draws from the step, one optimizer for each loss, and for some variables.
+# A combination that remembers, one of the user's own, one that draws from the step, one optimizer for each loss, and
+# for some variables.
 COMPILED = {
     "gradnorm": {"combine": "gradnorm", "optimizer": "adam"},
     "famo": {"combine": "famo", "optimizer": "adam", "clip_norm": 1.0, **EAGERLY},
+    "own": {"combine": {"name": steady, "memory": 0.5}, "optimizer": "adam", **EAGERLY},
     "moco": {"combine": {"name": "moco"}, "optimizer": "adam", **EAGERLY},
     "random": {"combine": "random", "optimizer": "adam", "seed": 3, **EAGERLY},
     "per_loss": {"combine": "pcgrad", "apply": "per_loss", "optimizer": "adam", **EAGERLY},
@@ -107,11 +110,11 @@ def some(names, *always):
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("name", some(COMPILED, "gradnorm", "optimizers"))
+@pytest.mark.parametrize("name", some(COMPILED, "gradnorm", "own", "optimizers"))
 def test_a_file_of_a_functional_model(name, tmp_path):
     model = fitted(name)
     model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"steady": steady})
     assert type(loaded) is type(model)
     assert_continue_alike(model, loaded)
 
