@@ -18,6 +18,7 @@ from trainer.keras_model.element import symbolic
 from trainer.keras_model.evaluation import Evaluation
 from trainer.keras_model.loop import Logs, Memory
 from trainer.keras_model.metrics import Metrics
+from trainer.keras_model.outputs import CompiledLoss
 from trainer.keras_model.totals import LossTotals
 from trainer.step.step import Step
 from trainer.step.values import Measurement
@@ -115,7 +116,7 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [float(loss.weight) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
+    weights = [_weight(loss) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     metrics = None
     if compiled.metrics or compiled.weighted_metrics:
@@ -124,6 +125,13 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
         metrics = Metrics(compiled.metrics, compiled.weighted_metrics, names, y_pred, targets, losses, heads)
     totals = LossTotals(losses, weights, regularized)
     return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
+
+
+def _weight(loss: CompiledLoss) -> float:
+    """The weight of a loss; raises ConfigError for a variable, of which later changes would not be seen."""
+    if isinstance(loss.weight, keras.Variable | tf.Variable):
+        raise ConfigError(f"loss_weights.{loss.name}", loss.weight, "must be a number, as it is read once")
+    return float(loss.weight)
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:

@@ -54,7 +54,7 @@ class MultiLossModel(keras.Model):
         """
         if not isinstance(model, keras.Model):
             raise ConfigError("model", model, "must be a keras.Model")
-        arguments.check_steps(model, keras.Model)
+        arguments.check_steps(model, MultiLossModel if isinstance(model, MultiLossModel) else keras.Model)
         if (graph := functional.graph(model)) is None:
             return WrappedModel(model)
         frozen = {} if model.trainable else {"trainable": False}

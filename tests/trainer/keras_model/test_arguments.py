@@ -91,6 +91,8 @@ def test_optimizers_must_be_of_the_scope_of_the_model():
         made = model()
     with pytest.raises(ConfigError, match="must be made in the scope of the strategy"):
         made.compile(optimizer)
+    with pytest.raises(ConfigError, match=r"^model='\w+': must be made as a whole in the scope of one strategy"):
+        MultiLossModel.of(made).compile()
     made.compile("sgd")  # one that compile makes is
 
 
