@@ -1,4 +1,4 @@
-"""Keras `compile` and `fit` as a contender."""
+"""Keras `compile` and `fit` as a contender: of `keras.Model`, or of `MultiLossModel`."""
 
 import queue
 import threading
@@ -9,11 +9,12 @@ import keras
 import tensorflow as tf
 
 from tests.benchmarks.problems import Problem
+from trainer import MultiLossModel
 
 _PREFETCHED = 4
 
 
-def model(problem: Problem) -> keras.Model:
+def model(problem: Problem, model_class: type[keras.Model] = keras.Model) -> keras.Model:
     """The problem's model, as a Keras user writes it."""
     outputs = inputs = keras.Input(problem.inputs)
     for layer in problem.trunk:
@@ -22,11 +23,17 @@ def model(problem: Problem) -> keras.Model:
         name: keras.layers.Dense(width, name=name)(outputs)
         for name, width in zip(problem.names, problem.widths, strict=True)
     }
-    return keras.Model(inputs, heads)
+    return model_class(inputs, heads)
 
 
 def train(
-    problem: Problem, strategy: tf.distribute.Strategy, *, steps_per_execution: int = 1, endless: bool = False
+    problem: Problem,
+    strategy: tf.distribute.Strategy,
+    *,
+    steps_per_execution: int = 1,
+    endless: bool = False,
+    jit_compile: bool = False,
+    combine: str | None = None,
 ) -> Callable[[int], float]:
     """One long `fit`; every epoch of the problem's examples waits until it is asked for.
 
@@ -35,6 +42,8 @@ def train(
       strategy: where.
       steps_per_execution: of `compile`.
       endless: repeat the data and tell `fit` the steps of an epoch, which spares it a new iterator for each.
+      jit_compile: of `compile`.
+      combine: of `MultiLossModel.compile`; None: the model is a `keras.Model`.
 
     Returns:
       A function from a number of steps, a multiple of an epoch's, to the seconds they took.
@@ -46,12 +55,14 @@ def train(
     options.autotune.enabled = False  # its thread has held up a new epoch for half a minute, and it gains nothing here
     data = data.batch(problem.batch_size).prefetch(_PREFETCHED).with_options(options)
     with strategy.scope():
-        trained = model(problem)
+        trained = model(problem, keras.Model if combine is None else MultiLossModel)
         cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         trained.compile(
             keras.optimizers.Adam(1e-3),
             loss={problem.names[0]: cross_entropy} | dict.fromkeys(problem.names[1:], "mse"),
             steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            **({} if combine is None else {"combine": combine}),
         )
     gate = _Gate()
     steps_per_epoch = problem.epoch if endless else None

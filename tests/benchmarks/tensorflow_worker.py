@@ -7,7 +7,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tests.benchmarks import combining, feeding, keras_fit, kernels, ours, workers  # noqa: E402  (the variable is read)
+import tensorflow as tf  # noqa: E402  (the variable is read)
+
+from tests.benchmarks import combining, feeding, keras_fit, kernels, ours, workers  # noqa: E402
 from tests.benchmarks.problems import Gradients, Preset, Problem  # noqa: E402
 from trainer.distributed import strategy  # noqa: E402
 
@@ -44,6 +46,8 @@ def main(devices: int) -> None:
                 contenders[name] = ours.train_on_one_batch(described, mirrored, **options)
             case "keras":
                 contenders[name] = keras_fit.train(described, mirrored, **options)
+            case "keras without a strategy":
+                contenders[name] = keras_fit.train(described, tf.distribute.get_strategy(), **options)
             case "kernels":
                 contenders[name] = kernels.train(described, **options)
 

@@ -5,7 +5,7 @@ import pytest
 from absl import app
 
 import tests.problems
-from tests.benchmarks import bounds, ours, problems, sections, table
+from tests.benchmarks import bounds, fit, ours, problems, sections, table
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
 
 
@@ -87,5 +87,6 @@ def test_payload_is_that_of_a_step_without_a_probe():
 
 
 def test_every_bound_has_a_name_of_its_own():
-    names = [bound.name for section in sections.sections(workers=None) for bound in section.bounds]
+    of_both = (*sections.sections(workers=None), *fit.sections(workers=None))
+    names = [bound.name for section in of_both for bound in section.bounds]
     assert len(set(names)) == len(names)

@@ -142,7 +142,7 @@ def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -
         with contextlib.suppress(ConfigError):
             check_labels(fused, labels_can_be_missing=labels_can_be_missing)
             return fused
-    make(per_loss)
+    check_labels(per_loss, labels_can_be_missing=labels_can_be_missing)
     return per_loss
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
 _SLOT = "optimizer {name} {index}"
@@ -82,7 +83,7 @@ class _Variables:
         self.by_name = {name.replace("/", "."): variable for name, variable in found.items()}
 
     def values(self) -> dict[str, np.ndarray]:
-        return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in self.by_name.items()}
+        return {name: tf.convert_to_tensor(variable).numpy() for name, variable in self.by_name.items()}
 
     def assign(self, values: Mapping[str, np.ndarray]) -> None:
         """Gives variables the values of their names; warns of one that has another shape."""
