@@ -16,10 +16,11 @@ import tensorflow as tf
 
 from trainer.common import import_paths, schema
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, labels, loss_calls, loss_values, own_loss
+from trainer.components import keras_objects, labels, own_loss
 from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
+from trainer.components.mean_over_examples import MeanOverExamples
 from trainer.components.metric_inputs import MetricInputs
 from trainer.config.loss_settings import LossConfig, MetricsConfig
 
@@ -41,22 +42,6 @@ _POINTWISE = (
     keras.metrics.BinaryCrossentropy,
 )
 _FEW = 3  # examples with which a metric is tried; one would broadcast
-
-
-class MeanOverExamples(keras.metrics.MeanMetricWrapper):
-    """The mean over examples of a function, or a loss, that need not return one value for each of them.
-
-    A value that is not one for each example counts as that of all. One for each example counts where all numbers of the
-    target have a label.
-    """
-
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
-        """Adds a batch."""
-        values = loss_values.of_mean(tf.convert_to_tensor(loss_calls.computed(self._fn, y_true, y_pred)), y_pred)
-        rank = values.shape.rank
-        if sample_weight is not None and rank is not None and sample_weight.shape.rank > rank:
-            sample_weight = tf.reduce_min(sample_weight, axis=list(range(rank, sample_weight.shape.rank)))
-        keras.metrics.Mean.update_state(self, values, sample_weight=sample_weight)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -139,7 +139,7 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         scales_losses=scaled and model.dtype_policy.name == "mixed_float16",
         run_eagerly=given["run_eagerly"],
         jit_compile=given["jit_compile"] is True and not given["run_eagerly"],
-        steps_per_execution=given["steps_per_execution"],
+        steps_per_execution=schema.integer(1)(given["steps_per_execution"], "steps_per_execution"),
         given={**given, "optimizer": own, "optimizers": others or None},
     )
 

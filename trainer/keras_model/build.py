@@ -1,6 +1,7 @@
 """From a model and the arguments of `compile` to the functions that `fit` and `evaluate` call."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras.src import backend
 
+from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.components import observed_layers
 from trainer.keras_model import diagnostics, loop, training_step
@@ -128,10 +130,9 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
 
 
 def _weight(loss: CompiledLoss) -> float:
-    """The weight of a loss; raises ConfigError for a variable, of which later changes would not be seen."""
-    if isinstance(loss.weight, keras.Variable | tf.Variable):
-        raise ConfigError(f"loss_weights.{loss.name}", loss.weight, "must be a number, as it is read once")
-    return float(loss.weight)
+    """The weight of a loss; raises ConfigError for what is no number, as a variable, which would be read once only."""
+    is_number = isinstance(loss.weight, numbers.Real)
+    return schema.number()(float(loss.weight) if is_number else loss.weight, f"loss_weights.{loss.name}")
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:

@@ -11,13 +11,14 @@ from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.utils.naming import get_object_name
 
 from trainer.common import import_paths
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError, first_line, with_notes
 from trainer.components import labels, metric_inputs
 from trainer.components import losses as losses_lib
 from trainer.components import metrics as metrics_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.mean_over_examples import MeanOverExamples
 from trainer.components.metric_inputs import MetricInputs
-from trainer.components.metrics import LossMetric, MeanOverExamples
+from trainer.components.metrics import LossMetric
 from trainer.components.predictions import Predictions
 from trainer.keras_model.outputs import MISMATCH
 
@@ -90,7 +91,7 @@ class Metrics(CompileMetrics):
         try:
             self.build(keras.tree.pack_sequence_as(y_pred, list(specs.values())), y_pred)
         except MISMATCH as error:
-            raise ConfigError(field, given, f"cannot be matched to outputs and targets: {first_line(error)}") from error
+            raise ConfigError(field, given, f"cannot be matched to outputs and targets: {with_notes(error)}") from error
         in_order = self._flatten_y(keras.tree.pack_sequence_as(y_pred, list(heads)))
         outputs = dict(zip(in_order, self._flatten_y(y_pred), strict=True))
         self.of_outputs = []

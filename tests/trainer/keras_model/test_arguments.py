@@ -43,6 +43,7 @@ def by_losses(losses):
         ({"combine": "independent", "apply": "joint"}, "apply='joint': 'independent' is always applied per loss"),
         ({"apply": "each"}, "apply='each': unknown way to apply; allowed: joint, per_loss"),
         ({"clip_norm": 0}, "clip_norm=0: must be a finite number above 0"),
+        ({"steps_per_execution": 0}, "steps_per_execution=0: must be a whole number of at least 1"),
         ({"micro_batches": 0}, "micro_batches=0: must be a whole number of at least 1"),
         ({"diagnostics": 1}, "diagnostics=1: must be True or False"),
         ({"seed": -1}, "seed=-1: must be a whole number"),

@@ -218,34 +218,6 @@ def test_each_optimizer_updates_what_it_owns():
     assert changed == {f"{head}/{part}" for head in LOSSES for part in ("kernel", "bias")}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"optimizers": {"sizes": "sgd"}}, "optimizers.sizes=.*size"),
-        ({"optimizers": {"shared": "sgd"}, "apply": "per_loss"}, "optimizers.shared: owns nothing"),
-        ({"optimizer": keras.optimizers.AdamW(0.1), "apply": "per_loss"}, "optimizer.weight_decay"),
-        ({"loss_weights": {"kind": -1.0}}, "loss_weights.kind"),
-        ({"loss": None, "loss_weights": None}, "loss=None"),
-        ({"metrics": {"kind": [lambda target, output: target + output[:, :2]]}}, "metrics=.*does not fit"),
-        ({"loss_weights": {"kind": keras.Variable(1.0)}}, "^loss_weights.kind=.*: must be a number"),
-        ({"combine": "graddrop", "apply": "per_loss"}, "^apply='per_loss': needs a mixed gradient"),
-        ({"combine": {"name": "trimmed_mean", "trim": 2}}, "^combine.trim=2: takes at least 5 losses"),
-        (
-            {"loss": LOSSES | {"size": "sparse_categorical_crossentropy"}},
-            "^loss.size='sparse_cat",
-        ),
-        ({"loss": LOSSES, "loss_weights": dict.fromkeys(LOSSES, 0.0)}, "^loss_weights=.*at least one loss"),
-    ],
-    ids=[
-        *("of no loss", "of nothing", "decay", "negative weight", "no loss"),
-        *("metric", "variable weight", "apply", "option", "shapes", "no weight"),
-    ],
-)
-def test_refuses_with_the_argument(options, message):
-    with pytest.raises(ConfigError, match=message):
-        compiled(**options).train_on_batch(X, Y)
-
-
 def test_an_optimizer_without_a_variable_is_refused_and_evaluation_works():
     inputs = keras.Input((5,))
     output = keras.layers.Dense(2)(inputs)
@@ -255,27 +227,6 @@ def test_an_optimizer_without_a_variable_is_refused_and_evaluation_works():
     assert model.evaluate(X, y, verbose=0, return_dict=True).keys() == {"loss", "a_loss", "b_loss"}
     with pytest.raises(ConfigError, match="optimizers.b=.*owns nothing"):
         model.fit(X, y, verbose=0)
-
-
-def test_an_optimizer_of_other_variables_is_refused():
-    optimizer = keras.optimizers.SGD()
-    compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
-    with pytest.raises(ConfigError, match="optimizer='\\w+': has no state for trunk.*: it was built for other"):
-        compiled(optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({"kind": {3: 2.0}}, "class_weight.kind.3=2.0: must belong to one of 3 classes"),
-        ({"kind": {"cat": 2.0}}, "class_weight.kind.cat=2.0: must belong to a class"),
-        ({"kind": {1: -2.0}}, "class_weight.kind.1=-2.0: must be a finite number of at least 0"),
-        ({"kinds": {1: 2.0}}, "class_weight.kinds.*kind"),
-    ],
-)
-def test_class_weights_that_cannot_be(weights, message):
-    with pytest.raises(ConfigError, match=message):
-        compiled(run_eagerly=True).fit(X, Y, class_weight=weights, verbose=0)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_shows():

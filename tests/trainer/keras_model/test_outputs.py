@@ -90,9 +90,15 @@ def test_weights_of_some_losses_only():
         ({"c": A}, {"a": spec(1)}, {"a": spec(1)}, "loss=.*'c'"),
         ({"a": A}, {"a": [spec(1), spec(1)]}, {"a": [spec(1), spec(1)]}, "several outputs together"),
         ({"a": A, "b": A}, {"a": spec(1), "b": spec(1)}, {"a": spec(1)}, "cannot be matched"),
+        (
+            {"a": A, "b": B},
+            {"a": spec(1), "b": spec(1)},
+            {"a": spec(1), "B": spec(1)},
+            r"y=\['a', 'B'\]: must hold .*: a, b$",
+        ),
         ({"a": A}, {"a": spec(1)}, None, r"y: there are losses, but the data hold no targets"),
     ],
-    ids=["no such output", "two outputs", "no such target", "no targets"],
+    ids=["no such output", "two outputs", "no such target", "other targets", "no targets"],
 )
 def test_refuses_what_does_not_match(loss, y_pred, y, message):
     with pytest.raises(ConfigError, match=message):
