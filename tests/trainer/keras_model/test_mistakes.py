@@ -1,4 +1,4 @@
-"""What does not go together is refused in one line that names the argument, before the first step."""
+"""Arguments that do not go together are refused in one line that names one, before the first step."""
 
 import keras
 import pytest
