@@ -219,7 +219,7 @@ def test_what_cannot_follow_is_refused(kind, spec, message):
 
 def test_those_of_a_foreign_run_must_be_trusted():
     tree = schema.as_dict(problems.config(**_TREE, dataset__name="configs.own_arrays:load"))
-    with pytest.raises(UntrustedError, match=r"hooks.0.name.*loggers.0.name"):
+    with pytest.raises(UntrustedError, match=r"loggers.0.name.*hooks.0.name"):
         trust.NOBODY.check(tree, "run")
     trust.in_packages(["tests"]).check(tree, "run")
 
