@@ -38,6 +38,13 @@ def test_refuses_with_the_argument(options, message):
         small.compiled(MultiLossModel, **options).train_on_batch(X, Y)
 
 
+def test_a_layer_that_cannot_be_compiled_is_refused():
+    layer = keras.layers.Activation("relu", name="lookup")
+    layer.supports_jit = False  # as Keras' layers that look strings up have it
+    with pytest.raises(ConfigError, match="^jit_compile=True: must be .* XLA cannot compile the layer 'lookup'"):
+        small.compiled(MultiLossModel, layer, jit_compile=True)
+
+
 def test_an_optimizer_of_other_variables_is_refused():
     optimizer = keras.optimizers.SGD()
     small.compiled(MultiLossModel, optimizer=optimizer, run_eagerly=True).train_on_batch(X, Y)
