@@ -35,7 +35,7 @@ def translated() -> Iterator[None]:
     except tf.errors.InvalidArgumentError as error:
         if _NOT_COMPILED in str(error):
             allowed = (
-                "must be False or 'auto': XLA cannot compile an operation of the model or its losses, or their data"
+                "must be False or 'auto': XLA cannot compile an operation of the model, or of a loss"
             )
             raise ConfigError("jit_compile", True, allowed) from error
         raise
