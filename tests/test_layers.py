@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # From the roof down. Units of one floor do not import each other.
 FLOORS = (
     ("trainer.__main__", "trainer.main"),
+    ("trainer.api",),
     ("trainer.describe",),
     ("trainer.cost", "trainer.selfcheck"),
     ("trainer.run", "trainer.keras_model"),

@@ -1,6 +1,7 @@
 """The package: its public names, its one command, and the wheel in an environment without the project's folder."""
 
 import email
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -43,7 +44,17 @@ def command(root, tmp_path):
 def test_public_names(name):
     assert getattr(trainer, name) is not None
     assert name in dir(trainer)
-    assert importlib.util.find_spec(f"trainer.{name}") is None  # a module would hide it
+    if importlib.util.find_spec(f"trainer.{name}"):  # a module would hide it, unless it is the name itself
+        assert callable(importlib.import_module(f"trainer.{name}"))
+
+
+def test_the_import_is_quick(root):
+    """Under 50 ms of the processor, once Python has written what it has compiled; it loads neither NumPy nor Keras."""
+    code = "import sys, time; start = time.process_time(); import trainer; "
+    code += "print(time.process_time() - start, 'numpy' in sys.modules)"
+    results = [_run([sys.executable, "-c", code], root).stdout.split() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in results) < 0.05
+    assert {loads for _, loads in results} == {"False"}
 
 
 def test_another_name():

@@ -11,12 +11,26 @@ from trainer.common import after_import
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
+_ERRORS = (
+    "ConfigError",
+    "LogarithmError",
+    "NonFiniteError",
+    "NotPreparedError",
+    "RunError",
+    "StoppedError",
+    "UntrustedError",
+)
 _MODULES = {
-    "ConfigError": "trainer.common.errors",
+    **dict.fromkeys(_ERRORS, "trainer.common.errors"),
+    "Examples": "input_pipelines.examples",
     "MultiLossModel": "trainer.keras_model.model",
+    "Run": "trainer.api.run",
     "aggregate": "trainer.combine.aggregation",
+    "describe": "trainer.describe",
+    "load_run": "trainer.api.run",
+    "train": "trainer.api.training",
 }
-__all__ = ["ConfigError", "MultiLossModel", "__version__", "aggregate"]
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -152,3 +153,30 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, trained, referen
         _assert_same(later, reference(name), since=8)
         _until(14, later, tmp_path / name)
         _assert_same(_on_one_device(name, tmp_path), reference(name), since=STEPS)
+
+
+def follow(run, step, report, stop=None, fail=None):
+    """A hook: notes the worker that calls it."""
+    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    with (run.path / "calls.txt").open("a") as file:
+        file.write(f"{rank} {step} {report.kind}\n")
+    if step == stop:
+        run.stop("enough")
+    if step == fail:
+        raise ValueError("no such figure")
+
+
+@pytest.mark.ci_only
+def test_hooks_are_called_on_the_chief_and_end_all_workers(tmp_path, root):
+    hook = {"name": "tests.properties.test_several_workers:follow"}
+    runs = {
+        name: INTERVALS | problems.SIMPLE | {"steps_per_loop": 2, "hooks": [hook | {name: 4}]}
+        for name in ("stop", "fail")
+    }
+    with pytest.raises(AssertionError) as error:  # of the second run's workers, which exit with 1
+        train(root, tmp_path, 2, runs)
+    assert len(re.findall(r"RunError: hook \S+ raised ValueError: no such figure", str(error.value))) == 2
+    calls = (tmp_path / "stop" / "calls.txt").read_text().splitlines()
+    assert calls == ["0 4 train", "0 4 evaluation", "0 4 end"]
+    assert (tmp_path / "fail" / "calls.txt").read_text() == "0 4 train\n"
+    assert (tmp_path / "fail" / "checkpoints" / "step_00000004").is_dir()

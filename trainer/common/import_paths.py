@@ -14,6 +14,9 @@ from trainer.common.errors import ConfigError, first_line, listed, unknown
 
 # User code may end in `sys.exit`, which must not end the process without a word.
 USER_ERRORS = (Exception, SystemExit)
+OBJECT = "object"  # in the place of a module: `object:<name>` is an object of this process, as `objects` says
+OF_ANOTHER_PROCESS = "is an object of the Python process that trained; trainer.load_run takes it in 'config'"
+_objects: dict[str, Callable] = {}
 _BY_KEYWORD = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -35,6 +38,24 @@ def users_code() -> Iterator[None]:
         warnings.filters[:] = [each for each in warnings.filters if each[0] != "error" or each in before]
 
 
+def is_object(path: str) -> bool:
+    """True for the import path of an object of a process, which no other process can import."""
+    return is_path(path) and path.partition(":")[0] == OBJECT
+
+
+@contextlib.contextmanager
+def objects(named: Mapping[str, Callable]) -> Iterator[None]:
+    """A context in which the import path `object:<name>` leads to what has this name, in every thread."""
+    before = dict(_objects)
+    _objects.clear()
+    _objects.update(named)
+    try:
+        yield
+    finally:
+        _objects.clear()
+        _objects.update(before)
+
+
 def load(path: str, field: str) -> Callable:
     """The class or function that `package.module:attribute` names.
 
@@ -42,6 +63,10 @@ def load(path: str, field: str) -> Callable:
       ConfigError: the module cannot be imported, or lacks the attribute, or that cannot be called.
     """
     module_name, _, attribute = path.partition(":")
+    if is_object(path):
+        if attribute not in _objects:
+            raise ConfigError(field, path, OF_ANOTHER_PROCESS)
+        return _objects[attribute]
     try:
         with users_code():
             module = importlib.import_module(module_name)

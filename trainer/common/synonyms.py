@@ -24,6 +24,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("log_every", "log_interval"), ("report_every",)),
     **dict.fromkeys(("save_every", "save_steps"), ("checkpoint_every",)),
     "patience": ("early_stopping.patience",),
+    "callbacks": ("hooks",),
+    **dict.fromkeys(("logger", "wandb"), ("loggers",)),
     "data": ("dataset",),
     "method": ("combine.name",),
     "gradients": ("reduction",),

@@ -87,6 +87,8 @@ class Trust:
                     "the run was trained with as --config=FILE",
                 )
         for each in paths:
+            if import_paths.is_object(each.text) and each.text not in self.named:
+                raise _refusal(run, f"names {each.text} ({each.field}), which {import_paths.OF_ANOTHER_PROCESS}")
             if reason := _why_never(_module(each.text)):
                 raise _refusal(run, f"names {each.text} ({each.field}): {reason}")
         own = [each for each in paths if each.text not in self.named and not self.admits(_module(each.text))]

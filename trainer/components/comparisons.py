@@ -181,6 +181,8 @@ def _labelled(loss: NamedLoss, compared: _Compared) -> _Compared:
     """The examples that have a label for a loss."""
     predictions, batch = compared.predictions, compared.batch
     found = reading.weights_of(loss.paths, batch) + reading.masks_of(loss.paths, predictions)
+    if loss.nan_is_missing and loss.reads is not None:
+        found += reading.without_nan(loss.reads, loss.arguments(predictions, batch))[1]
     if not found:
         return compared
     there = tf.reduce_all([labels.of_examples(each) for each in found], axis=0)

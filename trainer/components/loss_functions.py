@@ -174,15 +174,37 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
     if type(loss) is LossFunctionWrapper:
         found, arguments = loss.fn, loss._fn_kwargs
         classes = {schema.squashed(name): each for name, each in vars(keras.losses).items() if inspect.isclass(each)}
-        if getattr(found, "__module__", "").startswith(_KNOWN):
+        if (getattr(found, "__module__", "") or "").startswith(_KNOWN):
             found = classes.get(schema.squashed(keras_objects.name_of(found)), found)
     else:
         found, arguments = type(loss), loss.get_config()
-    is_known = getattr(found, "__module__", "").startswith(_KNOWN)
+    is_known = (getattr(found, "__module__", "") or "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
         whole, loss = loss, object.__new__(type(loss))  # `copy` would write it as for a file, and read it again
         vars(loss).update(vars(whole) | {"reduction": "none"})
     return _described(loss, found, arguments, is_known=is_known)
+
+
+def of_reading(loss: Any, field: str, reads: Mapping[str, str], reads_field: str) -> LossFunction:
+    """Describes a function, or a loss of Keras as an object or a class, that is given what it reads by name.
+
+    Args:
+      loss: the function or loss; stays as it is.
+      field: its key, for errors.
+      reads: the arguments that it is given by name.
+      reads_field: the key of `reads`.
+
+    Raises:
+      ConfigError: it does not take these arguments, or needs others.
+    """
+    loss = loss() if inspect.isclass(loss) else loss
+    if isinstance(loss, keras.losses.Loss):
+        import_paths.check_arguments(loss.call, reads, field=reads_field)
+        return of_object(loss)
+    _check_read(loss, {}, field, reads, reads_field)
+    is_known = getattr(loss, "__module__", "").startswith(_KNOWN)
+    known = _described(functools.partial(_with_autograph(loss)), loss, {}, is_known=is_known)
+    return known._replace(takes_derivative=_asks_for_derivative(loss))
 
 
 def _described(function: Loss, found: Callable, arguments: Mapping[str, Any], *, is_known: bool) -> LossFunction:
@@ -241,7 +263,8 @@ def _with_autograph(function: Loss) -> Loss:
 def _scores(function: Callable, arguments: Mapping[str, Any]) -> Scores:
     """The meaning of a loss's predictions, by the Keras class that it is or derives from, or the Keras function."""
     bases = inspect.getmro(function) if inspect.isclass(function) else (function,)
-    names = {schema.squashed(keras_objects.name_of(base)) for base in bases if base.__module__.startswith(_KNOWN)}
+    known = [base for base in bases if (base.__module__ or "").startswith(_KNOWN)]  # None of what `exec` has made
+    names = {schema.squashed(keras_objects.name_of(base)) for base in known}
 
     def is_one_of(known: tuple[str, ...]) -> bool:
         return any(schema.squashed(name) in names for name in known)

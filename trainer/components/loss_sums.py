@@ -83,7 +83,8 @@ def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_a
     if unmasked is not None:
         # What a masked step holds may be no number, and 0 · NaN is NaN.
         values = tf.where(labels.broadcast(unmasked, values), values, tf.zeros_like(values))
-    loss_sum = tf.reduce_sum(counted * values)
+    only_masked = found.weights is None and found.of_classes is None and part is None
+    loss_sum = tf.reduce_sum(values if only_masked else counted * values)
     if part is not None and gradient_of_all:
         loss_sum = _with_gradient_of(of_values(found).loss_sum, loss_sum)
     left = None if unmasked is None else found.left(part)

@@ -20,7 +20,7 @@ from trainer.components.loss_sums import LossSums, LossValues
 from trainer.components.predictions import Predictions
 from trainer.config import paths
 from trainer.config.loss_settings import GLOBAL_BATCH, LossConfig, MetricsConfig
-from trainer.config.paths import DERIVATIVE, HEADS, LAYERS, TARGETS, Path
+from trainer.config.paths import HEADS, LAYERS, TARGETS, Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +137,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         return dataclasses.replace(named, variables=_patterns(config))
     field = f"losses.{name}"
     resolved = loss_functions.build(config.loss, f"{field}.loss", config.reads, f"{field}.reads")
-    if resolved.takes_derivative and config.over is not None:
-        raise ConfigError(f"{field}.over", config.over, "puts other examples together than those it differentiates by")
+    reading.check_over(config.over, f"{field}.over", takes_derivative=resolved.takes_derivative)
     head, target, reads = config.head, config.target, None
     if config.reads is not None:
         reads = {argument: paths.parse(text) for argument, text in config.reads.items()}
@@ -241,12 +240,12 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
             own_mask = labels.both(own_mask, labels.of_first_axes(there, values.shape.rank))
         if each_number and loss.normalizer == "sum":  # of the means over the last axis
             values /= tf.cast(tf.shape(values)[-1], values.dtype)
-    elif loss.takes_derivative:
-        with predictions.tape:
-            derivative = {DERIVATIVE: reading.derivative(predictions.tape, given, field)}
-            values, own_mask = loss_calls.of_arguments(loss.function, field, given, derivative)
     else:
-        values, own_mask = loss_calls.of_arguments(loss.function, field, given)
+        given, there = reading.without_nan(loss.reads, given) if loss.nan_is_missing else (given, ())
+        tape = predictions.tape if loss.takes_derivative else None
+        values, own_mask = reading.values(loss.function, field, given, tape)
+        for each in there:
+            own_mask = labels.both(own_mask, labels.of_first_axes(each, values.shape.rank))
     _check_fit(loss, values, weights, of_classes, (mask, own_mask))
     return LossValues(values, weights, of_classes, labels.both(mask, own_mask))
 

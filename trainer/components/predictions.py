@@ -45,8 +45,10 @@ def of(outputs: Any, inputs: Any = None) -> Predictions:
 
 
 def named_inputs(inputs: Any) -> dict[str, Any]:
-    """The inputs of a model by name; one that has none, by the name ""."""
-    return {} if inputs is None else dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+    """The inputs of a model by name; one that has none, by the name ""; several that have none by their places."""
+    if inputs is None or isinstance(inputs, Mapping):
+        return dict(inputs or {})
+    return {"/".join(map(str, path)): each for path, each in keras.tree.flatten_with_path(inputs)}
 
 
 def apart(outputs: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -7,9 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels
+from trainer.components import labels, loss_calls
+from trainer.components.loss_calls import Checked
 from trainer.components.predictions import Predictions
-from trainer.config.paths import HEADS, INPUTS, LAYERS, TARGETS, Path
+from trainer.config.paths import DERIVATIVE, HEADS, INPUTS, LAYERS, TARGETS, Path
 
 
 def tensor(path: Path, predictions: Predictions, batch: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -47,6 +48,44 @@ def mask(paths: Iterable[Path], predictions: Predictions) -> Any | None:
     for each in masks_of(paths, predictions):
         result = labels.both(result, each)
     return result
+
+
+def without_nan(
+    reads: Mapping[str, Path], given: Mapping[str, tf.Tensor]
+) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+    """Returns what a function is given with 0 for NaN in targets, and bool tensors of these, True where labels are.
+
+    Args:
+      reads: argument → what it is given.
+      given: argument → tensor.
+    """
+    found, there = dict(given), []
+    for argument, path in reads.items():
+        if path.kind == TARGETS and given[argument].dtype.is_floating:
+            found[argument], numbers = labels.without_nan(given[argument])
+            there.append(numbers)
+    return found, there
+
+
+def check_over(over: str | None, field: str, *, takes_derivative: bool) -> None:
+    """Raises ConfigError for a loss that compares examples (`over`, of this key) and takes derivatives."""
+    if takes_derivative and over is not None:
+        raise ConfigError(field, over, "puts other examples together than those it differentiates by")
+
+
+def values(function: Callable, field: str, given: Mapping[str, tf.Tensor], tape: tf.GradientTape | None) -> Checked:
+    """Returns the values of a function and their mask, as `loss_calls.of_arguments` does.
+
+    Args:
+      function: a function of these arguments.
+      field: its key in the configuration, for errors.
+      given: argument → tensor, batch first.
+      tape: that of `derivative`, which the function then has as an argument; None: it has not.
+    """
+    if tape is None:
+        return loss_calls.of_arguments(function, field, given)
+    with tape:
+        return loss_calls.of_arguments(function, field, given, {DERIVATIVE: derivative(tape, given, field)})
 
 
 def derivative(tape: tf.GradientTape, given: Mapping[str, tf.Tensor], field: str) -> Callable[..., tf.Tensor]:

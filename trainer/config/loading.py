@@ -9,7 +9,7 @@ import json
 import pathlib
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -51,7 +51,7 @@ def load(
     Raises:
       ConfigError: the file or a value cannot be used.
     """
-    tree = _read(_run_file(path), path)
+    tree = _read(run_file(path), path)
     for key, text in overrides:
         _override(tree, key, text)
     if combine is not None:
@@ -64,13 +64,13 @@ def load(
 def resolve(tree: Mapping[str, Any]) -> Config:
     """Checks a nested dictionary of settings and fills in every default; raises ConfigError."""
     try:
-        plain = _plain(tree)
-        json_text.refuse_deep(plain)  # it could be saved, and not read
+        values = plain(tree)
+        json_text.refuse_deep(values)  # it could be saved, and not read
     except (RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError("configuration", ConfigError.ABSENT, "is nested too deeply") from error
-    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(plain, ""))))
+    return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(values, ""))))
 
 
 def to_json(config: Config) -> str:
@@ -144,7 +144,8 @@ def _with_own_names(config: Config) -> Config:
     return dataclasses.replace(config, losses=config.losses | named(pairs), metrics=named(config.metrics))
 
 
-def _run_file(path: str) -> ml_collections.ConfigDict:
+def run_file(path: str) -> ml_collections.ConfigDict:
+    """Returns what `get_config()` of a Python file gives; raises ConfigError where it cannot be used."""
     file = pathlib.Path(path)
     try:
         exists = file.is_file()
@@ -176,7 +177,7 @@ def _run_file(path: str) -> ml_collections.ConfigDict:
 
 def _read(config: ml_collections.ConfigDict, path: str) -> dict[str, Any]:
     try:
-        return _plain(config)
+        return plain(config)
     except (ml_collections.config_dict.RequiredValueError, RecursionError) as error:
         raise ConfigError(
             "--config", path, f"get_config() gives an incomplete configuration: {first_line(error)}"
@@ -190,20 +191,31 @@ def _describe(error: BaseException, path: str) -> str:
     return f"{type(error).__name__}: {first_line(error)}" + (f" (line {lines[-1]})" if lines else "")
 
 
-def _plain(value: Any, field: str = "") -> Any:
-    """`value` as plain dictionaries, lists, strings, numbers, booleans and None, which is what a run can save."""
+def plain(value: Any, convert: Callable[[Any, str], Any] | None = None, field: str = "") -> Any:
+    """`value` as plain dictionaries, lists, strings, numbers, booleans and None, which is what a run can save.
+
+    Args:
+      value: nested dictionaries (or ConfigDicts), lists and values.
+      convert: gets anything else and its dotted field, and returns a plain value; None: it is refused.
+      field: the dotted field of `value`.
+
+    Raises:
+      ConfigError: something in it is not plain.
+    """
     if isinstance(value, ml_collections.ConfigDict):
         # A ConfigDict iterates alphabetically; losses and heads keep the order in which they were written.
         value = {key: value[key] for key in getattr(value, "_fields", value)}
     if isinstance(value, Mapping):
         entries = ((_text(key), entry) for key, entry in value.items())
-        return {key: _plain(entry, schema.join(field, text_of(key))) for key, entry in entries}
+        return {key: plain(entry, convert, schema.join(field, text_of(key))) for key, entry in entries}
     if isinstance(value, list | tuple):
-        return [_plain(entry, f"{field}.{index}") for index, entry in enumerate(value)]
+        return [plain(entry, convert, f"{field}.{index}") for index, entry in enumerate(value)]
     if isinstance(value, int) and value.bit_length() > _BITS:
         raise ConfigError(field, ConfigError.ABSENT, f"must be a number of at most {_BITS} bits")
     if value is None or isinstance(value, bool | int | float | str):
         return _text(value)
+    if convert is not None:
+        return convert(value, field)
     raise ConfigError(
         field,
         value,
@@ -217,7 +229,15 @@ def _text(value: Any) -> Any:
 
 
 def _override(tree: dict[str, Any], key: str, text: str) -> None:
-    """Sets the value at the dotted `key` of a nested dictionary; missing levels are made, the check comes later."""
+    set_value(tree, key, _parse(text), f"--config.{key}", text)
+
+
+def set_value(tree: dict[str, Any], key: str, value: Any, field: str, given: Any) -> None:
+    """Sets the value at the dotted `key` of a nested dictionary; missing levels are made, the check comes later.
+
+    Raises:
+      ConfigError: naming `field` and what was `given` there: a part of the key leads nowhere.
+    """
     node, holder, at = tree, {}, ""
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -230,10 +250,10 @@ def _override(tree: dict[str, Any], key: str, text: str) -> None:
         elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
             holder, at, node = node, int(part), node[int(part)]
         elif isinstance(node, list):
-            raise ConfigError(f"--config.{key}", text, f"{part!r} is not a position in a list of {len(node)}")
+            raise ConfigError(field, given, f"{part!r} is not a position in a list of {len(node)}")
         else:
-            raise ConfigError(f"--config.{key}", text, f"{'.'.join(parts[:depth])} is a value, it has no {part!r}")
-    holder[at] = _parse(text)
+            raise ConfigError(field, given, f"{'.'.join(parts[:depth])} is a value, it has no {part!r}")
+    holder[at] = value
 
 
 def _parse(text: str) -> Any:
@@ -241,6 +261,6 @@ def _parse(text: str) -> Any:
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return _plain(ast.literal_eval(text))
+        return plain(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -20,6 +20,8 @@ _FREE = (
     "keep_checkpoints",
     "best",
     "early_stopping",
+    "hooks",
+    "loggers",
     "reduction",
     "probe_every",
     "bytes_per_pack",

@@ -8,7 +8,7 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
-from trainer.config import evaluations
+from trainer.config import evaluations, followers
 from trainer.config.evaluations import SegmentsConfig
 from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
@@ -220,6 +220,18 @@ class Config:
         schema.optional(schema.record(EarlyStoppingConfig)),
         None,
         "The metric that ends the run when it no longer improves. None: the run has its full length.",
+    )
+    hooks: list[dict[str, Any]] = setting(
+        schema.sequence(followers.hook),
+        [],
+        "Functions of your own, `package.module:function`, that are called as `(run, step, report)` at reports, at "
+        "evaluations and at the end, and may stop the run; or dictionaries of that as `name`, with further arguments.",
+    )
+    loggers: list[dict[str, Any]] = setting(
+        schema.sequence(followers.logger),
+        [],
+        "Further places for the reports: `wandb`, or classes of your own, `package.module:Class`; or dictionaries of "
+        "that as `name`, with arguments.",
     )
     ema: float | None = setting(
         schema.optional(schema.fraction),

@@ -1,6 +1,7 @@
 """Signals that ask a run to stop: SIGTERM, SIGINT and SIGUSR1 let it save first."""
 
 import contextlib
+import contextvars
 import os
 import signal
 import socket
@@ -46,9 +47,24 @@ def ending_at_once() -> Iterator[None]:
     hold()
 
 
+_ends_process = contextvars.ContextVar("ends_process", default=True)
+
+
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """A context in which a second SIGINT does not end the process, which has more to do than the run (a notebook's)."""
+    token = _ends_process.set(False)
+    try:
+        yield
+    finally:
+        _ends_process.reset(token)
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
     """Notes SIGTERM, SIGINT and SIGUSR1 instead of ending the process; a second SIGINT ends it at once.
+
+    Where the process is to stay (`staying`), a second SIGINT raises KeyboardInterrupt.
 
     Python runs signal handlers between its own instructions only, never during TensorFlow's in-graph loop; a thread
     that the system wakes directly sees them at once. Outside the main thread, where Python has no signals, this does
@@ -61,8 +77,10 @@ def listening() -> Iterator[StopRequest]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, lambda number, frame: None) for number in EXIT_CODES}
-    threading.Thread(target=_listen, args=(reader, request), name="signals", daemon=True).start()
+    ends_process = _ends_process.get()
+    handle = _nothing if ends_process else _Second()
+    handlers = {number: signal.signal(number, handle) for number in EXIT_CODES}
+    threading.Thread(target=_listen, args=(reader, request, ends_process), name="signals", daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
     try:
         yield request
@@ -73,14 +91,30 @@ def listening() -> Iterator[StopRequest]:
         writer.close()
 
 
-def _listen(reader: socket.socket, request: StopRequest) -> None:
+def _nothing(number: int, frame: object) -> None:
+    """The thread that listens has noted the signal."""
+
+
+class _Second:
+    """A handler that raises a second SIGINT."""
+
+    def __init__(self) -> None:
+        self._interrupts = 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts == 2:
+            raise KeyboardInterrupt
+
+
+def _listen(reader: socket.socket, request: StopRequest, ends_process: bool) -> None:
     interrupts = 0
     while received := reader.recv(1):
         number = received[0]
         if number not in EXIT_CODES:
             continue
         interrupts += number == signal.SIGINT
-        if interrupts == 2:
+        if interrupts == 2 and ends_process:
             os._exit(EXIT_CODES[signal.SIGINT])
         if request.signal is None:
             request.signal = signal.Signals(number)

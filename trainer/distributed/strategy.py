@@ -1,6 +1,7 @@
 """`--strategy` and devices → a `tf.distribute.Strategy`. Everything that depends on the kind of device is here."""
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from trainer.distributed.cluster import Cluster
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
 # All that NcclManager of TensorFlow 2.21 takes (kValidDataTypes); it fails in the first step that sums anything else.
 _SUMMED_BY_NCCL = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+_first_keys = itertools.count(10**8, 10**5)  # of collectives, for each strategy more than any model has
 
 
 def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None = None) -> tf.distribute.Strategy:
@@ -48,7 +50,7 @@ def build(name: str, virtual_devices: int | None = None, cluster: Cluster | None
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy(devices[0])
     # The default cross-device operations are NCCL where all devices are GPUs, a ring between CPUs.
-    return tf.distribute.MirroredStrategy(devices)
+    return _mirrored(devices)
 
 
 def hide_gpus() -> None:
@@ -147,6 +149,18 @@ def check_summed(strategy: tf.distribute.Strategy, dtype: tf.DType, field: str, 
     if strategy.num_replicas_in_sync > 1 and _device_type(strategy) == "GPU" and dtype not in _SUMMED_BY_NCCL:
         allowed = ", ".join(each.name for each in _SUMMED_BY_NCCL)
         raise ConfigError(field, value, f"GPUs cannot sum {dtype.name}: TensorFlow's NCCL takes {allowed}; {instead}")
+
+
+def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
+    """Mirrors over devices with keys of collectives that no other strategy of this process has.
+
+    TensorFlow counts keys anew in every strategy, and refuses one that was used for other devices or shapes before.
+    """
+
+    class Mirrored(tf.distribute.MirroredStrategy):
+        _collective_key_base = next(_first_keys)
+
+    return Mirrored(devices)
 
 
 def _multi_worker(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:

@@ -53,7 +53,9 @@ def finite_together(
 
 
 def _finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    totals = [tf.cast(tf.reduce_sum(gradient), tf.float64) for gradient in gradients]
+    totals = [tf.reduce_sum(gradient) for gradient in gradients]
+    if len({total.dtype for total in totals}) > 1:
+        totals = [tf.cast(total, tf.float64) for total in totals]
     return tf.math.is_finite(tf.stack(totals))
 
 

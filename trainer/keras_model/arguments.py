@@ -1,7 +1,7 @@
 """The arguments of `compile`, checked: those of Keras', and those of a model with several losses."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,8 +13,9 @@ from trainer.components import optimizers as optimizers_lib
 from trainer.components.optimizers import SHARED
 from trainer.config.settings import LossConfig
 from trainer.config.step_settings import StepSettings
-from trainer.keras_model import combination
+from trainer.keras_model import combination, reading_losses
 from trainer.keras_model.combination import Combine
+from trainer.keras_model.reading_losses import ReadingLoss
 
 _STRATEGIES = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
 # What a model must leave to Keras, because `fit` and `evaluate` do not call it.
@@ -29,8 +30,9 @@ class Compiled:
       optimizer: of all variables that no other optimizer has; None: the model is only evaluated.
       optimizers: name of a loss, or "shared" → the optimizer of the variables that it alone reaches, or that several
         losses reach.
-      loss: as given.
-      loss_weights: as given.
+      loss: the losses of outputs, as Keras takes them.
+      loss_weights: of those.
+      reading: the losses with `reads`.
       metrics: as given.
       weighted_metrics: as given.
       combine: the combination.
@@ -50,6 +52,7 @@ class Compiled:
     optimizers: Mapping[str, keras.optimizers.Optimizer]
     loss: Any
     loss_weights: Any
+    reading: Sequence[ReadingLoss]
     metrics: Any
     weighted_metrics: Any
     combine: Combine
@@ -118,8 +121,11 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
     for field, each in {"optimizer": own, **{f"optimizers.{name}": each for name, each in others.items()}}.items():
         if each is not None and each.use_ema and (others or apply == "per_loss"):
             raise ConfigError(f"{field}.use_ema", True, "must be False unless one optimizer updates all variables")
+    parts = reading_losses.split(given["loss"], given["loss_weights"])
+    of_outputs = {"loss": parts.loss, "loss_weights": parts.loss_weights}
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-        _check_outputs(given[name], model, name)
+        reading = [loss.name for loss in parts.reading] if name == "loss_weights" else []
+        _check_outputs(of_outputs.get(name, given[name]), model, name, reading)
     if given["jit_compile"] not in (True, False, None, "auto"):
         raise ConfigError("jit_compile", given["jit_compile"], "must be True, False or 'auto', which means False")
     jit_compile = given["jit_compile"] is True and not given["run_eagerly"]
@@ -129,8 +135,7 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
     return Compiled(
         optimizer=own,
         optimizers=others,
-        loss=given["loss"],
-        loss_weights=given["loss_weights"],
+        **parts._asdict(),
         metrics=given["metrics"],
         weighted_metrics=given["weighted_metrics"],
         combine=combine,
@@ -214,11 +219,13 @@ def _check_apart(one: keras.optimizers.Optimizer | None, others: Mapping[str, ke
         seen.append(each)
 
 
-def _check_outputs(given: Any, model: keras.Model, field: str) -> None:
-    """Raises ConfigError for an entry of a dictionary that names no output of a functional model."""
+def _check_outputs(given: Any, model: keras.Model, field: str, others: Sequence[str]) -> None:
+    """Raises ConfigError for an entry of a dictionary that names no output of a functional model; `others` may be."""
     if not isinstance(given, Mapping) or not hasattr(model, "output_names"):
         return
     names = [*model.output, *model.output_names] if isinstance(model.output, Mapping) else model.output_names
     for name, value in given.items():
         if name not in names:
-            raise unknown(f"{field}.{name}", value, "output", names, name=str(name))
+            if field == "loss" and isinstance(value, Mapping) and "loss" in value:
+                raise ConfigError(f"loss.{name}.reads", ConfigError.ABSENT, "must be given: no output has this name")
+            raise unknown(f"{field}.{name}", value, "output", [*names, *others], name=str(name))

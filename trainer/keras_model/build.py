@@ -12,7 +12,8 @@ from keras.src import backend
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.components import observed_layers
-from trainer.keras_model import diagnostics, loop, training_step
+from trainer.config.paths import TARGETS
+from trainer.keras_model import diagnostics, loop, reading_losses, training_step
 from trainer.keras_model import losses as losses_lib
 from trainer.keras_model import outputs as outputs_lib
 from trainer.keras_model.arguments import Compiled
@@ -21,6 +22,7 @@ from trainer.keras_model.evaluation import Evaluation
 from trainer.keras_model.loop import Logs, Memory
 from trainer.keras_model.metrics import Metrics
 from trainer.keras_model.outputs import CompiledLoss
+from trainer.keras_model.reading_losses import ReadingLoss
 from trainer.keras_model.totals import LossTotals
 from trainer.step.step import Step
 from trainer.step.values import Measurement
@@ -86,9 +88,10 @@ def build(
     training: Callable[[Any], Logs] | ConfigError
     state, groups, memory = {}, (), None
     try:
-        step, groups, averages = training_step.build(
-            compiled, evaluation, losses, batch_spec, batch_size or _NOMINAL_SIZE, epoch
-        )
+        with reading_losses.fields_as_given(losses):
+            step, groups, averages = training_step.build(
+                compiled, evaluation, losses, batch_spec, batch_size or _NOMINAL_SIZE, epoch
+            )
     except ConfigError as error:
         training = error
     else:
@@ -113,12 +116,15 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     strategy, names = model.distribute_strategy, getattr(model, "output_names", None)
     with observed_layers.observed() as seen:
         y_pred = outputs_lib.specs_of(backend.compute_output_spec(model, symbolic(x), training=True))
-    matching = outputs_lib.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y)
+    further = [path.name for loss in compiled.reading for path in loss.paths.values() if path.kind == TARGETS]
+    matching = outputs_lib.Matching(compiled.loss, compiled.loss_weights, names, y_pred, y, further)
     losses = losses_lib.build(matching.losses)
+    losses += reading_losses.build(compiled.reading, matching, model, spec, strategy)
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [_weight(loss) for loss in matching.losses] + [1.0] * (len(losses) - len(matching.losses))
+    weights = [_weight(loss) for loss in (*matching.losses, *compiled.reading)]
+    weights += [1.0] * (len(losses) - len(weights))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     metrics = None
     if compiled.metrics or compiled.weighted_metrics:
@@ -129,7 +135,7 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
 
 
-def _weight(loss: CompiledLoss) -> float:
+def _weight(loss: CompiledLoss | ReadingLoss) -> float:
     """The weight of a loss; raises ConfigError for what is no number, as a variable, which would be read once only."""
     is_number = isinstance(loss.weight, numbers.Real)
     return schema.number()(float(loss.weight) if is_number else loss.weight, f"loss_weights.{loss.name}")

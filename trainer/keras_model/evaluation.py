@@ -65,9 +65,9 @@ class Evaluation:
 
     @property
     def _reported(self) -> list[int]:
-        """Indices of the losses that are reported: a single one of `compile` is not, as in Keras."""
-        single = len(self.matching.losses) == 1
-        return [k for k, loss in enumerate(self.losses) if loss.added_by is not None or not single]
+        """Indices of the losses that are reported: a single one of an output is not, as in Keras."""
+        single = sum(loss.added_by is None for loss in self.losses) == 1
+        return [k for k, loss in enumerate(self.losses) if loss.head is None or not single]
 
     def batch_of(self, element: Any) -> dict[str, Any]:
         """Returns what Keras feeds as the step takes it."""

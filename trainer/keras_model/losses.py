@@ -14,6 +14,7 @@ from trainer.common.errors import ConfigError, unknown
 from trainer.components import loss_functions
 from trainer.components import losses as losses_lib
 from trainer.components.class_weights import ClassWeights
+from trainer.components.loss_functions import LossFunction
 from trainer.components.losses import NamedLoss
 from trainer.config.paths import MODEL
 from trainer.keras_model.outputs import CompiledLoss
@@ -48,6 +49,33 @@ def added(model: keras.Model, found: Iterable[tuple[keras.layers.Layer, Any]], t
     return [losses_lib.added(layer if layer not in taken else f"{layer}_added", layer, "examples") for layer in layers]
 
 
+def normalizer_of(loss: Any) -> str:
+    """The divisor of Σ w·ℓ that Keras has for a loss or a function, as `NamedLoss.normalizer`."""
+    return _NORMALIZERS[getattr(loss, "reduction", None)]
+
+
+def named(
+    function: LossFunction, *, over: str | None = None, variables: tuple[str, ...] | None = None, **fields: Any
+) -> NamedLoss:
+    """A loss of `compile`: due in every step, NaN in a target being no label; `fields` are others of `NamedLoss`."""
+    return NamedLoss(
+        slice=None,
+        function=function.function,
+        every=1,
+        offset=0,
+        variables=variables,
+        targets_are_classes=function.targets_are_classes,
+        pointwise=function.pointwise,
+        takes_probabilities=function.takes_probabilities,
+        scores=function.scores,
+        ignored_class=function.ignored_class,
+        over=over,
+        may_compare=function.may_compare,
+        nan_is_missing=True,
+        **fields,
+    )
+
+
 def with_class_weights(
     losses: Sequence[NamedLoss],
     given: Mapping[str, Mapping[int, float]],
@@ -65,13 +93,13 @@ def with_class_weights(
     Raises:
       ConfigError: a name of no loss, a class that its target has not, or a weight that is none.
     """
-    names = [name for loss in losses if loss.added_by is None for name in (loss.head, loss.name)]
+    names = [name for loss in losses if loss.head is not None for name in (loss.head, loss.name)]
     for name, weights in given.items():
         if name not in names:
             raise unknown(f"class_weight.{name}", dict(weights), "output", dict.fromkeys(names), name=name)
 
     def of(loss: NamedLoss) -> ClassWeights | None:
-        own = given.get(loss.name, given.get(loss.head))
+        own = None if loss.head is None else given.get(loss.name, given.get(loss.head))
         if own is None:
             return None
         field = f"class_weight.{loss.name if loss.name in given else loss.head}"
@@ -100,24 +128,11 @@ def _class_weights(
 
 
 def _named(loss: CompiledLoss) -> NamedLoss:
-    known = loss_functions.of_object(loss.function)
-    return NamedLoss(
+    return named(
+        loss_functions.of_object(loss.function),
         name=loss.name,
         head=loss.head,
-        slice=None,
         target=loss.head,
-        function=known.function,
-        every=1,
-        offset=0,
-        variables=None,
-        normalizer=_NORMALIZERS[loss.function.reduction],
-        targets_are_classes=known.targets_are_classes,
-        pointwise=known.pointwise,
-        takes_probabilities=known.takes_probabilities,
-        scores=known.scores,
-        ignored_class=known.ignored_class,
-        over=None,
-        may_compare=known.may_compare,
+        normalizer=normalizer_of(loss.function),
         scalar_is_mean=True,
-        nan_is_missing=True,
     )

@@ -85,7 +85,7 @@ class MultiLossModel(keras.Model):
 
         Args:
           optimizer: of all variables for which `optimizers` has no other.
-          loss: as Keras takes it, as are all that are not listed here.
+          loss: as Keras takes it, as are all not listed here; by any name also `{"loss": function, "reads": paths}`.
           loss_weights: scale the losses before they are combined.
           jit_compile: True compiles forward and backward passes with XLA; "auto" means False.
           auto_scale_loss: whether losses are scaled where the policy is mixed_float16.

@@ -42,6 +42,7 @@ class Matching:
       output_names: the model's, where it has some.
       y_pred: `tf.TensorSpec`s of what the model returns, each an object of its own.
       y: `tf.TensorSpec`s of the targets; None where there are none.
+      further: names of targets that losses with `reads` look at; those that no output has stand in a batch beside them.
 
     Attributes:
       losses: the losses.
@@ -52,8 +53,16 @@ class Matching:
       ConfigError: Keras cannot match them, or a loss reads several outputs at once.
     """
 
-    def __init__(self, loss: Any, loss_weights: Any, output_names: Sequence[str] | None, y_pred: Any, y: Any):
-        self._loss, self._y_pred = loss, y_pred
+    def __init__(
+        self,
+        loss: Any,
+        loss_weights: Any,
+        output_names: Sequence[str] | None,
+        y_pred: Any,
+        y: Any,
+        further: Sequence[str] = (),
+    ):
+        self._loss, self._y_pred, self._further = loss, y_pred, further
         loss, loss_weights = _filled(loss, loss_weights, y_pred, output_names)
         self.outputs = by_head = predictions.by_head(y_pred)
         self.head_of = {id(spec): head for head, spec in by_head.items()}
@@ -80,20 +89,37 @@ class Matching:
         Raises:
           ConfigError: Keras cannot match targets or weights to the outputs.
         """
-        targets, weights = self._by_head(y), self._by_head(sample_weight)
+        targets, weights = self._by_name(y), self._by_name(sample_weight)
         for head, read in zip(self._heads, self._read(y, sample_weight), strict=True):
             targets[head], weights[head] = read.target, read.weight
+        if sample_weight is not None and not keras.tree.is_nested(sample_weight):
+            weights = dict.fromkeys(targets, sample_weight) | weights
         weights = {head: weight for head, weight in weights.items() if weight is not None}
         return {"inputs": x, "targets": targets} | ({"weights": weights} if weights else {})
 
-    def _by_head(self, given: Any) -> dict[str, Any]:
-        """Targets or weights of outputs by the names of these, or by theirs in the model; of a single one for all."""
+    def names_of_heads(self) -> dict[str, str]:
+        """The names that an output may be called by, its own and that in the model → its own."""
+        return {name: head for head, name in self._names.items()} | {head: head for head in self.outputs}
+
+    def names_of_targets(self, y: Any) -> dict[str, str]:
+        """The names that a target may be called by → that in a batch: those of its output, or of a further one."""
+        there = self._by_name(y)
+        return {name: head for name, head in self.names_of_heads().items() if head in there} | {
+            name: name for name in there
+        }
+
+    def _by_name(self, given: Any) -> dict[str, Any]:
+        """Targets or weights of outputs by the names of these, or by theirs in the model; of a single one for all.
+
+        Of a dictionary those of `further` names are there, too.
+        """
         if given is None:
             return {}
         if not keras.tree.is_nested(given):
             return dict.fromkeys(self.head_of.values(), given)
         found = predictions.by_head(given)
         keys = {head: head if head in found else self._names.get(head) for head in self.head_of.values()}
+        keys |= {name: name for name in self._further if name not in self.names_of_heads()}
         return {head: found[key] for head, key in keys.items() if found.get(key) is not None}
 
     def _read(self, y: Any, sample_weight: Any) -> list["_Read"]:
@@ -102,13 +128,24 @@ class Matching:
         if y is None:
             raise ConfigError("y", ConfigError.ABSENT, "there are losses, but the data hold no targets: give (x, y)")
         try:
-            read = self._recorder.read(y, self._y_pred, _without_gaps(sample_weight, self._y_pred))
+            read = self._recorder.read(self._of_losses(y), self._y_pred, _without_gaps(sample_weight, self._y_pred))
         except MISMATCH as error:
             reason = f"cannot be matched to outputs and targets: {with_notes(error)}"
             raise ConfigError("loss", self._loss, reason) from error
         if any(isinstance(each.target, str) for each in read):  # the name of an output, by Keras, in place of a target
             raise ConfigError("y", [*y], f"must hold targets by the names of outputs: {', '.join(self.outputs)}")
         return read
+
+    def _of_losses(self, y: Any) -> Any:
+        """The targets without those that only losses with `reads` look at, which Keras could not match."""
+        if not (self._further and isinstance(self._loss, Mapping) and isinstance(y, Mapping)):
+            return y
+        found = {name: y[name] for name, each in self._loss.items() if each is not None and name in y}
+        if isinstance(self._y_pred, Mapping):
+            return found
+        if keras.tree.is_nested(self._y_pred):
+            return {name: found.get(name) for name in self._names.values()}
+        return next(iter(found.values()), y)
 
 
 class _Read(NamedTuple):

@@ -48,12 +48,13 @@ class LossTotals:
 
     def add(self, batch: Mapping[str, Any], sums: Sequence[LossSums]) -> None:
         """Adds a replica's part of a batch; call it in replica context."""
-        examples = tf.cast(batch_sizes.rows(batch), tf.float64)
-        penalties = [tf.cast(variable.regularizer(variable), tf.float64) for variable in self._regularized]
-        values = [tf.cast(of_loss.loss_sum, tf.float64) for of_loss in sums]
+        dtype = keras.config.floatx()
+        examples = tf.cast(batch_sizes.rows(batch), dtype)
+        penalties = [tf.cast(variable.regularizer(variable), dtype) for variable in self._regularized]
+        values = [of_loss.loss_sum for of_loss in sums]
         divisors = [self._divisor(*each, examples) for each in zip(self._losses, sums, strict=True)]
-        penalty = tf.add_n(penalties) * examples if penalties else tf.zeros([], tf.float64)
-        self._sums.assign_add(tf.stack([[*values, penalty], [*divisors, examples]]))
+        penalty = tf.add_n(penalties) * examples if penalties else tf.zeros([], dtype)
+        self._sums.assign_add(tf.cast(tf.stack([[*values, penalty], [*divisors, examples]]), tf.float64))
 
     def reset(self) -> None:
         """Starts anew."""
@@ -76,12 +77,10 @@ class LossTotals:
 
     def _divisor(self, loss: NamedLoss, sums: LossSums, examples: tf.Tensor) -> tf.Tensor:
         if loss.normalizer == "sum":
-            return tf.zeros([], tf.float64)
+            return tf.zeros_like(examples)
         if loss.normalizer == "weights":
-            return tf.cast(sums.weight_sum, tf.float64)
-        if sums.left is not None:
-            return tf.cast(sums.left, tf.float64)
-        return tf.cast(sums.values_per_example, tf.float64) * examples
+            return sums.weight_sum
+        return sums.values_per_example * examples if sums.left is None else sums.left
 
 
 class LossMean(keras.metrics.Metric):

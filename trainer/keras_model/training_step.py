@@ -12,6 +12,7 @@ from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.loss_settings import LossConfig
+from trainer.config.paths import TARGETS
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
@@ -122,6 +123,12 @@ def _settings(
     configs = {}
     for loss, weight in zip(losses, weights, strict=True):
         source = {"loss": loss.name} if loss.added_by is None else {"from": loss.added_by}
+        if loss.reads is not None:
+            source |= {
+                "reads": {argument: str(path) for argument, path in loss.reads.items()},
+                "over": loss.over,
+                "variables": loss.variables and [*loss.variables],
+            }
         configs[loss.name] = schema.record(LossConfig)(source | {"weight": float(weight)}, f"loss_weights.{loss.name}")
     settings = compiled.settings(configs, batch_size)
     if compiled.diagnostics:
@@ -134,7 +141,10 @@ def _can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], maske
     """For each loss, whether its labels may weigh less than 1, or it is a sum, which nothing divides."""
     weighted = spec.get("weights", {})
     return tuple(
-        loss.target in weighted or is_masked or loss.normalizer == "sum" or loss.class_weights is not None
+        any(target in weighted for target in loss.names(TARGETS))
+        or is_masked
+        or loss.normalizer == "sum"
+        or loss.class_weights is not None
         for loss, is_masked in zip(losses, masked, strict=True)
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import importlib.util
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,7 +54,7 @@ class Terminal:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[losses]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not _can_show_bar(self._console),
         )
         self._task = self._progress.add_task("train", total=steps, completed=first, losses="", rate="")
 
@@ -128,6 +129,11 @@ class Terminal:
         return "  ".join(
             " ".join(filter(None, (loss, value, f"({metrics})" if metrics else ""))) for _, loss, value, metrics in rows
         )
+
+
+def _can_show_bar(console: Console) -> bool:
+    """True on a terminal, and in a notebook that has what it takes there."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str, str, str]]:

@@ -8,6 +8,7 @@ lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
 checkpoints/     `step_<number>`, variables of the model and of every optimizer
 report.md        the final results; curves.png beside it
+loggers.json     how far each logger has got the reports, where the run has some
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import itertools
 import os
 import pathlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
@@ -107,6 +108,11 @@ class Workdir:
         return self.path / "curves.png"
 
     @property
+    def loggers(self) -> pathlib.Path:
+        """The step of the last report that each logger has got, of each split."""
+        return self.path / "loggers.json"
+
+    @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
         return (
@@ -189,7 +195,7 @@ def _is_another(different: Sequence[str]) -> str:
 
 
 def _refuse_links(workdir: Workdir) -> None:
-    link = next((entry for entry in (*workdir.contents, workdir.lock) if entry.is_symlink()), None)
+    link = next((entry for entry in (*workdir.contents, workdir.lock, workdir.loggers) if entry.is_symlink()), None)
     if link is not None:
         reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
         raise ConfigError(_FIELD, str(workdir.shown), reason)
@@ -280,10 +286,15 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def _new_dated(base: pathlib.Path | None) -> Workdir:
+def dated_names() -> Iterator[str]:
+    """Relative paths for a new run, by date and time; the first that is free is taken."""
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for suffix in itertools.chain([""], (f"_{count}" for count in itertools.count(2))):
-        workdir = _at(f"{_DATED}/{stamp}{suffix}", base)
+    return (f"{_DATED}/{stamp}{suffix}" for suffix in itertools.chain([""], (f"_{n}" for n in itertools.count(2))))
+
+
+def _new_dated(base: pathlib.Path | None) -> Workdir:
+    for name in dated_names():
+        workdir = _at(name, base)
         try:
             workdir.path.mkdir(parents=True)
         except FileExistsError:  # another run started in the same second

@@ -27,11 +27,12 @@ def evaluate(
     console: Console | None = None,
     trust: Trust = NOBODY,
     split: str = VALIDATION,
+    folder: pathlib.Path | None = None,
 ) -> Report:
-    """Evaluates the newest good checkpoint of a run on a split and prints the table; writes nothing.
+    """Evaluates a checkpoint of a run on a split and prints the table; writes nothing.
 
     The run may be training, and remove checkpoints meanwhile. `config` is called as it is; `trust` says whose code may
-    be called where the data name it.
+    be called where the data name it. `folder` is the checkpoint's; None: the newest good one's.
 
     Raises:
       ConfigError: there is no good checkpoint, it does not fit, or what it relies on is damaged; or there is no such
@@ -42,7 +43,7 @@ def evaluate(
     def refuse_damage(folder: pathlib.Path) -> None:
         resume.refuse_damage(workdir, loading.load_saved(workdir.config), folder, manifest.read(folder))
 
-    saved = _read(workdir, refuse_damage)  # before anything is built by what may be damaged
+    saved = _read(workdir, refuse_damage, folder)  # before anything is built by what may be damaged
     kept = data_lib.load_saved(workdir.data)
     built = experiment.build(config, strategy, kept, trust)
     if split not in built.evaluator.splits:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.common.errors import StoppedError
+from trainer.common.errors import RunError, StoppedError
 from trainer.components import scalars
 from trainer.distributed import drift, signals
 from trainer.distributed.signals import StopRequest
@@ -19,13 +19,15 @@ from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.run import failures, monitor, resume
 from trainer.run.experiment import Experiment
+from trainer.run.hooks import END, Hooks
+from trainer.run.loggers import Loggers
 from trainer.run.monitor import Monitors
 from trainer.run.resume import Start
 from trainer.step.values import State, Totals
 
 
 class End(NamedTuple):
-    """The end of a run: the number of steps taken, and whether early stopping ended it."""
+    """The end of a run: the number of steps taken, and whether early stopping or a hook ended it."""
 
     step: int
     is_early: bool
@@ -48,6 +50,8 @@ class Loop:
       train_steps: the in-graph loop.
       evaluate: evaluates a split after a number of steps.
       boundaries: numbers of steps taken at which the loop stops for the profiler.
+      hooks: are called with every report; on the chief.
+      loggers: get every report; on the chief.
       said: expressions of which the run has been told that they divide by zero.
     """
 
@@ -61,13 +65,15 @@ class Loop:
     train_steps: Callable[..., tuple[State, Totals]]
     evaluate: Evaluate
     boundaries: tuple[int, ...]
+    hooks: Hooks
+    loggers: Loggers
     said: set[str] = dataclasses.field(default_factory=set)
 
     def run(self, start: Start, iterator: Iterator) -> End:
         """Takes the steps from `start` on, and evaluates at the end.
 
         Raises:
-          RunError: a loss, a gradient or a variable became non-finite, or a step failed.
+          RunError: a loss, a gradient or a variable became non-finite, or a step failed; or a hook, and all is saved.
           StoppedError: a signal asked one of the workers to stop; everything is saved.
         """
         built, recorder, timeline = self.built, self.recorder, self.built.timeline
@@ -76,7 +82,7 @@ class Loop:
         step, state, totals = start.step, start.state, start.totals
         saved = step or None
         recorder.profile_at(step)
-        stopped = self._is_exhausted()
+        stopped = self._is_stopping()
         while step < timeline.steps and not stopped:
             first, step = step, self._next(step)
             report_due, eval_due, save_due = (timeline.is_due(interval, step) for interval in built.intervals)
@@ -96,11 +102,14 @@ class Loop:
             others = {split: self.publish_split(split, step) for split in others_due}
             if eval_due:  # after the others, so that all stand in the files in this order
                 evaluation = self._publish_evaluation(step, others)
-                stopped = self._is_exhausted()
+                stopped = self._is_stopping()
                 improved = self._chief_finds(self.monitors.best_step == step)
                 save_due = save_due or stopped or improved
                 if step == timeline.steps or stopped:
                     failures.refuse_non_finite_result(evaluation, [loss.name for loss in built.losses])
+            elif built.config.hooks and (report_due or others_due):
+                stopped = self._is_stopping()
+                save_due = save_due or stopped
             if save_due or signal:
                 self.watchdog.doing(f"saving step {step}")
                 # First: it is for all workers to notice, what follows perhaps for one.
@@ -109,6 +118,8 @@ class Loop:
                 failures.refuse_non_finite_variables(step, built.reach.by_name)
                 self._save(step, state, totals)
                 saved = step
+            if stopped:
+                self.refuse_failed_hook()
             if signal and step < timeline.steps and not stopped:
                 self._stop(signal, step)
         if self._chief_finds(self.evaluated != step):
@@ -144,11 +155,24 @@ class Loop:
         """Evaluates a split with the model as it is, which has been trained for `step` steps."""
         return self._publish(self._evaluated(split, step))
 
+    def refuse_failed_hook(self) -> None:
+        """Raises RunError on all workers where a hook has failed."""
+        if self.built.config.hooks and (failure := self.workers.first_text(self.hooks.failure or "")):
+            raise RunError(f"{failure}; what was trained is saved, the same command with this workdir resumes")
+
+    def call_hooks_at_end(self, final: Report | None) -> None:
+        """Calls hooks once more, on the chief with the last validation report; raises as `refuse_failed_hook`."""
+        self.watchdog.doing("hooks at the end")
+        if final is not None:
+            self.hooks.call(final, END)
+        self.refuse_failed_hook()
+
     def _publish(self, report: Report) -> Report:
         self.evaluated = report.step if report.split == VALIDATION else None
         self.recorder.publish(report)
-        if report.split != TRAIN:
-            self.recorder.start_clock(report.step)  # of training, without the evaluation
+        self.loggers.write(report)
+        self.hooks.call(report)
+        self.recorder.start_clock(report.step)  # of training, without the evaluation and what hooks take
         return report
 
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
@@ -177,7 +201,8 @@ class Loop:
         window = {} if self.built.train_metrics is None else self.built.train_metrics.of_replicas()
         if self.workers.is_chief:
             saved = resume.to_save(self.built, state, totals, of_replicas, window)
-            self.recorder.save(step, saved, self.monitors.best_step, self.monitors.saved())
+            decisions = resume.decisions(self.monitors, self.hooks.stopped)
+            self.recorder.save(step, saved, self.monitors.best_step, decisions)
 
     def _stop(self, signal: signal_lib.Signals, step: int) -> None:
         """Ends the run with the signal's exit code, once what was saved is on the disk and everybody knows."""
@@ -187,8 +212,8 @@ class Loop:
         self.workers.barrier()
         raise StoppedError(signals.EXIT_CODES[signal])
 
-    def _is_exhausted(self) -> bool:
-        return self._chief_finds(self.monitors.is_exhausted)
+    def _is_stopping(self) -> bool:
+        return self._chief_finds(self.monitors.is_exhausted or self.hooks.is_over)
 
     def _chief_finds(self, own: bool) -> bool:
         """Returns the chief's `own` on every worker: the chief alone knows the reports of earlier processes."""

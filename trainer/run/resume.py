@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,6 +22,7 @@ from trainer.run.experiment import Experiment
 from trainer.run.monitor import Monitors
 from trainer.step.values import State, Totals
 
+_STOPPED = "hooks"  # among the monitors' states
 _MODEL, _OF_REPLICAS, _WINDOW = "model", "replicas", "train_metrics"  # parts of a checkpoint
 _HOST = "CPU:0"
 
@@ -57,6 +59,7 @@ class Start:
       state: what the step remembers.
       totals: of the steps since the last report.
       monitors: the state of `best` and of `early_stopping`; on the chief.
+      stopped: why a hook stopped the run; None: none of the present hooks did. On the chief.
     """
 
     resumes: bool
@@ -64,6 +67,7 @@ class Start:
     state: State
     totals: Totals
     monitors: Monitors
+    stopped: str | None = None
 
 
 def find(run: workdir_lib.Workdir, config: Config) -> Found:
@@ -147,7 +151,17 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)
-    return Start(True, step, state, totals, monitors)
+    return Start(True, step, state, totals, monitors, None if run is None else _stopped(found.manifest, built.config))
+
+
+def decisions(monitors: Monitors, stopped: str | None) -> dict[str, Any]:
+    """Returns what a checkpoint holds of the decisions that the run has taken: `Start.monitors` and `Start.stopped`."""
+    return {**monitors.saved(), _STOPPED: stopped}
+
+
+def _stopped(saved: Manifest, config: Config) -> str | None:
+    """Why a hook stopped the run; with other hooks it continues."""
+    return saved.monitors.get(_STOPPED) if loading.resolve(saved.config).hooks == config.hooks else None
 
 
 def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.State:

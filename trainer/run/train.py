@@ -22,8 +22,9 @@ from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.workdir import Workdir
-from trainer.run import agreement, at_end, experiment, failures, loop, overview, resume
+from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
+from trainer.run.following import Loaded
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
@@ -71,12 +72,12 @@ def train(
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built = _built(config, strategy, workers, run, workdir, profile, trust)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
-        calls = _traced(built, iterator, start, workers)
+        calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base)
@@ -85,8 +86,8 @@ def train(
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
-            with workers.watched():  # so that the reason reaches the log
-                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, boundaries)
+            with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
+                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, *followers)
                 _take_steps(steps, run, start, found.warnings, iterator, console)
     return Reports(run.metrics) if run else ()
 
@@ -99,11 +100,12 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
-) -> tuple[Found, int, Experiment]:
+) -> tuple[Found, int, Experiment, Loaded]:
     """Builds the experiment, the same on all workers.
 
     Returns:
-      The checkpoint from which the run resumes, on the chief; its step, -1 where there is none; the experiment.
+      The checkpoint from which the run resumes, on the chief; its step, -1 where there is none; the experiment; its
+      hooks and loggers.
 
     Raises:
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
@@ -115,6 +117,7 @@ def _built(
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
+    loaded = following.load(config, workers)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
@@ -122,7 +125,7 @@ def _built(
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
-    return found, step, built
+    return found, step, built, loaded
 
 
 def _traced(
@@ -197,8 +200,7 @@ def _take_steps(
     recorder.wait()  # an error of the disk ends the run before it says that it is done
     if run:
         if end.is_early:
-            patience = built.early_stopping.patience
-            recorder.say(f"stopped early at step {end.step}: {patience} evaluations without improvement")
+            recorder.say(f"stopped early at step {end.step}: {_why_early(steps)}")
         results.write(
             run,
             Reports(run.metrics),
@@ -209,7 +211,15 @@ def _take_steps(
             console=console,
         )
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
+    steps.call_hooks_at_end(following.last_validation(run) if run and built.config.hooks else None)
+    early = _why_early(steps) if end.is_early and run else ""
+    steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
+
+
+def _why_early(steps: Loop) -> str:
+    """The reason why a run has ended before its last step; on the chief."""
+    return steps.hooks.stopped or f"{steps.built.early_stopping.patience} evaluations without improvement"
 
 
 def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from trainer.common.errors import ConfigError, first_line
 from trainer.components import batch_sizes, comparisons
 from trainer.components.loss_sums import LossSums, over_parts
 from trainer.components.losses import NamedLoss
@@ -142,8 +143,18 @@ def show(
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, compiled with XLA."""
-    return lambda *args: tf.function(lambda: function(*args), autograph=False, jit_compile=True)()
+    """`function`, compiled with XLA; its call raises ConfigError where XLA cannot differentiate once more."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return tf.function(lambda: function(*args), autograph=False, jit_compile=True)()
+        except LookupError as error:
+            if type(error) is not LookupError:
+                raise
+            reason = f"takes derivatives of an operation that has none with XLA; leave it False: {first_line(error)}"
+            raise ConfigError("jit_compile", True, reason) from error
+
+    return call
 
 
 def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

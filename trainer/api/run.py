@@ -1,0 +1,182 @@
+"""A run as an object of Python: its reports, its model, its evaluation."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from input_pipelines import data as data_lib
+from input_pipelines.configuration import VALIDATION
+from trainer.api import configuration, process
+from trainer.api.configuration import Given
+from trainer.common import import_paths, schema
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError
+from trainer.common.trust import Trust
+from trainer.config import loading
+from trainer.distributed import strategy as strategy_lib
+from trainer.output import checkpoint, manifest
+from trainer.output import workdir as workdir_lib
+from trainer.output.history import Reports
+from trainer.output.workdir import Workdir
+from trainer.run import evaluate as evaluate_lib
+from trainer.run import experiment
+
+_BEST = "best"
+
+
+class History(list):
+    """The reports of a run as dictionaries, in the order of its `metrics.jsonl`: `step`, `split` and the values."""
+
+    def frame(self) -> Any:
+        """Returns the reports as a frame of pandas, a column for every value; raises ImportError without pandas."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("Run.history.frame() needs the package pandas") from error
+        return pd.DataFrame(list(self))
+
+
+class Run:
+    """A run, which `train` or `load_run` gives.
+
+    Args:
+      path: its directory.
+      given: its configuration.
+      trust: whose code may be called where its data name it.
+      best: whether `model` and `evaluate` are of the best checkpoint instead of the last one.
+      averaged: whether `model` holds the moving averages of its variables, where the run keeps them (`ema`).
+      shown: the directory as messages name it.
+
+    Attributes:
+      path: the run's directory.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        given: Given,
+        trust: Trust,
+        *,
+        best: bool = False,
+        averaged: bool = True,
+        shown: pathlib.Path | None = None,
+    ):
+        self.path = path
+        self._given, self._best, self._averaged = given, best, averaged
+        self._trust = trust.naming(schema.as_dict(given.config))
+        self._workdir = Workdir(path, given=shown)
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else None
+        return f"<Run {str(self._workdir.shown)!r}" + (f", step {last['step']}>" if last else ", no report>")
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved configuration, every setting of it, as nested dictionaries; objects stand as `object:<name>`."""
+        return types.MappingProxyType(schema.as_dict(self._given.config))
+
+    @property
+    def history(self) -> History:
+        """The reports so far, read from the run's directory."""
+        reports = Reports(self._workdir.metrics)
+        return History({"step": each.step, "split": each.split, **each.values} for each in reports)
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """A plain Keras model with the run's variables, made when it is first asked for.
+
+        It is a model of the caller's own: it may be called, saved, changed and trained further, and the run keeps what
+        it has.
+
+        Raises:
+          ConfigError: there is no good checkpoint, or it does not fit.
+        """
+        with self._inside() as strategy:
+            folder = self._folder()
+            built = experiment.build(self._given.config, strategy, data_lib.load_saved(self._workdir.data), self._trust)
+            parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
+            checkpoint.restore(folder, parts)
+            if self._averaged:
+                with built.step.averaged():
+                    values = built.model.get_weights()
+                built.model.set_weights(values)
+            return built.model
+
+    def evaluate(self, split: str = VALIDATION) -> dict[str, Any]:
+        """Evaluates the run's checkpoint on a split: `step`, `split` and the values; writes nothing.
+
+        Raises:
+          ConfigError: there is no good checkpoint, or no such split beside `train`.
+        """
+        with self._inside() as strategy:
+            quiet = Console(quiet=True)
+            config, trust, folder = self._given.config, self._trust, self._folder()
+            report = evaluate_lib.evaluate(config, self._workdir, strategy, quiet, trust, split, folder)
+        return {"step": report.step, "split": report.split, **report.values}
+
+    def _folder(self) -> pathlib.Path:
+        """The checkpoint's folder."""
+        warnings: list[str] = []
+        folder = checkpoint.newest_good(self._workdir.checkpoints, warnings.append)
+        if folder is None:
+            raise ConfigError("workdir", str(self._workdir.shown), "holds no checkpoint yet")
+        if not self._best:
+            return folder
+        state = manifest.read(folder).monitors.get(_BEST)
+        if state is None or state["step"] is None:
+            raise ConfigError(
+                _BEST, True, "the run keeps no best checkpoint; its configuration's 'best' names a metric"
+            )
+        best = checkpoint.folder_of(self._workdir.checkpoints, state["step"])
+        if reason := checkpoint.damage(best):
+            raise ConfigError(_BEST, True, f"{best.name} cannot be read: {reason}")
+        return best
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[tf.distribute.Strategy]:
+        """A context with the run's objects, and one device; the process is as it was afterwards."""
+        with process.preserved(), import_paths.objects(self._given.objects):
+            strategy_lib.build("one_device")  # lays out the devices
+            yield tf.distribute.get_strategy()  # a model must not keep another one
+
+
+def load_run(
+    workdir: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    averaged: bool = True,
+    config: Any = None,
+    trust: Sequence[str] = (),
+) -> Run:
+    """Opens a run that is there, whoever trained it and in whichever process; nothing is trained or written.
+
+    Args:
+      workdir: the run's directory.
+      best: take the best checkpoint (by the configuration's `best`) instead of the last one.
+      averaged: take the moving averages of the variables where the run keeps them (`ema`), as evaluations do.
+      config: what the run was trained with, where that held objects (a file, a ConfigDict or a dictionary); its objects
+        stand for those of the run.
+      trust: packages whose code the run's own `config.json` may name, beside the project's and what `config` names.
+
+    Raises:
+      ConfigError: there is no run, it names objects or code of which `config` and `trust` say nothing, or `best` is
+        asked for and the run keeps none.
+    """
+    with process.preserved():
+        run = workdir_lib.open_run(os.fspath(workdir)).absolute()
+        trusted, found = trust_lib.in_packages(trust), {}
+        if config is not None:
+            given = configuration.read(config)
+            trusted, found = trusted.naming(schema.as_dict(given.config)), given.objects
+        saved = loading.load_trusted(run.config, (), trusted)
+        with import_paths.objects(found):
+            trusted.check_definitions(schema.as_dict(saved), str(run.path))
+        return Run(run.path, Given(saved, found), trusted, best=best, averaged=averaged, shown=run.shown)
