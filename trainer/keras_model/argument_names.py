@@ -34,8 +34,6 @@ def translated() -> Iterator[None]:
         raise
     except tf.errors.InvalidArgumentError as error:
         if _NOT_COMPILED in str(error):
-            allowed = (
-                "must be False or 'auto': XLA cannot compile an operation of the model, or of a loss"
-            )
+            allowed = "must be False or 'auto': XLA cannot compile an operation of the model, or of a loss"
             raise ConfigError("jit_compile", True, allowed) from error
         raise
