@@ -128,6 +128,9 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         _check_outputs(of_outputs.get(name, given[name]), model, name, reading)
     if given["jit_compile"] not in (True, False, None, "auto"):
         raise ConfigError("jit_compile", given["jit_compile"], "must be True, False or 'auto', which means False")
+    jit_compile = given["jit_compile"] is True and not given["run_eagerly"]
+    if jit_compile and (layer := next((each for each in model._flatten_layers() if not each.supports_jit), None)):
+        raise ConfigError("jit_compile", True, f"must be False or 'auto': XLA cannot compile the layer {layer.name!r}")
     clip_norm = schema.optional(schema.number(positive=True))(given["clip_norm"], "clip_norm")
     return Compiled(
         optimizer=own,
@@ -143,7 +146,7 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         seed=schema.integer(0)(given["seed"], "seed"),
         scales_losses=scaled and model.dtype_policy.name == "mixed_float16",
         run_eagerly=given["run_eagerly"],
-        jit_compile=given["jit_compile"] is True and not given["run_eagerly"],
+        jit_compile=jit_compile,
         steps_per_execution=schema.integer(1)(given["steps_per_execution"], "steps_per_execution"),
         given={**given, "optimizer": own, "optimizers": others or None},
     )

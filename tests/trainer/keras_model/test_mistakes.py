@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from tests.trainer.keras_model import small
 from trainer.common.errors import ConfigError
@@ -36,6 +37,31 @@ X, Y = small.arrays()
 def test_refuses_with_the_argument(options, message):
     with pytest.raises(ConfigError, match=message):
         small.compiled(MultiLossModel, **options).train_on_batch(X, Y)
+
+
+def test_a_layer_that_cannot_be_compiled_is_refused():
+    layer = keras.layers.Activation("relu", name="lookup")
+    layer.supports_jit = False  # as Keras' layers that look strings up have it
+    with pytest.raises(ConfigError, match="^jit_compile=True: must be .* XLA cannot compile the layer 'lookup'"):
+        small.compiled(MultiLossModel, layer, jit_compile=True)
+
+
+class Lengths(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.strings.length(inputs)[:, tf.newaxis]
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor((None, 1), "int32")
+
+
+@pytest.mark.ci_only
+def test_an_operation_that_cannot_be_compiled_is_refused():
+    words = keras.Input((), dtype="string")
+    lengths = Lengths()(words)
+    model = MultiLossModel(words, [keras.layers.Dense(1)(lengths), keras.layers.Dense(2)(lengths)])
+    model.compile("sgd", "mse", jit_compile=True)
+    with pytest.raises(ConfigError, match="^jit_compile=True: .* XLA cannot compile an operation"):
+        model.train_on_batch(tf.constant(["a", "bc"]), [tf.ones((2, 1)), tf.ones((2, 2))])
 
 
 def test_an_optimizer_of_other_variables_is_refused():
