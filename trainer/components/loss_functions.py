@@ -248,7 +248,9 @@ def _refuse_axis_of_examples(arguments: Mapping[str, Any], field: str) -> None:
 
 def name_of(function: Loss) -> str:
     """Returns a function's name for messages."""
-    function = getattr(function, "func", getattr(function, "fn", function))
+    if type(function).__name__ == "LossFunctionWrapper":  # what Keras makes of a function of the user's own
+        function = function.fn
+    function = getattr(function, "func", function)
     return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")
 
 

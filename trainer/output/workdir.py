@@ -11,6 +11,7 @@ report.md        the final results; curves.png beside it
 loggers.json     how far each logger has got the reports, where the run has some
 """
 
+import contextlib
 import dataclasses
 import datetime
 import fcntl
@@ -293,11 +294,7 @@ def dated_names() -> Iterator[str]:
 
 
 def _new_dated(base: pathlib.Path | None) -> Workdir:
-    for name in dated_names():
-        workdir = _at(name, base)
-        try:
+    for workdir in (_at(name, base) for name in dated_names()):  # without an end
+        with contextlib.suppress(FileExistsError):  # another run started in the same second
             workdir.path.mkdir(parents=True)
-        except FileExistsError:  # another run started in the same second
-            continue
-        return workdir
-    raise AssertionError
+            return workdir
