@@ -116,16 +116,8 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        return (
-            self.config,
-            self.data,
-            self.metrics,
-            self.log,
-            self.tensorboard,
-            self.checkpoints,
-            self.report,
-            self.curves,
-        )
+        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
+        return (*records, self.checkpoints, self.report, self.curves)
 
 
 def current() -> pathlib.Path:
@@ -294,7 +286,9 @@ def dated_names() -> Iterator[str]:
 
 
 def _new_dated(base: pathlib.Path | None) -> Workdir:
-    for workdir in (_at(name, base) for name in dated_names()):  # without an end
+    for name in dated_names():
         with contextlib.suppress(FileExistsError):  # another run started in the same second
+            workdir = _at(name, base)
             workdir.path.mkdir(parents=True)
             return workdir
+    raise AssertionError
