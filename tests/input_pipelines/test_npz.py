@@ -129,7 +129,7 @@ def test_broken_files(tmp_path, harm, compressed):
     [
         ({"splits": {"train": "*.npz"}}, "names 2 files"),
         ({"splits": SPLITS | {"validation": "test.npz"}}, r"'test\.npz'.*is no file.*validation\.npz"),
-        ({"splits": {"test": "validation.npz"}}, "unknown split"),
+        ({"splits": {"test": "validation.npz"}}, "needs a 'train' split"),
         ({"options": {"delimiter": ";"}}, "unknown option"),
         ({"feed": "streaming"}, "read as a whole"),
         ({"inputs": {"z": {}}}, r"inputs\.z\.feature='z': unknown feature; allowed: x, y"),
