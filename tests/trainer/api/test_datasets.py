@@ -14,7 +14,10 @@ TRAIN = (EXAMPLES["train"].inputs, dict(EXAMPLES["train"].targets))
 
 def _tree(dataset: tf.data.Dataset, **changes) -> dict:
     splits = {"train": dataset, "validation": EXAMPLES["validation"]}
-    return {**problems.tree(**{"steps": 8, "eval_every": 4, **problems.SIMPLE, **changes}), "dataset": splits}
+    return {
+        **problems.tree(**{"steps": 8, "eval_every": 4, "report_every": 2, **problems.SIMPLE, **changes}),
+        "dataset": splits,
+    }
 
 
 def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, capsys):

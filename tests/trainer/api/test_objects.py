@@ -150,7 +150,11 @@ _DATASET = tf.data.Dataset.from_tensor_slices((INPUTS, TARGETS))
         ("train", _DATASET.take(0).batch(2), "='tf.data.Dataset': gives no example"),
         ("train", tf.data.Dataset.from_tensor_slices(INPUTS), "='tf.data.Dataset': must give tuples (inputs, targets)"),
         ("train", tf.data.Dataset.from_tensor_slices((INPUTS, INPUTS)), ".targets='tf.data.Dataset': must be a dict"),
-        ("train", _DATASET.ragged_batch(2), "must give dense tensors of known shapes"),
+        (
+            "train",
+            _DATASET.map(lambda x, y: (tf.RaggedTensor.from_row_lengths(x, [2]), y)),
+            "must give dense tensors of known shapes",
+        ),
         ("train", _DATASET.map(lambda x, y: (x[: tf.cast(y["sum"], tf.int32)], y)), "first axis of batches"),
         ("train", _DATASET.map(lambda x, y: (tf.debugging.check_numerics(x / 0, "x"), y)), "cannot be read: "),
     ],
