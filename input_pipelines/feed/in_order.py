@@ -5,6 +5,7 @@ start at another step reads what comes before within the epoch (of a dataset tha
 away. One process reads; its replicas have contiguous shares of the batch, as of other feeds.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,14 +186,9 @@ def read(dataset: tf.data.Dataset, field: str) -> Ordered:
       ConfigError: elements of other kinds than dense tensors whose shapes are known but for the first axis of a
         batch, or a dataset without an example.
     """
-    batches, cardinality = _batched(dataset, field), int(dataset.cardinality())
+    batches = _batched(dataset, field)
     first, again = _first(batches, field), _first(batches, field)
-    if cardinality == tf.data.INFINITE_CARDINALITY:
-        count = None
-    elif cardinality != tf.data.UNKNOWN_CARDINALITY and batches is not dataset:  # it gives single examples
-        count = cardinality
-    else:
-        count = int(batches.reduce(np.int64(0), lambda total, batch: total + _size(batch)))
+    count = _count(dataset, batches, field)
     pairs = zip(tf.nest.flatten(first), tf.nest.flatten(again), strict=True)
     repeats = all(np.array_equal(one, other, equal_nan=one.dtype.kind == "f") for one, other in pairs)
     return Ordered(Examples(**first), batches, count, repeats)
@@ -249,18 +245,33 @@ def _first(batches: tf.data.Dataset, field: str) -> splits.Structure:
 def _read(batches: tf.data.Dataset, field: str) -> Iterator[splits.Structure]:
     """Yields the batches as arrays, at least one."""
     is_empty = True
-    try:
+    with _one_line(field):
         for batch in batches.as_numpy_iterator():
             is_empty = False
             yield batch
-    except tf.errors.OpError as error:
-        raise ConfigError(field, _KIND, f"cannot be read: {first_line(error)}") from error
     if is_empty:
         raise ConfigError(field, _KIND, "gives no example")
 
 
-def _size(batch: splits.Structure) -> tf.Tensor:
-    return tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
+def _count(dataset: tf.data.Dataset, batches: tf.data.Dataset, field: str) -> int | None:
+    """The number of examples; None where the dataset never ends."""
+    cardinality = int(dataset.cardinality())
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        return None
+    if batches is not dataset and cardinality != tf.data.UNKNOWN_CARDINALITY:  # its elements are single examples
+        return cardinality
+    with _one_line(field):
+        sizes = batches.map(lambda batch: tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0])
+        return int(sizes.reduce(np.int64(0), tf.add))
+
+
+@contextlib.contextmanager
+def _one_line(field: str) -> Iterator[None]:
+    """Raises ConfigError where a dataset fails."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise ConfigError(field, _KIND, f"cannot be read: {first_line(error)}") from error
 
 
 def _without_missing(target: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

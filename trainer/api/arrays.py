@@ -1,4 +1,4 @@
-"""Splits that are given as arrays, frames of pandas or datasets of `tf.data`: they become `Examples`."""
+"""Splits that are given as arrays, frames of pandas or datasets of `tf.data`, in the form that a dataset gives them."""
 
 import dataclasses
 import functools
@@ -19,13 +19,13 @@ _SETTINGS = {field.name for field in dataclasses.fields(DatasetConfig)}
 def of_splits(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[], dict[str, Examples | Ordered]]]:
     """The settings among a `dataset`, and a function that gives its splits and reads each of them once.
 
-    A dataset of `tf.data` for training is not read as a whole: it becomes an `Ordered` split.
+    Of a dataset of `tf.data` to train on it reads the first examples, and all of them only to count them.
 
     Args:
       dataset: split → examples, and settings of a dataset by their names. Examples are `Examples`, a tuple `(inputs,
-        targets)` or `(inputs, targets, weights)`, or a `tf.data.Dataset` of such tuples. Inputs are an
-        array, a frame of numbers or a dictionary of arrays; targets and weights dictionaries of arrays, targets also a
-        frame or a series, by the names of the columns.
+        targets)` or `(inputs, targets, weights)`, or a `tf.data.Dataset` of such tuples. Inputs are an array, a frame
+        of numbers or a dictionary of arrays; targets and weights dictionaries of arrays, targets also a frame or a
+        series, by the names of the columns.
     """
     splits = {name: value for name, value in dataset.items() if name not in _SETTINGS}
 
