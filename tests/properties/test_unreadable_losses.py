@@ -51,6 +51,14 @@ def independent(u: tf.Tensor, time: tf.Tensor, derivative: Any) -> tf.Tensor:
         ),
         ({"losses__residual__over": "replica"}, r"losses\.residual\.over='replica'.*differentiates"),
         ({"losses__sparsity__reads__code": "layers.adding"}, r"model='layers\.adding': is called 2 times"),
+        (
+            {"losses__reconstruction__reads__y_pred": "heads.field"},
+            r"reconstruction\.reads\.y_true='inputs\.image': has shape \(6,\).*heads\.field, which gives \(1,\)",
+        ),
+        (
+            {"losses__kl": {"loss": "gaussian_nll", "reads": {"y_true": "inputs.time", "y_pred": "layers.encoder"}}},
+            r"losses\.kl\.reads\.y_pred='layers\.encoder': layers\.encoder gives \(5,\) per example; .*needs 2",
+        ),
         ({"losses__others__from": "mu"}, r"losses\.others\.from='mu': unknown layer.*adding, encoder"),
         ({"losses__others__from": "adding"}, r"losses\.others\.from='adding': is that of losses\.adding, too"),
         ({"metrics__sum__target": "nothing"}, r"metrics\.sum\.target='nothing': unknown target"),

@@ -29,7 +29,7 @@ def of_pair(function: Loss, field: str, target: tf.Tensor, prediction: tf.Tensor
       ConfigError: it fails, or does not return one floating-point value per example.
     """
     words = f"a target of shape {target.shape} and a prediction of shape {prediction.shape}"
-    values, mask = _called(lambda: _computed(function, target, prediction), function, field, prediction, words, mean)
+    values, mask = _called(lambda: computed(function, target, prediction), function, field, prediction, words, mean)
     if mean:
         return values, mask
     # Values beyond the examples belong to the prediction's own axes; anything else is a broadcast that was not meant.
@@ -95,7 +95,7 @@ def _wrong_shape(function: Loss, field: str, given: list[int | None], words: str
     return ConfigError(field, loss_functions.name_of(function), reason)
 
 
-def _computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
+def computed(function: Loss, target: tf.Tensor, prediction: tf.Tensor) -> Any:
     """A function's values as it returns them, with their mask; a `Loss` object applies and forgets it when called."""
     if not isinstance(function, keras.losses.Loss) or type(function).__call__ is not keras.losses.Loss.__call__:
         return function(target, prediction)

@@ -6,8 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import own_loss
+from trainer.components import target_shapes
 from trainer.components.losses import NamedLoss
+from trainer.components.target_shapes import Given
 
 _ROUNDING = 1e-3  # a softmax in half precision exceeds 1 by less
 
@@ -27,20 +28,10 @@ def check_shapes(losses: Sequence[NamedLoss], outputs: Mapping[str, Any], target
         if loss.head is None:
             continue
         _check_slice(loss, tuple(outputs[loss.head].shape[1:]))
-        prediction, target = tuple(loss.prediction(outputs).shape[1:]), tuple(targets[loss.target].shape[1:])
-        if loss.targets_are_classes is None:
-            continue
-        expected = prediction[:-1] if loss.targets_are_classes else _of_numbers(loss, prediction)
-        allowed = {expected, (*expected, 1)} | (
-            {expected[:-1]} if expected[-1:] == (1,) and not loss.targets_are_classes else set()
-        )
-        if target not in allowed:
-            raise ConfigError(
-                f"losses.{loss.name}.target",
-                loss.target,
-                f"has shape {target} per example; with {loss.source}, which gives {prediction}, this loss "
-                f"needs {'class indices' if loss.targets_are_classes else 'a target'} of shape {expected}",
-            )
+        field, prediction = f"losses.{loss.name}", loss.prediction(outputs).shape[1:]
+        target = Given(f"{field}.target", loss.target, targets[loss.target].shape[1:])
+        of_head = Given(f"{field}.head", loss.head, prediction)
+        target_shapes.check(loss.function, loss.targets_are_classes, target, of_head, loss.source)
 
 
 def logits_taken_for_probabilities(
@@ -70,19 +61,6 @@ def logits_taken_for_probabilities(
         else:
             lines.append(f"{given}its metrics take probabilities (0 to 1): {', '.join(metrics[loss.name])}.")
     return lines
-
-
-def _of_numbers(loss: NamedLoss, prediction: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """The shape of the numbers of the target to which predictions belong, of which some losses take several."""
-    count = own_loss.numbers_per_value(loss.function)
-    if count > 1 and (not prediction or (prediction[-1] or count) % count):
-        raise ConfigError(
-            f"losses.{loss.name}.head",
-            loss.head,
-            f"{loss.source} gives {prediction} per example; {loss.function_name} needs {count} numbers on the last "
-            "axis for each number of the target",
-        )
-    return own_loss.shape_of_numbers(loss.function, prediction)
 
 
 def _check_slice(loss: NamedLoss, output: tuple[int | None, ...]) -> None:

@@ -1,6 +1,5 @@
 """Functions of losses by name or import path, and what their kind says of shapes, weights and probabilities."""
 
-import copy
 import enum
 import functools
 import inspect
@@ -181,8 +180,8 @@ def of_object(loss: keras.losses.Loss) -> LossFunction:
         found, arguments = type(loss), loss.get_config()
     is_known = (getattr(found, "__module__", "") or "").startswith(_KNOWN)
     if type(loss).__call__ is not keras.losses.Loss.__call__:  # the only one that looks at it here
-        loss = copy.copy(loss)
-        loss.reduction = "none"
+        whole, loss = loss, object.__new__(type(loss))  # `copy` would write it as for a file, and read it again
+        vars(loss).update(vars(whole) | {"reduction": "none"})
     return _described(loss, found, arguments, is_known=is_known)
 
 
@@ -249,6 +248,8 @@ def _refuse_axis_of_examples(arguments: Mapping[str, Any], field: str) -> None:
 
 def name_of(function: Loss) -> str:
     """Returns a function's name for messages."""
+    if type(function).__name__ == "LossFunctionWrapper":  # what Keras makes of a function of the user's own
+        function = function.fn
     function = getattr(function, "func", function)
     return getattr(function, "__name__", type(function).__name__).removeprefix("tf__")
 

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError
-from trainer.components import labels, loss_calls, loss_functions, loss_sums, own_loss, reading
+from trainer.components import labels, loss_calls, loss_functions, loss_sums, own_loss, reading, target_shapes
 from trainer.components.class_weights import ClassWeights
 from trainer.components.loss_functions import PREDICTION, TARGET, Kind, Loss, Scores
 from trainer.components.loss_sums import LossSums, LossValues
@@ -132,9 +132,10 @@ class NamedLoss:
 
 def build(name: str, config: LossConfig) -> NamedLoss:
     """Resolves a loss of the configuration; raises ConfigError where its function or an argument does not exist."""
+    variables = None if config.variables is None else tuple(config.variables)
     if config.from_ is not None:
         named = added(name, config.from_, config.normalizer, config.every, config.offset)
-        return dataclasses.replace(named, variables=_patterns(config))
+        return dataclasses.replace(named, variables=variables)
     field = f"losses.{name}"
     resolved = loss_functions.build(config.loss, f"{field}.loss", config.reads, f"{field}.reads")
     reading.check_over(config.over, f"{field}.over", takes_derivative=resolved.takes_derivative)
@@ -153,7 +154,7 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         function=resolved.function,
         every=config.every,
         offset=config.offset,
-        variables=_patterns(config),
+        variables=variables,
         normalizer=config.normalizer,
         targets_are_classes=resolved.targets_are_classes,
         pointwise=resolved.pointwise,
@@ -165,10 +166,6 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         reads=reads,
         takes_derivative=resolved.takes_derivative,
     )
-
-
-def _patterns(config: LossConfig) -> tuple[str, ...] | None:
-    return None if config.variables is None else tuple(config.variables)
 
 
 def added(name: str, layer: str, normalizer: str = "weights", every: int = 1, offset: int = 0) -> NamedLoss:
@@ -228,6 +225,8 @@ def compute(loss: NamedLoss, predictions: Predictions, batch: Mapping[str, Mappi
     of_classes = None if loss.class_weights is None else loss.class_weights.of(given[TARGET])
     if loss.compares_a_pair:
         target, prediction, there = given[TARGET], given[PREDICTION], None
+        if loss.reads is not None:  # else `loss_checks` has compared their shapes
+            target_shapes.check_read(loss.function, loss.targets_are_classes, loss.reads, given, field)
         if loss.nan_is_missing and target.dtype.is_floating:
             target, there = own_loss.without_nan(loss.function, target, prediction)
         of_labels = (weights, of_classes, mask, there)

@@ -128,8 +128,9 @@ def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, predic
     """
     inputs = dataclasses.replace(as_they_are(loss), pair_of=own_loss.pair_of(loss.function))
     kind = _kind(loss, target, prediction)
-    arguments = getattr(metric, "_fn_kwargs", {}) | metric.get_config()
-    of_probabilities = isinstance(metric, _OF_PROBABILITIES + _CROSSENTROPIES) and not _is_for_logits(arguments)
+    of_probabilities = isinstance(metric, _OF_PROBABILITIES + _CROSSENTROPIES)
+    if of_probabilities:  # a function's description would warn of a lambda
+        of_probabilities = not _is_for_logits(getattr(metric, "_fn_kwargs", {}) | metric.get_config())
     if not of_probabilities or loss.scores.are_probabilities or kind is Kind.OTHER:
         return dataclasses.replace(inputs, of_probabilities=of_probabilities)
     return dataclasses.replace(inputs, kind=kind)

@@ -20,6 +20,7 @@ from trainer.components import keras_objects, labels, own_loss
 from trainer.components import metric_inputs as inputs_lib
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
+from trainer.components.mean_over_examples import MeanOverExamples
 from trainer.components.metric_inputs import MetricInputs
 from trainer.config.loss_settings import LossConfig, MetricsConfig
 
@@ -80,7 +81,7 @@ class LossMetric:
         metric = self.metric
         if weights is not None and not self.weighted:
             weights = tf.cast(weights > 0, weights.dtype)
-        own_function = type(metric) is keras.metrics.MeanMetricWrapper
+        own_function = type(metric) in (keras.metrics.MeanMetricWrapper, MeanOverExamples)
         target, prediction = self.inputs.pair(target, prediction)
         if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
             target = target[..., tf.newaxis]

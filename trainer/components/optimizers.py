@@ -183,6 +183,12 @@ def copy_of(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer
     return copy
 
 
+def first_unknown(optimizer: keras.optimizers.Optimizer, variables: Iterable[keras.Variable]) -> str | None:
+    """The path of the first variable for which an optimizer was not built; None: it was built for all."""
+    known = optimizer._trainable_variables_indices  # Keras' own, by which it refuses them in a step
+    return next((each.path for each in variables if optimizer._var_key(each) not in known), None)
+
+
 def schedule_of(optimizer: keras.optimizers.Optimizer) -> LearningRateSchedule | None:
     """The schedule of an optimizer's learning rate, for which Keras has no public name; None: it is a number."""
     rate = optimizer._learning_rate

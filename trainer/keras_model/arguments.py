@@ -128,6 +128,9 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         _check_outputs(of_outputs.get(name, given[name]), model, name, reading)
     if given["jit_compile"] not in (True, False, None, "auto"):
         raise ConfigError("jit_compile", given["jit_compile"], "must be True, False or 'auto', which means False")
+    jit_compile = given["jit_compile"] is True and not given["run_eagerly"]
+    if jit_compile and (layer := next((each for each in model._flatten_layers() if not each.supports_jit), None)):
+        raise ConfigError("jit_compile", True, f"must be False or 'auto': XLA cannot compile the layer {layer.name!r}")
     clip_norm = schema.optional(schema.number(positive=True))(given["clip_norm"], "clip_norm")
     return Compiled(
         optimizer=own,
@@ -143,8 +146,8 @@ def check(given: Mapping[str, Any], model: keras.Model) -> Compiled:
         seed=schema.integer(0)(given["seed"], "seed"),
         scales_losses=scaled and model.dtype_policy.name == "mixed_float16",
         run_eagerly=given["run_eagerly"],
-        jit_compile=given["jit_compile"] is True and not given["run_eagerly"],
-        steps_per_execution=given["steps_per_execution"],
+        jit_compile=jit_compile,
+        steps_per_execution=schema.integer(1)(given["steps_per_execution"], "steps_per_execution"),
         given={**given, "optimizer": own, "optimizers": others or None},
     )
 
@@ -162,12 +165,16 @@ def check_steps(model: keras.Model, base: type[keras.Model]) -> None:
             raise ConfigError(name, type(model).__name__, allowed)
 
 
-def check_strategy(strategy: tf.distribute.Strategy) -> None:
-    """Raises ConfigError for replicas that Keras' `fit` cannot feed."""
+def check_strategy(strategy: tf.distribute.Strategy, model: keras.Model) -> None:
+    """Raises ConfigError for replicas that Keras' `fit` cannot feed, or a model with variables of another scope."""
     none = not tf.distribute.has_strategy() and strategy is tf.distribute.get_strategy()
     if not none and not isinstance(strategy, _STRATEGIES):
         allowed = "must be MirroredStrategy, OneDeviceStrategy or none; for several machines use the command line"
         raise ConfigError("strategy", type(strategy).__name__, allowed)
+    for variable in model.variables:
+        if not strategy.extended.variable_created_in_scope(variable.value):
+            allowed = f"must be made as a whole in the scope of one strategy, but {variable.path} was not"
+            raise ConfigError("model", model.name, allowed)
 
 
 def _optimizer(given: Any, field: str) -> keras.optimizers.Optimizer | None:

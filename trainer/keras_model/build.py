@@ -1,6 +1,7 @@
 """From a model and the arguments of `compile` to the functions that `fit` and `evaluate` call."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras.src import backend
 
+from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.components import observed_layers
 from trainer.config.paths import TARGETS
@@ -19,6 +21,8 @@ from trainer.keras_model.element import symbolic
 from trainer.keras_model.evaluation import Evaluation
 from trainer.keras_model.loop import Logs, Memory
 from trainer.keras_model.metrics import Metrics
+from trainer.keras_model.outputs import CompiledLoss
+from trainer.keras_model.reading_losses import ReadingLoss
 from trainer.keras_model.totals import LossTotals
 from trainer.step.step import Step
 from trainer.step.values import Measurement
@@ -119,7 +123,7 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
     losses += tuple(losses_lib.added(model, seen.added, [loss.name for loss in losses]))
     if not losses:
         raise ConfigError("loss", None, "must be given: no layer adds a loss of its own")
-    weights = [float(loss.weight) for loss in (*matching.losses, *compiled.reading)]
+    weights = [_weight(loss) for loss in (*matching.losses, *compiled.reading)]
     weights += [1.0] * (len(losses) - len(weights))
     regularized = [variable for variable in model.trainable_variables if variable.regularizer is not None]
     metrics = None
@@ -129,6 +133,12 @@ def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, An
         metrics = Metrics(compiled.metrics, compiled.weighted_metrics, names, y_pred, targets, losses, heads)
     totals = LossTotals(losses, weights, regularized)
     return Evaluation(strategy, model, matching, losses, weights, totals, metrics, compiled.seed)
+
+
+def _weight(loss: CompiledLoss | ReadingLoss) -> float:
+    """The weight of a loss; raises ConfigError for what is no number, as a variable, which would be read once only."""
+    is_number = isinstance(loss.weight, numbers.Real)
+    return schema.number()(float(loss.weight) if is_number else loss.weight, f"loss_weights.{loss.name}")
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:

@@ -56,7 +56,12 @@ class Evaluation:
         logs = {"loss": total}
         if self.compiled_metrics is not None:
             logs |= self.compiled_metrics.result()
-        return logs | {f"{self.losses[k].name}_loss": means[k] for k in self._reported}
+        logs |= {f"{self.losses[k].name}_loss": means[k] for k in self._reported}
+        for metric in self.model.metrics:
+            if not isinstance(metric, LossMean | Metrics):  # one that a layer, or the model, updates when it is called
+                result = metric.result()
+                logs |= result if isinstance(result, Mapping) else {metric.name: result}
+        return logs
 
     @property
     def _reported(self) -> list[int]:

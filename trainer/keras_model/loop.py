@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from trainer.components import scalars
+from trainer.keras_model import argument_names
 from trainer.step.step import Step
 from trainer.step.values import Measurement, State
 
@@ -156,6 +157,7 @@ def _function(
             tf.function(each, autograph=False, reduce_retracing=True) for each in (of_iterator, of_element)
         )
 
+    @argument_names.translated()
     def function(iterator: Iterator[Any]) -> Logs:
         if isinstance(iterator, _TENSORFLOWS):
             count, logs = of_iterator(iterator)

@@ -1,6 +1,7 @@
 """The losses of `compile` as the step has them: values of examples, summed over all replicas before any mean."""
 
 import dataclasses
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.class_counts import INDICES, ONE_HOT, Classes
-from trainer.common.errors import unknown
+from trainer.common import schema
+from trainer.common.errors import ConfigError, unknown
 from trainer.components import loss_functions
 from trainer.components import losses as losses_lib
 from trainer.components.class_weights import ClassWeights
@@ -89,7 +91,7 @@ def with_class_weights(
       targets: name of an output → specification of its target.
 
     Raises:
-      ConfigError: a name of no loss.
+      ConfigError: a name of no loss, a class that its target has not, or a weight that is none.
     """
     names = [name for loss in losses if loss.head is not None for name in (loss.head, loss.name)]
     for name, weights in given.items():
@@ -98,19 +100,30 @@ def with_class_weights(
 
     def of(loss: NamedLoss) -> ClassWeights | None:
         own = None if loss.head is None else given.get(loss.name, given.get(loss.head))
-        return None if own is None else _class_weights(own, outputs[loss.head].shape, targets[loss.head].shape)
+        if own is None:
+            return None
+        field = f"class_weight.{loss.name if loss.name in given else loss.head}"
+        return _class_weights(own, field, outputs[loss.head].shape, targets[loss.head].shape)
 
     return tuple(dataclasses.replace(loss, class_weights=of(loss)) for loss in losses)
 
 
-def _class_weights(given: Mapping[int, float], output: tf.TensorShape, target: tf.TensorShape) -> ClassWeights:
+def _class_weights(
+    given: Mapping[int, float], field: str, output: tf.TensorShape, target: tf.TensorShape
+) -> ClassWeights:
     """The weights of classes that a target holds as numbers, or where its last axis is largest."""
+    for index, weight in given.items():
+        if not isinstance(index, numbers.Integral) or index < 0:
+            raise ConfigError(f"{field}.{index}", weight, "must belong to a class: a whole number of at least 0")
+        schema.number()(float(weight) if isinstance(weight, numbers.Real) else weight, f"{field}.{index}")
     same_rank, last = target.rank == output.rank, target[-1]
     if same_rank and last != 1:
         classes = Classes(ONE_HOT, last)
     else:
-        count = output[-1] if output[-1] not in (1, None) else max(2, *(int(each) + 1 for each in given))
+        count = output[-1] if output[-1] not in (1, None) else max(2, 1 + max(given, default=0))
         classes = Classes(INDICES, count, has_axis=same_rank)
+    if (largest := max(given, default=0)) >= classes.count:
+        raise ConfigError(f"{field}.{largest}", given[largest], f"must belong to one of {classes.count} classes")
     return ClassWeights(classes, (tuple(float(given.get(index, 1.0)) for index in range(classes.count)),))
 
 

@@ -1,19 +1,22 @@
 """The metrics of `compile`: named and given to outputs by Keras, updated as the command line updates its own."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileMetrics
+from keras.src.utils.naming import get_object_name
 
 from trainer.common import import_paths
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError, first_line, with_notes
 from trainer.components import labels, metric_inputs
 from trainer.components import losses as losses_lib
 from trainer.components import metrics as metrics_lib
 from trainer.components.losses import NamedLoss
+from trainer.components.mean_over_examples import MeanOverExamples
 from trainer.components.metric_inputs import MetricInputs
 from trainer.components.metrics import LossMetric
 from trainer.components.predictions import Predictions
@@ -82,13 +85,13 @@ class Metrics(CompileMetrics):
         losses: Sequence[NamedLoss],
         heads: Sequence[str],
     ) -> None:
-        super().__init__(metrics, weighted_metrics, output_names=output_names)
+        super().__init__(_by_example(metrics), _by_example(weighted_metrics), output_names=output_names)
         field, given = ("metrics", metrics) if metrics is not None else ("weighted_metrics", weighted_metrics)
         specs = {head: targets.get(head) for head in heads}
         try:
             self.build(keras.tree.pack_sequence_as(y_pred, list(specs.values())), y_pred)
         except MISMATCH as error:
-            raise ConfigError(field, given, f"cannot be matched to outputs and targets: {first_line(error)}") from error
+            raise ConfigError(field, given, f"cannot be matched to outputs and targets: {with_notes(error)}") from error
         in_order = self._flatten_y(keras.tree.pack_sequence_as(y_pred, list(heads)))
         outputs = dict(zip(in_order, self._flatten_y(y_pred), strict=True))
         self.of_outputs = []
@@ -105,6 +108,17 @@ class Metrics(CompileMetrics):
                 _build(metric, specs[head], outputs[head], field, given)
             if built:
                 self.of_outputs.append(OutputMetrics(head, loss, built))
+
+
+def _by_example(metrics: Any) -> Any:
+    """The metrics, with functions as means over examples, whatever the shape of what they return."""
+
+    def of_function(given: Any) -> Any:
+        if not callable(given) or inspect.isclass(given) or isinstance(given, keras.metrics.Metric):
+            return given
+        return MeanOverExamples(given, name=get_object_name(given))
+
+    return keras.tree.map_structure(of_function, metrics)
 
 
 def _build(metric: LossMetric, target: Any, prediction: Any, field: str, given: Any) -> None:

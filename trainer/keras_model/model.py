@@ -12,7 +12,7 @@ from keras.src.models.functional import Functional
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from trainer.common.errors import ConfigError
-from trainer.keras_model import arguments, build, element, epochs, functional, state
+from trainer.keras_model import argument_names, arguments, build, element, epochs, functional, state
 from trainer.keras_model.arguments import Compiled
 from trainer.keras_model.build import Training
 from trainer.keras_model.element import Element
@@ -54,7 +54,7 @@ class MultiLossModel(keras.Model):
         """
         if not isinstance(model, keras.Model):
             raise ConfigError("model", model, "must be a keras.Model")
-        arguments.check_steps(model, keras.Model)
+        arguments.check_steps(model, MultiLossModel if isinstance(model, MultiLossModel) else keras.Model)
         if (graph := functional.graph(model)) is None:
             return WrappedModel(model)
         frozen = {} if model.trainable else {"trainable": False}
@@ -106,7 +106,7 @@ class MultiLossModel(keras.Model):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         strategy = self.distribute_strategy
         arguments.check_steps(self, MultiLossModel)
-        arguments.check_strategy(strategy)
+        arguments.check_strategy(strategy, self)
         with strategy.scope():
             compiled = arguments.check(given, self)
             super().compile(
@@ -121,6 +121,11 @@ class MultiLossModel(keras.Model):
         self._training_state.forget()
         if compiled.optimizer is not None and not compiled.one_optimizer:
             state.keep_from_keras(compiled.optimizer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keras' way to pickle a model, without its class, which has its name but not always its place."""
+        _, described = super().__reduce__()
+        return keras.Model._unpickle_model, described
 
     def get_compile_config(self) -> dict[str, Any]:
         """The arguments of `compile` for a file; empty where it was not called."""
@@ -165,11 +170,13 @@ class MultiLossModel(keras.Model):
         self._class_weights = given.pop("class_weight") if by_output else None
         return given
 
+    @argument_names.translated()
     def make_train_function(self, force: bool = False) -> None:
         """Sets `train_function`, which takes steps on what `fit` or `train_on_batch` feeds."""
         self._build_training(anew=force or self._built_for != self._trained_on)
         self.train_function = self._training.train_function
 
+    @argument_names.translated()
     def make_test_function(self, force: bool = False) -> None:
         """Sets `test_function`, which evaluates what `evaluate` or `test_on_batch` feeds."""
         self._build_training(anew=force)
@@ -199,7 +206,7 @@ class MultiLossModel(keras.Model):
         # Keras lets these be set after `compile`.
         now = {"run_eagerly": self.run_eagerly, "steps_per_execution": self.steps_per_execution}
         compiled = dataclasses.replace(self._arguments, **now)
-        arguments.check_strategy(strategy)
+        arguments.check_strategy(strategy, self)
         with strategy.scope():
             training = build.build(self, compiled, self._element.spec, self._element.batch_size, self._class_weights)
         self._training_state.attach(training.state, {} if compiled.one_optimizer else training.optimizers)

@@ -38,7 +38,7 @@ def groups(
 
     Raises:
       ConfigError: an optimizer of no loss, or without a variable; none for some variables; weight decay of a variable
-        with several optimizers.
+        with several optimizers; one that was built for other variables.
     """
     compiled.check_names(dict.fromkeys(names))
     if compiled.apply == "per_loss":
@@ -91,4 +91,7 @@ def _group(
         raise ConfigError(field, optimizer.name, f"owns nothing: {what}; leave it out")
     if not optimizer.built:
         optimizer.build(list(variables if built_for is None else built_for))
+    elif (unknown := optimizers_lib.first_unknown(optimizer, variables)) is not None:
+        allowed = f"has no state for {unknown}: it was built for other variables; give compile a new one"
+        raise ConfigError(field, optimizer.name, allowed)
     return OptimizerGroup(name, optimizer, share.positions, variables, share.losses)

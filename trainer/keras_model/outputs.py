@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras.src.trainers.compile_utils import CompileLoss
 
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError, with_notes
 from trainer.components import predictions
 
 MISMATCH = (KeyError, ValueError, TypeError, IndexError, AttributeError)  # Keras' errors where structures do not match
@@ -128,10 +128,13 @@ class Matching:
         if y is None:
             raise ConfigError("y", ConfigError.ABSENT, "there are losses, but the data hold no targets: give (x, y)")
         try:
-            return self._recorder.read(self._of_losses(y), self._y_pred, _without_gaps(sample_weight, self._y_pred))
+            read = self._recorder.read(self._of_losses(y), self._y_pred, _without_gaps(sample_weight, self._y_pred))
         except MISMATCH as error:
-            reason = f"cannot be matched to outputs and targets: {first_line(error)}"
+            reason = f"cannot be matched to outputs and targets: {with_notes(error)}"
             raise ConfigError("loss", self._loss, reason) from error
+        if any(isinstance(each.target, str) for each in read):  # the name of an output, by Keras, in place of a target
+            raise ConfigError("y", [*y], f"must hold targets by the names of outputs: {', '.join(self.outputs)}")
+        return read
 
     def _of_losses(self, y: Any) -> Any:
         """The targets without those that only losses with `reads` look at, which Keras could not match."""

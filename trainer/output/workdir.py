@@ -11,6 +11,7 @@ report.md        the final results; curves.png beside it
 loggers.json     how far each logger has got the reports, where the run has some
 """
 
+import contextlib
 import dataclasses
 import datetime
 import fcntl
@@ -115,16 +116,8 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        return (
-            self.config,
-            self.data,
-            self.metrics,
-            self.log,
-            self.tensorboard,
-            self.checkpoints,
-            self.report,
-            self.curves,
-        )
+        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
+        return (*records, self.checkpoints, self.report, self.curves)
 
 
 def current() -> pathlib.Path:
@@ -294,10 +287,8 @@ def dated_names() -> Iterator[str]:
 
 def _new_dated(base: pathlib.Path | None) -> Workdir:
     for name in dated_names():
-        workdir = _at(name, base)
-        try:
+        with contextlib.suppress(FileExistsError):  # another run started in the same second
+            workdir = _at(name, base)
             workdir.path.mkdir(parents=True)
-        except FileExistsError:  # another run started in the same second
-            continue
-        return workdir
+            return workdir
     raise AssertionError

@@ -23,6 +23,11 @@ class Evaluations:
     intervals: Mapping[str, int] = dataclasses.field(default_factory=dict)
     at_end: tuple[str, ...] = ()
 
+    @property
+    def not_with_validation(self) -> tuple[str, ...]:
+        """The splits that are evaluated at times of their own."""
+        return (*self.intervals, *self.at_end)
+
     def due(self, step: int, timeline: Timeline, *, with_validation: bool) -> list[str]:
         """The splits to evaluate once `step` steps are taken, where `validation` is evaluated or not."""
         own = [split for split, interval in self.intervals.items() if timeline.is_due(interval, step)]
@@ -37,11 +42,11 @@ def resolve(
     Args:
       config: the configuration's `evaluate`.
       splits: all splits of the data.
-      taken: names beside which a split's would be confused in reports: those of losses.
+      taken: names beside which a split's would be confused in reports: those of losses and of metrics without one.
       timeline: how the run's steps lie among examples and epochs.
 
     Raises:
-      ConfigError: a split that does not exist, or is evaluated otherwise, or has the name of a loss.
+      ConfigError: a split that does not exist, or is evaluated otherwise, or has the name of a loss or of metrics.
     """
     others = [split for split in splits if split not in (TRAIN, VALIDATION)]
     for split, when in config.items():
@@ -55,7 +60,7 @@ def resolve(
             raise unknown(f"evaluate.{split}", when, "split beside train and validation", others, name=split)
     for split in others:
         if split in taken:
-            reason = "is also the name of a loss, so that reports of one would read as the other's; rename one"
+            reason = "is also the name of a loss or of metrics: reports of one would read as the other's; rename one"
             raise ConfigError(f"evaluate.{split}", ConfigError.ABSENT, reason)
     times = {split: config.get(split, AT_END) for split in others}
     return Evaluations(

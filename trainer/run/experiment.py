@@ -168,8 +168,8 @@ def build(
     watch = train_metrics and train_metrics.add
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
-    evaluations = evaluations_lib.resolve(config.evaluate, data.splits, config.losses, timeline)
-    directions = evaluator.directions(evaluations.at_every)
+    evaluations = evaluations_lib.resolve(config.evaluate, data.splits, (*config.losses, *config.metrics), timeline)
+    watchable = evaluator.directions(evaluations.at_every), evaluations.not_with_validation
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -185,8 +185,8 @@ def build(
         evaluations=evaluations,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", directions),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", directions),
+        best=monitor.resolve(config.best, "best", *watchable),
+        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", *watchable),
         watched=watched.of((config.best, config.early_stopping), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),

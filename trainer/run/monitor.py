@@ -139,27 +139,30 @@ def evaluations(reports: Iterable[Report]) -> Iterator[Report]:
         others = [*others, report] if report.split not in (TRAIN, VALIDATION) else []
 
 
-def resolve(config: MonitorConfig | None, field: str, directions: Mapping[str, str | None]) -> MonitorConfig | None:
+def resolve(
+    config: MonitorConfig | None, field: str, directions: Mapping[str, str | None], other_splits: Iterable[str] = ()
+) -> MonitorConfig | None:
     """`config` with "min" or "max" for "auto"; raises ConfigError where no evaluation gives such a metric.
 
     Args:
       config: what is watched; None: nothing.
       field: its key in the configuration, for errors.
       directions: what can be watched → "up" or "down", the direction of better values; None: it does not say.
+      other_splits: splits that are not evaluated with every validation, so that theirs cannot.
     """
     if config is None:
         return None
     directions = {monitors.TOTAL_LOSS: "down", **directions}
     expression = monitors.expression(config)
-    if expression is not None:
-        for name in expression.names:
-            if name not in directions:
-                kind = f"validation metric {name!r}"
-                raise unknown(f"{field}.metric", config.metric, kind, directions, name=name)
-        return config
-    if config.metric not in directions:
-        raise unknown(f"{field}.metric", config.metric, "validation metric", directions)
-    if config.mode != "auto":
+    for name in (config.metric,) if expression is None else expression.names:
+        split = name.partition("/")[0]
+        if name not in directions and split in other_splits:
+            reason = f"cannot watch {name!r} of a split that is not evaluated with every validation: set "
+            raise ConfigError(f"{field}.metric", config.metric, f"{reason}evaluate.{split}='at_every_evaluation'")
+        if name not in directions:
+            kind = "validation metric" if expression is None else f"validation metric {name!r}"
+            raise unknown(f"{field}.metric", config.metric, kind, directions, name=name)
+    if expression is not None or config.mode != "auto":
         return config
     if directions[config.metric] is None:
         raise ConfigError(f"{field}.mode", "auto", f"must be 'min' or 'max': {config.metric!r} does not say")

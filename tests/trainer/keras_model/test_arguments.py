@@ -43,6 +43,7 @@ def by_losses(losses):
         ({"combine": "independent", "apply": "joint"}, "apply='joint': 'independent' is always applied per loss"),
         ({"apply": "each"}, "apply='each': unknown way to apply; allowed: joint, per_loss"),
         ({"clip_norm": 0}, "clip_norm=0: must be a finite number above 0"),
+        ({"steps_per_execution": 0}, "steps_per_execution=0: must be a whole number of at least 1"),
         ({"micro_batches": 0}, "micro_batches=0: must be a whole number of at least 1"),
         ({"diagnostics": 1}, "diagnostics=1: must be True or False"),
         ({"seed": -1}, "seed=-1: must be a whole number"),
@@ -91,6 +92,8 @@ def test_optimizers_must_be_of_the_scope_of_the_model():
         made = model()
     with pytest.raises(ConfigError, match="must be made in the scope of the strategy"):
         made.compile(optimizer)
+    with pytest.raises(ConfigError, match=r"^model='\w+': must be made as a whole in the scope of one strategy"):
+        MultiLossModel.of(made).compile()
     made.compile("sgd")  # one that compile makes is
 
 

@@ -63,6 +63,30 @@ def test_labels_that_are_missing_do_not_count():
     )
 
 
+def test_functions_may_return_anything():
+    """One number for all examples, for each or for each number, or a loss; an example counts where it is whole."""
+    numbers = NUMBERS.copy()
+    numbers[::3, 1] = np.nan
+    functions = {
+        "scalar": lambda target, output: keras.ops.mean(keras.ops.abs(target - output)),
+        "of_examples": lambda target, output: keras.ops.mean(keras.ops.square(target - output), axis=-1),
+        "of_numbers": lambda target, output: keras.ops.abs(target - output),
+    }
+    for name, function in functions.items():
+        function.__name__ = name
+    given = {"numbers": [*functions.values(), keras.losses.MeanSquaredError(name="loss")]}
+    flags = {"flag": [lambda target, output: target == keras.ops.cast(output > 0, target.dtype)]}
+    with_loss = LOSSES | {"numbers": "mse"}
+    found = result(given | flags, TARGETS | {"numbers": numbers}, losses_given=with_loss)
+    there = ~np.isnan(numbers)
+    errors, whole = FOUND - np.where(there, numbers, 0), there.all(axis=1)
+    assert found["numbers_scalar"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
+    assert found["numbers_of_examples"] == pytest.approx((errors[whole] ** 2).mean(), rel=1e-5)
+    assert found["numbers_of_numbers"] == pytest.approx(np.abs(errors[there]).mean(), rel=1e-5)
+    assert found["numbers_loss"] == found["numbers_of_examples"]
+    assert found["flag_lambda"] == pytest.approx(((LOGIT > 0) == LABELS).mean())
+
+
 def test_metrics_of_an_output_without_a_target_are_refused():
     targets = {name: TARGETS[name] for name in ("kind", "flag")}
     with pytest.raises(ConfigError, match="'numbers', for which there is no target"):

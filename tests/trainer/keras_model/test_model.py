@@ -1,6 +1,7 @@
 """`MultiLossModel` is made as a `keras.Model` is, in every way, by any number of classes in one process."""
 
 import copy
+import pickle
 
 import keras
 import numpy as np
@@ -68,7 +69,8 @@ def test_layers_clones_and_copies():
     lines = []
     model.summary(print_fn=lambda line, **_: lines.append(line))
     assert "hidden" in "".join(lines)
-    again = keras.models.clone_model(model), type(model).from_config(model.get_config()), copy.deepcopy(model)
+    again = [keras.models.clone_model(model), type(model).from_config(model.get_config())]
+    again += [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
     for each in again:
         assert (type(each), each.output_names) == (type(model), ["a", "b"])
         assert not {id(variable) for variable in each.variables} & {id(variable) for variable in model.variables}

@@ -90,9 +90,15 @@ def test_weights_of_some_losses_only():
         ({"c": A}, {"a": spec(1)}, {"a": spec(1)}, "loss=.*'c'"),
         ({"a": A}, {"a": [spec(1), spec(1)]}, {"a": [spec(1), spec(1)]}, "several outputs together"),
         ({"a": A, "b": A}, {"a": spec(1), "b": spec(1)}, {"a": spec(1)}, "cannot be matched"),
+        (
+            {"a": A, "b": B},
+            {"a": spec(1), "b": spec(1)},
+            {"a": spec(1), "B": spec(1)},
+            r"y=\['a', 'B'\]: .*: a, b$",
+        ),
         ({"a": A}, {"a": spec(1)}, None, r"y: there are losses, but the data hold no targets"),
     ],
-    ids=["no such output", "two outputs", "no such target", "no targets"],
+    ids=["no such output", "two outputs", "no such target", "other targets", "no targets"],
 )
 def test_refuses_what_does_not_match(loss, y_pred, y, message):
     with pytest.raises(ConfigError, match=message):
@@ -117,6 +123,11 @@ PREDICTION, TARGET = RANDOM.normal(size=(2, 6, 3)).astype(np.float32)
 WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
 
 
+class CalledItsOwnWay(keras.losses.MeanSquaredError):  # registered nowhere
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 3 * super().__call__(y_true, y_pred, sample_weight)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -124,6 +135,7 @@ WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
         keras.losses.mean_absolute_error,
         keras.losses.Huber(delta=0.3),
         keras.losses.CosineSimilarity(),
+        CalledItsOwnWay(),
         keras.losses.MeanSquaredError(reduction="sum"),
         keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
         lambda target, prediction: keras.ops.square(target - prediction),
@@ -135,6 +147,7 @@ WEIGHTS = RANDOM.uniform(size=6).astype(np.float32)
         "function",
         "object",
         "not of single numbers",
+        "own call",
         "sum",
         "weighted mean",
         "per number",

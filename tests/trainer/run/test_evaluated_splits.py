@@ -148,9 +148,23 @@ def test_what_cannot_be_evaluated_is_named(config, words):
         )
 
 
-def test_a_monitor_names_a_split_that_is_evaluated_with_validation():
-    with pytest.raises(ConfigError, match=r"best\.metric='test/loss/number'.*extra/loss/number"):
-        train.train(_config(best__metric="test/loss/number"), None, problems.strategy(1))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"best__metric": "test/loss/number"},
+            r"best\.metric='test/loss/number'.*evaluate\.test='at_every_evaluation'",
+        ),
+        ({"best__metric": "tset/loss/number"}, r"best\.metric='tset/loss/number'.*extra/loss/number"),
+        (
+            {"metrics": {"late": {"head": "number", "target": "number", "metrics": ["mae"]}}},
+            r"evaluate\.late: is also the name of a loss or of metrics",
+        ),
+    ],
+)
+def test_names_of_splits_that_monitors_and_metrics_have(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        train.train(_config(**changes), None, problems.strategy(1))
 
 
 def test_without_a_best_checkpoint_that_can_be_read_the_last_variables_are_tested(run, tmp_path):

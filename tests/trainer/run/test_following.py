@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tests import problems
 from tests.properties import built_once
-from trainer.common.errors import ConfigError, RunError
+from trainer.common import schema, trust
+from trainer.common.errors import ConfigError, RunError, UntrustedError
 from trainer.config import loading
 from trainer.output import checkpoint, workdir
 from trainer.output.reports import Report
@@ -214,6 +215,13 @@ def test_what_cannot_follow_is_refused(kind, spec, message):
         config = problems.config(**{kind: [spec]})
         hooks.load(config.hooks)
         loggers.build(config.loggers, is_chief=True)
+
+
+def test_those_of_a_foreign_run_must_be_trusted():
+    tree = schema.as_dict(problems.config(**_TREE, dataset__name="configs.own_arrays:load"))
+    with pytest.raises(UntrustedError, match=r"loggers.0.name.*hooks.0.name"):
+        trust.NOBODY.check(tree, "run")
+    trust.in_packages(["tests"]).check(tree, "run")
 
 
 def test_the_examples_of_the_page(tmp_path):

@@ -158,12 +158,15 @@ def test_monitors_go_by_expressions():
         ("{label/acuracy} - {loss/label}", "max", r"unknown validation metric 'label/acuracy'; did you mean 'label/ac"),
         ("{total_los} + {loss/label}", "max", r"unknown validation metric 'total_los'; did you mean 'total_loss'\?"),
         ("total_lose", "auto", r"unknown validation metric; did you mean 'total_loss'\?"),
+        ("test/label/accuracy", "auto", r"cannot watch .*: set evaluate\.test='at_every_evaluation'$"),
+        ("{loss/label} - {test/loss/label}", "max", r"cannot watch 'test/loss/label' of a split"),
+        ("tset/loss/label", "auto", r"unknown validation metric"),
     ],
 )
 def test_names_that_are_not_there(metric, mode, words):
     directions = {"loss/label": "down", "label/accuracy": "up", "loss/number": "down"}
     with pytest.raises(ConfigError, match=rf"^early_stopping\.metric=.*: {words}"):
-        monitor.resolve(MonitorConfig(metric, mode), "early_stopping", directions)
+        monitor.resolve(MonitorConfig(metric, mode), "early_stopping", directions, ["test"])
 
 
 def test_directions_that_are_known():

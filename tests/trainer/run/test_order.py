@@ -84,6 +84,7 @@ SAYING = ["say"] * (1 + 7)  # where it runs, and the lines of its summary
 # Of a run of two steps, once the second is taken.
 ENDING = [
     "publish train 2",
+    "start the clock",
     "doing: the evaluation after step 2",
     "put averages in place",
     "average over replicas",
@@ -102,6 +103,7 @@ ENDING = [
     "print the table",
     "save curves.png",
     "say",
+    "doing: hooks at the end",
     "agree on a signal",
     "end recording",
     "release the workdir",
