@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from input_pipelines import configuration, examples, names, opening, overlap, saved_form
 from input_pipelines.configuration import TRAIN, DatasetConfig, SourceConfig
-from input_pipelines.examples import Examples, NotFinite
-from input_pipelines.feed import augmentation, mixture, usable
+from input_pipelines.examples import Examples, NotFinite, Ordered
+from input_pipelines.feed import augmentation, in_order, mixture, usable
 from input_pipelines.feed import splits as splits_lib
 from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.in_order import InOrder
 from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
@@ -36,7 +37,7 @@ class SavedData:
     Attributes:
       fingerprints: the configuration's key of a source → split → a fingerprint.
       statistics: the configuration's key of a source → what its preparation learned.
-      feeds: the configuration's key of a source → "memory" or "streaming".
+      feeds: the configuration's key of a source → "memory", "streaming" or "in_order".
       class_counts: loss → for each of its labels, how many labels of each class the training split has; of losses whose
         weights of classes need it.
     """
@@ -220,14 +221,22 @@ def _fed(
 
 def _of_function(config: SourceConfig, field: str) -> Data:
     loaded = examples.load(config, floatx=keras.config.floatx(), field=field)
-    built = {name: InMemory(split) for name, split in loaded.items()}
+    ordered = {name: split for name, split in loaded.items() if isinstance(split, Ordered)}
+    built = {
+        name: InOrder(split, f"{field}.{name}") if name in ordered else InMemory(split)
+        for name, split in loaded.items()
+    }
     _augment(built, config, field)
-    fingerprints = {name: of_arrays(_flat(split)) for name, split in loaded.items()}
-    saved = SavedData({field: fingerprints}, {field: {}}, {field: "memory"})
-    return Data(built, saved, not_finite=examples.not_finite(loaded, field))
+    fingerprints = {
+        name: of_arrays(in_order.identity(split) if name in ordered else splits_lib.flat(split.structure))
+        for name, split in loaded.items()
+    }
+    saved = SavedData({field: fingerprints}, {field: {}}, {field: "in_order" if ordered else "memory"})
+    notes = tuple(line for name in ordered for line in built[name].notes())
+    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field))
 
 
-def _augment(built: dict[str, Streamed | InMemory], config: SourceConfig, field: str) -> None:
+def _augment(built: dict[str, Streamed | InMemory | InOrder], config: SourceConfig, field: str) -> None:
     """Gives the training split the configured augmentation, in place."""
     train = built[TRAIN]
     changes = augmentation.build(config.augment, f"{field}.augment", train.spec, train.first)
@@ -243,14 +252,6 @@ def _needless_missing(train: Streamed | InMemory, config: SourceConfig, field: s
         for name, target in config.targets.items()
         if target.missing is not None and name not in train.examples.weights
     )
-
-
-def _flat(split: Examples) -> dict[str, np.ndarray]:
-    flat = {}
-    for part, entry in split.structure.items():
-        named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
-        flat |= {f"{part}.{name}": array for name, array in named}
-    return flat
 
 
 def _feed(config: SourceConfig, field: str, sources: Mapping[str, Source], prepare: Preparation) -> str:

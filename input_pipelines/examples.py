@@ -38,6 +38,23 @@ class Examples:
         return parts | ({"weights": dict(self.weights)} if self.weights else {})
 
 
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+    """A training split that is read while training, in the order in which a dataset of `tf.data` gives it.
+
+    Attributes:
+      first: the first examples, which show names, shapes and types.
+      batches: a `tf.data.Dataset` of batches of any size, each of the form of `Examples.structure`.
+      count: the number of examples; None where the dataset never ends.
+      repeats: whether it gave the same first examples when it was read a second time.
+    """
+
+    first: Examples
+    batches: Any
+    count: int | None
+    repeats: bool
+
+
 EMPTY = "has a dimension of 0, so that an example of it holds nothing"
 
 
@@ -63,8 +80,10 @@ class NotFinite(NamedTuple):
     batch: dict[str, Any]
 
 
-def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[str, Examples]:
+def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[str, Examples | Ordered]:
     """The splits of a registered dataset or of a function of the user's own, checked; one object if it gives but one.
+
+    Of an `Ordered` split only its first examples are checked.
 
     Args:
       config: the configuration of the dataset.
@@ -89,25 +108,26 @@ def load(config: SourceConfig, *, floatx: str, field: str = "dataset") -> dict[s
         if examples is splits[TRAIN]:
             checked[split] = checked[TRAIN]
     for split, examples in checked.items():
-        _check_alike(f"{field}.{split}", examples, checked[TRAIN])
+        _check_alike(f"{field}.{split}", _held(examples), _held(checked[TRAIN]))
     return checked
 
 
-def not_finite(splits: Mapping[str, Examples], field: str) -> tuple[NotFinite, ...]:
+def not_finite(splits: Mapping[str, Examples | Ordered], field: str) -> tuple[NotFinite, ...]:
     """The first NaN or infinity of every array of inputs and targets of the splits, missing labels left out.
 
     A model or a loss of the user's own may take it, so that whoever has these decides.
     """
     found = []
-    for split in splits:
+    for split, examples in splits.items():
+        held = _held(examples)
         for part in ("inputs", "targets"):
-            for name, array in _as_dict(getattr(splits[split], part)).items():
+            for name, array in _as_dict(getattr(held, part)).items():
                 if not np.issubdtype(array.dtype, np.floating) or not array.size:
                     continue
                 if np.isfinite(array.min()) and np.isfinite(array.max()):  # without an array of the same size
                     continue
                 where = np.argwhere(~np.isfinite(array))[0]
-                batch = _one(splits[split].structure, int(where[0]))
+                batch = _one(held.structure, int(where[0]))
                 value, at = float(array[tuple(where)]), f"{field}.{split}.{part}.{name}".rstrip(".")
                 found.append(NotFinite(at, part, name, split, int(where[0]), value, batch))
     return tuple(found)
@@ -119,7 +139,9 @@ def check_weights(examples: Examples, field: str) -> None:
         _check_weights(f"{field}.weights.{name}", weights)
 
 
-def _checked(field: str, examples: Examples, floatx: str) -> Examples:
+def _checked(field: str, examples: Any, floatx: str, *, is_whole: bool = True) -> Any:
+    if isinstance(examples, Ordered):
+        return dataclasses.replace(examples, first=_checked(field, examples.first, floatx, is_whole=False))
     if not isinstance(examples, Examples):
         raise ConfigError(field, type(examples).__name__, "must be input_pipelines.examples.Examples")
     several = isinstance(examples.inputs, Mapping)
@@ -141,7 +163,7 @@ def _checked(field: str, examples: Examples, floatx: str) -> Examples:
     for name, weights in parts["weights"].items():
         if name not in parts["targets"]:
             raise ConfigError(f"{field}.weights.{name}", ConfigError.ABSENT, "there is no target of that name")
-        _check_weights(f"{field}.weights.{name}", weights)
+        _check_weights(f"{field}.weights.{name}", weights, is_whole=is_whole)
         parts["targets"][name] = _without_missing(parts["targets"][name], weights)
     return Examples(parts["inputs"] if several else parts["inputs"][""], parts["targets"], parts["weights"])
 
@@ -172,6 +194,10 @@ def _check_names(arrays: Any, field: str) -> None:
     for name in arrays if isinstance(arrays, Mapping) else ():
         if not isinstance(name, str) or not name.strip() or name != name.encode(errors="replace").decode():
             raise ConfigError(field, name, "a name must be a string that is not empty, of characters that UTF-8 has")
+
+
+def _held(examples: Examples | Ordered) -> Examples:
+    return examples.first if isinstance(examples, Ordered) else examples
 
 
 def _check_alike(field: str, examples: Examples, train: Examples) -> None:
@@ -207,11 +233,11 @@ def _without_missing(target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(missing, np.zeros((), target.dtype), target)
 
 
-def _check_weights(field: str, weights: np.ndarray) -> None:
+def _check_weights(field: str, weights: np.ndarray, *, is_whole: bool = True) -> None:
     wrong = ~np.isfinite(weights) | (weights < 0)
     if wrong.any():
         where = np.argwhere(wrong)[0]
         value = float(weights[tuple(where)])
         raise ConfigError(field, value, f"(example {where[0]}) weights must be finite and at least 0")
-    if not weights.any():
+    if is_whole and not weights.any():
         raise ConfigError(field, 0.0, "all weights are 0, so no example has this label")

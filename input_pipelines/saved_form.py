@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 _NEEDED = {"fingerprints", "statistics", "feeds"}
-_FEEDS = ("memory", "streaming")
+_FEEDS = ("memory", "streaming", "in_order")
 
 
 def fits(parts: Any) -> bool:

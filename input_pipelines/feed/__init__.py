@@ -1,1 +1,1 @@
-"""From prepared splits to batches: in memory or streaming, shuffled, mixed, augmented."""
+"""From prepared splits to batches: in memory, streaming or in a dataset's own order, shuffled, mixed, augmented."""

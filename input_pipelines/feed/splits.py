@@ -146,6 +146,15 @@ def per_example(spec: Structure) -> Iterator[tuple[str, tf.TensorSpec]]:
             yield f"{part}.{name}".rstrip("."), leaf
 
 
+def flat(structure: Structure) -> dict[str, Any]:
+    """Returns the arrays of a batch by `part.name`; `inputs.` is a single input."""
+    return {
+        f"{part}.{name}": array
+        for part, entry in structure.items()
+        for name, array in (entry.items() if isinstance(entry, Mapping) else (("", entry),))
+    }
+
+
 def within(part: str, named: Mapping[str, Value]) -> dict[str, Value]:
     """Own name → value of what lies within `part` ("inputs", "targets"), from values by `per_example`'s names."""
     return {name.partition(".")[2]: value for name, value in named.items() if name.partition(".")[0] == part}

@@ -1,4 +1,4 @@
-"""Splits that are given as arrays, frames of pandas or datasets of `tf.data`: they become `Examples`."""
+"""Splits that are given as arrays, frames of pandas or datasets of `tf.data`, in the form that a dataset gives them."""
 
 import dataclasses
 import functools
@@ -8,38 +8,42 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.configuration import DatasetConfig
-from input_pipelines.examples import Examples
+from input_pipelines.configuration import TRAIN, DatasetConfig
+from input_pipelines.examples import Examples, Ordered
+from input_pipelines.feed import in_order
 from trainer.common.errors import ConfigError
 
 _SETTINGS = {field.name for field in dataclasses.fields(DatasetConfig)}
 
 
-def of_splits(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[], dict[str, Examples]]]:
+def of_splits(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[], dict[str, Examples | Ordered]]]:
     """The settings among a `dataset`, and a function that gives its splits and reads each of them once.
+
+    Of a dataset of `tf.data` to train on it reads the first examples, and all of them only to count them.
 
     Args:
       dataset: split → examples, and settings of a dataset by their names. Examples are `Examples`, a tuple `(inputs,
-        targets)` or `(inputs, targets, weights)`, or a `tf.data.Dataset` of batches of such tuples. Inputs are an
-        array, a frame of numbers or a dictionary of arrays; targets and weights dictionaries of arrays, targets also a
-        frame or a series, by the names of the columns.
+        targets)` or `(inputs, targets, weights)`, or a `tf.data.Dataset` of such tuples. Inputs are an array, a frame
+        of numbers or a dictionary of arrays; targets and weights dictionaries of arrays, targets also a frame or a
+        series, by the names of the columns.
     """
     splits = {name: value for name, value in dataset.items() if name not in _SETTINGS}
 
     @functools.cache
-    def load() -> dict[str, Examples]:
-        return {name: _examples(value, f"dataset.{name}") for name, value in splits.items()}
+    def load() -> dict[str, Examples | Ordered]:
+        return {name: _examples(value, f"dataset.{name}", is_train=name == TRAIN) for name, value in splits.items()}
 
     return {name: value for name, value in dataset.items() if name in _SETTINGS}, load
 
 
-def _examples(value: Any, field: str) -> Examples:
+def _examples(value: Any, field: str, *, is_train: bool) -> Examples | Ordered:
     if isinstance(value, Examples):
         return value
     if isinstance(value, tf.data.Dataset):
-        value = _read(value, field)
+        dataset = _structured(value, field)
+        return in_order.read(dataset, field) if is_train else in_order.whole(dataset, field)
     if not isinstance(value, tuple | list) or len(value) not in (2, 3):
-        allowed = "Examples, (inputs, targets), (inputs, targets, weights) or a tf.data.Dataset of batches of these"
+        allowed = "Examples, (inputs, targets), (inputs, targets, weights) or a tf.data.Dataset of these"
         raise ConfigError(field, type(value).__name__, f"must be {allowed}")
     inputs, targets, weights = (*value, {})[:3]
     return Examples(_inputs(inputs), _named(targets, f"{field}.targets"), _named(weights or {}, f"{field}.weights"))
@@ -63,16 +67,17 @@ def _named(arrays: Any, field: str) -> dict[str, np.ndarray]:
     )
 
 
-def _read(dataset: tf.data.Dataset, field: str) -> Any:
-    """All batches of a dataset as one, in the order in which it gives them."""
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        reason = "never ends, and a run reads all of it before its first step; leave out repeat()"
-        raise ConfigError(field, type(dataset).__name__, reason)
-    batches = list(dataset.as_numpy_iterator())
-    if not batches:
-        raise ConfigError(field, type(dataset).__name__, "gives no batch")
-    try:
-        return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
-    except ValueError as error:  # single examples, or batches of different shapes
-        reason = "must give batches of examples that are alike, as after batch()"
-        raise ConfigError(field, type(dataset).__name__, reason) from error
+def _structured(dataset: tf.data.Dataset, field: str) -> tf.data.Dataset:
+    """The dataset with elements of the form of `Examples.structure`.
+
+    Raises:
+      ConfigError: they are no tuples of inputs, targets by their names and perhaps weights.
+    """
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ConfigError(field, "tf.data.Dataset", "must give tuples (inputs, targets) or (inputs, targets, weights)")
+    parts = ("inputs", "targets", "weights")[: len(spec)]
+    for part, own in zip(parts[1:], spec[1:], strict=True):
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{field}.{part}", "tf.data.Dataset", "must be a dictionary of tensors by their names")
+    return dataset.map(lambda *element: dict(zip(parts, element, strict=True)))

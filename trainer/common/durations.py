@@ -3,10 +3,12 @@
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Iterable
 
 from trainer.common.errors import ConfigError
 
+ENDLESS = sys.maxsize  # the number of examples of data that never end
 ALLOWED = "a duration of at least 1 step: 500, '20 epochs' or '50000 examples'"
 _PATTERN = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(step|epoch|example)?s?\s*")
 
@@ -19,15 +21,21 @@ def check(value: object, field: str) -> int | str:
     return int(value) if isinstance(value, str) and value.strip().isdigit() else value
 
 
-def to_steps(value: int | str, *, batch_size: int, examples: int) -> int:
+def to_steps(value: int | str, *, batch_size: int, examples: int, field: str = "duration") -> int:
     """The number of steps, rounded up.
 
     Args:
       value: a duration that `check` accepted.
       batch_size: examples per step (the global batch).
-      examples: examples per epoch (the training split).
+      examples: examples per epoch (the training split), or `ENDLESS`.
+      field: the configuration's key of the duration, for errors.
+
+    Raises:
+      ConfigError: it is in epochs, and there are none.
     """
     count, unit = _PATTERN.fullmatch(str(value)).groups()
+    if unit == "epoch" and examples == ENDLESS:
+        raise ConfigError(field, value, "the training data never end and have no epochs; give steps or examples")
     if unit == "epoch":
         return max(1, math.ceil(float(count) * examples / batch_size))
     if unit == "example":
@@ -41,7 +49,7 @@ class Timeline:
 
     Attributes:
       batch_size: examples per step (the global batch).
-      examples: examples per epoch (the training split).
+      examples: examples per epoch (the training split), or `ENDLESS`, of which all steps are in the first.
       steps: length of the run.
     """
 
@@ -52,11 +60,11 @@ class Timeline:
     @classmethod
     def of(cls, duration: int | str, *, batch_size: int, examples: int) -> "Timeline":
         """The timeline of a run of this duration, one that `check` accepted."""
-        return cls(batch_size, examples, to_steps(duration, batch_size=batch_size, examples=examples))
+        return cls(batch_size, examples, to_steps(duration, batch_size=batch_size, examples=examples, field="steps"))
 
-    def to_steps(self, duration: int | str) -> int:
-        """The number of steps of a duration that `check` accepted, rounded up."""
-        return to_steps(duration, batch_size=self.batch_size, examples=self.examples)
+    def to_steps(self, duration: int | str, field: str = "duration") -> int:
+        """The number of steps of a duration that `check` accepted, rounded up; `field` is its key, for errors."""
+        return to_steps(duration, batch_size=self.batch_size, examples=self.examples, field=field)
 
     def first_example(self, step: int) -> int:
         """The position in the endless sequence of epochs of the first example of a step (from 0; a tensor too)."""

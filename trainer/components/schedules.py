@@ -73,7 +73,7 @@ def build(spec: Mapping[str, Any], field: str, timeline: Timeline) -> LearningRa
     def steps(value: Any, key: str) -> int:
         if value == 0:
             return 0
-        return timeline.to_steps(durations.check(value, f"{field}.{key}"))
+        return timeline.to_steps(durations.check(value, f"{field}.{key}"), f"{field}.{key}")
 
     for key in list(arguments):
         if key.endswith("_steps"):

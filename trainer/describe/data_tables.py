@@ -27,12 +27,12 @@ def splits(config: DatasetConfig, data: Data) -> Table:
     table = tables.new("Splits", "split", "examples >", "fed")
     for name, split in data.splits.items():
         if not isinstance(split, Mixture):
-            table.add_row(name, f"{len(split):,}", _fed(config, data, "dataset"))
+            table.add_row(name, summary_lib.examples(len(split)), _fed(config, data, "dataset", name))
             continue
         table.add_row(name, f"{len(split):,}", "mixed")
         total = sum(split.quotas.values())
         for source, part in split.parts.items():
-            fed = f"{split.quotas[source]} of every {total}, {_fed(config, data, f'dataset.sources.{source}')}"
+            fed = f"{split.quotas[source]} of every {total}, {_fed(config, data, f'dataset.sources.{source}', name)}"
             table.add_row(f"  {escape(source)}", f"{len(part):,}", fed)
     return table
 
@@ -137,9 +137,11 @@ def counted(summary: SplitSummary, split: str) -> str:
     return f"{'all' if summary.is_whole else 'the first'} {summary.examples:,} examples of {split}"
 
 
-def _fed(config: DatasetConfig, data: Data, field: str) -> str:
+def _fed(config: DatasetConfig, data: Data, field: str, split: str) -> str:
     feed = data.saved.feeds[field]
     window = configuration.parts(config)[field].window
+    if feed == "in_order":
+        return "in its own order" if split == TRAIN else "in memory"
     return "in memory" if feed == "memory" else f"streaming, in windows of {window:,} examples"
 
 

@@ -7,8 +7,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trainer.common.durations import ENDLESS
 from trainer.config.plan import StepPlan, View
 
+_FEEDS = {"memory": "in memory", "streaming": "streaming", "in_order": "in the order of the dataset"}
 _LISTED = 6  # of many targets, losses or optimizers
 
 
@@ -82,7 +84,7 @@ class ExperimentSummary:
 
     Attributes:
       splits: split → number of examples.
-      feeds: how they are fed, "memory" or "streaming", for each source of data.
+      feeds: how they are fed, "memory", "streaming" or "in_order", for each source of data.
       inputs: name → shape of one example; a single input has no name ("").
       targets: name → shape of one example.
       model: its name in the configuration.
@@ -223,9 +225,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def examples(count: int) -> str:
+    """A number of examples in words."""
+    return "endless" if count == ENDLESS else f"{count:,}"
+
+
 def _data(summary: ExperimentSummary) -> str:
-    counts = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
-    fed = " and ".join({"memory": "in memory", "streaming": "streaming"}[feed] for feed in dict.fromkeys(summary.feeds))
+    counts = ", ".join(f"{examples(count)} {split}" for split, count in summary.splits.items())
+    fed = " and ".join(_FEEDS[feed] for feed in dict.fromkeys(summary.feeds))
     inputs, targets = (
         _listed((f"{name} ({shape(sizes)})".strip() for name, sizes in tensors.items()), ", ")
         for tensors in (summary.inputs, summary.targets)

@@ -108,7 +108,9 @@ def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked
 def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:
     """Returns the interval in steps at which the first of two alternating ways to compute a step is due."""
     if plan.probes:
-        return timeline.to_steps(config.probe_every or config.report_every)
+        if config.probe_every is None:
+            return timeline.to_steps(config.report_every, "report_every")
+        return timeline.to_steps(config.probe_every, "probe_every")
     return config.combine.update_every
 
 

@@ -66,7 +66,9 @@ def resolve(
     return Evaluations(
         at_every=tuple(split for split, when in times.items() if when == AT_EVERY_EVALUATION),
         intervals={
-            split: timeline.to_steps(when) for split, when in times.items() if when not in (AT_END, AT_EVERY_EVALUATION)
+            split: timeline.to_steps(when, f"evaluate.{split}")
+            for split, when in times.items()
+            if when not in (AT_END, AT_EVERY_EVALUATION)
         },
         at_end=tuple(split for split, when in times.items() if when == AT_END),
     )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN
 from input_pipelines.data import Data, SavedData
-from input_pipelines.feed import splits, unlabelled
+from input_pipelines.feed import in_order, splits, unlabelled
 from input_pipelines.feed.splits import Split
 from trainer.common.durations import Timeline
 from trainer.common.trust import NOBODY, Trust
@@ -118,6 +118,10 @@ class Experiment:
         first = step * self.config.micro_batches
         return self.data.splits[split].reason(first, self.micro_batch_size, self.config.seed)
 
+    def discarded(self, first_step: int) -> int:
+        """The number of training examples that are read and thrown away before those of a step."""
+        return in_order.discarded(self.train, first_step * self.config.micro_batches, self.micro_batch_size)
+
     def batches(self, first_step: int) -> Iterable[Any]:
         """The training data from a step on: one element per micro-batch."""
         return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
@@ -204,5 +208,9 @@ def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: 
 
 
 def _intervals(config: Config, timeline: Timeline) -> Intervals:
-    every = (config.report_every, config.eval_every, config.checkpoint_every or config.eval_every)
-    return Intervals(*map(timeline.to_steps, every))
+    every = {
+        "report_every": config.report_every,
+        "eval_every": config.eval_every,
+        "checkpoint_every": config.checkpoint_every or config.eval_every,
+    }
+    return Intervals(*(timeline.to_steps(duration, field) for field, duration in every.items()))

@@ -192,6 +192,8 @@ def _take_steps(
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), results.combination(built.config)
         recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
+        if discarded := built.discarded(start.step):
+            recorder.say(f"  to get there, {discarded:,} training examples are read and thrown away")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
     end = steps.run(start, iterator)
