@@ -116,9 +116,9 @@ def _step(config: Config, built: Experiment) -> Step:
         built.timeline,
         built.strategy,
     )
-    shared = network.Network(built.model, built.losses, {}, built.data)
+    shared = network.Network(built.model, built.losses, (), {}, built.data)
     masked, plan = built.step.objectives.masked, plan_lib.of(config)
-    return build_step.build(config, plan, shared, built.reach, masked, own, built.timeline, built.strategy)
+    return build_step.build(config, plan, shared, built.reach, masked, own, built.timeline, built.strategy, None)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def test_an_evaluation_sees_the_average_and_changes_nothing(synchronized):
         assert (np.ptp(before[name], axis=0).max() == 0) == synchronized
     np.testing.assert_array_equal(before[names[2]], [3, 3, 3])
     saved = resume.to_save(
-        built, built.step.initial_state(), built.step.initial_totals(), built.layer_state.of_replicas()
+        built, built.step.initial_state(), built.step.initial_totals(), built.layer_state.of_replicas(), {}
     )
     # What is the same on all replicas, to the last bit, is saved once.
     assert list(saved["replicas"]) == ([] if synchronized else names[:2]) + names[3:]

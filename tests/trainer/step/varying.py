@@ -101,14 +101,15 @@ def step_of(model: str, replicas: int, missing: bool, way: dict, *, varying: boo
         variable.assign(value)
     options = {"batch_size": LARGEST if varying else SMALLER, "dataset__options": {"missing": missing}}
     config = problems.config(**MODELS[model] | options | way)
-    network = Network(built.model, built.losses, {}, built.data)
+    network = Network(built.model, built.losses, (), {}, built.data)
     of_losses = (config.losses, config.optimizer, config.shared_optimizer)
     timeline = dataclasses.replace(built.timeline, batch_size=config.batch_size)
     made = optimization.build(config.combine, *of_losses, None, built.reach, timeline, built.strategy)
     masked = built.step.objectives.masked
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build_step, "Objectives", functools.partial(Objectives, varying=varying, watch=watch))
-        return build_step.build(config, plan.of(config), network, built.reach, masked, made, timeline, built.strategy)
+        step_plan, strategy = plan.of(config), built.strategy
+        return build_step.build(config, step_plan, network, built.reach, masked, made, timeline, strategy, None)
 
 
 def examples(missing: bool, count: int = SMALLER) -> dict[str, Any]:
