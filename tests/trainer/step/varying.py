@@ -107,9 +107,9 @@ def step_of(model: str, replicas: int, missing: bool, way: dict, *, varying: boo
     made = optimization.build(config.combine, *of_losses, None, built.reach, timeline, built.strategy)
     masked = built.step.objectives.masked
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_step, "Objectives", functools.partial(Objectives, varying=varying, watch=watch))
+        patch.setattr(build_step, "Objectives", functools.partial(Objectives, varying=varying))
         step_plan, strategy = plan.of(config), built.strategy
-        return build_step.build(config, step_plan, network, built.reach, masked, made, timeline, strategy, None)
+        return build_step.build(config, step_plan, network, built.reach, masked, made, timeline, strategy, watch)
 
 
 def examples(missing: bool, count: int = SMALLER) -> dict[str, Any]:
