@@ -124,7 +124,7 @@ class Fused:
         losses = loss_sums * normalizers
         problem = self.objectives.problem(step, active, losses)
         factors = mixing_lib.factors(combination, self.reach.losses, problem)
-        if present:  # means over the largest batch so far
+        if present:  # the backward pass divided by the nominal size
             larger = self.objectives.batch_size / tf.cast(present[0], tf.float64)
             factors = [larger if factor is None else larger * factor for factor in factors]
         gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)

@@ -132,7 +132,7 @@ def named_and_not() -> keras.Model:
     """A name that looks like one of Keras' for its layer counts as one; for another layer it does not."""
     inputs = keras.Input((4,))
     outputs = inputs
-    for name in ("first", None, "dense_77", None, "embedding_3", "dense_last"):
+    for name in ("first", None, "dense_7777777", None, "embedding_3", "dense_last"):
         outputs = layers.Dense(4, name=name)(outputs)
     return keras.Model(inputs, outputs)
 
