@@ -102,7 +102,7 @@ class Scores(NamedTuple):
 
 
 class LossFunction(NamedTuple):
-    """A function of a loss.
+    """A function of a loss; `NamedLoss` has the same fields.
 
     Attributes:
       function: `function(target, prediction)`, or a function of what it reads → one value per example, shape

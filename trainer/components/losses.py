@@ -151,20 +151,13 @@ def build(name: str, config: LossConfig) -> NamedLoss:
         head=head,
         slice=config.slice,
         target=target,
-        function=resolved.function,
         every=config.every,
         offset=config.offset,
         variables=variables,
         normalizer=config.normalizer,
-        targets_are_classes=resolved.targets_are_classes,
-        pointwise=resolved.pointwise,
-        takes_probabilities=resolved.takes_probabilities,
-        scores=resolved.scores,
-        ignored_class=resolved.ignored_class,
         over=config.over,
-        may_compare=resolved.may_compare,
         reads=reads,
-        takes_derivative=resolved.takes_derivative,
+        **resolved._asdict(),
     )
 
 

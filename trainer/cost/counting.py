@@ -22,9 +22,9 @@ from trainer.cost.passes import Passes
 from trainer.cost.workload import Gathered, Operations, Variable, Workload
 from trainer.distributed import gathering
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, experiment
+from trainer.run import checks, experiment
 from trainer.run.experiment import Experiment
-from trainer.step import backward, discovery
+from trainer.step import absence, backward, discovery
 
 # Products of two tensors: the gradient of each costs as much as the product. Everything else is taken to cost its own
 # operations once more.
@@ -48,7 +48,7 @@ def of_experiment(built: Experiment, batch: int) -> tuple[Workload, Passes]:
     """The workload of a built experiment, with `batch` examples on each replica, and the passes of its step."""
     tf.get_logger().setLevel("ERROR")  # the statistics of operations call themselves deprecated
     objectives = built.step.objectives
-    missing = any(build_step.can_lack_labels(built.losses, built.train.spec, objectives.masked))
+    missing = any(absence.can_lack_labels(built.losses, built.train.spec, objectives.masked))
     counted = workload(
         built.model, built.losses, built.reach, experiment.batch_spec(built.train, batch), built.strategy
     )

@@ -60,18 +60,12 @@ def named(
     """A loss of `compile`: due in every step, NaN in a target being no label; `fields` are others of `NamedLoss`."""
     return NamedLoss(
         slice=None,
-        function=function.function,
         every=1,
         offset=0,
         variables=variables,
-        targets_are_classes=function.targets_are_classes,
-        pointwise=function.pointwise,
-        takes_probabilities=function.takes_probabilities,
-        scores=function.scores,
-        ignored_class=function.ignored_class,
         over=over,
-        may_compare=function.may_compare,
         nan_is_missing=True,
+        **function._asdict(),
         **fields,
     )
 

@@ -192,5 +192,4 @@ def _named(loss: ReadingLoss, reads: Mapping[str, Path]) -> NamedLoss:
         over=loss.settings.over,
         variables=None if variables is None else tuple(variables),
         reads=reads,
-        takes_derivative=loss.function.takes_derivative,
     )

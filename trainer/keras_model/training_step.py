@@ -12,7 +12,6 @@ from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.loss_settings import LossConfig
-from trainer.config.paths import TARGETS
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
@@ -20,8 +19,8 @@ from trainer.gradients.reach import Reach
 from trainer.keras_model import optimization
 from trainer.keras_model.arguments import Compiled
 from trainer.keras_model.evaluation import Evaluation
+from trainer.step import absence, discovery
 from trainer.step import build as step_build
-from trainer.step import discovery
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.step import Step
@@ -62,7 +61,7 @@ def build(
     combination = compiled.combine.of_losses(len(losses))
     averages = None if combination.keeps is None else GradientAverages(found.reach, names, combination.keeps)
     groups = optimization.groups(compiled, names, found.reach, combination, model)
-    lacking = _can_lack_labels(losses, batch_spec, found.masked)
+    lacking = absence.can_lack_labels(losses, batch_spec, found.masked)
     plan = plan_lib.make(_settings(compiled, losses, weights, batch_size, lacking, strategy))
     step = step_build.build(
         plan,
@@ -135,18 +134,6 @@ def _settings(
         return settings
     waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)
     return plan_lib.with_fewest_passes(settings, labels_can_be_missing=waits)
-
-
-def _can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
-    """For each loss, whether its labels may weigh less than 1, or it is a sum, which nothing divides."""
-    weighted = spec.get("weights", {})
-    return tuple(
-        any(target in weighted for target in loss.names(TARGETS))
-        or is_masked
-        or loss.normalizer == "sum"
-        or loss.class_weights is not None
-        for loss, is_masked in zip(losses, masked, strict=True)
-    )
 
 
 def _reduction(reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:

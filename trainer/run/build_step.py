@@ -1,17 +1,14 @@
 """The last stage of an experiment: its step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN
 from trainer.common.durations import Timeline
 from trainer.components import schedules
-from trainer.components.losses import NamedLoss
 from trainer.config import plan as plan_lib
 from trainer.config import step_settings
-from trainer.config.paths import TARGETS
 from trainer.config.plan import StepPlan
 from trainer.config.settings import Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
@@ -19,6 +16,7 @@ from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.reach import Reach
 from trainer.run.network import Network
 from trainer.run.optimization import Optimization
+from trainer.step import absence
 from trainer.step import build as step_build
 from trainer.step.backward import Watch
 from trainer.step.objectives import Objectives
@@ -42,7 +40,7 @@ def build(
     `masked` says of each loss whether a mask or an ignored class can take some of its values out; `watch` is that of
     `Objectives`.
     """
-    lacking = can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
+    lacking = absence.can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
     step = step_build.build(
         plan,
         step_build.Settings(
@@ -88,21 +86,6 @@ def reduction(dtype: str | None, bytes_per_pack: int, reach: Reach, strategy: tf
         instead = "give its layer float32 variables, as precision='mixed_bfloat16' does"
         strategy_lib.check_summed(strategy, tf.as_dtype(variable.dtype), "model", name, instead)
     return Reduction(None, bytes_per_pack)
-
-
-def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
-    """Returns for each loss whether its labels may weigh less than 1, so that a batch may hold none for it.
-
-    Args:
-      losses: the losses.
-      spec: of the training split, as `Split.spec`.
-      masked: for each loss, whether a mask or an ignored class can take some of its values out.
-    """
-    weighted = spec.get("weights", {})
-    return tuple(
-        any(target in weighted for target in loss.names(TARGETS)) or is_masked or loss.class_weights is not None
-        for loss, is_masked in zip(losses, masked, strict=True)
-    )
 
 
 def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:

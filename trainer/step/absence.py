@@ -1,11 +1,34 @@
 """Losses that are absent from a step: without a label in its batch, not due, or of weight 0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from trainer.components.losses import NamedLoss
+from trainer.config.paths import TARGETS
 from trainer.gradients.reach import Jacobian
 from trainer.step.objectives import Objectives
+
+
+def can_lack_labels(losses: Sequence[NamedLoss], spec: Mapping[str, Any], masked: Sequence[bool]) -> tuple[bool, ...]:
+    """Returns for each loss whether its labels may weigh less than 1, or it is a sum, which nothing divides.
+
+    A batch may hold no label for the former.
+
+    Args:
+      losses: the losses.
+      spec: of the training data: `targets` and perhaps `weights`, each by target name.
+      masked: for each loss, whether a mask or an ignored class can take some of its values out.
+    """
+    weighted = spec.get("weights", {})
+    return tuple(
+        any(target in weighted for target in loss.names(TARGETS))
+        or is_masked
+        or loss.normalizer == "sum"
+        or loss.class_weights is not None
+        for loss, is_masked in zip(losses, masked, strict=True)
+    )
 
 
 def can_be_absent(objectives: Objectives, can_lack_labels: Sequence[bool]) -> tuple[bool, ...]:
