@@ -59,7 +59,7 @@ class Data:
       notes: lines for the user: what was left out.
       names: of columns and classes.
       not_finite: numbers in arrays of the user's own that are NaN or infinite.
-      inverses: target → the way back to its source's units; only of targets that a source prepares.
+      inverses: target → the way back to its source's units, along which a function's own values stay as they are.
     """
 
     splits: Mapping[str, Split]
@@ -238,7 +238,8 @@ def _of_function(config: SourceConfig, field: str) -> Data:
     }
     saved = SavedData({field: fingerprints}, {field: {}}, {field: "in_order" if ordered else "memory"})
     notes = tuple(line for name in ordered for line in built[name].notes())
-    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field))
+    as_they_are = dict.fromkeys(built[TRAIN].spec["targets"], Inverse())
+    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field), inverses=as_they_are)
 
 
 def _augment(built: dict[str, Streamed | InMemory | InOrder], config: SourceConfig, field: str) -> None:

@@ -105,10 +105,14 @@ def merged(several: Iterable[Mapping[str, Inverse]]) -> dict[str, Inverse]:
     for inverses in several:
         for name, inverse in inverses.items():
             other = found.setdefault(name, inverse)
-            if other != inverse:
-                same_labels = other.labels if other.labels == inverse.labels else None
-                found[name] = Inverse(stopped_by=SOURCES_DIFFER, labels=same_labels, one_hot=inverse.one_hot)
+            if _way(other) != _way(inverse):
+                found[name] = Inverse(stopped_by=SOURCES_DIFFER)
     return found
+
+
+def _way(inverse: Inverse) -> Inverse:
+    """What an inverse does, whatever the features are called."""
+    return dataclasses.replace(inverse, features=(), prepared=None)
 
 
 def _of_chain(preparation: Preparation, target: str, chain: Chain) -> Inverse:
