@@ -126,25 +126,26 @@ def resolve(
 
 
 def in_units(
-    units: Any, field: str, loss: NamedLoss, inverse: Inverse, specs: tuple[Any, Any], inputs: MetricInputs
-) -> tuple[MetricInputs, dict[str, Any]]:
-    """The inputs of a metric in a target's own units, and the arguments that it takes for that.
+    inputs: MetricInputs, units: Any, field: str, loss: NamedLoss, inverse: Inverse, specs: tuple[Any, Any]
+) -> MetricInputs:
+    """The inputs of a metric in the units that its configuration asks for.
 
     Args:
-      units: what the configuration says of them.
+      inputs: those of the metric in the units of prepared targets.
+      units: what the configuration says of them; None: nothing.
       field: the metric's key.
       loss: its loss.
       inverse: of the loss's target.
       specs: `.shape` (batch first) of target and prediction as metrics compare them.
-      inputs: those of the metric without units.
 
     Raises:
-      ConfigError: the target's own units cannot be had.
+      ConfigError: there are no such units.
     """
+    if units is None:
+        return inputs
     of_values = inputs.kind is None and not inputs.of_probabilities
     way = original_units.check(units, f"{field}.units", loss, inverse, *specs, of_values=of_values)
-    inputs = dataclasses.replace(inputs, pair_of=own_loss.pair_of(loss.function), inverse=way)
-    return inputs, {"dtype": "float64"}  # squares of large numbers would lose their digits
+    return dataclasses.replace(inputs, pair_of=own_loss.pair_of(loss.function), inverse=way)
 
 
 def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, prediction: Any) -> MetricInputs:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from input_pipelines.preparation.inverses import Inverse
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, labels, metric_names, own_loss
+from trainer.components import keras_objects, labels, metric_names, original_units, own_loss
 from trainer.components import metric_inputs as inputs_lib
 from trainer.components.losses import NamedLoss
 from trainer.components.mean_over_examples import MeanOverExamples
@@ -62,7 +62,7 @@ class LossMetric:
         return getattr(self.metric, "_direction", None)
 
     def update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
-        """Adds a batch.
+        """Adds a batch; one in original units in float64, as squares of large numbers would lose their digits.
 
         A target of one number per example gets the axis that the prediction has: Keras' metrics differ in whether they
         add it themselves. A function of the user's own gets the target as it is.
@@ -72,6 +72,10 @@ class LossMetric:
           prediction: what the loss reads of the model's output.
           weights: the weight of every label, 0 where there is none (`LossValues.labels`); None: all 1.
         """
+        with original_units.in_float64(self.inputs.inverse is not None):
+            self._update(target, prediction, weights)
+
+    def _update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
         metric = self.metric
         if weights is not None and not self.weighted:
             weights = tf.cast(weights > 0, weights.dtype)
@@ -159,20 +163,18 @@ def _one(
     units = arguments.pop("units", None)
     if not inspect.isclass(found):
         import_paths.check_arguments(found, arguments, field=field, positional=2)
-        inputs, implied = inputs_lib.as_they_are(loss), {}
-        if units is not None:
-            inputs, implied = inputs_lib.in_units(units, field, loss, inverse, specs, inputs)
-        metric = keras.metrics.MeanMetricWrapper(found, name=name, **implied, **arguments)
+        inputs = inputs_lib.in_units(inputs_lib.as_they_are(loss), units, field, loss, inverse, specs)
+        with original_units.in_float64(units is not None):
+            metric = keras.metrics.MeanMetricWrapper(found, name=name, **arguments)
         return LossMetric(metric, weighted, inputs, takes_weights=True)
     if arguments.get("axis") == 0:
         raise ConfigError(f"{field}.axis", 0, "is that of the examples, of which a batch has only some")
     inputs, implied = inputs_lib.resolve(loss, found, arguments, field, target, prediction)
-    if units is not None:
-        inputs, of_units = inputs_lib.in_units(units, field, loss, inverse, specs, inputs)
-        implied |= of_units if "dtype" in inspect.signature(found).parameters else {}
+    inputs = inputs_lib.in_units(inputs, units, field, loss, inverse, specs)
     if issubclass(found, keras.metrics.IoU):
         implied = {"dtype": "float64"} | implied  # Keras counts in whole numbers, of which weights are none
-    metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
+    with original_units.in_float64(units is not None):
+        metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
     return LossMetric(metric, weighted, inputs, takes_weights=takes_weights(metric))
 
 

@@ -1,7 +1,10 @@
 """Target and prediction of a metric in the units that the target had before it was prepared (`units: "original"`)."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from input_pipelines.preparation.inverses import Inverse
@@ -36,6 +39,17 @@ def check(
     if reason := _hindrance(loss, inverse, target, prediction, of_values=of_values):
         raise ConfigError(field, units, reason)
     return inverse
+
+
+@contextlib.contextmanager
+def in_float64(wanted: bool) -> Iterator[None]:
+    """Lets Keras make and compute in float64 within the context, where it is wanted."""
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64" if wanted else floatx)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
 
 
 def pair(
