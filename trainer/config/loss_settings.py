@@ -82,8 +82,8 @@ class LossConfig:
     metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")),
         [],
-        "Keras metrics of its head and target, for the validation split; every label counts 1. One with `units: original` "
-        "is of numbers as the target had them before it was prepared.",
+        "Keras metrics of its head and target, for the validation split; every label counts 1. One with `units: "
+        "original` is of numbers as the target had them before it was prepared.",
     )
     weighted_metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."

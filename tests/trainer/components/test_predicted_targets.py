@@ -49,7 +49,7 @@ AGE, PRICE = COLUMNS["age"], COLUMNS["price"]
 
 
 class Prepared(NamedTuple):
-    """What predictions need of the targets."""
+    """The targets, as far as predictions need them."""
 
     specs: dict[str, tf.TensorSpec]
     names: Names
