@@ -28,6 +28,7 @@ COLUMNS = {
     "mask": RANDOM.randint(0, 3, (ROWS, 3, 2, 1)),
     "digit": np.array([3, 7, 11])[np.arange(ROWS) % 3],
     "word": np.array([b"ham", b"eggs", b"spam"], object)[np.arange(ROWS) % 3],
+    "colour": np.array([b"blue", b"red"], object)[np.arange(ROWS) % 2],
     "other": np.array([b"spam", b"ham", b"eggs"], object)[np.arange(ROWS) % 3],
 }
 TARGETS = {
@@ -41,10 +42,12 @@ TARGETS = {
     "digit": {"prepare": "classes"},
     "word": {"prepare": ["classes", {"name": "one_hot", "classes": 3}]},
     "words": {"feature": ["word", "other"], "prepare": "classes"},
+    "kinds": {"feature": ["word", "colour"], "prepare": "categories"},
     "old": {"feature": "age", "prepare": {"name": "threshold", "above": 50}},
     "high": {"feature": ["age", "sales"], "prepare": {"name": "threshold", "above": 50}},
 }
 WORDS = np.array([b"eggs", b"ham", b"spam"], object)
+KINDS = np.array([[b"other", b"ham", b"eggs"], [b"other", b"blue", b"red"]], object)
 AGE, PRICE = COLUMNS["age"], COLUMNS["price"]
 
 
@@ -147,6 +150,12 @@ def _age(values):
             "words",
             SIX,
             {"l": WORDS[np.argmax(SIX, -1)], "l/probability": special.softmax(SIX, -1)},
+        ),
+        (  # columns with classes of their own
+            {"name": "sparse_categorical_crossentropy", "from_logits": True},
+            "kinds",
+            SIX,
+            {"l": KINDS[[0, 1], np.argmax(SIX, -1)], "l/probability": special.softmax(SIX, -1)},
         ),
         (
             {"name": "sparse_categorical_crossentropy", "from_logits": True},
