@@ -89,7 +89,7 @@ def pictures() -> None:
 def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process end without their picture, which takes longer than all steps of a small problem."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+        monkeypatch.setattr(plots, "save_curves", lambda *_: None)
 
 
 @pytest.fixture

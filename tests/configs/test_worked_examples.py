@@ -66,7 +66,7 @@ def _reach(built: Experiment) -> dict[str, tuple[str, ...]]:
 )
 def test_every_configuration_trains(name, tmp_path, caplog, monkeypatch):
     """Three steps and an evaluation: finite numbers for every loss and metric, and no warning."""
-    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)  # takes longer than the steps
+    monkeypatch.setattr(plots, "save_curves", lambda *_: None)  # takes longer than the steps
     config = _config(name, steps="3", report_every="1", eval_every="3")
     with caplog.at_level("WARNING", logger="absl"):
         history = train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(file=io.StringIO()))

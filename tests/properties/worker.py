@@ -28,7 +28,7 @@ def main(directory: str, runs: str) -> None:
     rendezvous.meet(workers, 120, print)
     together = strategy.build("multi_worker", cluster=workers)
     _talk(Workers(together))
-    plots.save_curves = lambda history, losses, path: None  # seconds for each run; nobody looks at them
+    plots.save_curves = lambda *_: None  # seconds for each run; nobody looks at them
     for name, changes in json.loads(runs).items():
         train.train(problems.config(**changes), os.path.join(directory, name) if workers.rank == 0 else None, together)
     command_line.leave(0)

@@ -51,7 +51,7 @@ def write(
         + f"{_fallbacks(fallbacks, config)}{_warnings(notes)}"
         "![Curves](curves.png)\n",
     )
-    plots.save_curves(history, list(heads), run.curves)
+    plots.save_curves(history, list(heads), run.curves, f"{run.path.name} · {combination(config)}")
 
 
 def _title(report: Report, config: Config, best: int | None) -> str:

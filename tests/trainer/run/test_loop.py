@@ -33,7 +33,7 @@ def _train(path: pathlib.Path, replicas: int = 1, console: Console | None = None
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawing them takes longer than the steps; the run that all tests share has some."""
-    monkeypatch.setattr(plots, "save_curves", lambda history, losses, path: None)
+    monkeypatch.setattr(plots, "save_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
