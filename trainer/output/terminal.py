@@ -49,14 +49,13 @@ class Terminal:
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[losses]}"),
             console=self._console,
             disable=not _can_show_bar(self._console),
         )
-        self._task = self._progress.add_task("train", total=steps, completed=first, losses="", rate="")
+        self._task = self._progress.add_task("train", total=steps, completed=first, rate="")
 
     def __enter__(self) -> "Terminal":
         self._progress.start()
@@ -77,26 +76,32 @@ class Terminal:
         self._progress.update(self._task, completed=step)
 
     def write(self, report: Report) -> None:
-        """Shows one report; on a terminal, training reports appear beside the bar only."""
-        text = self._results(report)
+        """Shows one report: in one line where it fits on the terminal, else in one for each loss; in the log in one."""
+        title = f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}"
+        results = self._results(report)
         if report.split != TRAIN:
-            self.say(f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}  {text}")
+            self._say_report(title, results, "")
             return
         seconds = time.monotonic() - self._clock
         if report.step > self._clock_step and seconds > 0:
             self._rate = (report.step - self._clock_step) / seconds
         self.start_clock(report.step)
         pace = f"{self._rate:.1f} steps/s" if self._rate else ""
-        self._progress.update(self._task, completed=report.step, losses=text, rate=pace)
+        self._progress.update(self._task, completed=report.step, rate=pace)
         left = (
             f", {datetime.timedelta(seconds=round((self._steps - report.step) / self._rate))} left"
             if self._rate
             else ""
         )
-        line = f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}  {text}" + (
-            f"  ({pace}{left})" if pace else ""
-        )
-        self.say(line, show=not self._console.is_terminal)
+        self._say_report(title, results, f"  ({pace}{left})" if pace else "")
+
+    def _say_report(self, title: str, results: Sequence[str], pace: str) -> None:
+        line = f"{title}  {'  '.join(results)}{pace}"
+        fits = not self._console.is_terminal or len(printable(line)) <= self._console.width
+        self.say(line, show=fits)
+        if not fits:
+            for each in (f"{title}{pace}", *(f"  {result}" for result in results)):
+                self._console.print(escape(printable(each)))
 
     def say(self, line: str, *, show: bool = True) -> None:
         """Prints a line and logs it; the log alone gets it where not `show`."""
@@ -124,11 +129,11 @@ class Terminal:
         self._log.write(text)
         self._log.flush()
 
-    def _results(self, report: Report) -> str:
-        rows = results_rows(report, self._losses)
-        return "  ".join(
-            " ".join(filter(None, (loss, value, f"({metrics})" if metrics else ""))) for _, loss, value, metrics in rows
-        )
+    def _results(self, report: Report) -> list[str]:
+        return [
+            " ".join(filter(None, (loss, value, f"({metrics})" if metrics else "")))
+            for _, loss, value, metrics in results_rows(report, self._losses)
+        ]
 
 
 def _can_show_bar(console: Console) -> bool:
