@@ -28,8 +28,25 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_unlike_workers.py",
     "tests/properties/test_several_workers.py",
 }
-# The tests of such a file share data that take long to read: they run in one process, too, whichever is free.
-TOGETHER = {"tests/configs/test_census_income.py"}
+# The tests of such a file share what takes long to make: they run in one process, too, whichever is free.
+TOGETHER = {
+    "tests/configs/test_census_income.py",
+    "tests/input_pipelines/test_catalogue.py",
+    "tests/input_pipelines/test_river_table.py",
+    "tests/input_pipelines/test_streaming.py",
+    "tests/properties/test_masks.py",
+    "tests/properties/test_reads.py",
+    "tests/test_layers.py",
+    "tests/test_package.py",
+    "tests/test_readmes.py",
+    "tests/trainer/components/test_class_weights.py",
+    "tests/trainer/keras_model/test_reads.py",
+    "tests/trainer/run/test_evaluated_splits.py",
+    "tests/trainer/run/test_following.py",
+    "tests/trainer/run/test_loop.py",
+    "tests/trainer/run/test_order.py",
+    "tests/trainer/test_runs_of_others.py",
+}
 
 
 def pytest_configure() -> None:
@@ -59,9 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Takes what is imported out of later garbage collections, each of which would look at all of TensorFlow."""
+    """Takes what is imported out of later garbage collections, each of which would look at all of TensorFlow.
+
+    A trace makes hundreds of thousands of objects and keeps most of them: they are looked at less often, too.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

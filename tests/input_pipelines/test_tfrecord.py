@@ -58,7 +58,7 @@ def test_raw_arrays(tmp_path, feed, dtype):
     reading.assert_gives(built.splits["train"], {"inputs": values, "targets.index": np.arange(30)}, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_absent_features_are_missing_labels(tmp_path, feed):
     """Every third record lacks the number, or has an empty list of it; every fourth the class. The weights tell."""
     numbers = np.arange(24)
@@ -88,7 +88,7 @@ def test_absent_features_are_missing_labels(tmp_path, feed):
         reading.assert_gives(split, expected, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_an_absent_input(tmp_path, feed):
     """An absent whole number is a category of its own; as a number it is refused."""
     records = [{"index": index} | ({"x": 5 + index % 2} if index % 3 else {}) for index in range(20)]
@@ -102,7 +102,7 @@ def test_an_absent_input(tmp_path, feed):
         simple(tmp_path, features, records, feed=feed)
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_pictures_of_all_sizes(tmp_path, feed):
     """Reduced by whole factors, each pixel is the mean of those it stands for."""
     random = np.random.RandomState(0)

@@ -197,7 +197,7 @@ def test_wrong_paths(tmp_path, path, splits, words):
             reading.build(tree, undecodable=undecodable)
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_pictures_that_do_not_decode_are_left_out_and_counted(tmp_path, feed):
     """A whole window's worth of them, too."""
     written = user_files.examples("train")

@@ -65,7 +65,7 @@ CASES = {
     "examples compared": (2, COMPARED | FUSED | {"combine.name": "famo"}),
 }
 # One for each way to compute a step and for what the others add to it; CI has the time for all of them.
-BY_HAND = ("weighted", "gramian", "per loss", "features", "recompute", "two half batches", "examples compared")
+BY_HAND = ("weighted", "gramian", "per loss", "features", "recompute", "examples compared")
 CASES |= {
     "per loss, full": (1, {"combine.name": "pcgrad", "combine.apply": "per_loss", "clip_norm": "1.0"}),
     "partly shared head": (2, SECOND_LOSS_ON_A_HEAD | {"combine.name": "pcgrad"}),
