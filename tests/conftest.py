@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest  # noqa: E402  (the variables above are read on import)
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.data.ops import dataset_ops  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
@@ -52,6 +53,24 @@ TOGETHER = {
 def pytest_configure() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
+    if not tf.config.list_physical_devices("GPU"):  # a GPU's own iterators cannot be given options
+        _without_tuners()
+
+
+def _without_tuners() -> None:
+    """No pipeline of this process is tuned while it runs, as the trainer's own are not.
+
+    An iterator that is let go of waits until its tuner looks up, which may be as long again as it has lived: Keras'
+    pipelines have one, and each of those that TensorFlow puts between a pipeline and several devices.
+    """
+    as_it_is = dataset_ops.DatasetV2._apply_debug_options
+
+    def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return as_it_is(dataset).with_options(options)
+
+    dataset_ops.DatasetV2._apply_debug_options = untuned
 
 
 class _Scheduling(LoadScopeScheduling):
