@@ -1,6 +1,6 @@
 """Workers of which one has other code, or comes to have other variables: all end, with the same line.
 
-What is compared and said is shown without processes in trainer/run/test_agreement.py and trainer/run/test_drift.py.
+What is compared and said is shown without processes in tests/trainer/run/test_agreement.py and test_drift.py beside it.
 """
 
 import shutil

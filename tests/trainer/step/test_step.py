@@ -167,13 +167,8 @@ def _local(built: Experiment, batch):
     return [tf.nest.pack_sequence_as(batch, list(parts)) for parts in zip(*flat, strict=True)]
 
 
-_FURTHER = [(1, "joint"), (3, "per_loss")]
-
-
-@pytest.mark.parametrize(
-    ("replicas", "apply"),
-    [(1, "per_loss"), (3, "joint"), *(pytest.param(*each, marks=pytest.mark.ci_only) for each in _FURTHER)],
-)
+@pytest.mark.parametrize("apply", ["joint", pytest.param("per_loss", marks=pytest.mark.ci_only)])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 3])
 def test_regularizer_is_added_once(eagerly, apply, replicas):
     """An L2 penalty of λ‖v‖² changes an SGD update by -2λ v exactly, however many replicas and losses there are."""
     names = problems.LOSSES
