@@ -14,7 +14,7 @@ from tests import eager, problems
 from trainer.common.errors import ConfigError
 from trainer.distributed.workers import Workers
 from trainer.models.names import variables_by_name
-from trainer.output import checkpoint
+from trainer.output import checkpoint, checkpoint_tensors
 from trainer.run import experiment, initial_values
 from trainer.run import train as train_lib
 from trainer.step.update import AVERAGE
@@ -62,14 +62,14 @@ def _saved(path, step, part="model"):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with runs: `plain`, `averaged`, `best` (of which the first is), and one that has saved nothing."""
+    """A folder with runs: `plain`; `averaged`, whose first checkpoint is the best; one damaged and one without any."""
     folder = tmp_path_factory.mktemp("runs")
     _train(folder / "plain")
-    _train(folder / "averaged", ema=0.9)
-    _train(folder / "best", best={"metric": "loss/label", "mode": "max"})
-    _train(folder / "damaged", steps=2)
+    _train(folder / "averaged", ema=0.9, best={"metric": "loss/label", "mode": "max"})
     shutil.copytree(folder / "plain", folder / "empty", ignore=lambda *_: ["checkpoints"])
-    (folder / "damaged" / "checkpoints" / "step_00000002" / "run.json").write_text("{}")
+    shutil.copytree(folder / "plain", folder / "damaged")
+    for step in (2, 4):
+        (folder / "damaged" / "checkpoints" / f"step_0000000{step}" / "run.json").write_text("{}")
     return folder
 
 
@@ -104,16 +104,15 @@ def _values(built):
     [
         ({"path": "plain", "only": ["trunk*"]}, {TRUNK: TRUNK}, "plain/checkpoints/step_00000004"),
         (
-            {"path": "best", "only": ["trunk*", "*/kernel"], "skip_mismatched": True},
+            {"path": "averaged", "only": ["trunk*", "*/kernel"], "skip_mismatched": True},
             {TRUNK: TRUNK, LABEL: LABEL, VECTOR: VECTOR},
-            "best/checkpoints/step_00000002",
+            "averaged/checkpoints/step_00000002",
         ),
         (
             {"path": "plain/checkpoints/step_00000002", "rename": {"head_number_0_*": "head_number_1_*"}},
             {TRUNK: TRUNK, LABEL: LABEL, VECTOR: VECTOR, NEW: NUMBER},
             "plain/checkpoints/step_00000002",
         ),
-        ({"path": "averaged", "only": "trunk*"}, {TRUNK: TRUNK}, "averaged/checkpoints/step_00000004"),
     ],
 )
 def test_values_of_runs(built, runs, took, init_from, taken, folder):
@@ -154,7 +153,7 @@ def test_values_of_a_file_of_keras(built, runs, took):
         ({"path": "plain/checkpoints"}, r"init_from.path='plain/checkpoints': must be a run, the folder of a check"),
         ({"path": "plain/log.txt"}, r"init_from.path='plain/log.txt': must be a run, the folder of a checkpoint"),
         ({"path": "empty"}, r"init_from.path='empty': is a run that has saved no checkpoint yet"),
-        ({"path": "damaged"}, r"init_from.path='damaged': all its 1 checkpoints are damaged .*run.json does not"),
+        ({"path": "damaged"}, r"init_from.path='damaged': all its 2 checkpoints are damaged .*run.json does not"),
         (
             {"path": "damaged/checkpoints/step_00000002"},
             r"init_from.path='damaged/.*': is a damaged checkpoint: run.json does not have its checksum",
@@ -185,6 +184,21 @@ def test_what_cannot_be_taken(built, took, init_from, message):
     assert "\n" not in str(error.value)
     for name, value in _values(built).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_checkpoint_that_its_run_removes_is_not_missed(built, runs, took, monkeypatch, tmp_path):
+    """The run may train: where the checkpoint is gone before it is read, the next one is read."""
+    shutil.copytree(runs / "plain", tmp_path / "training")
+    read = checkpoint_tensors.part
+
+    def removing(folder, part):
+        if folder.name == "step_00000004":
+            shutil.rmtree(folder)
+        return read(folder, part)
+
+    monkeypatch.setattr(checkpoint_tensors, "part", removing)
+    found = took(path=str(tmp_path / "training"), only=["trunk*"])
+    assert found.source == f"{tmp_path}/training/checkpoints/step_00000002"
 
 
 def test_a_run_from_another_resumes_without_it(tmp_path, runs):
@@ -242,10 +256,13 @@ def by_hand():
     return before, {name: variable.numpy() for name, variable in variables_by_name(model).items()}
 
 
-@pytest.mark.parametrize("replicas", [1, 2, pytest.param(3, marks=pytest.mark.ci_only)])
-def test_frozen_layers_stand_and_others_train(tmp_path, by_hand, replicas):
+@pytest.mark.parametrize(
+    ("replicas", "changes"),
+    [(1, {}), (2, {"reduction": "fused"}), pytest.param(3, {"steps_per_loop": 3}, marks=pytest.mark.ci_only)],
+)
+def test_frozen_layers_stand_and_others_train(tmp_path, by_hand, replicas, changes):
     """Weights and batch statistics stay; heads are trained as Keras would; optimizers keep nothing for what stands."""
-    said = _train(tmp_path / "run", replicas, **FROZEN)
+    said = _train(tmp_path / "run", replicas, **FROZEN | changes)
     assert "frozen 45, not trained 10\n" in said
     before, after = by_hand
     saved = _saved(tmp_path / "run", 4)
@@ -274,3 +291,12 @@ def test_a_loss_that_reaches_nothing_but_frozen_variables_is_refused():
     changes = FROZEN | {"freeze": ["backbone/*", "label/*"]}
     with pytest.raises(ConfigError, match="losses.label: reaches no trainable variable through head 'label'"):
         experiment.build(problems.config(**changes), problems.strategy(1))
+
+
+def test_layers_that_are_computed_again_can_be_frozen():
+    """With the same result; weights and batch statistics of the frozen ones stay, those above train."""
+    trunk = [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}, {"layer": "Dense", "units": 5}]
+    changes = {"model__trunk": trunk, "freeze": ["trunk_0*", "trunk_1*"]}
+    kept, again = (problems.reference(2, **changes, model__recompute=recompute) for recompute in (False, True))
+    problems.assert_same(again, kept, tolerance=0)
+    assert not any(name.startswith(("trunk_0", "trunk_1")) for name in kept.variables)
