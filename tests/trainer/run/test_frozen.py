@@ -52,7 +52,7 @@ def by_hand():
     ("replicas", "changes"),
     [(1, {}), (2, {"reduction": "fused"}), pytest.param(3, {"steps_per_loop": 3}, marks=pytest.mark.ci_only)],
 )
-def test_frozen_layers_stand_and_otherstrain(tmp_path, by_hand, replicas, changes):
+def test_frozen_layers_stand_and_others_train(tmp_path, by_hand, replicas, changes):
     """Weights and batch statistics stay; heads are trained as Keras would; optimizers keep nothing for what stands."""
     said = train(tmp_path / "run", replicas, **FROZEN | changes)
     assert "frozen 45, not trained 10\n" in said
