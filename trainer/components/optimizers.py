@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from trainer.combine.combination import Combination
 from trainer.common import import_paths
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
-from trainer.components import keras_objects, scalars, schedules
+from trainer.components import keras_objects, rates, scalars, schedules
+from trainer.components.rates import Reduction
 from trainer.components.schedules import LearningRateSchedule, RunSchedule
 from trainer.gradients.reach import Reach
 
@@ -38,6 +40,7 @@ class OptimizerGroup:
       variables: the variables themselves.
       losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive. Empty: it is
         never skipped.
+      factors: of its learning rate, for each of the variables.
     """
 
     name: str
@@ -45,6 +48,7 @@ class OptimizerGroup:
     positions: tuple[int, ...]
     variables: tuple[keras.Variable, ...]
     losses: tuple[int, ...]
+    factors: tuple[float, ...] = ()
 
 
 def build_groups(
@@ -56,6 +60,8 @@ def build_groups(
     timeline: Timeline,
     *,
     per_loss: bool,
+    factors: Mapping[str, float] = types.MappingProxyType({}),
+    reduction: Reduction | None = None,
 ) -> tuple[OptimizerGroup, ...]:
     """Builds every optimizer; call it in the strategy's scope.
 
@@ -71,10 +77,14 @@ def build_groups(
       combination: the combination that is applied.
       timeline: of the run, for schedules.
       per_loss: whether every loss's own optimizer applies its own mixed gradients.
+      factors: patterns of variables' names → factors of their learning rates.
+      reduction: of all learning rates; None: there is none.
 
     Raises:
-      ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
+      ConfigError: an optimizer, a schedule or an argument that cannot be used, weight decay with several owners, or a
+        pattern that matches nothing.
     """
+    by_name = rates.by_name(factors, reach.names)
     build(general, GENERAL, timeline)  # a mistake in it is named even if nothing uses it
     groups = []
 
@@ -85,7 +95,9 @@ def build_groups(
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
             optimizer.build(list(variables))
-            groups.append(OptimizerGroup(name, optimizer, positions, variables, losses))
+            own_factors = tuple(by_name[reach.names[v]] for v in positions)
+            rates.adjust(optimizer, own_factors, reduction)
+            groups.append(OptimizerGroup(name, optimizer, positions, variables, losses, own_factors))
 
     if not per_loss:
         add(SHARED, "shared_optimizer", shared, reach.shared, _losses_of(reach, reach.shared))

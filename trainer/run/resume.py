@@ -17,7 +17,7 @@ from trainer.output import checkpoint, checkpoint_tensors, history, manifest
 from trainer.output import workdir as workdir_lib
 from trainer.output.manifest import Manifest
 from trainer.output.reports import VALIDATION
-from trainer.run import monitor
+from trainer.run import monitor, plateau
 from trainer.run.experiment import Experiment
 from trainer.run.monitor import Monitors
 from trainer.step.values import State, Totals
@@ -58,7 +58,7 @@ class Start:
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
-      monitors: the state of `best` and of `early_stopping`; on the chief.
+      monitors: the state of what decides by reports; on the chief.
       stopped: why a hook stopped the run; None: none of the present hooks did. On the chief.
     """
 
@@ -134,10 +134,11 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
         changed that would have to know reports which are damaged.
     """
     state, totals = built.step.initial_state(), built.step.initial_totals()
-    monitors = monitor.start(built.best, built.early_stopping)
+    monitors = built.monitors
     if built.train_metrics is not None:
         built.train_metrics.clear()
     if step < 0:
+        plateau.restore(built, 0)
         return Start(run is not None, 0, state, totals, monitors)
     if step > built.timeline.steps:
         where = f" in {run.shown}" if run else ""
@@ -148,6 +149,7 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
         monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
+    plateau.restore(built, workers.broadcast_number(monitors.reductions))
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)
