@@ -35,7 +35,7 @@ class Reduction:
     def reduced(self, rate: keras.Variable | tf.Tensor | float) -> tf.Tensor:
         """The reduced rate, a scalar of the type of `rate`; `rate` itself before the first reduction."""
         rate = tf.convert_to_tensor(rate)
-        return tf.maximum(rate * tf.cast(self._scale, rate.dtype), tf.minimum(rate, tf.cast(self.minimum, rate.dtype)))
+        return tf.maximum(rate * tf.cast(self._scale, rate.dtype), tf.minimum(rate, self.minimum))
 
 
 def by_name(factors: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
