@@ -2,6 +2,7 @@
 
 config.json      the resolved configuration, and the format of everything else
 data.json        what was learned from the training split, and fingerprints of the data
+initial_values.json  the variables that began with trained values, where `init_from` names some
 metrics.jsonl    one JSON object per report
 log.txt          what the terminal showed
 lock             held by the process that is writing here
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
-from trainer.config import loading, resuming
+from trainer.config import initial_values, loading, resuming
 from trainer.config.settings import Config
 
 _FIELD = "--workdir"
@@ -79,6 +80,11 @@ class Workdir:
         return self.path / "data.json"
 
     @property
+    def initial_values(self) -> pathlib.Path:
+        """The variables that began with trained values, and where these were."""
+        return self.path / "initial_values.json"
+
+    @property
     def metrics(self) -> pathlib.Path:
         """One JSON object per report."""
         return self.path / "metrics.jsonl"
@@ -116,7 +122,7 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
+        records = (self.config, self.data, self.initial_values, self.metrics, self.log, self.tensorboard)
         return (*records, self.checkpoints, self.report, self.curves)
 
 
@@ -147,18 +153,21 @@ def claim(path: str | None, config: Config, base: pathlib.Path | None = None) ->
       base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
-      ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.
+      ConfigError: another run is using the directory, its run has another configuration, or it cannot be used; or
+        there is nothing where a new run's `init_from` says.
     """
     if path is not None and (not path.strip() or any(character in path for character in "*?[]")):
         # TensorFlow reads checkpoint paths as patterns.
         raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
-    if path is not None and ("\0" in path or not _is_utf8(path)):
+    if path is not None and ("\0" in path or path.encode(errors="ignore").decode() != path):
         raise ConfigError(_FIELD, path, "must be a path of characters that UTF-8 has, which is what TensorFlow reads")
     try:
         if path is not None:
             _refuse_links(_at(path, base))
         if path is None or not _at(path, base).config.exists():
             _check_free(path, base)
+            if config.init_from is not None:
+                initial_values.refuse_missing(config.init_from.path, base or current())
             return None
         workdir = _at(path, base)
         if reason := _why_not_resumed(workdir, config):  # before the lock, which writes
@@ -196,14 +205,6 @@ def _refuse_links(workdir: Workdir) -> None:
 
 def _at(path: str, base: pathlib.Path | None) -> Workdir:
     return Workdir((base or current()) / path, given=pathlib.Path(path))
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_free(path: str | None, base: pathlib.Path | None) -> None:

@@ -159,7 +159,9 @@ def build(
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
-    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
+    network = network_lib.build(
+        config.model, config.freeze, config.losses, config.metrics, config.seed, spec, data, strategy
+    )
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
