@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,7 @@ from trainer.combine.combination import Combination
 from trainer.common import import_paths
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
-from trainer.components import keras_objects, rates, scalars, schedules
-from trainer.components.rates import Reduction
+from trainer.components import keras_objects, scalars, schedules
 from trainer.components.schedules import LearningRateSchedule, RunSchedule
 from trainer.gradients.reach import Reach
 
@@ -40,7 +38,7 @@ class OptimizerGroup:
       variables: the variables themselves.
       losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive. Empty: it is
         never skipped.
-      factors: of its learning rate, for each of the variables.
+      factors: of its learning rate, for each of its variables; empty: all are 1.
     """
 
     name: str
@@ -60,8 +58,6 @@ def build_groups(
     timeline: Timeline,
     *,
     per_loss: bool,
-    factors: Mapping[str, float] = types.MappingProxyType({}),
-    reduction: Reduction | None = None,
 ) -> tuple[OptimizerGroup, ...]:
     """Builds every optimizer; call it in the strategy's scope.
 
@@ -77,14 +73,10 @@ def build_groups(
       combination: the combination that is applied.
       timeline: of the run, for schedules.
       per_loss: whether every loss's own optimizer applies its own mixed gradients.
-      factors: patterns of variables' names → factors of their learning rates.
-      reduction: of all learning rates; None: there is none.
 
     Raises:
-      ConfigError: an optimizer, a schedule or an argument that cannot be used, weight decay with several owners, or a
-        pattern that matches nothing.
+      ConfigError: an optimizer, a schedule or an argument that cannot be used, or weight decay with several owners.
     """
-    by_name = rates.by_name(factors, reach.names)
     build(general, GENERAL, timeline)  # a mistake in it is named even if nothing uses it
     groups = []
 
@@ -95,9 +87,7 @@ def build_groups(
         if positions:
             variables = tuple(reach.variables[v] for v in positions)
             optimizer.build(list(variables))
-            own_factors = tuple(by_name[reach.names[v]] for v in positions)
-            rates.adjust(optimizer, own_factors, reduction)
-            groups.append(OptimizerGroup(name, optimizer, positions, variables, losses, own_factors))
+            groups.append(OptimizerGroup(name, optimizer, positions, variables, losses))
 
     if not per_loss:
         add(SHARED, "shared_optimizer", shared, reach.shared, _losses_of(reach, reach.shared))

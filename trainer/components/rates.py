@@ -1,6 +1,7 @@
 """Learning rates of single variables, and of all of them once a metric no longer improves."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,13 @@ import tensorflow as tf
 
 from trainer.common import patterns
 from trainer.common.errors import ConfigError, listed
+from trainer.components.optimizers import OptimizerGroup
 
 _FACTORS = "learning_rate_factors"  # the key
 
 
-class Reduction:
-    """The reduction of all learning rates of a run, on top of their schedules; make it in the strategy's scope.
+class RateScale:
+    """The factor of all learning rates, on top of schedules, which falls in a run; make it in the strategy's scope.
 
     Attributes:
       factor: what a rate is multiplied by each time; above 0 and below 1.
@@ -32,7 +34,7 @@ class Reduction:
         self.count = count
         self._scale.assign(self.factor**count)
 
-    def reduced(self, rate: keras.Variable | tf.Tensor | float) -> tf.Tensor:
+    def scaled(self, rate: keras.Variable | tf.Tensor | float) -> tf.Tensor:
         """The reduced rate, a scalar of the type of `rate`; `rate` itself before the first reduction."""
         rate = tf.convert_to_tensor(rate)
         return tf.maximum(rate * tf.cast(self._scale, rate.dtype), tf.minimum(rate, self.minimum))
@@ -54,7 +56,28 @@ def by_name(factors: Mapping[str, float], names: Sequence[str]) -> dict[str, flo
     return {name: found.get(name, 1.0) for name in names}
 
 
-def adjust(optimizer: keras.optimizers.Optimizer, factors: Sequence[float], reduction: Reduction | None) -> None:
+def adjusted(
+    groups: Sequence[OptimizerGroup], names: Sequence[str], factors: Mapping[str, float], scale: RateScale | None
+) -> tuple[OptimizerGroup, ...]:
+    """The groups with the factors of their variables, once `adjust` has changed their optimizers.
+
+    Args:
+      groups: all optimizers, each built for its variables.
+      names: of all variables that are trained, by the positions that groups have.
+      factors: patterns of these names → factors of learning rates.
+      scale: of the rates of all; None: there is none.
+
+    Raises:
+      ConfigError: a pattern matches none of the names.
+    """
+    of_all = by_name(factors, names)
+    found = [dataclasses.replace(each, factors=tuple(of_all[names[v]] for v in each.positions)) for each in groups]
+    for group in found:
+        adjust(group.optimizer, group.factors, scale)
+    return tuple(found)
+
+
+def adjust(optimizer: keras.optimizers.Optimizer, factors: Sequence[float], scale: RateScale | None) -> None:
     """Changes the rates at which an optimizer updates and decays its variables.
 
     Whatever looks at several variables, such as `global_clipnorm`, stays one for all of them. The optimizer's
@@ -63,10 +86,10 @@ def adjust(optimizer: keras.optimizers.Optimizer, factors: Sequence[float], redu
     Args:
       optimizer: built for its variables.
       factors: of the rate, for each of them.
-      reduction: of the rates of all; None: there is none.
+      scale: of the rates of all; None: there is none.
     """
-    if reduction is not None:
-        _adjust_rate(optimizer, reduction.reduced)
+    if scale is not None:
+        _adjust_rate(optimizer, scale.scaled)
     if any(factor != 1 for factor in factors):
         _adjust_each(optimizer, factors)
 

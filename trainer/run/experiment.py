@@ -16,7 +16,7 @@ from trainer.common.durations import Timeline
 from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
-from trainer.components.rates import Reduction
+from trainer.components.rates import RateScale
 from trainer.config import monitors
 from trainer.config import plan as plan_lib
 from trainer.config.settings import Config
@@ -32,6 +32,7 @@ from trainer.run import optimization as optimization_lib
 from trainer.run.evaluations import Evaluations
 from trainer.run.monitor import Monitors
 from trainer.run.network import batch_spec
+from trainer.run.optimization import Optimization
 from trainer.run.watched import Watched
 from trainer.step.step import Step
 
@@ -65,7 +66,7 @@ class Experiment:
       timeline: how the run's steps lie among examples and epochs.
       intervals: how often something is due.
       monitors: what decides by validation reports, before the first one.
-      reduction: of all learning rates, which one of them decides; None: there is none.
+      rate_scale: of all learning rates, which one of them decides; None: there is none.
       watched: what monitors watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
@@ -85,7 +86,7 @@ class Experiment:
     timeline: Timeline
     intervals: Intervals
     monitors: Monitors
-    reduction: Reduction | None
+    rate_scale: RateScale | None
     watched: Watched
     draws: bool
     notes: tuple[str, ...]
@@ -165,18 +166,7 @@ def build(
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
-    optimization = optimization_lib.build(
-        config.combine,
-        config.losses,
-        config.optimizer,
-        config.shared_optimizer,
-        config.ema,
-        reach,
-        timeline,
-        strategy,
-        config.learning_rate_factors,
-        config.reduce_on_plateau,
-    )
+    optimization = _optimization(config, reach, timeline, strategy)
     train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
     watch = train_metrics and train_metrics.add
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
@@ -199,7 +189,7 @@ def build(
         timeline=timeline,
         intervals=_intervals(config, timeline),
         monitors=monitor.build(monitors.of(config), *watchable),
-        reduction=optimization.reduction,
+        rate_scale=optimization.rate_scale,
         watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
@@ -217,6 +207,21 @@ def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: 
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
         replicas=replicas,
+    )
+
+
+def _optimization(config: Config, reach: Reach, timeline: Timeline, strategy: tf.distribute.Strategy) -> Optimization:
+    return optimization_lib.build(
+        config.combine,
+        config.losses,
+        config.optimizer,
+        config.shared_optimizer,
+        config.ema,
+        reach,
+        timeline,
+        strategy,
+        config.learning_rate_factors,
+        config.reduce_on_plateau,
     )
 
 

@@ -122,7 +122,7 @@ class Monitors(NamedTuple):
 
     @property
     def reductions(self) -> int:
-        """How often the learning rates have been reduced."""
+        """The number of times that the learning rates have been reduced."""
         return 0 if self.reduce_on_plateau is None else self.reduce_on_plateau.reductions
 
     def saved(self) -> dict[str, Any]:

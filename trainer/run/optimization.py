@@ -12,9 +12,9 @@ from input_pipelines.configuration import TRAIN
 from trainer.combine import combination as combination_lib
 from trainer.combine.combination import Combination
 from trainer.common.durations import Timeline
-from trainer.components import optimizers
+from trainer.components import optimizers, rates
 from trainer.components.optimizers import OptimizerGroup
-from trainer.components.rates import Reduction
+from trainer.components.rates import RateScale
 from trainer.config.rates import ReduceOnPlateauConfig
 from trainer.config.settings import CombineConfig, LossConfig, method_options
 from trainer.gradients.moving_average import GradientAverages
@@ -35,14 +35,14 @@ class Optimization:
       groups: the optimizers and what each of them updates.
       gradient_averages: moving averages of the gradients, where the combination mixes those.
       average: moving averages of the variables, where the run keeps them.
-      reduction: of all learning rates, where the run reduces them.
+      rate_scale: of all learning rates, where the run reduces them.
     """
 
     combination: Combination
     groups: tuple[OptimizerGroup, ...]
     gradient_averages: GradientAverages | None
     average: VariableAverage | None
-    reduction: Reduction | None
+    rate_scale: RateScale | None
 
 
 def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Discovered:
@@ -90,17 +90,10 @@ def build(
         gradient_averages = (
             None if combination.keeps is None else GradientAverages(reach, list(losses), combination.keeps)
         )
-        reduction = plateau and Reduction(plateau.factor, plateau.minimum)
+        rate_scale = plateau and RateScale(plateau.factor, plateau.minimum)
         groups = optimizers.build_groups(
-            optimizer,
-            shared_optimizer,
-            own,
-            reach,
-            combination,
-            timeline,
-            per_loss=config.apply == "per_loss",
-            factors=factors,
-            reduction=reduction,
+            optimizer, shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
+        groups = rates.adjusted(groups, reach.names, factors, rate_scale)
         average = None if ema is None else VariableAverage(strategy, reach.by_name, ema)
-    return Optimization(combination, groups, gradient_averages, average, reduction)
+    return Optimization(combination, groups, gradient_averages, average, rate_scale)

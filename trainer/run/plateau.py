@@ -1,13 +1,14 @@
 """The learning rates of a run that reduces them when a metric no longer improves, as its monitors have decided."""
 
 from trainer.components import optimizers
+from trainer.distributed.workers import Workers
 from trainer.run.experiment import Experiment
 
 
-def restore(built: Experiment, count: int) -> None:
-    """Gives the optimizers the rates after `count` reductions, where the run reduces them."""
-    if built.reduction is not None:
-        built.reduction.assign(count)
+def restore(built: Experiment, count: int, workers: Workers) -> None:
+    """Gives the optimizers of all workers the rates after the chief's `count` of reductions, where the run has some."""
+    if built.rate_scale is not None:
+        built.rate_scale.assign(workers.broadcast_number(count))
 
 
 def reduce(built: Experiment, count: int, step: int) -> str | None:
@@ -18,10 +19,10 @@ def reduce(built: Experiment, count: int, step: int) -> str | None:
       count: how often they are reduced in all.
       step: number of steps taken.
     """
-    if count == built.reduction.count:
+    if count == built.rate_scale.count:
         return None
     before = optimizers.learning_rates(built.optimizer_groups, step)
-    built.reduction.assign(count)
+    built.rate_scale.assign(count)
     fallen: dict[str, list[str]] = {}
     for name, rate in optimizers.learning_rates(built.optimizer_groups, step).items():
         if rate < before[name]:

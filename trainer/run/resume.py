@@ -149,7 +149,7 @@ def start(
     if built.train_metrics is not None:
         built.train_metrics.clear()
     if step < 0:
-        plateau.restore(built, 0)
+        plateau.restore(built, 0, workers)
         taken = initial_values.take(built.config.init_from, built, workers, base) if built.config.init_from else None
         return Start(run is not None, 0, state, totals, monitors, initial_values=taken)
     if step > built.timeline.steps:
@@ -161,7 +161,7 @@ def start(
         monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
-    plateau.restore(built, workers.broadcast_number(monitors.reductions))
+    plateau.restore(built, monitors.reductions, workers)
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)

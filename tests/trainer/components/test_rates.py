@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import rates
-from trainer.components.rates import Reduction
+from trainer.components.rates import RateScale
 from trainer.config import loading
 
 SHAPES, FACTORS = ((4, 3), (3,), (3, 2)), (0.1, 1.0, 2.5)
@@ -100,12 +100,12 @@ def test_clipping_is_of_all_variables():
 def test_reduced_rates(rate):
     """On top of a schedule, to a minimum that the schedule alone may go below; with factors; in one graph."""
     variables, expected = _variables(), _variables()
-    optimizer, reduction = keras.optimizers.SGD(rate, weight_decay=0.5), Reduction(0.5, 0.006)
+    optimizer, scale = keras.optimizers.SGD(rate, weight_decay=0.5), RateScale(0.5, 0.006)
     optimizer.build(variables)
-    rates.adjust(optimizer, FACTORS, reduction)
+    rates.adjust(optimizer, FACTORS, scale)
     apply = tf.function(lambda *gradients: optimizer.apply(list(gradients), variables))
     for step, count in enumerate((0, 1, 1, 7)):
-        reduction.assign(count)
+        scale.assign(count)
         own = rate if isinstance(rate, float) else float(rate(step))
         reduced = max(own * 0.5**count, min(own, 0.006))
         assert float(optimizer.learning_rate) == pytest.approx(reduced, rel=1e-12)

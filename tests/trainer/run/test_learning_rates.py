@@ -152,7 +152,7 @@ def test_more_steps(tmp_path, falling):
 
 
 def test_when_to_evaluate_cannot_change():
-    """Where rates depend on it; nor the order of patterns, of which the first counts."""
+    """Not if rates depend on it; nor the order of patterns, of which the first counts."""
     config = problems.config(**CHANGES, reduce_on_plateau=FALLING)
     other = problems.config(**CHANGES | {"eval_every": 3, "report_every": 1}, reduce_on_plateau=FALLING)
     assert resuming.differences(config, other) == ["eval_every is 2 there and 3 here (reduce_on_plateau depends on it)"]
