@@ -21,6 +21,9 @@ OWN_ARRAYS = (
     "python -m trainer.main --config=configs/own_arrays.py --config.losses.alcohol.weight=1 --virtual_devices=2",
     "python -m trainer.main --mode=eval --workdir=runs/wine",
 )
+FROM_ANOTHER = (
+    "python -m trainer.main --config=configs/own_arrays.py --config.init_from=runs/wine --config.freeze='trunk*'"
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -34,7 +37,18 @@ PARTS_OF_THE_SUITE = (
     "CI=true bash tests/run.sh tests/launch",
     "bash tests/run.sh --durations=20",
 )
-HERE = {DIGITS, OWN_TABLE, ACTIVATE, DESCRIBE, *OWN_ARRAYS, TENSORBOARD, *KUBERNETES, PREDICTION, *PARTS_OF_THE_SUITE}
+HERE = {
+    DIGITS,
+    OWN_TABLE,
+    ACTIVATE,
+    DESCRIBE,
+    *OWN_ARRAYS,
+    FROM_ANOTHER,
+    TENSORBOARD,
+    *KUBERNETES,
+    PREDICTION,
+    *PARTS_OF_THE_SUITE,
+}
 
 SUITE = "bash tests/run.sh"
 COMPARISON = "python -m trainer.cost --replicas=8,64,512 --compare --markdown"

@@ -41,10 +41,10 @@ def values(folder: pathlib.Path, part: str, names: Iterable[str]) -> dict[str, n
 
 
 def part(folder: pathlib.Path, part_: str) -> dict[str, np.ndarray]:
-    """Name → value of everything in a part of a checkpoint; empty where it has no such part."""
+    """Name → value of everything in a part of a checkpoint, sorted; empty where it has no such part."""
     saved = tf.train.load_checkpoint(str(folder / PREFIX))
     found = {}
-    for each in saved.get_variable_to_shape_map():
+    for each in sorted(saved.get_variable_to_shape_map()):
         if match := re.fullmatch(rf"{re.escape(part_)}/([^/]*)/\.ATTRIBUTES/VARIABLE_VALUE", each):
             name = re.sub(r"\.([S.])", lambda escaped: "/" if escaped[1] == "S" else ".", match[1])
             found[name] = saved.get_tensor(each)

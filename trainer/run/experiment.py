@@ -161,7 +161,7 @@ def build(
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(
-        config.model, config.freeze, config.losses, config.metrics, config.seed, spec, data, strategy
+        config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze
     )
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)

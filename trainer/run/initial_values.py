@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -119,8 +119,8 @@ def _assign(
             advice = f"{FIELD}.skip_mismatched=True leaves such variables as they are initialized"
             raise ConfigError(PATH, config.path, f"its {old} is {reason} ({name}); {advice}")
     if not taken:
-        reason = f"holds nothing for this model's variables, {listed(chosen, '')}; there are"
-        raise ConfigError(PATH, config.path, f"{reason} {listed(source.values, '')}")
+        reason = f"holds nothing that fits {_outermost(chosen)} of this model; it has {_outermost(source.values)}"
+        raise ConfigError(PATH, config.path, f"{reason} ({FIELD}.rename says what is meant)")
     for name, old in taken.items():
         variables[name].assign(source.values[old].astype(variables[name].dtype.as_numpy_dtype))
     used = set(taken.values())
@@ -174,6 +174,11 @@ def _misfit(variable: tf.Variable, value: np.ndarray) -> str | None:
     if same and tuple(variable.shape) == value.shape:
         return None
     return f"{there.name}{list(value.shape)} there and {here.name}{list(variable.shape)} here"
+
+
+def _outermost(names: Iterable[str]) -> str:
+    """The outermost layers that variables of these names are in, as patterns; of many the first ones."""
+    return listed((name if "/" not in name else f"{name.partition('/')[0]}/*" for name in names), "")
 
 
 def _groups(chosen: Sequence[str] | Mapping[str, str], among: Sequence[str]) -> str:

@@ -96,15 +96,15 @@ class Network:
 
 def build(
     config: ModelConfig,
-    freeze: Sequence[str],
     losses: Mapping[str, LossConfig],
     without_loss: Mapping[str, MetricsConfig],
     seed: int,
     spec: Mapping[str, Any],
     data: Data,
     strategy: tf.distribute.Strategy,
+    freeze: Sequence[str] = (),
 ) -> Network:
-    """Builds losses, model and metrics; `freeze` is the setting, `spec` of one replica's part of a batch."""
+    """Builds losses, model and metrics; `spec` is of one replica's part of a batch, `freeze` the setting."""
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(seed % 2**32)
     with strategy.scope():

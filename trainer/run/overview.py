@@ -24,7 +24,7 @@ _AROUND = ("use_weights", "log_losses", "smoothing")  # what can be put around a
 def of(built: Experiment) -> ExperimentSummary:
     """The summary of a built experiment; computes nothing."""
     names = tuple(loss.name for loss in built.losses)
-    trainable = built.model.trainable_weights
+    trainable, others = built.model.trainable_weights, built.model.non_trainable_weights
     reached = {id(variable) for variable in built.reach.variables}
     shapes = {name: tuple(leaf.shape) for name, leaf in splits.per_example(built.train.spec)}
     return ExperimentSummary(
@@ -36,7 +36,9 @@ def of(built: Experiment) -> ExperimentSummary:
         losses=names,
         groups=groups(built.reach, names),
         unreached=_group((), [variable for variable in trainable if id(variable) not in reached]),
-        untrained=_parameters(built.model.non_trainable_weights),
+        # TensorFlow's own variables say how they were made.
+        frozen=_parameters(each for each in others if each.value.trainable),
+        untrained=_parameters(each for each in others if not each.value.trainable),
         method=_method(built),
         optimizers=tuple(
             _optimizer(

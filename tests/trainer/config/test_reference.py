@@ -28,6 +28,7 @@ KINDS = {
     "dataset.sources.<name>": QuotaConfig,
     "model": settings.ModelConfig,
     "combine": settings.CombineConfig,
+    "init_from": settings.InitialValuesConfig,
     "segments": settings.SegmentsConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
