@@ -16,5 +16,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = {"path": "runs/heads"}
     config.freeze = []
     config.learning_rate_factors = {"backbone/*": 0.1}
-    config.reduce_on_plateau = {"metric": "loss/digit", "patience": 1, "factor": 0.5}
+    config.reduce_on_plateau = {"metric": "loss/digit", "factor": 0.5, "patience": 1}
     return config

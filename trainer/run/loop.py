@@ -188,7 +188,7 @@ class Loop:
 
     def _reduce_rates(self, step: int) -> None:
         """Gives the next steps the learning rates that the chief's monitors have decided."""
-        if self.built.rate_scale is not None:
+        if self.built.rate_scale is not None and step < self.built.timeline.steps:
             count = self.workers.broadcast_number(self.monitors.reductions)
             if line := plateau.reduce(self.built, count, step):
                 self.recorder.say(line)
