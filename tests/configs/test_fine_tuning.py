@@ -16,7 +16,7 @@ PAGE = PAGES["trainer/models/README.md"]
 
 
 def _trained(command, folder):
-    """What a command prints that trains in a folder, which has the configurations but is not the project's."""
+    """Runs a command that trains, in a folder which has the configurations but is not the project."""
     python, flag, module, *arguments = command.split()
     assert (python, flag) == ("python", "-m")
     return forked.run(module, *arguments, cwd=folder)
