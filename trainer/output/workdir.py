@@ -122,7 +122,7 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        records = (self.config, self.data, self.initial_values, self.metrics, self.log, self.tensorboard)
+        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
         return (*records, self.checkpoints, self.report, self.curves)
 
 
@@ -197,7 +197,8 @@ def _is_another(different: Sequence[str]) -> str:
 
 
 def _refuse_links(workdir: Workdir) -> None:
-    link = next((entry for entry in (*workdir.contents, workdir.lock, workdir.loggers) if entry.is_symlink()), None)
+    others = (workdir.lock, workdir.loggers, workdir.initial_values)
+    link = next((entry for entry in (*workdir.contents, *others) if entry.is_symlink()), None)
     if link is not None:
         reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
         raise ConfigError(_FIELD, str(workdir.shown), reason)
@@ -209,7 +210,9 @@ def _at(path: str, base: pathlib.Path | None) -> Workdir:
 
 def _check_free(path: str | None, base: pathlib.Path | None) -> None:
     target = _at(path or _DATED, base)
-    left = next((entry for entry in target.contents if path is not None and entry.exists()), None)
+    left = next(
+        (entry for entry in (*target.contents, target.initial_values) if path is not None and entry.exists()), None
+    )
     if left is not None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"

@@ -1,22 +1,19 @@
-"""A run that begins with trained values, and variables that stay as they are."""
+"""A run that begins with trained values."""
 
-import io
 import json
 import shutil
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from rich.console import Console
 
-from tests import eager, problems
+from tests import problems
+from tests.trainer.run.short_runs import saved, train
 from trainer.common.errors import ConfigError
 from trainer.distributed.workers import Workers
 from trainer.models.names import variables_by_name
-from trainer.output import checkpoint
+from trainer.output import checkpoint, checkpoint_tensors
 from trainer.run import experiment, initial_values
-from trainer.run import train as train_lib
 from trainer.step.update import AVERAGE
 
 HEADS = problems.SIMPLE["model__heads"]
@@ -24,8 +21,6 @@ OTHER_HEADS = {
     "label": HEADS["label"],
     "number": [{"layer": "Dense", "units": 7, "use_bias": False}, HEADS["number"][0]],
 }
-SGD = {name: value for name, value in problems.SIMPLE.items() if "optimizer" in name}
-FROZEN = SGD | {"model": {"name": "tests.trainer.run.test_initial_values:normalized"}, "freeze": ["backbone/*"]}
 TRUNK, LABEL, NUMBER, VECTOR = (
     f"{name}_0_dense/kernel" for name in ("trunk", "head_label", "head_number", "head_vector")
 )
@@ -33,43 +28,16 @@ TRUNK, LABEL, NUMBER, VECTOR = (
 NEW = "head_number_1_dense/kernel"
 
 
-def normalized() -> keras.Model:
-    """A backbone with batch statistics, alone in having `tanh`, and a head for each target."""
-    inputs = keras.Input((6,), name="features")
-    hidden = keras.layers.Dense(5, activation="tanh", name="dense")(inputs)
-    backbone = keras.Model(inputs, keras.layers.BatchNormalization(name="scale", momentum=0.5)(hidden), name="backbone")
-    outer = keras.Input((6,), name="inputs")
-    code = backbone(outer)
-    sizes = {"label": 4, "number": 1, "vector": 3}
-    return keras.Model(outer, {name: keras.layers.Dense(size, name=name)(code) for name, size in sizes.items()})
-
-
-def _train(path, replicas=1, **changes):
-    """Trains a run as it stands; returns what it has said."""
-    console = Console(file=io.StringIO(), width=1000)
-    simple = {} if "model" in changes else problems.SIMPLE
-    config = problems.config(**simple | {"steps": 4, "eval_every": 2, "report_every": 4} | changes)
-    with eager.functions():
-        train_lib.train(config, str(path), problems.strategy(replicas), console)
-    return console.file.getvalue()
-
-
-def _saved(path, step, part="model"):
-    reader = tf.train.load_checkpoint(str(path / "checkpoints" / f"step_{step:08d}" / "variables"))
-    keys = [key for key in reader.get_variable_to_shape_map() if key.startswith(f"{part}/")]
-    return {key.removeprefix(f"{part}/").split("/")[0].replace(".S", "/"): reader.get_tensor(key) for key in keys}
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with runs: `plain`, `averaged`, `best` (of which the first is), and one that has saved nothing."""
+    """A folder with runs: `plain`; `averaged`, whose first checkpoint is the best; one damaged and one without any."""
     folder = tmp_path_factory.mktemp("runs")
-    _train(folder / "plain")
-    _train(folder / "averaged", ema=0.9)
-    _train(folder / "best", best={"metric": "loss/label", "mode": "max"})
-    _train(folder / "damaged", steps=2)
+    train(folder / "plain")
+    train(folder / "averaged", ema=0.9, best={"metric": "loss/label", "mode": "max"})
     shutil.copytree(folder / "plain", folder / "empty", ignore=lambda *_: ["checkpoints"])
-    (folder / "damaged" / "checkpoints" / "step_00000002" / "run.json").write_text("{}")
+    shutil.copytree(folder / "plain", folder / "damaged")
+    for step in (2, 4):
+        (folder / "damaged" / "checkpoints" / f"step_0000000{step}" / "run.json").write_text("{}")
     return folder
 
 
@@ -104,16 +72,15 @@ def _values(built):
     [
         ({"path": "plain", "only": ["trunk*"]}, {TRUNK: TRUNK}, "plain/checkpoints/step_00000004"),
         (
-            {"path": "best", "only": ["trunk*", "*/kernel"], "skip_mismatched": True},
+            {"path": "averaged", "only": ["trunk*", "*/kernel"], "skip_mismatched": True},
             {TRUNK: TRUNK, LABEL: LABEL, VECTOR: VECTOR},
-            "best/checkpoints/step_00000002",
+            "averaged/checkpoints/step_00000002",
         ),
         (
             {"path": "plain/checkpoints/step_00000002", "rename": {"head_number_0_*": "head_number_1_*"}},
             {TRUNK: TRUNK, LABEL: LABEL, VECTOR: VECTOR, NEW: NUMBER},
             "plain/checkpoints/step_00000002",
         ),
-        ({"path": "averaged", "only": "trunk*"}, {TRUNK: TRUNK}, "averaged/checkpoints/step_00000004"),
     ],
 )
 def test_values_of_runs(built, runs, took, init_from, taken, folder):
@@ -122,7 +89,7 @@ def test_values_of_runs(built, runs, took, init_from, taken, folder):
     found = took(**init_from)
     path, _, step = folder.partition("/checkpoints/step_")
     part = AVERAGE if path == "averaged" else "model"
-    there = _saved(runs / path, int(step), part)
+    there = saved(runs / path, int(step), part)
     assert found.source == folder + (" (moving averages)" if path == "averaged" else "")
     assert found.taken == taken
     assert set(found.left) | set(found.skipped) == set(before) - set(taken)
@@ -154,7 +121,7 @@ def test_values_of_a_file_of_keras(built, runs, took):
         ({"path": "plain/checkpoints"}, r"init_from.path='plain/checkpoints': must be a run, the folder of a check"),
         ({"path": "plain/log.txt"}, r"init_from.path='plain/log.txt': must be a run, the folder of a checkpoint"),
         ({"path": "empty"}, r"init_from.path='empty': is a run that has saved no checkpoint yet"),
-        ({"path": "damaged"}, r"init_from.path='damaged': all its 1 checkpoints are damaged .*run.json does not"),
+        ({"path": "damaged"}, r"init_from.path='damaged': all its 2 checkpoints are damaged .*run.json does not"),
         (
             {"path": "damaged/checkpoints/step_00000002"},
             r"init_from.path='damaged/.*': is a damaged checkpoint: run.json does not have its checksum",
@@ -187,12 +154,27 @@ def test_what_cannot_be_taken(built, took, init_from, message):
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_a_checkpoint_that_its_run_removes_is_not_missed(built, runs, took, monkeypatch, tmp_path):
+    """The run may train: where the checkpoint is gone before it is read, the next one is read."""
+    shutil.copytree(runs / "plain", tmp_path / "training")
+    read = checkpoint_tensors.part
+
+    def removing(folder, part):
+        if folder.name == "step_00000004":
+            shutil.rmtree(folder)
+        return read(folder, part)
+
+    monkeypatch.setattr(checkpoint_tensors, "part", removing)
+    found = took(path=str(tmp_path / "training"), only=["trunk*"])
+    assert found.source == f"{tmp_path}/training/checkpoints/step_00000002"
+
+
 def test_a_run_from_another_resumes_without_it(tmp_path, runs):
     """It says and keeps what it has taken, once, and reads the other run no more, which is as it was."""
     shutil.copytree(runs / "plain", tmp_path / "other")
     before = {file: file.read_bytes() for file in (tmp_path / "other").rglob("*") if file.is_file()}
     changes = {"init_from": {"path": str(tmp_path / "other"), "only": ["trunk*", "head_number*"]}, "ema": 0.5}
-    said = _train(tmp_path / "whole", **changes)
+    said = train(tmp_path / "whole", **changes)
     assert (
         f"  initial values of {tmp_path}/other/checkpoints/step_00000004: 2 of 4 variables (49 parameters): "
         "trunk_0_dense/*, head_number_0_dense/*\n"
@@ -207,70 +189,14 @@ def test_a_run_from_another_resumes_without_it(tmp_path, runs):
     shutil.copytree(tmp_path / "whole", tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "step_00000004")
     shutil.rmtree(tmp_path / "other")
-    assert "initial values" not in _train(tmp_path / "half", **changes)
+    assert "initial values" not in train(tmp_path / "half", **changes)
     for part in ("model", AVERAGE):
-        whole, half = _saved(tmp_path / "whole", 4, part), _saved(tmp_path / "half", 4, part)
+        whole, half = saved(tmp_path / "whole", 4, part), saved(tmp_path / "half", 4, part)
         assert {name: value.tobytes() for name, value in whole.items()} == {
             name: value.tobytes() for name, value in half.items()
         }
     with pytest.raises(ConfigError, match="init_from.path is .*other' there and 'x' here"):
-        _train(tmp_path / "half", **changes | {"init_from": {"path": "x", "only": ["trunk*", "head_number*"]}})
+        train(tmp_path / "half", **changes | {"init_from": {"path": "x", "only": ["trunk*", "head_number*"]}})
     with pytest.raises(ConfigError, match="init_from.path='x': does not exist"):
-        _train(tmp_path / "third", init_from="x")
+        train(tmp_path / "third", init_from="x")
     assert not (tmp_path / "third").exists()
-
-
-@pytest.fixture(scope="module")
-def by_hand():
-    """Variables before and after four steps of SGD by Keras alone, in a model whose backbone does not train."""
-    built = experiment.build(problems.config(**FROZEN), problems.strategy(1))
-    model = keras.models.clone_model(built.model)
-    model.set_weights(built.model.get_weights())
-    model.get_layer("backbone").trainable = False
-    before = {name: variable.numpy() for name, variable in variables_by_name(model).items()}
-    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    for batch, _ in zip(built.batches(0), range(4), strict=False):
-        with tf.GradientTape() as tape:
-            outputs, targets = model(batch["inputs"], training=True), batch["targets"]
-            distance = outputs["vector"] - targets["vector"]
-            total = crossentropy(targets["label"], outputs["label"])
-            total += 0.5 * tf.reduce_mean((outputs["number"][:, 0] - targets["number"]) ** 2)
-            total += 2 * tf.reduce_mean(distance**2) + tf.reduce_mean(tf.abs(distance))
-        trained = model.trainable_variables
-        for variable, gradient in zip(trained, tape.gradient(total, [each.value for each in trained]), strict=True):
-            variable.assign_sub(0.05 * gradient)
-    return before, {name: variable.numpy() for name, variable in variables_by_name(model).items()}
-
-
-@pytest.mark.parametrize("replicas", [1, 2, pytest.param(3, marks=pytest.mark.ci_only)])
-def test_frozen_layers_stand_and_others_train(tmp_path, by_hand, replicas):
-    """Weights and batch statistics stay; heads are trained as Keras would; optimizers keep nothing for what stands."""
-    said = _train(tmp_path / "run", replicas, **FROZEN)
-    assert "frozen 45, not trained 10\n" in said
-    before, after = by_hand
-    saved = _saved(tmp_path / "run", 4)
-    assert saved.keys() == after.keys()
-    for name, value in after.items():
-        np.testing.assert_allclose(saved[name], value, rtol=0, atol=1e-9, err_msg=name)
-        assert np.array_equal(value, before[name]) == np.array_equal(saved[name], before[name])
-        assert np.array_equal(saved[name], before[name]) == name.startswith("backbone/"), name
-    reader = tf.train.load_checkpoint(str(tmp_path / "run" / "checkpoints" / "step_00000004" / "variables"))
-    slots = [key for key in reader.get_variable_to_shape_map() if key.startswith("optimizers/")]
-    assert slots
-    assert not any("backbone" in key for key in slots)
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_frozen_layers_have_no_backward_pass(frozen):
-    built = experiment.build(problems.config(**FROZEN | ({} if frozen else {"freeze": []})), problems.strategy(1))
-    steps = tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(False)
-    state, totals = built.step.initial_state(), built.step.initial_totals()
-    traced = built.step.build().get_concrete_function(iter(built.batches(0)), *steps, state, totals)
-    functions = traced.graph.as_graph_def().library.function
-    assert any(node.op == "TanhGrad" for function in functions for node in function.node_def) is not frozen
-
-
-def test_a_loss_that_reaches_nothing_but_frozen_variables_is_refused():
-    changes = FROZEN | {"freeze": ["backbone/*", "label/*"]}
-    with pytest.raises(ConfigError, match="losses.label: reaches no trainable variable through head 'label'"):
-        experiment.build(problems.config(**changes), problems.strategy(1))
