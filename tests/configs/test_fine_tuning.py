@@ -8,11 +8,9 @@ import sys
 import pytest
 
 from tests import forked
-from tests.readmes import FINE_TUNING, PAGES
+from tests.readmes import FINE_TUNING
 from trainer.models import weight_files
 from trainer.output import checkpoint_tensors
-
-PAGE = PAGES["trainer/models/README.md"]
 
 
 def _trained(command, folder):
@@ -59,7 +57,8 @@ def test_both_stages(folder, root):
     assert all((everything[name] != value).any() for name, value in heads.items())
 
     claims = re.search(
-        r"heads alone read ([\d.]+) %, with an error of the ink of ([\d.]+); .* it is\s([\d.]+) % and ([\d.]+)\.", PAGE
+        r"heads alone read ([\d.]+) %, with an error of the ink of ([\d.]+); .* it is\s([\d.]+) % and ([\d.]+)\.",
+        (root / "trainer" / "models" / "README.md").read_text(),
     )
     for name, accuracy, error in (("heads", *claims.groups()[:2]), ("everything", *claims.groups()[2:])):
         last = json.loads((folder / "runs" / name / "metrics.jsonl").read_text().splitlines()[-1])
