@@ -24,6 +24,11 @@ OWN_ARRAYS = (
 FROM_ANOTHER = (
     "python -m trainer.main --config=configs/own_arrays.py --config.init_from=runs/wine --config.freeze='trunk*'"
 )
+FINE_TUNING = (
+    "python -c \"from configs import fine_tuning; fine_tuning.save_backbone('backbone.weights.h5')\"",
+    "python -m trainer.main --config=configs/fine_tuning.py --workdir=runs/heads",
+    "python -m trainer.main --config=configs/fine_tuning_everything.py --workdir=runs/everything",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -71,6 +76,7 @@ SLURM = (
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
+    "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),
     "tests/trainer/selfcheck/test_selfcheck_program.py": ("SELFCHECKS", SELFCHECKS),
     "tests/launch/test_workers_over_ssh.py": ("LAUNCHES", LAUNCHES),

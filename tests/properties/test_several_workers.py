@@ -37,6 +37,12 @@ RUNS["pcgrad"]["losses__place"] = {
     "loss": "tests.problems:triplet",
     "over": "global_batch",
 }
+# Rates fall after steps 10 and 15, by a value of step 5 that workers which resume from step 7 have not seen.
+RUNS["independent"] |= {
+    "eval_every": 5,
+    "learning_rate_factors": {"trunk_*": 0.5},
+    "reduce_on_plateau": {"metric": "loss/label", "factor": 0.5, "patience": 1, "min_delta": 100.0},
+}
 RUNS["batch statistics"] = INTERVALS | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],

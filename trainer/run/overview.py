@@ -1,6 +1,7 @@
 """The summary of an experiment: its parts as plain numbers and names."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ def _optimizer(group: OptimizerGroup, spec: Mapping[str, Any]) -> OptimizerUse:
     return OptimizerUse(
         name=group.name,
         kind=type(group.optimizer).__name__,
-        learning_rate=_learning_rate(group.optimizer, spec.get("learning_rate")),
+        learning_rate=_learning_rate(group.optimizer, spec.get("learning_rate")) + _factors(group.factors),
         arguments=others,
         variables=len(group.variables),
         parameters=_parameters(group.variables),
@@ -108,6 +109,12 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer, given: float | Mapping
     if (schedule := optimizers.schedule_of(optimizer)) is not None:
         return type(schedule).__name__
     return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)) if given is None else given:g}"
+
+
+def _factors(factors: Sequence[float]) -> str:
+    """The factors of variables' learning rates other than 1, in words; empty where there are none."""
+    counts = Counter(factor for factor in factors if factor != 1)
+    return "".join(f", times {factor:g} for {count} variables" for factor, count in counts.items())
 
 
 def _argument(key: str, value: Any) -> str:

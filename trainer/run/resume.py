@@ -17,7 +17,7 @@ from trainer.output import checkpoint, checkpoint_tensors, history, manifest
 from trainer.output import workdir as workdir_lib
 from trainer.output.manifest import Manifest
 from trainer.output.reports import VALIDATION
-from trainer.run import initial_values, monitor
+from trainer.run import initial_values, monitor, plateau
 from trainer.run.experiment import Experiment
 from trainer.run.initial_values import InitialValues
 from trainer.run.monitor import Monitors
@@ -59,7 +59,7 @@ class Start:
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
-      monitors: the state of `best` and of `early_stopping`; on the chief.
+      monitors: the state of what decides by reports; on the chief.
       stopped: why a hook stopped the run; None: none of the present hooks did. On the chief.
       initial_values: the trained values with which a new run begins (`init_from`), where there are any. On the chief.
     """
@@ -145,10 +145,11 @@ def start(
         have, or a monitor has changed that would have to know reports which are damaged.
     """
     state, totals = built.step.initial_state(), built.step.initial_totals()
-    monitors = monitor.start(built.best, built.early_stopping)
+    monitors = built.monitors
     if built.train_metrics is not None:
         built.train_metrics.clear()
     if step < 0:
+        plateau.restore(built, 0, workers)
         taken = initial_values.take(built.config.init_from, built, workers, base) if built.config.init_from else None
         return Start(run is not None, 0, state, totals, monitors, initial_values=taken)
     if step > built.timeline.steps:
@@ -160,6 +161,7 @@ def start(
         monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
+    plateau.restore(built, monitors.reductions, workers)
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)

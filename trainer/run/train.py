@@ -225,7 +225,9 @@ def _take_steps(
 
 def _why_early(steps: Loop) -> str:
     """The reason why a run has ended before its last step; on the chief."""
-    return steps.hooks.stopped or f"{steps.built.early_stopping.patience} evaluations without improvement"
+    return (
+        steps.hooks.stopped or f"{steps.built.monitors.early_stopping.config.patience} evaluations without improvement"
+    )
 
 
 def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:

@@ -32,6 +32,7 @@ KINDS = {
     "segments": settings.SegmentsConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
+    "reduce_on_plateau": settings.ReduceOnPlateauConfig,
 }
 KEYS = {
     schema.join(prefix, schema.key_of(field.name)): field
