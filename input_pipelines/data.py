@@ -19,7 +19,8 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import leaks, preparation
+from input_pipelines.preparation import inverses, leaks, preparation
+from input_pipelines.preparation.inverses import Inverse
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.saved_data import SavedData
 from input_pipelines.sources import left_out
@@ -38,6 +39,7 @@ class Data:
       notes: lines for the user: what was left out.
       names: of columns and classes.
       not_finite: numbers in arrays of the user's own that are NaN or infinite.
+      inverses: target → the way back to its source's units, along which a function's own values stay as they are.
     """
 
     splits: Mapping[str, Split]
@@ -45,6 +47,7 @@ class Data:
     notes: tuple[str, ...] = ()
     names: Names = Names()
     not_finite: tuple[NotFinite, ...] = ()
+    inverses: Mapping[str, Inverse] = dataclasses.field(default_factory=dict)
 
 
 def build(
@@ -84,7 +87,7 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segment
         built = {
             field: _fed(source, field, opened[field], prepared[field], saved)
             if field in opened
-            else _of_function(source, field)
+            else of_function(source, field)
             for field, source in fields.items()
         }
     except ConfigError as error:  # how a file was read may be the reason
@@ -112,7 +115,8 @@ def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
     wrong = tuple(number for one in built.values() for number in one.not_finite)
-    return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong)
+    inverses_of = inverses.merged(one.inverses for one in built.values())
+    return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong, inverses_of)
 
 
 def _in_all(sources: Mapping[str, Mapping[str, Split]]) -> list[str]:
@@ -158,10 +162,12 @@ def _fed(
         + needless
         + leaks.notes(config, prepare.configured(config), sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
+        inverses=inverses.of(prepare),
     )
 
 
-def _of_function(config: SourceConfig, field: str) -> Data:
+def of_function(config: SourceConfig, field: str) -> Data:
+    """The data that a function gives, `field` being the configuration's key of it."""
     loaded = examples.load(config, floatx=keras.config.floatx(), field=field)
     ordered = {name: split for name, split in loaded.items() if isinstance(split, Ordered)}
     built = {
@@ -175,7 +181,8 @@ def _of_function(config: SourceConfig, field: str) -> Data:
     }
     saved = SavedData({field: fingerprints}, {field: {}}, {field: "in_order" if ordered else "memory"})
     notes = tuple(line for name in ordered for line in built[name].notes())
-    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field))
+    as_they_are = dict.fromkeys(built[TRAIN].spec["targets"], Inverse())
+    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field), inverses=as_they_are)
 
 
 def _augment(built: dict[str, Streamed | InMemory | InOrder], config: SourceConfig, field: str) -> None:

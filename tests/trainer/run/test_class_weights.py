@@ -11,10 +11,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from input_pipelines.data import Data
-from input_pipelines.saved_data import SavedData
 from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.names import Names
+from input_pipelines.saved_data import SavedData
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import losses, predictions
