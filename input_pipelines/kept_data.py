@@ -23,7 +23,8 @@ class KeptData:
     Attributes:
       data: names, inverses and, in place of splits of files, their form; the splits of functions themselves.
       preparations: the configuration's key of a source → its preparation; of files.
-      sources: the configuration's key of a source → its training split, without an example; of files.
+      sources: the configuration's key of a source → its training split, without an example, its pictures at the size
+        that they are brought to; of files.
     """
 
     data: Data
@@ -69,7 +70,7 @@ def read(
         for field, source in fields.items()
     }
     together = built["dataset"] if config.sources is None else data.mixed(config, built)
-    return KeptData(dataclasses.replace(together, saved=saved), prepared, sources)
+    return KeptData(dataclasses.replace(together, saved=saved), prepared, sized)
 
 
 def _remembered(config: SourceConfig, field: str, saved: SavedData, trust: Trust) -> Remembered:

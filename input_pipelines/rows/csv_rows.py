@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -14,6 +13,7 @@ import tensorflow as tf
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import FILES
+from input_pipelines.remembered import Remembered
 from input_pipelines.rows import rows
 from input_pipelines.rows.rows import FIELD, Chunk
 from input_pipelines.sources import csv_batches, csv_columns
@@ -101,7 +101,7 @@ class CsvRows:
         return ConfigError(FIELD, f"{self.where(index)}, column {name!r}", reason)
 
 
-def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparation, classes: Any) -> CsvRows:
+def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparation, kept: Remembered) -> CsvRows:
     """The rows of a file, or of those in a folder, sorted by name.
 
     Args:
@@ -109,12 +109,12 @@ def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparat
       field: the configuration's key of it.
       path: the file or folder.
       preparation: of the rows.
-      classes: not needed.
+      kept: not needed.
 
     Raises:
       ConfigError: there is no such file, or a column is not in it.
     """
-    del classes
+    del kept
     options = schema.record(Options)(config.options, f"{field}.options")
     files = {each: csv_batches.header(each, options, FIELD) for each in rows.files_at(path, FILES["csv"])}
     for each, header in files.items():

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -13,6 +12,7 @@ import tensorflow as tf
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import FILES
+from input_pipelines.remembered import Remembered
 from input_pipelines.rows import rows
 from input_pipelines.rows.rows import FIELD, Chunk
 from input_pipelines.sources import arrow_columns, row_groups
@@ -89,7 +89,7 @@ class ParquetRows:
             raise ConfigError(FIELD, at, reason) from error
 
 
-def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparation, classes: Any) -> ParquetRows:
+def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparation, kept: Remembered) -> ParquetRows:
     """The rows of a file, or of those in a folder, sorted by name.
 
     Args:
@@ -97,12 +97,12 @@ def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparat
       field: not needed.
       path: the file or folder.
       preparation: of the rows.
-      classes: not needed.
+      kept: not needed.
 
     Raises:
       ConfigError: there is no such file, or a column is not in it.
     """
-    del config, field, classes
+    del config, field, kept
     files = [row_groups.open_file(each, FIELD) for each in rows.files_at(path, FILES["parquet"])]
     for file in files:
         rows.check_there(preparation, tuple(file.types), file.path)

@@ -131,7 +131,7 @@ def read(path: str, options: Options, field: str) -> pyarrow.Table:
             table = _read(path, options, ragged, threads=False)
         columns = zip(table.column_names, table.columns, strict=True)
     except FAILURES as error:
-        raise unreadable(path, options, ragged, field, error) from error
+        raise unreadable(path, options, ragged, f"{field}.path", error) from error
     kept = [index for index, (name, column) in enumerate(columns) if name or column.null_count < len(column)]
     only = table.column_names[0] if table.num_columns == 1 else ""
     other = next((mark for mark in _OTHER_DELIMITERS if mark in only and mark != options.delimiter), None)
@@ -144,7 +144,7 @@ def read(path: str, options: Options, field: str) -> pyarrow.Table:
 def unreadable(path: str, options: Options, ragged: Ragged, field: str, error: Exception) -> ConfigError:
     """Returns the error for a file that pyarrow cannot read."""
     reason = _undecodable(path, options) or (first_line(error) if ragged.row is None else ragged.reason())
-    return ConfigError(f"{field}.path", path, f"is no readable CSV file: {reason}")
+    return ConfigError(field, path, f"is no readable CSV file: {reason}")
 
 
 def _read(path: str, options: Options, ragged: Ragged, *, threads: bool) -> pyarrow.Table:
