@@ -37,7 +37,6 @@ def read(
     saved: SavedData,
     trust: Trust = NOBODY,
     segments: str | None = None,
-    like: Mapping[str, Source] | None = None,
 ) -> KeptData:
     """Returns what a run keeps of its data; reads no file of them, and calls functions.
 
@@ -48,7 +47,6 @@ def read(
       saved: what the run saved.
       trust: whose code may be called where the data name it.
       segments: as of `data.build`.
-      like: the configuration's key of a source → a split with examples of the same form, for what their values decide.
 
     Raises:
       ConfigError: what was saved does not fit the configuration, or is not there and neither are the files.
@@ -56,7 +54,6 @@ def read(
     fields = configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
     sources = {field: _remembered(source, field, saved, trust) for field, source in files.items()}
-    sources = {field: dataclasses.replace(each, like=(like or {}).get(field)) for field, each in sources.items()}
     sized = {field: opening.sized(source, field, {TRAIN: sources[field]})[TRAIN] for field, source in files.items()}
     trains = {field: (source, sized[field]) for field, source in files.items()}
     prepared = preparation.build(trains, saved.statistics, segments)

@@ -27,8 +27,8 @@ SOURCES: Mapping[str, str] = {
     "image_folder": "input_pipelines.sources.image_folder:open_splits",
     "table_of_images": "input_pipelines.sources.table_of_images:open_splits",
 }
-# kind → import path of `open_rows(config, field, path, preparation, kept) -> Rows` (see `input_pipelines.rows.rows`), of
-# the kinds that can read a file or folder that the configuration does not name.
+# kind → import path of `open_rows(config, field, path, preparation, kept) -> Rows` (see `input_pipelines.rows.rows`);
+# those that can read a file or folder which the configuration does not name.
 ROWS: Mapping[str, str] = {
     "csv": "input_pipelines.rows.csv_rows:open_rows",
     "npz": "input_pipelines.rows.array_rows:open_rows",

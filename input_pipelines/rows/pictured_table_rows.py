@@ -49,6 +49,6 @@ def open_rows(config: SourceConfig, field: str, path: str, preparation: Preparat
 
 
 def _spec_of(name: str, opened: TableOfImages, kept: Remembered) -> tf.TensorSpec:
-    """The specification of pictures that are as deep as in training; of those that a row may lack, as they are found."""
+    """The specification of pictures, as deep as in training; of those that a row may lack as they are found."""
     spec, dtype = opened.stored[name].spec, kept.unsized[name].dtype
     return spec if dtype == tf.int64 else tf.TensorSpec(spec.shape, dtype)

@@ -13,10 +13,11 @@ from input_pipelines.preparation.number_operations import Clip, Fill, Log, Scale
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.preparation.vocabulary_operations import Categories
 from input_pipelines.sources.arrow_columns import Column
-from input_pipelines.sources.source import Source, files_in
+from input_pipelines.sources.source import CHUNK, Source, files_in
 from trainer.common.errors import ConfigError, listed, unknown
 
 FIELD, KEEP = "--data", "--keep"
+_CHUNK_BYTES = 2**25
 _OF_NUMBERS = (Scale, Log, Clip, Fill, Standardise)
 
 
@@ -87,12 +88,21 @@ class OfSource:
 
     def chunks(self, names: Sequence[str], kept: Sequence[str]) -> Iterator[Chunk]:
         """See `Rows`."""
-        for arrays in self.source.chunks(list(dict.fromkeys([*names, *kept]))):
+        for arrays in self._arrays(list(dict.fromkeys([*names, *kept]))):
             yield Chunk({name: arrays[name] for name in names}, {name: arrays[name] for name in kept})
 
     def where(self, index: int) -> str:
         """See `Rows`."""
         return self.source.where(index)
+
+    def _arrays(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The source's chunks; of pictures, fewer at a time."""
+        specs = [self.features[name] for name in names]
+        if not any(spec.shape.rank == 3 for spec in specs):
+            return self.source.chunks(names)
+        of_example = sum(spec.dtype.size * (spec.shape.num_elements() or 1) for spec in specs)
+        size = max(1, min(CHUNK, _CHUNK_BYTES // of_example))
+        return self.source.records.chunks(names, self.source.where, size)
 
 
 def for_inputs(preparation: Preparation) -> Preparation:

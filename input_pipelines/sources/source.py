@@ -102,12 +102,14 @@ class Records:
 
         return dataclasses.replace(self, sizes=sizes[blocks], read=read)
 
-    def chunks(self, names: Sequence[str], where: Callable[[int], str]) -> Iterator[dict[str, np.ndarray]]:
-        """As `Source.chunks`."""
+    def chunks(
+        self, names: Sequence[str], where: Callable[[int], str], size: int = CHUNK
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """As `Source.chunks`, so many examples at a time."""
         decode = tf.function(lambda serialized, indices: self.decode(serialized, indices, names), autograph=False)
         first = 0
         try:
-            for serialized in self.in_order().batch(CHUNK).prefetch(1):
+            for serialized in self.in_order().batch(size).prefetch(1):
                 indices = tf.range(first, first + len(serialized), dtype=tf.int64)
                 yield {name: values.numpy() for name, values in decode(serialized, indices).items()}
                 first += len(serialized)

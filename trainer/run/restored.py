@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -11,7 +11,6 @@ from absl import logging
 from input_pipelines import kept_data, saved_data
 from input_pipelines.configuration import TRAIN
 from input_pipelines.kept_data import KeptData
-from input_pipelines.sources.source import Source
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
 from trainer.config import loading
@@ -63,7 +62,6 @@ def build(
     *,
     best: bool = False,
     averaged: bool = True,
-    like: Mapping[str, Source] | None = None,
 ) -> Restored:
     """Builds a run's network and reads a checkpoint into it; of data in files nothing is read.
 
@@ -74,7 +72,6 @@ def build(
       trust: whose code may be called where the data name it.
       best: whether to take the best checkpoint instead of the last one.
       averaged: whether variables are their moving averages, where the run keeps them.
-      like: as of `kept_data.read`.
 
     Raises:
       ConfigError: there is no such checkpoint, it does not fit, or what it relies on is damaged.
@@ -86,7 +83,7 @@ def build(
         raise ConfigError("--workdir", str(workdir.shown), f"has lost its {workdir.data.name}")
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
     segments = None if config.segments is None else config.segments.by
-    kept = kept_data.read(config.dataset, saved, trust, segments, like)
+    kept = kept_data.read(config.dataset, saved, trust, segments)
     spec = network_lib.batch_spec(kept.data.splits[TRAIN], 1)
     network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, kept.data, strategy)
     variables = {"model": checkpoint.model_state(network.model)}
