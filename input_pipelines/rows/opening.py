@@ -11,6 +11,7 @@ from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import ROWS, TFDS
 from input_pipelines.rows import array_rows, rows
 from input_pipelines.rows.rows import FIELD, OfSource, Rows
+from input_pipelines.sources.image_folder import Folder
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.trust import Trust
@@ -106,3 +107,9 @@ def of_columns(columns: Mapping[str, Any], field: str, kept: KeptData, name: str
     """The rows of arrays by feature, or of a frame of pandas, which errors call `name`."""
     prepare = rows.for_inputs(kept.preparations[field])
     return Opened(array_rows.of_columns(columns, prepare, name), prepare, field)
+
+
+def usually_kept(opened: Opened) -> tuple[str, ...]:
+    """Returns the columns that tell rows apart where none are asked for: of folders of pictures, the file."""
+    is_folder = isinstance(opened.rows, OfSource) and isinstance(opened.rows.source, Folder)
+    return ("file",) if is_folder else ()
