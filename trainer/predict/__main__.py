@@ -5,8 +5,8 @@ from trainer.common import interrupts
 if __name__ == "__main__":
     interrupts.end_at_once()  # what is imported below takes a while
 
+import pathlib
 import sys
-import time
 from collections.abc import Sequence
 
 from absl import flags
@@ -80,7 +80,7 @@ def _predict() -> None:
         from rich.console import Console
 
         from trainer.distributed import strategy, usable_gpus  # what comes before must not wait for TensorFlow
-        from trainer.predict import predicting, shown, writers
+        from trainer.predict import predicting, shown
         from trainer.run import restored
 
         trust.check_definitions(schema.as_dict(config), str(run.path))
@@ -93,13 +93,10 @@ def _predict() -> None:
         _SPLIT.value, _DATA.value, _SOURCE.value, _KEEP.value, heads=_HEADS.value, batch_size=_BATCH_SIZE.value
     )
     prediction = predicting.start(network, asked, trust)
-    predicting.check(prediction, flat=path.suffix.lower() == arguments.CSV)
-    start = time.monotonic()
-    with writers.writing(path, prediction.outputs) as writer, shown.progress(console, prediction.count) as advance:
-        rows = predicting.write(prediction, writer, advance)
-    seconds = time.monotonic() - start
+    with shown.progress(console, prediction.count) as progress:
+        predicting.to_file_or_arrays(prediction, path, progress.advance)
     console.print(f"Predicted by {run.shown / network.folder.relative_to(run.absolute().path)}.", soft_wrap=True)
-    shown.written(console, path, rows, seconds, prediction.kept, prediction.outputs)
+    shown.written(console, pathlib.Path(_OUTPUT.value), progress, prediction.kept, prediction.outputs)
     command_line.refuse_lost_output(stream)
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 import itertools
 import math
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from input_pipelines import configuration
@@ -15,7 +17,7 @@ from input_pipelines.rows.prepared import Prepared
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.trust import Trust
 from trainer.components.prediction_parts import Output
-from trainer.predict import batches, predictor, table
+from trainer.predict import arguments, batches, predictor, table, writers
 from trainer.predict.ahead import ahead
 from trainer.predict.batches import Batch
 from trainer.predict.predictor import Predictor
@@ -86,20 +88,37 @@ def start(restored: Restored, asked: Asked, trust: Trust) -> Prediction:
     return Prediction(built, kept, itertools.chain([first], cut), count)
 
 
-def write(prediction: Prediction, writer: Writer, advance: Callable[[int], object] = lambda rows: None) -> int:
-    """Predicts all rows and gives them to a writer in their order; returns how many there were.
+def to_file_or_arrays(
+    prediction: Prediction,
+    path: pathlib.Path | None,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> dict[str, np.ndarray] | pathlib.Path:
+    """Predicts all rows into a file, which it returns; or, without one, returns them as arrays.
 
     Args:
       prediction: the prediction, which can be made once.
-      writer: gets every batch.
+      path: the file, of a kind that can be written.
       advance: gets the number of rows of each batch that has been taken.
+
+    Raises:
+      ConfigError: a row cannot be read, or the file cannot hold what is predicted.
+      RunError: the file cannot be written.
     """
-    written = 0
+    flat = path is not None and path.suffix.lower() == arguments.CSV
+    table.check_names(prediction.outputs, prediction.kept, flat=flat)
+    if path is None:
+        held = writers.Arrays(prediction.outputs)
+        _write(prediction, held, advance)
+        return held.whole()
+    with writers.writing(path, prediction.outputs) as writer:
+        _write(prediction, writer, advance)
+    return path
+
+
+def _write(prediction: Prediction, writer: Writer, advance: Callable[[int], object]) -> None:
     for batch, found in ahead(_predicted(prediction.predictor, ahead(prediction.batches))):
         writer.add(batch.first, found, batch.kept)
-        written += batch.count
         advance(batch.count)
-    return written
 
 
 def _predicted(predict: Predictor, parts: Iterable[Batch]) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
@@ -149,8 +168,3 @@ def _default_size(restored: Restored) -> int:
     of_row = sum(leaf.dtype.size * math.prod(leaf.shape.as_list()) for leaf in tf.nest.flatten(spec))
     trained = restored.config.batch_size
     return max(trained, min(_LARGEST, _TIMES * trained, _BYTES // max(1, of_row)))
-
-
-def check(prediction: Prediction, *, flat: bool) -> None:
-    """Raises ConfigError where what is predicted cannot be written, to cells of one value each where `flat`."""
-    table.check_names(prediction.outputs, prediction.kept, flat=flat)

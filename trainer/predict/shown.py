@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,10 +17,38 @@ from trainer.predict.table import ROW
 _COLUMNS = 3  # of a vector whose names are shown
 
 
+class Rows:
+    """Counts rows and their rate.
+
+    Args:
+      bar: shows them.
+      count: how many there are; None: not known.
+
+    Attributes:
+      done: how many rows have been taken.
+    """
+
+    def __init__(self, bar: Progress, count: int | None):
+        self._bar, self._task = bar, bar.add_task("predict", total=count, rate="")
+        self._start = time.monotonic()
+        self.done = 0
+        self._seconds = 0.0
+
+    @property
+    def rate(self) -> str:
+        """The rows of a second so far, in words."""
+        return f"{self.done / max(self._seconds, 1e-9):,.0f} rows/s"
+
+    def advance(self, rows: int) -> None:
+        """Adds rows."""
+        self.done, self._seconds = self.done + rows, time.monotonic() - self._start
+        self._bar.update(self._task, advance=rows, rate=self.rate)
+
+
 @contextlib.contextmanager
-def progress(console: Console, count: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on a terminal, and gives a function that moves it on by a number of rows."""
-    bar = Progress(
+def progress(console: Console, count: int | None) -> Iterator[Rows]:
+    """Shows a bar on a terminal, of so many rows (None: not known)."""
+    with Progress(
         TextColumn("rows"),
         MofNCompleteColumn(),
         BarColumn(bar_width=24),
@@ -29,25 +57,14 @@ def progress(console: Console, count: int | None) -> Iterator[Callable[[int], No
         console=console,
         disable=not console.is_terminal,
         transient=True,
-    )
-    task, start, rows = bar.add_task("predict", total=count, rate=""), time.monotonic(), 0
-
-    def advance(more: int) -> None:
-        nonlocal rows
-        rows += more
-        seconds = time.monotonic() - start
-        bar.update(task, advance=more, rate=f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "")
-
-    with bar:
-        yield advance
+    ) as bar:
+        yield Rows(bar, count)
 
 
-def written(
-    console: Console, path: pathlib.Path, rows: int, seconds: float, kept: Sequence[str], outputs: Sequence[Output]
-) -> None:
+def written(console: Console, path: pathlib.Path, rows: Rows, kept: Sequence[str], outputs: Sequence[Output]) -> None:
     """Prints what a file holds."""
-    rate = f"{rows / max(seconds, 1e-9):,.0f} rows/s"
-    table = Table(title=printable(f"{path}: {rows:,} rows, {rate}"), title_justify="left")
+    title = printable(f"{path}: {rows.done:,} rows, {rows.rate}")
+    table = Table(title=title, title_justify="left")
     for heading in ("column", "type", "holds"):
         table.add_column(heading, overflow="fold")
     table.add_row(ROW, "int64", "the row's place, counted from 0")
