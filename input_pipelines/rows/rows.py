@@ -173,7 +173,7 @@ def check_there(preparation: Preparation, columns: Sequence[str], path: str) -> 
     for name in preparation.features:
         if name not in columns:
             use = user_of(preparation, name)
-            raise unknown(FIELD, path, f"file with the column {name!r}, of which {use} is made", columns, name=name)
+            raise ConfigError(FIELD, path, f"lacks {name!r}, of which {use} is made; it has {listed(columns, name)}")
 
 
 def check_kept(names: Sequence[str], rows: Rows) -> None:
