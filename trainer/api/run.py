@@ -22,7 +22,7 @@ from trainer.common import trust as trust_lib
 from trainer.common.trust import Trust
 from trainer.config import loading
 from trainer.distributed import strategy as strategy_lib
-from trainer.output import checkpoint
+from trainer.output import checkpoint, chosen
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.workdir import Workdir
@@ -99,7 +99,7 @@ class Run:
           ConfigError: there is no good checkpoint, or it does not fit.
         """
         with self._inside() as strategy:
-            folder = self._folder()
+            folder = chosen.checkpoint_of(self._workdir, best=self._best, warn=lambda line: None)
             built = experiment.build(
                 self._given.config, strategy, saved_data.load_saved(self._workdir.data), self._trust
             )
