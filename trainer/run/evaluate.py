@@ -109,7 +109,7 @@ def evaluate_data(
 
 
 def _evaluator(found: restored.Restored, split: Split) -> Evaluator:
-    """What evaluates a run's network on a split of new data."""
+    """The evaluator of a run's network on a split of new data."""
     config, network = found.config, found.network
     spec = network_lib.batch_spec(found.kept.data.splits[TRAIN], 1)
     outputs = checks.outputs(found.model, spec["inputs"], config.model.name)
