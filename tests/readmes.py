@@ -21,6 +21,13 @@ OWN_ARRAYS = (
     "python -m trainer.main --config=configs/own_arrays.py --config.losses.alcohol.weight=1 --virtual_devices=2",
     "python -m trainer.main --mode=eval --workdir=runs/wine",
 )
+PREDICTIONS = (
+    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
+    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=held_out.csv",
+    "python -m trainer.predict --workdir=runs/diabetes --data=configs/diabetes.csv --keep=age,sex "
+    "--output=patients.parquet",
+    "python -m trainer.main --mode=eval --workdir=runs/diabetes --data=configs/diabetes.csv",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -34,7 +41,18 @@ PARTS_OF_THE_SUITE = (
     "CI=true bash tests/run.sh tests/launch",
     "bash tests/run.sh --durations=20",
 )
-HERE = {DIGITS, OWN_TABLE, ACTIVATE, DESCRIBE, *OWN_ARRAYS, TENSORBOARD, *KUBERNETES, PREDICTION, *PARTS_OF_THE_SUITE}
+HERE = {
+    DIGITS,
+    OWN_TABLE,
+    ACTIVATE,
+    DESCRIBE,
+    *OWN_ARRAYS,
+    *PREDICTIONS,
+    TENSORBOARD,
+    *KUBERNETES,
+    PREDICTION,
+    *PARTS_OF_THE_SUITE,
+}
 
 SUITE = "bash tests/run.sh"
 COMPARISON = "python -m trainer.cost --replicas=8,64,512 --compare --markdown"

@@ -17,6 +17,7 @@ import time
 import urllib.request
 
 import keras
+import numpy as np
 import pytest
 
 from input_pipelines.feed.augmentation import AUGMENTATIONS
@@ -38,6 +39,7 @@ from tests.readmes import (
     PAGES,
     PARTS_OF_THE_SUITE,
     PREDICTION,
+    PREDICTIONS,
     ROOT,
     SUITE,
     TENSORBOARD,
@@ -163,6 +165,18 @@ def test_own_arrays(project):
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0
     assert f"accuracy {final['cultivar/accuracy']:.4g}" in outputs[2]
+
+
+@pytest.mark.ci_only
+def test_predictions(project):
+    training, *others = PREDICTIONS
+    final = _final(_forked(training, project), project)
+    outputs = [_forked(command, project) for command in others]
+    held_out = np.genfromtxt(project / "held_out.csv", delimiter=",", names=True)
+    assert len(held_out) == 88
+    assert final["labels/progression"] == 88
+    assert "patients.parquet: 442 rows" in outputs[1]
+    assert "r2_score" in outputs[2]
 
 
 def test_predicted_cost(project):
