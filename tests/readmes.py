@@ -29,6 +29,13 @@ FINE_TUNING = (
     "python -m trainer.main --config=configs/fine_tuning.py --workdir=runs/heads",
     "python -m trainer.main --config=configs/fine_tuning_everything.py --workdir=runs/everything",
 )
+PREDICTIONS = (
+    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
+    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=held_out.csv",
+    "python -m trainer.predict --workdir=runs/diabetes --data=configs/diabetes.csv --keep=age,sex "
+    "--output=patients.parquet",
+    "python -m trainer.main --mode=eval --workdir=runs/diabetes --data=configs/diabetes.csv",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -49,6 +56,7 @@ HERE = {
     DESCRIBE,
     *OWN_ARRAYS,
     FROM_ANOTHER,
+    *PREDICTIONS,
     TENSORBOARD,
     *KUBERNETES,
     PREDICTION,

@@ -18,6 +18,7 @@ import time
 import urllib.request
 
 import keras
+import numpy as np
 import pytest
 
 from input_pipelines.feed.augmentation import AUGMENTATIONS
@@ -40,6 +41,7 @@ from tests.readmes import (
     PAGES,
     PARTS_OF_THE_SUITE,
     PREDICTION,
+    PREDICTIONS,
     ROOT,
     SUITE,
     TENSORBOARD,
@@ -169,6 +171,18 @@ def test_own_arrays(project):
     assert re.search(
         r"frozen 416\n.*initial values of runs/wine/checkpoints/step_\d+: 8 of 8 .*: all\n", fine_tuned, re.S
     )
+
+
+@pytest.mark.ci_only
+def test_predictions(project):
+    training, *others = PREDICTIONS
+    final = _final(_forked(training, project), project)
+    outputs = [_forked(command, project) for command in others]
+    held_out = np.genfromtxt(project / "held_out.csv", delimiter=",", names=True)
+    assert len(held_out) == 88
+    assert final["labels/progression"] == 88
+    assert "patients.parquet: 442 rows" in outputs[1]
+    assert "r2_score" in outputs[2]
 
 
 def test_predicted_cost(project):
