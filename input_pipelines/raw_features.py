@@ -1,0 +1,189 @@
+"""Features as a caller gives them who has no files: numbers and text as the source holds them, pictures as bytes.
+
+What is here runs in a graph that leaves this process: it calls no Python and holds no file's name.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from input_pipelines import configuration
+from input_pipelines.configuration import SourceConfig
+from input_pipelines.preparation import building
+from input_pipelines.preparation.picture_operations import Resize
+from input_pipelines.preparation.preparation import Preparation
+from input_pipelines.registry import TFDS
+from input_pipelines.sources import pictures, pictures_in_graph, stored_features
+from input_pipelines.sources.encoded_pictures import DEFAULT, PictureOptions
+from input_pipelines.sources.source import ABSENT_INTEGER, Source
+from input_pipelines.sources.stored_features import FeatureOptions
+from trainer.common import schema
+from trainer.common.errors import ConfigError
+
+_CHANNELS = (1, 3, 4)
+_PICTURES = (tf.uint8, tf.uint16)
+_AS_TFDS = PictureOptions(orientation=False, first_frame=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """How an encoded picture becomes what a source gives.
+
+    Attributes:
+      spec: of it, before it is brought to a size.
+      size: to bring it to.
+      options: how it is read.
+      indices: whether of one with a palette the indices count.
+    """
+
+    spec: tf.TensorSpec
+    size: Resize | None
+    options: PictureOptions
+    indices: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFeature:
+    """A feature as a caller gives it.
+
+    Attributes:
+      spec: of one example, as it is given: a string where it is an encoded picture.
+      picture: how that is decoded; None for what is none.
+      optional: whether it may be absent: NaN, no text, or `ABSENT_INTEGER`.
+      stored: how a `tf.train.Example` holds it, where the configuration says so.
+    """
+
+    spec: tf.TensorSpec
+    picture: Picture | None = None
+    optional: bool = False
+    stored: FeatureOptions | None = None
+
+    @property
+    def absent(self) -> float | int | bytes | None:
+        """The value that stands for an absent one; None where none does."""
+        if self.picture is not None:
+            return None
+        if self.spec.dtype == tf.string:
+            return b""
+        if self.spec.dtype.is_floating:
+            return np.nan
+        return ABSENT_INTEGER if self.optional and self.spec.dtype == tf.int64 else None
+
+
+def of(config: SourceConfig, field: str, prepare: Preparation, source: Source) -> dict[str, RawFeature]:
+    """The features that a preparation needs, by name.
+
+    Args:
+      config: the source.
+      field: the configuration's key of it.
+      prepare: what is made of them.
+      source: has the features, their pictures not brought to a size.
+
+    Raises:
+      ConfigError: one of them cannot be given without the source's files.
+    """
+    kind, stored = configuration.kind_of(config.name), {}
+    if kind == "tfrecord":
+        stored = stored_features.feature_options(config.options["features"], f"{field}.options.features")
+    encoded, sizes = _encoded(config, kind, source), building.sizes(config, field, source)
+    found = {}
+    for name in prepare.features:
+        spec = source.features[name]
+        if name in encoded:
+            if name in source.optional:
+                reason = "is a picture that examples may lack, which an export cannot take"
+                raise ConfigError(f"{field}.inputs", name, reason)
+            indices = kind != TFDS and name in pictures.make_targets(config, tuple(source.features))
+            own = Picture(spec, sizes.get(name), encoded[name], indices)
+            found[name] = RawFeature(tf.TensorSpec((), tf.string), own, stored=stored.get(name))
+        else:
+            found[name] = RawFeature(spec, None, name in source.optional, stored.get(name))
+    return found
+
+
+def _encoded(config: SourceConfig, kind: str, source: Source) -> dict[str, PictureOptions]:
+    """The features that are pictures in files or records, with how they are read."""
+    if kind == TFDS:
+        return {
+            name: _AS_TFDS
+            for name, spec in source.features.items()
+            if spec.dtype in _PICTURES and spec.shape.rank == 3 and spec.shape[-1] in _CHANNELS
+        }
+    if kind == "tfrecord":
+        options = stored_features.feature_options(config.options["features"], "")
+        return {name: each for name, each in options.items() if each.encoding == "image"}
+    if kind not in ("image_folder", "table_of_images"):
+        return {}
+    own = {name: config.options[name] for name in ("orientation", "first_frame") if name in config.options}
+    options = schema.record(PictureOptions)(own, "")
+    names = ["image", *config.options.get("masks", [])]
+    return dict.fromkeys(names, options)
+
+
+def decoded(features: Mapping[str, RawFeature], raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The features of a batch as the source gives them, by name; in a graph."""
+    found = {}
+    for name, feature in features.items():
+        values, own = raw[name], feature.picture
+        if own is not None:
+            values = pictures_in_graph.decode(values, own.spec, own.size, own.options, own.indices)
+        found[name] = values
+    return found
+
+
+def parsed(features: Mapping[str, RawFeature], serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What (examples,) serialized `tf.train.Example`s hold of the features, as `decoded` takes it; in a graph.
+
+    Real numbers are stored as float32 there. What may be absent (`RawFeature.absent`) need not be in an example.
+    """
+    described = {name: each.stored for name, each in features.items() if each.stored is not None}
+    found: dict[str, Any] = {}
+    if described:
+        of_records = stored_features.parse(serialized, described)
+        for name, options in described.items():
+            is_picture = options.encoding == "image"
+            own = of_records[name]
+            found[name] = own if is_picture else stored_features.value(name, options, own, None, False)
+    others = {name: _fixed(each) for name, each in features.items() if each.stored is None}
+    if others:
+        values = tf.io.parse_example(serialized, others)
+        found |= {name: _as(each, features[name].spec.dtype) for name, each in values.items()}
+    return found
+
+
+def can_be_parsed(features: Mapping[str, RawFeature]) -> bool:
+    """Returns whether `tf.train.Example`s can hold the features: all lengths are known."""
+    return all(each.spec.shape.is_fully_defined() for each in features.values())
+
+
+def _fixed(feature: RawFeature) -> tf.io.FixedLenFeature:
+    dtype, shape, absent = feature.spec.dtype, feature.spec.shape, feature.absent
+    kind = tf.string if dtype == tf.string else tf.float32 if dtype.is_floating else tf.int64
+    default = None if absent is None else np.full(shape, absent, kind.as_numpy_dtype)
+    return tf.io.FixedLenFeature(shape, kind, default)
+
+
+def _as(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return values if values.dtype == dtype else tf.cast(values, dtype)
+
+
+def of_inputs(spec: Any) -> dict[str, RawFeature]:
+    """Those of data without a preparation, whose inputs are taken as they are: `inputs` where there is but one."""
+    named = spec if isinstance(spec, Mapping) else {"inputs": spec}
+    return {name: RawFeature(leaf) for name, leaf in named.items()}
+
+
+def names(features: Sequence[str]) -> dict[str, str]:
+    """Feature → the name that a signature has for it: letters, digits and `_`, all different."""
+    found: dict[str, str] = {}
+    for feature in features:
+        own = "".join(each if each.isascii() and (each.isalnum() or each == "_") else "_" for each in feature).strip("_")
+        own = own if own[:1].isalpha() else f"feature_{own}".rstrip("_")
+        number, plain = 2, own
+        while own in found.values():
+            own, number = f"{plain}_{number}", number + 1
+        found[feature] = own
+    return found
