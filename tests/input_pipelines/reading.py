@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from input_pipelines import configuration, data
 from input_pipelines.configuration import DatasetConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common import schema
 
 FEEDS = ("memory", "streaming")

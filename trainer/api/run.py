@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from input_pipelines.configuration import VALIDATION
 from trainer.api import configuration, process
 from trainer.api.configuration import Given
@@ -101,7 +101,9 @@ class Run:
         """
         with self._inside() as strategy:
             folder = self._folder()
-            built = experiment.build(self._given.config, strategy, data_lib.load_saved(self._workdir.data), self._trust)
+            built = experiment.build(
+                self._given.config, strategy, saved_data.load_saved(self._workdir.data), self._trust
+            )
             parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
             checkpoint.restore(folder, parts)
             if self._averaged:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.trust import NOBODY, Trust
 from trainer.config import loading
@@ -44,11 +44,11 @@ def evaluate(
         resume.refuse_damage(workdir, loading.load_saved(workdir.config), folder, manifest.read(folder))
 
     saved = _read(workdir, refuse_damage, folder)  # before anything is built by what may be damaged
-    kept = data_lib.load_saved(workdir.data)
+    kept = saved_data.load_saved(workdir.data)
     built = experiment.build(config, strategy, kept, trust)
     if split not in built.evaluator.splits:
         raise unknown("--split", split, "split beside train", built.evaluator.splits)
-    for line in data_lib.changes(kept, built.data.saved) if kept is not None else ():
+    for line in saved_data.changes(kept, built.data.saved) if kept is not None else ():
         logging.warning("%s", line)
     parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
     saved = _read(workdir, lambda folder: checkpoint.restore(folder, parts), saved)

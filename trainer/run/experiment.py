@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import in_order, splits, unlabelled
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common.durations import Timeline
 from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss

@@ -11,9 +11,10 @@ from absl import logging
 
 from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
@@ -113,14 +113,14 @@ def _built(
     """
     found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
-    saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
+    saved = agreement.on_start(config, profile, saved_data.load_saved(run.data) if run else None, workers)
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
     loaded = following.load(config, workers)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
-    if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
+    if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_code(workers)  # with what was imported to build it
@@ -153,7 +153,7 @@ def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Fou
     if run is None:
         return None
     if found.folder is None:
-        data_lib.save(built.data.saved, run.data)
+        saved_data.save(built.data.saved, run.data)
     return resume.rewind(run, config, found) if start.resumes else None
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture, splits, usable
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.mixture import Mixture
+from input_pipelines.saved_data import SavedData
 from trainer.common.errors import ConfigError
 from trainer.config.settings import Config
 from trainer.describe.scan.findings import Findings
