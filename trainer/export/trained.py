@@ -47,6 +47,11 @@ class Trained:
         return dict(self.spec) if isinstance(self.spec, Mapping) else {_ONE: self.spec}
 
     @property
+    def names(self) -> dict[str, str]:
+        """Feature → the name of an input of a signature, which cannot have all characters."""
+        return raw_features.names(list(self.features))
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """What `by_loss` gives, in words."""
         return tuple(output for each in self.predicted for output in each.outputs)
