@@ -44,5 +44,7 @@ def write(trained: Trained, path: pathlib.Path) -> None:
         raise ConfigError(_FIELD, _NAME, f"cannot save the run: {first_line(error)}") from error
 
 
-def _traced(function: Callable[..., Mapping[str, tf.Tensor]], *specs: tf.TensorSpec, **named: tf.TensorSpec) -> tf.Graph:
+def _traced(
+    function: Callable[..., Mapping[str, tf.Tensor]], *specs: tf.TensorSpec, **named: tf.TensorSpec
+) -> tf.Graph:
     return tf.function(function, autograph=False).get_concrete_function(*specs, **named)
