@@ -15,9 +15,14 @@ def write(trained: Trained, path: pathlib.Path) -> None:
         raise ConfigError("--format", "keras", f"cannot save the model: {first_line(error)}") from error
 
 
+def needs(trained: Trained) -> list[str]:
+    """The modules that have layers of the user's own, without which nobody can load the file."""
+    return plain_layers.others(plain_layers.of(trained.model))
+
+
 def calls(trained: Trained, output: str) -> list[str]:
     """Lines of Markdown that say how the model is called."""
-    needed = plain_layers.others(plain_layers.of(trained.model))
+    needed = needs(trained)
     custom = (
         [f"Layers of the user's own come from {', '.join(needed)}, which must be imported first.", ""] if needed else []
     )
