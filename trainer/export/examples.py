@@ -1,7 +1,8 @@
 """Some examples of a run, and what the trainer computes of them, for an export to be compared with."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -76,7 +77,7 @@ def of(trained: Trained, restored: Restored, field: str, source: SourceConfig, t
         if trained.preparation is not None:
             inputs = trained.preparation.of_arrays(features)["inputs"]
             prepared = inputs if isinstance(inputs, dict) else {"inputs": inputs}
-        heads = tf.function(trained.call, autograph=False)(prepared)
+        heads = _in_graph(trained.call, prepared)
         losses = trained.by_loss(heads)
     return Examples(raw, *(_arrays(each) for each in (prepared, heads, losses)), origin)
 
@@ -102,7 +103,17 @@ def _of_source(feature: RawFeature, values: np.ndarray) -> np.ndarray:
     if feature.picture is None:
         return values
     own = feature.picture
-    return pictures.decode(tf.constant(values), own.spec, own.size, own.options, own.indices).numpy()
+
+    def decode(encoded: tf.Tensor) -> tf.Tensor:
+        return pictures.decode(encoded, own.spec, own.size, own.options, own.indices)
+
+    return _in_graph(decode, tf.constant(values)).numpy()
+
+
+def _in_graph(function: Callable[[Any], Any], arguments: Any) -> Any:
+    """What a function gives, computed in a graph, as in an evaluation."""
+    specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, arguments)
+    return tf.function(function, autograph=False).get_concrete_function(specs)(arguments)
 
 
 def _dtype(feature: RawFeature) -> np.dtype:

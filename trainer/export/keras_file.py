@@ -6,9 +6,14 @@ from trainer.common.errors import ConfigError, first_line
 from trainer.export.trained import Trained
 from trainer.models import plain_layers
 
+_OF_NO_FILE = "__main__"
+
 
 def write(trained: Trained, path: pathlib.Path) -> None:
     """Writes the model to a file; raises ConfigError for one that Keras cannot save."""
+    if _OF_NO_FILE in needs(trained):
+        reason = "has layers of a class of your own that no module holds, so that nobody could load the file"
+        raise ConfigError("--format", "keras", f"is no format for this run: its model {reason}")
     try:
         plain_layers.of(trained.model).save(path)
     except Exception as error:  # of layers of the user's own

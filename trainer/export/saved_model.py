@@ -26,6 +26,8 @@ def write(trained: Trained, path: pathlib.Path) -> None:
     Raises:
       ConfigError: the preparation or the model calls Python, draws random numbers, or holds what cannot be saved.
     """
+    if trained.preparation is not None:
+        foreign_operations.refuse_in_preparation(trained.preparation)
     names = trained.names
     specs = {
         names[feature]: tf.TensorSpec((None, *each.spec.shape), each.spec.dtype, name=names[feature])
