@@ -95,12 +95,12 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segment
             error.add_note(note)
         raise
     said = overlap.notes(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
-    data = built["dataset"] if config.sources is None else _mixed(config, built)
+    data = built["dataset"] if config.sources is None else mixed(config, built)
     kept = dataclasses.replace(data.saved, features=features)
     return dataclasses.replace(data, saved=kept, notes=data.notes + said)
 
 
-def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
+def mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
     """The data of several sources as one."""
     together = SavedData(
         {field: one.saved.fingerprints[field] for field, one in built.items()},

@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from input_pipelines import configuration
 from input_pipelines.configuration import SourceConfig
-from input_pipelines.preparation import building
 from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import TFDS
+from input_pipelines.remembered import Remembered
 from input_pipelines.sources import pictures, pictures_in_graph, stored_features
 from input_pipelines.sources.encoded_pictures import DEFAULT, PictureOptions
-from input_pipelines.sources.source import ABSENT_INTEGER, Source
+from input_pipelines.sources.source import ABSENT_INTEGER
 from input_pipelines.sources.stored_features import FeatureOptions
 from trainer.common import schema
 from trainer.common.errors import ConfigError
@@ -73,14 +73,14 @@ class RawFeature:
         return ABSENT_INTEGER if self.optional and self.spec.dtype == tf.int64 else None
 
 
-def of(config: SourceConfig, field: str, prepare: Preparation, source: Source) -> dict[str, RawFeature]:
+def of(config: SourceConfig, field: str, prepare: Preparation, source: Remembered) -> dict[str, RawFeature]:
     """The features that a preparation needs, by name.
 
     Args:
       config: the source.
       field: the configuration's key of it.
       prepare: what is made of them.
-      source: has the features, their pictures not brought to a size.
+      source: what the run keeps of its training split.
 
     Raises:
       ConfigError: one of them cannot be given without the source's files.
@@ -88,28 +88,25 @@ def of(config: SourceConfig, field: str, prepare: Preparation, source: Source) -
     kind, stored = configuration.kind_of(config.name), {}
     if kind == "tfrecord":
         stored = stored_features.feature_options(config.options["features"], f"{field}.options.features")
-    encoded, sizes = _encoded(config, kind, source), building.sizes(config, field, source)
-    found = {}
+    encoded, found = _encoded(config, kind, source), {}
     for name in prepare.features:
-        spec = source.features[name]
-        if name in encoded:
-            if name in source.optional:
-                reason = "is a picture that examples may lack, which an export cannot take"
-                raise ConfigError(f"{field}.inputs", name, reason)
-            indices = kind != TFDS and name in pictures.make_targets(config, tuple(source.features))
-            own = Picture(spec, sizes.get(name), encoded[name], indices)
-            found[name] = RawFeature(tf.TensorSpec((), tf.string), own, stored=stored.get(name))
-        else:
-            found[name] = RawFeature(spec, None, name in source.optional, stored.get(name))
+        if name not in encoded:
+            found[name] = RawFeature(prepare.source[name], None, name in source.optional, stored.get(name))
+            continue
+        if name in source.optional:
+            raise ConfigError(f"{field}.inputs", name, "is a picture that rows may lack, which an export cannot take")
+        indices = kind != TFDS and name in pictures.make_targets(config, tuple(source.features))
+        picture = Picture(source.unsized[name], source.sizes.get(name), encoded[name], indices)
+        found[name] = RawFeature(tf.TensorSpec((), tf.string), picture, stored=stored.get(name))
     return found
 
 
-def _encoded(config: SourceConfig, kind: str, source: Source) -> dict[str, PictureOptions]:
+def _encoded(config: SourceConfig, kind: str, source: Remembered) -> dict[str, PictureOptions]:
     """The features that are pictures in files or records, with how they are read."""
     if kind == TFDS:
         return {
             name: _AS_TFDS
-            for name, spec in source.features.items()
+            for name, spec in source.unsized.items()
             if spec.dtype in _PICTURES and spec.shape.rank == 3 and spec.shape[-1] in _CHANNELS
         }
     if kind == "tfrecord":
@@ -180,7 +177,9 @@ def names(features: Sequence[str]) -> dict[str, str]:
     """Feature → the name that a signature has for it: letters, digits and `_`, all different."""
     found: dict[str, str] = {}
     for feature in features:
-        own = "".join(each if each.isascii() and (each.isalnum() or each == "_") else "_" for each in feature).strip("_")
+        own = "".join(each if each.isascii() and (each.isalnum() or each == "_") else "_" for each in feature).strip(
+            "_"
+        )
         own = own if own[:1].isalpha() else f"feature_{own}".rstrip("_")
         number, plain = 2, own
         while own in found.values():

@@ -21,14 +21,12 @@ class Remembered:
       classes: feature → the names of its classes.
       optional: features that an example may lack.
       sizes: feature → the size to bring its pictures to.
-      like: a split with examples of the same form, where there is one.
     """
 
     unsized: Mapping[str, tf.TensorSpec]
     classes: Mapping[str, Sequence[str]]
     optional: frozenset[str]
     sizes: Mapping[str, Resize] = dataclasses.field(default_factory=dict)
-    like: Source | None = None
     records: None = None
     skipped: int = 0
     notes: tuple[str, ...] = ()
@@ -42,10 +40,7 @@ class Remembered:
         return 0
 
     def chunks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """See `source.Source`; without a split that is like it, a single example of zeros."""
-        if self.like is not None:
-            yield from self.like.chunks(names)
-            return
+        """See `source.Source`: a single example of zeros."""
         specs = {name: self.features[name] for name in names}
         yield {name: np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype) for name, spec in specs.items()}
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("trainer.main", "Trains a model, resumes its run, or evaluates it (--mode=eval)."),
     "describe": ("trainer.describe", "Shows data, model and step of a configuration, before anything is trained."),
     "cost": ("trainer.cost", "Predicts what a step costs on many devices."),
+    "export": ("trainer.export", "Writes a trained run for other programs: keras, saved_model."),
     "selfcheck": ("trainer.selfcheck", "Checks that devices, replicas and workers work here."),
     "workers": ("launch.workers", "Starts a command as several workers that train together."),
 }

@@ -22,16 +22,20 @@ class Exported(NamedTuple):
       path: its file or folder.
       page: the page that describes it.
       examples: how many examples it was tried on.
+      origin: where these are from, in words.
       difference: the largest difference of its outputs from the trainer's.
     """
 
     path: pathlib.Path
     page: pathlib.Path
     examples: int
+    origin: str
     difference: float
 
 
-def export(trained: Trained, examples: Examples, name: str, output: pathlib.Path, page: str) -> Exported:
+def export(
+    trained: Trained, examples: Examples, name: str, output: pathlib.Path, page: str, tolerance: float | None
+) -> Exported:
     """Writes an export and the page that describes it, both whole or not at all.
 
     Args:
@@ -40,6 +44,7 @@ def export(trained: Trained, examples: Examples, name: str, output: pathlib.Path
       name: of the format.
       output: the file or folder, which is not there.
       page: the text of the page.
+      tolerance: by how much outputs may differ from the trainer's; None: what the precision allows.
 
     Raises:
       ConfigError: the run cannot be exported in this format.
@@ -48,12 +53,14 @@ def export(trained: Trained, examples: Examples, name: str, output: pathlib.Path
     """
     kind = formats.FORMATS[name]
     inputs, outputs = examples.of(kind.inputs, kind.outputs)
+    if kind.inputs == formats.RAW:
+        inputs = {trained.names[feature]: values for feature, values in inputs.items()}
     described = formats.page_of(output, kind.ending)
     with _written_whole(output) as partial:
         importlib.import_module(kind.module).write(trained, partial)
-        difference = checking.check(name, partial, inputs, outputs, trained.precision)
+        difference = checking.check(name, partial, inputs, outputs, trained.precision, tolerance=tolerance)
         atomic_files.write_whole(formats.page_of(partial, "") if not kind.ending else described, page)
-    return Exported(output, described, examples.count, difference)
+    return Exported(output, described, examples.count, examples.origin, difference)
 
 
 @contextlib.contextmanager

@@ -35,3 +35,9 @@ def _embedding(layer: CategoricalEmbedding) -> keras.Model:
     table = keras.layers.Embedding(sum(layer.sizes), layer.units, dtype=layer.dtype_policy, name=f"{layer.name}_table")
     side_by_side = keras.layers.Reshape((len(layer.sizes) * layer.units,), name=f"{layer.name}_side_by_side")
     return keras.Model(columns, side_by_side(table(rows)), name=layer.name)
+
+
+def others(model: keras.Model) -> list[str]:
+    """The modules of classes that Keras does not have, among the layers of a model: who loads it needs them."""
+    classes = {type(layer) for layer in (model, *model._flatten_layers())}
+    return sorted({each.__module__ for each in classes if each.__module__.partition(".")[0] != "keras"})

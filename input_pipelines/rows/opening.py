@@ -1,0 +1,108 @@
+"""The rows that are asked for: those of a split of the run, of a file or folder, or of arrays."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from input_pipelines import configuration, opening
+from input_pipelines.configuration import DatasetConfig, SourceConfig
+from input_pipelines.kept_data import KeptData
+from input_pipelines.preparation.preparation import Preparation
+from input_pipelines.registry import ROWS, TFDS
+from input_pipelines.rows import array_rows, rows
+from input_pipelines.rows.rows import FIELD, OfSource, Rows
+from trainer.common import import_paths
+from trainer.common.errors import ConfigError, unknown
+from trainer.common.trust import Trust
+
+_SOURCE, _SPLIT = "--source", "--split"
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Rows and what is made of them.
+
+    Attributes:
+      rows: in their order.
+      preparation: what they are prepared by.
+      field: the configuration's key of their source.
+    """
+
+    rows: Rows
+    preparation: Preparation
+    field: str
+
+
+def chosen(config: DatasetConfig, source: str | None) -> tuple[str, SourceConfig]:
+    """Returns the configuration's key and the settings of the source of this name, or of the only one.
+
+    Raises:
+      ConfigError: there are several and none is named, or there is none of this name.
+    """
+    if config.sources is None:
+        if source is not None:
+            raise ConfigError(_SOURCE, source, "is for runs with several dataset.sources; this one has a single source")
+        return "dataset", config
+    if source is None:
+        names = ", ".join(config.sources)
+        raise ConfigError(_SOURCE, ConfigError.ABSENT, f"is missing: the run has several sources ({names})")
+    if source not in config.sources:
+        raise unknown(_SOURCE, source, "source", config.sources)
+    return f"dataset.sources.{source}", config.sources[source]
+
+
+def check_path(config: SourceConfig) -> None:
+    """Raises ConfigError where the examples of a source come from nothing that a path can name."""
+    if configuration.is_function(config.name):
+        reason = f"names a file, but the run's data come from a function, {config.name!r}: its splits alone can be read"
+        raise ConfigError(FIELD, ConfigError.ABSENT, reason)
+    if configuration.kind_of(config.name) == TFDS:
+        raise ConfigError(FIELD, ConfigError.ABSENT, f"names a file, but the run's data are of TFDS: use {_SPLIT}")
+
+
+def of_path(config: SourceConfig, field: str, path: str, kept: KeptData, *, targets: bool = False) -> Opened:
+    """The rows of a file or folder that need not have been there when the run was trained.
+
+    Args:
+      config: the run's source.
+      field: the configuration's key of it.
+      path: the file or folder, of the same kind.
+      kept: what the run keeps of its data.
+      targets: whether targets are read, too.
+
+    Raises:
+      ConfigError: it cannot be read, or lacks what inputs (and targets) are made of.
+    """
+    check_path(config)
+    prepare = kept.preparations[field] if targets else rows.for_inputs(kept.preparations[field])
+    open_rows = import_paths.load(ROWS[configuration.kind_of(config.name)], f"{field}.name")
+    return Opened(open_rows(config, field, path, prepare, kept.sources[field]), prepare, field)
+
+
+def of_split(config: SourceConfig, field: str, split: str, kept: KeptData, trust: Trust) -> Opened:
+    """The rows of a split of files, in the order of the split; of TFDS, of any split that it can name (`test[:10%]`).
+
+    Args:
+      config: the run's source.
+      field: the configuration's key of it.
+      split: its name.
+      kept: what the run keeps of its data.
+      trust: whose code may be called where the data name it.
+
+    Raises:
+      ConfigError: there is no such split, or it cannot be read.
+    """
+    sources = opening.open_source(config, field, trust)
+    if split not in sources and configuration.kind_of(config.name) == TFDS:
+        found = dataclasses.replace(config, splits={**config.splits, split: [split]}, may_overlap=True)
+        sources = opening.open_source(found, field, trust)
+    if split not in sources:
+        raise unknown(_SPLIT, split, "split", sources)
+    prepare = dataclasses.replace(kept.preparations[field], targets={})
+    return Opened(OfSource(opening.sized(config, field, sources)[split]), prepare, field)
+
+
+def of_columns(columns: Mapping[str, Any], field: str, kept: KeptData, name: str) -> Opened:
+    """The rows of arrays by feature, or of a frame of pandas, which errors call `name`."""
+    prepare = rows.for_inputs(kept.preparations[field])
+    return Opened(array_rows.of_columns(columns, prepare, name), prepare, field)
