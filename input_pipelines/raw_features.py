@@ -4,6 +4,7 @@ What is here runs in a graph that leaves this process: it calls no Python and ho
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import TFDS
 from input_pipelines.remembered import Remembered
 from input_pipelines.sources import pictures, pictures_in_graph, stored_features
-from input_pipelines.sources.encoded_pictures import DEFAULT, PictureOptions
+from input_pipelines.sources.encoded_pictures import PictureOptions
 from input_pipelines.sources.source import ABSENT_INTEGER
 from input_pipelines.sources.stored_features import FeatureOptions
 from trainer.common import schema
@@ -177,9 +178,7 @@ def names(features: Sequence[str]) -> dict[str, str]:
     """Feature → the name that a signature has for it: letters, digits and `_`, all different."""
     found: dict[str, str] = {}
     for feature in features:
-        own = "".join(each if each.isascii() and (each.isalnum() or each == "_") else "_" for each in feature).strip(
-            "_"
-        )
+        own = re.sub(r"[^0-9A-Za-z_]", "_", feature).strip("_")
         own = own if own[:1].isalpha() else f"feature_{own}".rstrip("_")
         number, plain = 2, own
         while own in found.values():

@@ -11,7 +11,6 @@ from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.sources import encoded_pictures, pictures
 from input_pipelines.sources.encoded_pictures import PictureOptions
 
-
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _DEPTH, _COLOUR, _PALETTE = 24, 25, 3  # bytes of a PNG's header, and one of their values
 _MARKER, _SCAN, _EXIF = 0xFF, 0xDA, 0xE1  # of JPEG

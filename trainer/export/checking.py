@@ -41,7 +41,7 @@ def check(
       outputs: what the trainer gives for them, by name.
       precision: of the run.
       tolerance: the largest difference allowed; None: 1e-6, or 0.02 where the run is in half precision.
-      needs: modules with layers of the user's own, which Keras needs to load the export.
+      needs: import paths of layers of the user's own, which Keras needs to load the export.
 
     Raises:
       RunError: the export cannot be loaded or run, or does not agree.

@@ -57,8 +57,10 @@ def export(
         inputs = {trained.names[feature]: values for feature, values in inputs.items()}
     described = formats.page_of(output, kind.ending)
     with _written_whole(output) as partial:
-        importlib.import_module(kind.module).write(trained, partial)
-        difference = checking.check(name, partial, inputs, outputs, trained.precision, tolerance=tolerance)
+        writer = importlib.import_module(kind.module)
+        writer.write(trained, partial)
+        needs = writer.needs(trained) if hasattr(writer, "needs") else ()
+        difference = checking.check(name, partial, inputs, outputs, trained.precision, tolerance=tolerance, needs=needs)
         atomic_files.write_whole(formats.page_of(partial, "") if not kind.ending else described, page)
     return Exported(output, described, examples.count, examples.origin, difference)
 

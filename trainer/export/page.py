@@ -31,8 +31,8 @@ def text(trained: Trained, examples: Examples, name: str, output: str, command: 
         "",
         *_block("bash", [command]),
         "",
-        f"It was loaded and run in a process of its own on {examples.count} examples ({examples.origin}), and gave what "
-        "the trainer gives.",
+        f"It was loaded and run in a process of its own on {examples.count} examples ({examples.origin}), and gave "
+        "what the trainer gives.",
         "",
         "## Inputs",
         "",

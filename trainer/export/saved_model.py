@@ -71,8 +71,8 @@ def calls(trained: Trained, output: str) -> list[str]:
         f'answer = model.signatures["{SERVING}"]({as_python})',
         "```",
         "",
-        f"Of a server (TensorFlow Serving takes the folder as version {version} of `{model}`, below `/models/{model}`); "
-        "pictures are given in Base64, a number that is absent as `NaN`:",
+        f"Of a server (TensorFlow Serving takes the folder as version {version} of `{model}`, below "
+        f"`/models/{model}`); pictures are given in Base64, a number that is absent as `NaN`:",
         "",
         "```bash",
         f"curl --data '{json.dumps({'instances': [as_json]})}' http://localhost:8501/v1/models/{model}:predict",
