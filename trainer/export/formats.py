@@ -24,6 +24,7 @@ class Format:
       outputs: `HEADS`, what the model gives, or `LOSSES`, what each loss makes of it.
       packages: packages that must be there beside TensorFlow.
       extra: the extra of this project that installs them.
+      single: whether it computes in float32, whatever the run's precision.
     """
 
     module: str
@@ -32,13 +33,16 @@ class Format:
     outputs: str
     packages: tuple[str, ...] = ()
     extra: str | None = None
+    single: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
     "keras": Format("trainer.export.keras_file", ".keras", PREPARED, HEADS),
     "saved_model": Format("trainer.export.saved_model", "", RAW, LOSSES),
-    "tflite": Format("trainer.export.tflite_file", ".tflite", PREPARED, LOSSES),
-    "onnx": Format("trainer.export.onnx_file", ".onnx", PREPARED, LOSSES, ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
+    "tflite": Format("trainer.export.tflite_file", ".tflite", PREPARED, LOSSES, single=True),
+    "onnx": Format(
+        "trainer.export.onnx_file", ".onnx", PREPARED, LOSSES, ("tf2onnx", "onnx", "onnxruntime"), "onnx", single=True
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """The plain Keras model in a `.keras` file, which Keras alone loads."""
 
 import pathlib
+from collections.abc import Mapping
 
 from trainer.common.errors import ConfigError, first_line
 from trainer.export.trained import Trained
@@ -21,25 +22,23 @@ def write(trained: Trained, path: pathlib.Path) -> None:
 
 
 def needs(trained: Trained) -> list[str]:
-    """The modules that have layers of the user's own, without which nobody can load the file."""
+    """Import paths of the layers of the user's own, without which nobody can load the file."""
     return plain_layers.others(plain_layers.of(trained.model))
 
 
 def calls(trained: Trained, output: str) -> list[str]:
     """Lines of Markdown that say how the model is called."""
-    needed = needs(trained)
-    custom = (
-        [f"Layers of the user's own come from {', '.join(needed)}, which must be imported first.", ""] if needed else []
-    )
-    one = "inputs" if not isinstance(trained.spec, dict) else "{name: array, ...}"
+    own = [each.split(":") for each in needs(trained)]
+    custom = ", custom_objects={" + ", ".join(f"{name!r}: {name}" for _, name in own) + "}" if own else ""
+    one = "inputs" if not isinstance(trained.spec, Mapping) else "{name: array, ...}"
     return [
-        *custom,
-        "In Python, with Keras alone:",
+        f"In Python, with Keras {'and layers of your own' if own else 'alone'}:",
         "",
         "```python",
         "import keras",
+        *(f"from {module} import {name}" for module, name in own),
         "",
-        f"model = keras.saving.load_model({output!r})",
+        f"model = keras.saving.load_model({output!r}{custom})",
         f"heads = model({one}, training=False)",
         "```",
     ]

@@ -41,7 +41,7 @@ def calls(trained: Trained, name: str) -> list[str]:
     """Lines of Markdown: how a file of this name is called from Python."""
     given = ", ".join(f"{each!r}: ..." for each in trained.inputs)
     return [
-        "It takes prepared numbers, as the model does, of any number of examples, and computes in float32.",
+        "It takes any number of examples, and computes in float32.",
         "",
         "```python",
         "import onnxruntime",

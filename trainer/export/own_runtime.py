@@ -1,9 +1,9 @@
 """Runs an export by its own runtime: a program by itself, which imports that runtime and nothing of this project.
 
-    python -P own_runtime.py FORMAT PATH FOLDER [MODULE ...]
+    python -P own_runtime.py FORMAT PATH FOLDER [MODULE:NAME ...]
 
 `FOLDER/inputs` holds the inputs by name, and `FOLDER/outputs` gets the outputs by name, as pickled arrays, examples
-first, text as bytes objects. Each MODULE is imported first, as a `.keras` file with layers of the user's own needs it.
+first, text as bytes objects. Each NAME is a layer of the user's own, which Keras must be given to load the export.
 Where the export cannot be loaded or run, `FOLDER/reason` gets the runtime's reason, and the exit code is 1.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 
 
-def _saved_model(path: str, inputs: Arrays) -> Arrays:
+def _saved_model(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -28,14 +28,15 @@ def _saved_model(path: str, inputs: Arrays) -> Arrays:
     return signature(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in specs.items()})
 
 
-def _keras(path: str, inputs: Arrays) -> Arrays:
+def _keras(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     import keras
 
-    outputs = keras.saving.load_model(path)(inputs["inputs"] if list(inputs) == ["inputs"] else inputs, training=False)
+    model = keras.saving.load_model(path, custom_objects=own)
+    outputs = model(inputs["inputs"] if list(inputs) == ["inputs"] else inputs, training=False)
     return {"/".join(map(str, way)) or "output": each for way, each in keras.tree.flatten_with_path(outputs)}
 
 
-def _tflite(path: str, inputs: Arrays) -> Arrays:
+def _tflite(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     import tensorflow as tf
 
     runner = tf.lite.Interpreter(model_path=path).get_signature_runner()
@@ -48,7 +49,7 @@ def _tflite(path: str, inputs: Arrays) -> Arrays:
     return {name: np.concatenate([each[name] for each in singly]) for name in singly[0]}
 
 
-def _onnx(path: str, inputs: Arrays) -> Arrays:
+def _onnx(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -61,7 +62,7 @@ def _onnx(path: str, inputs: Arrays) -> Arrays:
 
 
 # Format → what runs it, and the packages that this must do without, beside the project's own.
-RUNTIMES: Mapping[str, tuple[Callable[[str, Arrays], Arrays], tuple[str, ...]]] = {
+RUNTIMES: Mapping[str, tuple[Callable[[str, Arrays, Mapping[str, object]], Arrays], tuple[str, ...]]] = {
     "keras": (_keras, ()),
     "saved_model": (_saved_model, ("keras",)),
     "tflite": (_tflite, ("keras",)),
@@ -82,21 +83,25 @@ def _plain(output: object) -> np.ndarray:
     return plain.reshape(array.shape)
 
 
-def main(name: str, path: str, folder: pathlib.Path, modules: list[str]) -> int:
+def main(name: str, path: str, folder: pathlib.Path, needs: list[str]) -> int:
     """Runs the export at `path`; returns the exit code."""
     run, absent = RUNTIMES[name]
-    own = () if modules else ("trainer", "input_pipelines", "configs", "launch")
-    sys.modules.update(dict.fromkeys((*absent, *own)))  # None: importing it fails
+    project = () if needs else ("trainer", "input_pipelines", "configs", "launch")
+    sys.modules.update(dict.fromkeys((*absent, *project)))  # None: importing it fails
     warnings.simplefilter("ignore")
     try:
-        for module in modules:
-            importlib.import_module(module)
-        outputs = run(path, pickle.loads((folder / "inputs").read_bytes()))
+        own = {each: getattr(importlib.import_module(module), each) for module, each in map(_apart, needs)}
+        outputs = run(path, pickle.loads((folder / "inputs").read_bytes()), own)
         (folder / "outputs").write_bytes(pickle.dumps({each: _plain(output) for each, output in outputs.items()}))
     except Exception as error:
         (folder / "reason").write_text(f"{error}" or type(error).__name__, encoding="utf-8", errors="backslashreplace")
         return 1
     return 0
+
+
+def _apart(path: str) -> tuple[str, str]:
+    module, _, name = path.partition(":")
+    return module, name
 
 
 if __name__ == "__main__":

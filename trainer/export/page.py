@@ -36,13 +36,17 @@ def text(trained: Trained, examples: Examples, name: str, output: str, command: 
         "",
         "## Inputs",
         "",
-        "The first axis of every input is that of the examples, of which there may be any number.",
+        "The first axis of every input is that of the examples.",
         "",
-        *(_of_features(trained) if kind.inputs == formats.RAW else _of_inputs(trained)),
+        *(_of_features(trained) if kind.inputs == formats.RAW else _of_inputs(trained, kind.single)),
         "",
         "## Outputs",
         "",
-        *(_of_losses(trained) if kind.outputs == formats.LOSSES and trained.outputs else _of_heads(examples)),
+        *(
+            _of_losses(trained, kind.single)
+            if kind.outputs == formats.LOSSES and trained.outputs
+            else _of_heads(examples, kind.single)
+        ),
         "",
         "## Calls",
         "",
@@ -76,8 +80,11 @@ def _words(feature: str, name: str, each: RawFeature) -> str:
     return "; ".join(own)
 
 
-def _of_inputs(trained: Trained) -> list[str]:
-    rows = [(f"`{name}`", spec.dtype.name, _shape(spec.shape.as_list()[1:])) for name, spec in trained.inputs.items()]
+def _of_inputs(trained: Trained, single: bool) -> list[str]:
+    rows = [
+        (f"`{name}`", _type(spec.dtype.name, single), _shape(spec.shape.as_list()[1:]))
+        for name, spec in trained.inputs.items()
+    ]
     return [
         "Prepared numbers, as the run's preparation makes them of its data.",
         "",
@@ -85,11 +92,11 @@ def _of_inputs(trained: Trained) -> list[str]:
     ]
 
 
-def _of_losses(trained: Trained) -> list[str]:
+def _of_losses(trained: Trained, single: bool) -> list[str]:
     rows = [
         (
             f"`{each.name}`",
-            each.dtype,
+            _type(each.dtype, single),
             _shape(each.shape),
             each.meaning + _listed(each.classes or each.columns, each.name),
         )
@@ -107,9 +114,16 @@ def _listed(names: Sequence[str], output: str) -> str:
     return f": {', '.join(own[:_CLASSES])}{more}"
 
 
-def _of_heads(examples: Examples) -> list[str]:
-    rows = [(f"`{name}`", values.dtype.name, _shape(values.shape[1:])) for name, values in examples.heads.items()]
+def _of_heads(examples: Examples, single: bool) -> list[str]:
+    rows = [
+        (f"`{name}`", _type(values.dtype.name, single), _shape(values.shape[1:]))
+        for name, values in examples.heads.items()
+    ]
     return ["What the model's heads give.", "", *_table(("head", "type", "shape of an example"), rows)]
+
+
+def _type(dtype: str, single: bool) -> str:
+    return "float32" if single and "float" in dtype else dtype
 
 
 def _shape(shape: Sequence[int | None]) -> str:

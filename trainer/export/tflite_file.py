@@ -41,8 +41,8 @@ def calls(trained: Trained, name: str) -> list[str]:
     """Lines of Markdown: how a file of this name is called from Python."""
     given = ", ".join(f"{each!r}: ..." for each in trained.inputs)
     return [
-        "It takes prepared numbers, as the model does, and computes in float32. Where an input's `shape_signature`",
-        "begins with 1, it takes one example at a time; with -1, any number.",
+        "It computes in float32. Where an input's `shape_signature` begins with 1, it takes one example at a time; with",
+        "-1, any number.",
         "",
         "```python",
         "import tensorflow as tf",
