@@ -7,12 +7,12 @@ from trainer.common.errors import ConfigError, first_line
 from trainer.export.trained import Trained
 from trainer.models import plain_layers
 
-_OF_NO_FILE = "__main__"
+_OF_NO_FILE = "__main__:"
 
 
 def write(trained: Trained, path: pathlib.Path) -> None:
     """Writes the model to a file; raises ConfigError for one that Keras cannot save."""
-    if _OF_NO_FILE in needs(trained):
+    if any(each.startswith(_OF_NO_FILE) or "<locals>" in each for each in needs(trained)):
         reason = "has layers of a class of your own that no module holds, so that nobody could load the file"
         raise ConfigError("--format", "keras", f"is no format for this run: its model {reason}")
     try:
