@@ -31,7 +31,7 @@ _AS_TFDS = PictureOptions(orientation=False, first_frame=True)
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """How an encoded picture becomes what a source gives.
+    """The way from an encoded picture to what a source gives.
 
     Attributes:
       spec: of it, before it is brought to a size.
@@ -133,7 +133,7 @@ def decoded(features: Mapping[str, RawFeature], raw: Mapping[str, tf.Tensor]) ->
 
 
 def parsed(features: Mapping[str, RawFeature], serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What (examples,) serialized `tf.train.Example`s hold of the features, as `decoded` takes it; in a graph.
+    """The features in (examples,) serialized `tf.train.Example`s, as `decoded` takes them; in a graph.
 
     Real numbers are stored as float32 there. What may be absent (`RawFeature.absent`) need not be in an example.
     """

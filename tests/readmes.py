@@ -21,6 +21,15 @@ OWN_ARRAYS = (
     "python -m trainer.main --config=configs/own_arrays.py --config.losses.alcohol.weight=1 --virtual_devices=2",
     "python -m trainer.main --mode=eval --workdir=runs/wine",
 )
+SERVICE = (
+    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
+    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=predictions.csv",
+    "python -m trainer.export --workdir=runs/diabetes --format=saved_model --output=served/diabetes/1",
+    "python -c 'import tensorflow as tf; "
+    'run = tf.saved_model.load("served/diabetes/1").signatures["serving_default"]; '
+    "row = dict(age=29, sex=1, bmi=30, s1=180, s2=93.4, s3=43, s4=4, s5=5.3845, s6=88); "
+    "print(run(**{name: tf.constant([value], tf.float64) for name, value in row.items()}))'",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -34,7 +43,18 @@ PARTS_OF_THE_SUITE = (
     "CI=true bash tests/run.sh tests/launch",
     "bash tests/run.sh --durations=20",
 )
-HERE = {DIGITS, OWN_TABLE, ACTIVATE, DESCRIBE, *OWN_ARRAYS, TENSORBOARD, *KUBERNETES, PREDICTION, *PARTS_OF_THE_SUITE}
+HERE = {
+    DIGITS,
+    OWN_TABLE,
+    ACTIVATE,
+    DESCRIBE,
+    *OWN_ARRAYS,
+    *SERVICE,
+    TENSORBOARD,
+    *KUBERNETES,
+    PREDICTION,
+    *PARTS_OF_THE_SUITE,
+}
 
 SUITE = "bash tests/run.sh"
 COMPARISON = "python -m trainer.cost --replicas=8,64,512 --compare --markdown"

@@ -30,6 +30,7 @@ _TOPICS_IN_HELP = """
 --help=methods the combination methods with their options."""
 _NEAR = 0.75  # how alike two names of flags must be, 1 being the same
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
+BEST, _LAST = "best", "last"  # checkpoints of a run
 _UNREAD = 141  # the exit code of a program that SIGPIPE ends
 
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
@@ -69,6 +70,13 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
     )
     allow_cpu = flags.DEFINE_bool("allow_cpu", False, "Take the CPU where the machine's GPUs cannot be used.")
     return strategy, virtual_devices, allow_cpu
+
+
+def checkpoint_flag() -> flags.FlagHolder[str]:
+    """Defines --checkpoint and returns it."""
+    return flags.DEFINE_enum(
+        "checkpoint", _LAST, (_LAST, BEST), "best: the checkpoint that is the best by the run's 'best'."
+    )
 
 
 def trust_flag() -> flags.FlagHolder[list[str] | None]:

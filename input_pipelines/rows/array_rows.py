@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow
 
 from input_pipelines.configuration import SourceConfig
 from input_pipelines.preparation.chain import real_numbers
@@ -13,9 +14,11 @@ from input_pipelines.registry import FILES
 from input_pipelines.remembered import Remembered
 from input_pipelines.rows import rows
 from input_pipelines.rows.rows import FIELD, OfSource
-from input_pipelines.sources import npz
+from input_pipelines.sources import csv_columns, npz
 from input_pipelines.sources.arrow_columns import Column
+from input_pipelines.sources.csv_file import Options
 from input_pipelines.sources.source import ABSENT_INTEGER, Arrays
+from trainer.common import schema
 from trainer.common.errors import ConfigError
 
 _WORDS = {"O": "text", "b": "truth values", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}
@@ -80,8 +83,10 @@ def _converted(source: Arrays, name: str, values: np.ndarray, column: Column) ->
     kind, wanted = values.dtype.kind, column.dtype.kind
     if wanted == "O" and kind in "iub":
         return np.array([str(value).lower().encode() for value in values.tolist()], object)
-    if (wanted == "O") != (kind == "O"):
-        raise _error(source, name, 0, f"holds {_WORDS[kind]}, in training {_WORDS[wanted]}")
+    if wanted == "O" and kind != "O":
+        raise _error(source, name, 0, f"holds {_WORDS[kind]}, in training text")
+    if wanted != "O" and kind == "O":
+        values = _numbers(source, name, values)
     if wanted == "O" or values.dtype == column.dtype and wanted != "i":
         return values
     if wanted == "f":
@@ -95,6 +100,17 @@ def _converted(source: Arrays, name: str, values: np.ndarray, column: Column) ->
         _refuse(source, name, (whole != 0) & (whole != 1), "is neither 0 nor 1; in training there are truth values")
         return whole.astype(bool)
     return np.where(absent, ABSENT_INTEGER, whole.astype(np.int64)) if column.optional else whole.astype(column.dtype)
+
+
+def _numbers(source: Arrays, name: str, values: np.ndarray) -> np.ndarray:
+    """Text as the numbers that it is; NaN where it is empty."""
+    texts = pyarrow.chunked_array([[value.decode(errors="replace") for value in values.ravel().tolist()]])
+    options = schema.record(Options)({}, FIELD)
+    found = csv_columns.numbers(texts, options)
+    if found is None:
+        place, text = csv_columns.first_text(texts, options)
+        raise _error(source, name, place * len(values) // values.size, f"holds {text!r}, in training numbers")
+    return found.array(whole=False).reshape(values.shape)
 
 
 def _refuse(source: Arrays, name: str, wrong: np.ndarray, reason: str) -> None:

@@ -8,9 +8,10 @@ from input_pipelines import configuration, opening
 from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.kept_data import KeptData
 from input_pipelines.preparation.preparation import Preparation
-from input_pipelines.registry import ROWS, TFDS
+from input_pipelines.registry import ROWS, SOURCES, TFDS
 from input_pipelines.rows import array_rows, rows
 from input_pipelines.rows.rows import FIELD, OfSource, Rows
+from input_pipelines.sources.image_folder import Folder
 from trainer.common import import_paths
 from trainer.common.errors import ConfigError, unknown
 from trainer.common.trust import Trust
@@ -94,15 +95,22 @@ def of_split(config: SourceConfig, field: str, split: str, kept: KeptData, trust
     """
     sources = opening.open_source(config, field, trust)
     if split not in sources and configuration.kind_of(config.name) == TFDS:
-        found = dataclasses.replace(config, splits={**config.splits, split: [split]}, may_overlap=True)
-        sources = opening.open_source(found, field, trust)
+        open_splits = import_paths.load(SOURCES[TFDS], f"{field}.name")
+        sources = open_splits(dataclasses.replace(config, splits={split: [split]}), field, trust)
     if split not in sources:
         raise unknown(_SPLIT, split, "split", sources)
     prepare = dataclasses.replace(kept.preparations[field], targets={})
-    return Opened(OfSource(opening.sized(config, field, sources)[split]), prepare, field)
+    sizes = kept.sources[field].sizes
+    return Opened(OfSource(sources[split].resized(sizes) if sizes else sources[split]), prepare, field)
 
 
 def of_columns(columns: Mapping[str, Any], field: str, kept: KeptData, name: str) -> Opened:
     """The rows of arrays by feature, or of a frame of pandas, which errors call `name`."""
     prepare = rows.for_inputs(kept.preparations[field])
     return Opened(array_rows.of_columns(columns, prepare, name), prepare, field)
+
+
+def usually_kept(opened: Opened) -> tuple[str, ...]:
+    """Returns the columns that tell rows apart where none are asked for: of folders of pictures, the file."""
+    is_folder = isinstance(opened.rows, OfSource) and isinstance(opened.rows.source, Folder)
+    return ("file",) if is_folder else ()

@@ -21,6 +21,7 @@ from input_pipelines.sources.row_groups import File
 from input_pipelines.sources.source import CHUNK
 from trainer.common.errors import ConfigError, first_line
 
+_BUFFER_BYTES = 2**20  # read at a time of a column, so that a large row group need not fit in memory
 _KINDS = {"O": "text", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "b": "truth values"}
 
 
@@ -68,7 +69,7 @@ class ParquetRows:
         """Some rows after one another, with the columns at the top that hold these; larger row groups in parts."""
         tops = list({arrow_columns.top(file.schema, name): None for name in names})
         try:
-            with pyarrow.parquet.ParquetFile(file.path, metadata=file.metadata, memory_map=True) as opened:
+            with pyarrow.parquet.ParquetFile(file.path, metadata=file.metadata, buffer_size=_BUFFER_BYTES) as opened:
                 for batch in opened.iter_batches(CHUNK, columns=tops):
                     yield pyarrow.Table.from_batches([batch])
         except row_groups.FAILURES as error:

@@ -1,6 +1,6 @@
 """Rows as a model takes them, some at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,36 @@ def of_split(split: Split, name: str) -> Iterator[Prepared]:
     for first in range(0, len(split), CHUNK):
         part = slice(first, first + CHUNK)
         yield Prepared({"inputs": tf.nest.map_structure(lambda each: each[part], split.examples.inputs)}, {})  # noqa: B023
+
+
+def of_inputs(given: Any, spec: Any, name: str) -> Prepared:
+    """Arrays that are inputs as a function of the user's own gives them, in the types of these.
+
+    Args:
+      given: an array, or a dictionary of arrays.
+      spec: of one example.
+      name: what errors call them.
+
+    Raises:
+      ConfigError: they are not of these names and shapes.
+    """
+    is_table = isinstance(spec, Mapping)
+    if is_table and not (isinstance(given, Mapping) and spec.keys() <= given.keys()):
+        raise ConfigError(name, type(given).__name__, f"must be a dictionary with the inputs {', '.join(spec)}")
+    parts = {key: (given[key], spec[key]) for key in spec} if is_table else {"": (given, spec)}
+    found = {key: _cast(array, leaf, f"{name}.{key}".rstrip(".")) for key, (array, leaf) in parts.items()}
+    if len({len(array) for array in found.values()}) > 1:
+        raise ConfigError(name, [len(array) for array in found.values()], "must have arrays of one length")
+    return Prepared({"inputs": found if is_table else found[""]}, {})
+
+
+def _cast(values: Any, spec: tf.TensorSpec, name: str) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim == 0 or array.shape[1:] != tuple(spec.shape) or array.dtype.kind not in "biuf":
+        raise ConfigError(
+            name, f"{array.dtype}{list(array.shape)}", f"must be numbers, {list(spec.shape)} for each row"
+        )
+    return array.astype(spec.dtype.as_numpy_dtype, copy=False)
 
 
 def loaded(opened: Opened) -> InMemory:

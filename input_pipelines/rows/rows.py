@@ -98,7 +98,7 @@ class OfSource:
     def _arrays(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """The source's chunks; of pictures, fewer at a time."""
         specs = [self.features[name] for name in names]
-        if not any(spec.shape.rank == 3 for spec in specs):
+        if self.source.records is None or not any(spec.shape.rank == 3 for spec in specs):
             return self.source.chunks(names)
         of_example = sum(spec.dtype.size * (spec.shape.num_elements() or 1) for spec in specs)
         size = max(1, min(CHUNK, _CHUNK_BYTES // of_example))
@@ -173,7 +173,7 @@ def check_there(preparation: Preparation, columns: Sequence[str], path: str) -> 
     for name in preparation.features:
         if name not in columns:
             use = user_of(preparation, name)
-            raise unknown(FIELD, path, f"file with the column {name!r}, of which {use} is made", columns, name=name)
+            raise ConfigError(FIELD, path, f"lacks {name!r}, of which {use} is made; it has {listed(columns, name)}")
 
 
 def check_kept(names: Sequence[str], rows: Rows) -> None:

@@ -24,9 +24,7 @@ _MODULE = "trainer.export"
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _FORMAT = flags.DEFINE_enum("format", None, tuple(formats.FORMATS), "What to write; see above.")
 _OUTPUT = flags.DEFINE_string("output", None, "File or folder to write; one that is there is kept.")
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "last", ("last", "best"), "Which checkpoint; best: by the metric that the configuration's best names."
-)
+_CHECKPOINT = command_line.checkpoint_flag()
 _AVERAGED = flags.DEFINE_bool(
     "averaged", True, "Take moving averages of the variables, where the run keeps them (ema)."
 )
@@ -104,7 +102,7 @@ def _export() -> None:
         output=path,
         shown=_OUTPUT.value,
         command=shlex.join(["python", "-m", _MODULE, *sys.argv[1:]]),
-        best=_CHECKPOINT.value == "best",
+        best=_CHECKPOINT.value == command_line.BEST,
         averaged=_AVERAGED.value,
         source=_SOURCE.value,
         tolerance=_TOLERANCE.value,

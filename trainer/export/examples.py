@@ -111,7 +111,7 @@ def _of_source(feature: RawFeature, values: np.ndarray) -> np.ndarray:
 
 
 def _in_graph(function: Callable[[Any], Any], arguments: Any) -> Any:
-    """What a function gives, computed in a graph, as in an evaluation."""
+    """Returns what a function gives, computed in a graph, as in an evaluation."""
     specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, arguments)
     return tf.function(function, autograph=False).get_concrete_function(specs)(arguments)
 

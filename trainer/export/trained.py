@@ -53,7 +53,7 @@ class Trained:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What `by_loss` gives, in words."""
+        """The tensors that `by_loss` gives, in words."""
         return tuple(output for each in self.predicted for output in each.outputs)
 
     @property
@@ -79,9 +79,9 @@ class Trained:
         return {head: tf.identity(output) for head, output in outputs.items()}
 
     def by_loss(self, heads: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """What the losses make of the heads, by name; the heads themselves where they say nothing. Runs in a graph."""
+        """Returns what the losses make of the heads, by name; the heads where they say nothing. Runs in a graph."""
         return predicted_targets.of(self.predicted, heads) if self.predicted else dict(heads)
 
     def answer(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """What the run says of a batch of features as a caller gives them. Runs in a graph, without Python."""
+        """Returns what the run says of a batch of features as a caller gives them. Runs in a graph, without Python."""
         return self.by_loss(self.call(self.prepare(raw)))

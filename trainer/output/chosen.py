@@ -28,8 +28,10 @@ def checkpoint_of(workdir: Workdir, *, best: bool, warn: Callable[[str], None]) 
         return newest
     state = manifest.read(newest).monitors.get(BEST)
     if state is None or state["step"] is None:
-        raise ConfigError(BEST, True, "the run keeps no best checkpoint; its configuration's 'best' names a metric")
+        raise ConfigError(
+            "--checkpoint", BEST, "the run keeps no best checkpoint; its configuration's 'best' names a metric"
+        )
     folder = checkpoint.folder_of(workdir.checkpoints, state["step"])
     if reason := checkpoint.damage(folder):
-        raise ConfigError(BEST, True, f"{folder.name} cannot be read: {reason}")
+        raise ConfigError("--checkpoint", BEST, f"{folder.name} cannot be read: {reason}")
     return folder

@@ -268,7 +268,7 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None) -
 def open_run(path: str | None) -> Workdir:
     """The directory of an existing run; raises ConfigError where there is none."""
     if path is None:
-        raise ConfigError(_FIELD, ConfigError.ABSENT, "is missing: --mode=eval needs the directory of a run")
+        raise ConfigError(_FIELD, ConfigError.ABSENT, "is missing: the directory of a run")
     workdir = Workdir(pathlib.Path(path))
     try:
         exists = workdir.config.is_file()
