@@ -4,6 +4,7 @@ What is here runs in a graph that leaves this process: it calls no Python and ho
 """
 
 import dataclasses
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -179,7 +180,9 @@ def names(features: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for feature in features:
         own = re.sub(r"[^0-9A-Za-z_]", "_", feature).strip("_")
-        own = own if own[:1].isalpha() else f"feature_{own}".rstrip("_")
+        # Functions of TensorFlow have arguments of these names, one of them for themselves.
+        is_name = own[:1].isalpha() and own != "self" and not keyword.iskeyword(own)
+        own = own if is_name else f"feature_{own}".rstrip("_")
         number, plain = 2, own
         while own in found.values():
             own, number = f"{plain}_{number}", number + 1

@@ -174,8 +174,7 @@ def test_from_training_to_a_service(project):
     for command in commands:
         _forked(command, project)
     answer = _run(call, project)
-    with (project / "predictions.csv").open() as file:
-        predicted = next(csv.DictReader(file))
+    predicted = next(csv.DictReader((project / "predictions.csv").read_text().splitlines()))
     numbers = [float(each) for each in re.findall(r"array\(\[([\d.e+-]+)\]", answer)]
     assert numbers == pytest.approx([float(predicted[name]) for name in ("progression", "high_pressure/probability")])
     assert predicted["high_pressure"] in answer

@@ -40,4 +40,6 @@ def _embedding(layer: CategoricalEmbedding) -> keras.Model:
 def others(model: keras.Model) -> list[str]:
     """Import paths of the classes that Keras does not have, among the layers of a model: who loads it needs them."""
     classes = {type(layer) for layer in (model, *model._flatten_layers())}
-    return sorted(f"{each.__module__}:{each.__name__}" for each in classes if not each.__module__.startswith("keras."))
+    return sorted(
+        f"{each.__module__}:{each.__qualname__}" for each in classes if not each.__module__.startswith("keras.")
+    )
