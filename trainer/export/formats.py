@@ -40,9 +40,7 @@ FORMATS: Mapping[str, Format] = {
     "keras": Format("trainer.export.keras_file", ".keras", PREPARED, HEADS),
     "saved_model": Format("trainer.export.saved_model", "", RAW, LOSSES),
     "tflite": Format("trainer.export.tflite_file", ".tflite", PREPARED, LOSSES, single=True),
-    "onnx": Format(
-        "trainer.export.onnx_file", ".onnx", PREPARED, LOSSES, ("tf2onnx", "onnx", "onnxruntime"), "onnx", single=True
-    ),
+    "onnx": Format("trainer.export.onnx_file", ".onnx", PREPARED, LOSSES, ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
 }
 
 

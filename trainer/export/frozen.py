@@ -1,6 +1,6 @@
 """A trained run as one function of prepared numbers, with its variables as constants, for other runtimes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,27 +14,39 @@ _SINGLE = tf.float32.as_datatype_enum
 _OTHERS = frozenset(each.as_datatype_enum for each in (tf.float64, tf.float16, tf.bfloat16))
 
 
-def function(trained: Trained, names: Sequence[str], name: str, batch: int | None = None) -> Any:
-    """A `tf.function` of prepared inputs, in the order of `trained.inputs`, to outputs by loss, all in float32.
+def function(trained: Trained, names: Sequence[str], name: str, batch: int | None = None, *, whole: bool) -> Any:
+    """A `tf.function` of prepared inputs, in the order of `trained.inputs`, to outputs by loss.
 
     The converters of other formats leave variables unset, and know few operations of other precisions: so the
-    variables are constants, and every floating-point number of the graph is a float32.
+    variables are constants, and every floating-point number of the model is a float32.
 
     Args:
       trained: the run.
       names: of the function's arguments.
       name: of the format.
       batch: the number of examples; None: any.
+      whole: whether what losses make of the model's heads is of float32, too; else values in their own units are
+        computed as the trainer does, in float64.
 
     Raises:
       ConfigError: the model calls Python or draws random numbers.
     """
     specs = [tf.TensorSpec((batch, *spec.shape[1:]), spec.dtype) for spec in trained.inputs.values()]
 
-    def by_loss(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return trained.by_loss(trained.call(dict(zip(trained.inputs, inputs, strict=True))))
+    def heads(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return trained.call(dict(zip(trained.inputs, inputs, strict=True)))
 
-    traced = tf.function(by_loss, input_signature=specs).get_concrete_function()
+    def by_loss(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return trained.by_loss(heads(*inputs))
+
+    single = _in_single(by_loss if whole else heads, specs, name)
+    called = [tf.TensorSpec(spec.shape, _single(spec.dtype), each) for spec, each in zip(specs, names, strict=True)]
+    return tf.function(single if whole else lambda *inputs: trained.by_loss(single(*inputs)), input_signature=called)
+
+
+def _in_single(given: Callable[..., Any], specs: Sequence[tf.TensorSpec], name: str) -> Callable[..., Any]:
+    """The same function with constants instead of variables, and float32 instead of other precisions."""
+    traced = tf.function(given, input_signature=specs).get_concrete_function()
     foreign_operations.refuse(traced, name)
     outputs = sorted(traced.structured_outputs)  # as a graph orders what a dictionary holds
     constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
@@ -43,8 +55,7 @@ def function(trained: Trained, names: Sequence[str], name: str, batch: int | Non
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     ways = [[tensor.name for tensor in tensors] for tensors in (constant.inputs, constant.outputs)]
     inside = imported.prune(*(tf.nest.map_structure(imported.graph.as_graph_element, way) for way in ways))
-    single = [tf.TensorSpec(spec.shape, _single(spec.dtype), each) for spec, each in zip(specs, names, strict=True)]
-    return tf.function(lambda *inputs: dict(zip(outputs, inside(*inputs), strict=True)), input_signature=single)
+    return lambda *inputs: dict(zip(outputs, inside(*inputs), strict=True))
 
 
 def _single(dtype: tf.DType) -> tf.DType:

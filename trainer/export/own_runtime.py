@@ -18,6 +18,8 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
+_PROJECT = ("trainer", "input_pipelines", "configs", "launch")
+
 
 def _saved_model(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     import tensorflow as tf
@@ -61,9 +63,10 @@ def _onnx(path: str, inputs: Arrays, own: Mapping[str, object]) -> Arrays:
     return dict(zip([each.name for each in session.get_outputs()], session.run(None, given), strict=True))
 
 
-# Format → what runs it, and the packages that this must do without, beside the project's own.
+# Format → what runs it, and the packages that this must do without, beside the project's own. Keras imports two of
+# them for parts that no model needs, which takes as long as Keras itself.
 RUNTIMES: Mapping[str, tuple[Callable[[str, Arrays, Mapping[str, object]], Arrays], tuple[str, ...]]] = {
-    "keras": (_keras, ()),
+    "keras": (_keras, ("matplotlib", "sklearn")),
     "saved_model": (_saved_model, ("keras",)),
     "tflite": (_tflite, ("keras",)),
     "onnx": (_onnx, ("keras", "tensorflow")),
@@ -86,8 +89,8 @@ def _plain(output: object) -> np.ndarray:
 def main(name: str, path: str, folder: pathlib.Path, needs: list[str]) -> int:
     """Runs the export at `path`; returns the exit code."""
     run, absent = RUNTIMES[name]
-    project = () if needs else ("trainer", "input_pipelines", "configs", "launch")
-    sys.modules.update(dict.fromkeys((*absent, *project)))  # None: importing it fails
+    if not needs:  # a user's own module may import anything
+        sys.modules.update(dict.fromkeys((*absent, *_PROJECT)))  # None: importing it fails
     warnings.simplefilter("ignore")
     try:
         own = {each: getattr(importlib.import_module(module), each) for module, each in map(_apart, needs)}

@@ -41,8 +41,8 @@ def calls(trained: Trained, name: str) -> list[str]:
     """Lines of Markdown: how a file of this name is called from Python."""
     given = ", ".join(f"{each!r}: ..." for each in trained.inputs)
     return [
-        "It computes in float32. Where an input's `shape_signature` begins with 1, it takes one example at a time; with",
-        "-1, any number.",
+        "It computes in float32. Where the `shape_signature` of an input begins with -1, it takes any number of",
+        "examples; with 1, one at a time.",
         "",
         "```python",
         "import tensorflow as tf",
@@ -60,7 +60,7 @@ def _converted(trained: Trained, batch: int | None) -> bytes:
     names = {f"input_{place}": name for place, name in enumerate(trained.inputs)}
     module = tf.Module()
     with converters.quiet(), tempfile.TemporaryDirectory(prefix="export_") as folder:
-        module.function = frozen.function(trained, list(names), _FORMAT, batch)
+        module.function = frozen.function(trained, list(names), _FORMAT, batch, whole=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, folder, {_SIGNATURE: module.function.get_concrete_function()}, options)
         _rename(pathlib.Path(folder, "saved_model.pb"), names)
