@@ -18,7 +18,7 @@ from trainer.common.trust import NOBODY, Trust
 
 @dataclasses.dataclass(frozen=True)
 class KeptData:
-    """What a run keeps of its data.
+    """The part of its data that a run keeps.
 
     Attributes:
       data: names, inverses and, in place of splits of files, their form; the splits of functions themselves.

@@ -5,7 +5,6 @@ A new command must be run here, or by a file that tests/readmes.py names. The ta
 tests/benchmarks/test_readme.py.
 """
 
-import csv
 import json
 import os
 import pathlib
@@ -40,7 +39,6 @@ from tests.readmes import (
     PARTS_OF_THE_SUITE,
     PREDICTION,
     ROOT,
-    SERVICE,
     SUITE,
     TENSORBOARD,
     blocks,
@@ -54,7 +52,7 @@ LONGER = {MEASURED, "trainer/combine/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
-    "methods/NAME.py", "loggers.json", "wandb_id.txt", "signature.md", "predictions.csv",
+    "methods/NAME.py", "loggers.json", "wandb_id.txt", "signature.md",
 }  # fmt: skip
 
 
@@ -165,19 +163,6 @@ def test_own_arrays(project):
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0
     assert f"accuracy {final['cultivar/accuracy']:.4g}" in outputs[2]
-
-
-@pytest.mark.ci_only
-def test_from_training_to_a_service(project):
-    """The export answers, without this project, what the run predicts of the same row: the first that was held out."""
-    *commands, call = SERVICE
-    for command in commands:
-        _forked(command, project)
-    answer = _run(call, project)
-    predicted = next(csv.DictReader((project / "predictions.csv").read_text().splitlines()))
-    numbers = [float(each) for each in re.findall(r"array\(\[([\d.e+-]+)\]", answer)]
-    assert numbers == pytest.approx([float(predicted[name]) for name in ("progression", "high_pressure/probability")])
-    assert predicted["high_pressure"] in answer
 
 
 def test_predicted_cost(project):

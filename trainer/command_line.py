@@ -30,7 +30,6 @@ _TOPICS_IN_HELP = """
 --help=methods the combination methods with their options."""
 _NEAR = 0.75  # how alike two names of flags must be, 1 being the same
 _STRATEGIES = ("mirrored", "one_device", "multi_worker")
-BEST, _LAST = "best", "last"  # checkpoints of a run
 _UNREAD = 141  # the exit code of a program that SIGPIPE ends
 
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
@@ -73,10 +72,8 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
 
 
 def checkpoint_flag() -> flags.FlagHolder[str]:
-    """Defines --checkpoint and returns it."""
-    return flags.DEFINE_enum(
-        "checkpoint", _LAST, (_LAST, BEST), "best: the checkpoint that is the best by the run's 'best'."
-    )
+    """Defines --checkpoint, last or best, and returns it."""
+    return flags.DEFINE_enum("checkpoint", "last", ("last", "best"), "best: by what the run's 'best' names.")
 
 
 def trust_flag() -> flags.FlagHolder[list[str] | None]:

@@ -41,8 +41,8 @@ _HANG_TIMEOUT = flags.DEFINE_integer(
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
 _SPLIT = flags.DEFINE_string("split", None, "Of eval: the split to evaluate (default: validation).")
-_DATA = flags.DEFINE_string("data", None, "Of eval: a file or folder with targets to evaluate on, instead of a split.")
-_SOURCE = flags.DEFINE_string("source", None, "Of eval with --data: which of several dataset.sources that is of.")
+_DATA = flags.DEFINE_string("data", None, "Of eval: a file or folder with targets, instead of a split.")
+_SOURCE = flags.DEFINE_string("source", None, "Of eval: which of several sources --data is of.")
 _CHECKPOINT = command_line.checkpoint_flag()
 
 _HELP = """Trains Keras models with several heads and losses.
@@ -50,7 +50,6 @@ _HELP = """Trains Keras models with several heads and losses.
   python -m trainer.main --strategy=mirrored --combine=weighted
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
   python -m trainer.main --mode=eval --workdir=runs/<run> --split=test
-  python -m trainer.main --mode=eval --workdir=runs/<run> --data=new.csv --checkpoint=best
 
 Flags:
 """
@@ -94,7 +93,7 @@ def _train() -> None:
         if flag.value is not None:
             reason = "is for --mode=eval; training evaluates what 'evaluate' says"
             raise ConfigError(f"--{flag.name}", flag.value, reason)
-    if _CHECKPOINT.value == command_line.BEST:
+    if _CHECKPOINT.value == "best":
         raise ConfigError("--checkpoint", _CHECKPOINT.value, "is for --mode=eval; a run resumes from its last one")
     base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
     workers, trust = None, trust_lib.in_packages(_TRUST.value)
@@ -168,7 +167,7 @@ def _evaluate() -> None:
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=output)
     built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value)
-    best = _CHECKPOINT.value == command_line.BEST
+    best = _CHECKPOINT.value == "best"
     if _DATA.value is None:
         evaluate.evaluate(config, run, built, console, trust, _SPLIT.value or VALIDATION, best=best)
     else:

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+import tensorflow as tf
+
 from input_pipelines.feed import splits
 
 
@@ -20,6 +22,16 @@ class Unread:
     largest_batch: int = 0
 
     def __len__(self) -> int:
+        return 0
+
+    def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """See `splits.Split`: no example."""
+        del batch_size, context
+        none = tf.nest.map_structure(lambda leaf: tf.zeros([0, *leaf.shape], leaf.dtype), self.spec)
+        return tf.data.Dataset.from_tensor_slices(none).batch(1)
+
+    def evaluation_steps(self, batch_size: int, replicas: int) -> int:
+        """See `splits.Split`."""
         return 0
 
     def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "Unread":

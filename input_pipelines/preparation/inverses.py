@@ -15,7 +15,6 @@ from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.preparation.values import Learned, Shape
 from input_pipelines.preparation.vocabulary_operations import Classes
 
-SOURCES_DIFFER = "prepared differently by sources"
 _MOVE_ONLY = (Fill, Reshape)
 
 
@@ -46,6 +45,7 @@ class Inverse:
       prepared: shape of one prepared example; None: not known.
       labels: what each class was in the source, text or whole numbers, where `classes` numbered labels.
       one_hot: whether a class is a vector, 1 at its place.
+      sources_differ: whether several sources prepare it in different ways, so that nothing is undone.
     """
 
     features: tuple[str, ...] = ()
@@ -54,6 +54,14 @@ class Inverse:
     prepared: Shape | None = None
     labels: tuple[str, ...] | tuple[int, ...] | None = None
     one_hot: bool = False
+    sources_differ: bool = False
+
+    @property
+    def hindrance(self) -> str | None:
+        """The reason why the way does not lead to the source's own values, in words; None: it does."""
+        if self.sources_differ:
+            return "its sources prepare it in different ways"
+        return None if self.stopped_by is None else f"the operation {self.stopped_by!r} has no inverse"
 
     @property
     def changes(self) -> bool:
@@ -106,12 +114,12 @@ def merged(several: Iterable[Mapping[str, Inverse]]) -> dict[str, Inverse]:
         for name, inverse in inverses.items():
             other = found.setdefault(name, inverse)
             if _way(other) != _way(inverse):
-                found[name] = Inverse(stopped_by=SOURCES_DIFFER)
+                found[name] = Inverse(sources_differ=True)
     return found
 
 
 def _way(inverse: Inverse) -> Inverse:
-    """What an inverse does, whatever the features are called."""
+    """An inverse without what the features are called."""
     return dataclasses.replace(inverse, features=(), prepared=None)
 
 
@@ -139,7 +147,7 @@ def _has_inverse(operation: Any) -> bool:
 
 
 def _labels(preparation: Preparation, chain: Chain) -> tuple[Any, ...] | None:
-    """What each class was, where nothing but its vector is made of it once it has a number."""
+    """The label of each class, where nothing but its vector is made of it once it has a number."""
     first, *others = chain.operations or (None,)
     if not isinstance(first, Classes) or not all(isinstance(each, OneHot | Reshape) for each in others):
         return None

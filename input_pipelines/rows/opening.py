@@ -9,6 +9,7 @@ from input_pipelines.configuration import DatasetConfig, SourceConfig
 from input_pipelines.kept_data import KeptData
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.registry import ROWS, SOURCES, TFDS
+from input_pipelines.remembered import Remembered
 from input_pipelines.rows import array_rows, rows
 from input_pipelines.rows.rows import FIELD, OfSource, Rows
 from input_pipelines.sources.image_folder import Folder
@@ -75,9 +76,22 @@ def of_path(config: SourceConfig, field: str, path: str, kept: KeptData, *, targ
       ConfigError: it cannot be read, or lacks what inputs (and targets) are made of.
     """
     check_path(config)
+    if targets:
+        _check_decided(config, field, kept.sources[field])
     prepare = kept.preparations[field] if targets else rows.for_inputs(kept.preparations[field])
     open_rows = import_paths.load(ROWS[configuration.kind_of(config.name)], f"{field}.name")
     return Opened(open_rows(config, field, path, prepare, kept.sources[field]), prepare, field)
+
+
+def _check_decided(config: SourceConfig, field: str, train: Remembered) -> None:
+    """Raises ConfigError for a target whose numbers in training said how it is resized, which is not remembered."""
+    for name, target in (config.targets or {}).items():
+        resized = [each for each in target.prepare if each["name"] == "resize" and each.get("method") is None]
+        given = name if target.feature is None else target.feature
+        for feature in [given] if isinstance(given, str) else given:
+            if resized and feature in train.unsized and train.unsized[feature].dtype.is_floating:
+                reason = f"holds real numbers; 'method' must say how they are resized to evaluate on {FIELD}"
+                raise ConfigError(f"{field}.targets.{name}.prepare", feature, reason)
 
 
 def of_split(config: SourceConfig, field: str, split: str, kept: KeptData, trust: Trust) -> Opened:

@@ -169,7 +169,7 @@ def _parsed(path: str, options: Options, names: Sequence[str] | None, handler: A
 
 
 def with_larger_blocks(function: Callable[[int], Value]) -> Value:
-    """What a function of the bytes that are read at a time returns, with more of them where a row does not fit."""
+    """Returns what a function of the bytes read at a time does, with more of them where a row does not fit."""
     for block in _BLOCKS:
         try:
             return function(block)

@@ -105,7 +105,7 @@ class Records:
     def chunks(
         self, names: Sequence[str], where: Callable[[int], str], size: int = CHUNK
     ) -> Iterator[dict[str, np.ndarray]]:
-        """As `Source.chunks`, so many examples at a time."""
+        """As `Source.chunks`, with `size` examples at a time."""
         decode = tf.function(lambda serialized, indices: self.decode(serialized, indices, names), autograph=False)
         first = 0
         try:

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import saved_data
 from input_pipelines.configuration import VALIDATION
 from trainer.api import configuration, devices, process
 from trainer.api.configuration import Given
@@ -23,13 +22,12 @@ from trainer.common.trust import Trust
 from trainer.config import loading
 from trainer.distributed import strategy as strategy_lib
 from trainer.export import formats, of_run
-from trainer.output import checkpoint, chosen
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.workdir import Workdir
 from trainer.predict import arguments, predicting
 from trainer.run import evaluate as evaluate_lib
-from trainer.run import experiment, restored
+from trainer.run import restored
 
 
 class History(list):
@@ -100,17 +98,8 @@ class Run:
           ConfigError: there is no good checkpoint, or it does not fit.
         """
         with self._inside() as strategy:
-            folder = chosen.checkpoint_of(self._workdir, best=self._best, warn=lambda line: None)
-            built = experiment.build(
-                self._given.config, strategy, saved_data.load_saved(self._workdir.data), self._trust
-            )
-            parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
-            checkpoint.restore(folder, parts)
-            if self._averaged:
-                with built.step.averaged():
-                    values = built.model.get_weights()
-                built.model.set_weights(values)
-            return built.model
+            parts = (self._given.config, self._workdir, strategy, self._trust)
+            return restored.build(*parts, best=self._best, averaged=self._averaged).model
 
     def evaluate(self, split: str = VALIDATION, *, data: Any = None, source: str | None = None) -> dict[str, Any]:
         """Evaluates the run's checkpoint on a split: `step`, `split` and the values; writes nothing.

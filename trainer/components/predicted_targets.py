@@ -91,7 +91,7 @@ def of(predicted: Sequence[PredictedTarget], heads: Mapping[str, tf.Tensor]) -> 
 
 
 def _parts(loss: NamedLoss, target: Target, prediction: tf.TensorSpec) -> Parts:
-    """What a loss says of its target."""
+    """The parts of a loss's prediction, by its kind."""
     are_logits = not loss.scores.are_probabilities
     match loss.scores.kind:
         case Kind.CLASSES:
@@ -119,7 +119,7 @@ def _parts(loss: NamedLoss, target: Target, prediction: tf.TensorSpec) -> Parts:
 
 
 def _are_scores_of_classes(loss: NamedLoss, target: Target, shape: tuple[int | None, ...]) -> bool:
-    """Whether the last axis of a head has a number for each class: by the loss, the target's vectors or its indices."""
+    """True where a head's last axis has a number for each class: by the loss, the target's vectors or its indices."""
     if schema.squashed(loss.function_name) == "categoricalhinge":
         return True
     if target.inverse.one_hot:

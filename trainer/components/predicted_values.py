@@ -59,10 +59,8 @@ def undone(target: Target, values: tf.Tensor) -> tf.Tensor:
 
 def _part(target: Target, kind: str) -> Part:
     inverse = target.inverse
-    if inverse.stopped_by is None:
-        units = "in its own units"
-        names = inverse.features if inverse.shape == (len(inverse.features),) else ()
-    else:
-        units = f"in units after {inverse.stopped_by!r}, which is not undone"
-        names = target.columns if inverse.shape == target.shape else ()
-    return Part(f"{kind} of target {target.name!r}, {units}", names or target.columns)
+    if inverse.hindrance is not None:
+        after = "as prepared" if inverse.stopped_by is None else f"as it is after {inverse.stopped_by!r}"
+        return Part(f"{kind} of target {target.name!r}, {after}: {inverse.hindrance}", target.columns)
+    columns = inverse.features if inverse.shape == (len(inverse.features),) else target.columns
+    return Part(f"{kind} of target {target.name!r}, in its own units", columns)

@@ -87,7 +87,7 @@ def _predict() -> None:
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=stream)
     built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value)
-    best = _CHECKPOINT.value == command_line.BEST
+    best = _CHECKPOINT.value == "best"
     network = restored.build(config, run, built, trust, best=best)
     asked = predicting.Asked(
         _SPLIT.value, _DATA.value, _SOURCE.value, _KEEP.value, heads=_HEADS.value, batch_size=_BATCH_SIZE.value

@@ -29,7 +29,7 @@ _LARGEST, _BYTES, _TIMES = 4096, 2**24, 16
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is to be predicted.
+    """The rows that are to be predicted, and how.
 
     Attributes:
       split: a split of the run; None: `data` says which rows.
@@ -66,7 +66,7 @@ class Prediction:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What is predicted."""
+        """The predicted tensors, in their order."""
         return self.predictor.outputs
 
 

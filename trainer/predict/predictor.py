@@ -40,7 +40,7 @@ class Predictor:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What is predicted, in its order."""
+        """The predicted tensors, in their order."""
         return (*(output for each in self.predicted for output in each.outputs), *self.heads)
 
     def __call__(self, inputs: Any, count: int, number: int) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ class Rows:
 
 @contextlib.contextmanager
 def progress(console: Console, count: int | None) -> Iterator[Rows]:
-    """Shows a bar on a terminal, of so many rows (None: not known)."""
+    """Shows a bar on a terminal, up to a number of rows (None: not known)."""
     with Progress(
         TextColumn("rows"),
         MofNCompleteColumn(),

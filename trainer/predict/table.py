@@ -1,4 +1,4 @@
-"""What is written of predictions: columns of a table, or arrays, in a fixed order."""
+"""Predictions as they are written: columns of a table, or arrays, in a fixed order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -8,8 +8,10 @@ from rich.console import Console
 
 from input_pipelines import saved_data
 from input_pipelines.configuration import TRAIN
+from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
+from input_pipelines.feed.unread import Unread
 from input_pipelines.rows import opening, prepared
 from input_pipelines.rows.rows import OfSource
 from trainer.common.errors import unknown
@@ -99,7 +101,7 @@ def evaluate_data(
     opened = opening.of_path(of_source, field, path, found.kept, targets=True)
     own = opened.rows.source if isinstance(opened.rows, OfSource) else None
     split = Streamed(own, opened.preparation) if own is not None and own.records else prepared.loaded(opened)
-    evaluator = _evaluator(found, split)
+    evaluator = _evaluator(found, _among_sources(found.kept.data.splits[TRAIN], source, split))
     report = Report(found.step, _DATA, evaluator.build()(found.step, _DATA))
     heads = {each.name: each.head or each.source for each in (*evaluator.losses, *evaluator.measured)}
     shown = workdir.shown / found.folder.relative_to(workdir.path)
@@ -108,8 +110,16 @@ def evaluate_data(
     return report
 
 
+def _among_sources(train: Split, source: str | None, split: Split) -> Split:
+    """The examples of one of several sources, without a label for the targets that others alone have."""
+    if not isinstance(train, Mixture):
+        return split
+    others = {name: Unread(part.spec, part.categories) for name, part in train.parts.items()}
+    return dataclasses.replace(train, parts={**others, source: split})
+
+
 def _evaluator(found: restored.Restored, split: Split) -> Evaluator:
-    """What evaluates a run's network on a split of new data."""
+    """The evaluator of a run's network on a split of new data."""
     config, network = found.config, found.network
     spec = network_lib.batch_spec(found.kept.data.splits[TRAIN], 1)
     outputs = checks.outputs(found.model, spec["inputs"], config.model.name)

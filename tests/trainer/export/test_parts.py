@@ -129,7 +129,7 @@ def test_inputs_have_names_that_a_signature_can_have():
         "feature_1st",
         "feature",
         "feature_2",
-        "class",
+        "feature_class",
         "feature_self",
         "x",
     ]
