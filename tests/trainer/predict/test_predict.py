@@ -12,26 +12,11 @@ import sklearn.metrics
 
 import trainer
 from tests import forked, problems
-from trainer.predict import ahead, writers
+from tests.trainer.predict import tables
+from trainer.predict import writers
 
 ROWS = 101
 FLAGS = ("--strategy=one_device", "--allow_cpu")
-
-
-def _table(count: int, seed: int) -> pd.DataFrame:
-    random = np.random.RandomState(seed)
-    frame = pd.DataFrame(
-        {
-            "id": [f"row {index}" for index in range(count)],
-            "age": random.randint(18, 80, count),
-            "income": random.normal(1e6, 2e5, count),
-            "city": random.choice(["Oslo", "Rome", "Bonn"], count),
-        }
-    )
-    frame["price"] = 2.5 * frame["age"] + frame["income"] / 1e4 + random.normal(size=count)
-    frame["kind"] = np.where(frame["age"] > 50, "old", np.where(frame["city"] == "Oslo", "north", "south"))
-    frame["rich"] = (frame["income"] > 1e6).astype(int)
-    return frame
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +25,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("predict")
     (root / "data").mkdir()
     for seed, (split, count) in enumerate({"train": 300, "validation": 40, "test": ROWS}.items()):
-        _table(count, seed).to_csv(root / "data" / f"{split}.csv", index=False)
+        tables.people(count, seed).to_csv(root / "data" / f"{split}.csv", index=False)
     dense = [{"layer": "Dense", "units": 8, "activation": "tanh"}]
     tree = {
         "steps": 30,
@@ -96,7 +81,7 @@ def predicted(run, folder) -> dict[str, np.ndarray]:
 def test_metrics_of_the_file_are_those_of_the_evaluation(folder, run, predicted):
     """Computed by scikit-learn from predictions in the targets' own units and words, from averaged variables."""
     truth, evaluated = pd.read_csv(folder / "new.csv"), json.loads((folder / "evaluated.json").read_text())
-    deviation = np.std(_table(300, 0)["price"])
+    deviation = np.std(tables.people(300, 0)["price"])
     mse = sklearn.metrics.mean_squared_error(truth["price"], predicted["price"]) / deviation**2
     assert mse == pytest.approx(evaluated["loss/price"], rel=1e-6)
     accuracy = sklearn.metrics.accuracy_score(truth["kind"], predicted["kind"])
@@ -236,95 +221,3 @@ def test_evaluation_of_a_file_by_command(folder):
         refused = forked.run("trainer.main", *flags, extra, cwd=folder)
         assert refused.returncode == 2
         assert words in refused.stderr
-
-
-def test_runs_of_functions(tmp_path):
-    """Their splits can be predicted, and arrays of inputs; a file cannot."""
-    tree = problems.tree(steps=1, precision="float32", **problems.SIMPLE)
-    run = trainer.train(tree, tmp_path / "run", strategy="one_device", allow_cpu=True, progress=False)
-    inputs = problems.load()["validation"].inputs
-    by_split, by_arrays = run.predict("validation", heads=True), run.predict(data=inputs, heads=True)
-    assert by_split["vector"].shape == (29, 3)
-    for name, values in by_split.items():
-        np.testing.assert_array_equal(values, by_arrays[name], err_msg=name)
-    outputs = run.model.predict(inputs.astype("float32"), verbose=0)
-    np.testing.assert_allclose(by_split["head/vector"], outputs["vector"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(by_split["label"], outputs["label"].argmax(-1))
-    for options, words in (
-        ({"data": "new.csv"}, "come from a function, 'tests.problems:load'"),
-        ({"split": "test"}, "unknown split"),
-        ({"data": inputs[:, :2]}, r"must be numbers, \[6\] for each row"),
-        ({"split": "train", "keep": ["id"]}, "arrays that a function gives have none"),
-    ):
-        with pytest.raises(trainer.ConfigError, match=words):
-            run.predict(**options)
-
-
-@pytest.mark.ci_only
-def test_one_of_several_sources(tmp_path):
-    """Its rows are read as its own files were; losses of other sources have no label in an evaluation of them."""
-    for source in "ab":
-        (tmp_path / source).mkdir()
-        for seed, split in enumerate(("train", "validation")):
-            frame = _table(64, seed).rename(columns={"price": f"price_{source}"})
-            frame.to_csv(tmp_path / source / f"{split}.csv", index=False)
-
-    def part(source: str) -> dict[str, Any]:
-        inputs = {"numbers": {"feature": ["age", "income"], "prepare": ["standardise"]}}
-        targets = {f"price_{source}": {"prepare": ["standardise"]}}
-        return {"quota": 1, "name": "csv", "path": str(tmp_path / source), "inputs": inputs, "targets": targets}
-
-    names = ("price_a", "price_b")
-    tree = {
-        "steps": 5,
-        "batch_size": 16,
-        "dataset": {"sources": {source: part(source) for source in "ab"}},
-        "model": {
-            "trunk": [{"layer": "Dense", "units": 4}],
-            "heads": {name: [{"layer": "Dense", "units": 1}] for name in names},
-        },
-        "losses": {name: {"loss": "mse"} for name in names},
-        "optimizer": "adam",
-    }
-    run = trainer.train(tree, tmp_path / "run", strategy="one_device", allow_cpu=True, progress=False)
-    evaluated, by_split = run.evaluate(), run.predict("validation", source="b", keep=["id"])
-    shutil.move(tmp_path / "b", tmp_path / "moved")
-    new = tmp_path / "moved" / "validation.csv"
-    by_file = run.predict(data=new, source="b", keep=["id"])
-    for name, values in by_split.items():
-        np.testing.assert_array_equal(values, by_file[name], err_msg=name)
-    found = run.evaluate(data=new, source="b")
-    assert found["loss/price_b"] == pytest.approx(evaluated["loss/price_b"], rel=1e-6)
-    assert (found["loss/price_a"], found["labels/price_a"]) == (None, 0)
-    with pytest.raises(trainer.ConfigError, match=r"the run has several sources \(a, b\)"):
-        run.predict(data=new)
-
-
-def test_working_ahead():
-    """Items come in order, an error where it happened, and the thread ends with its reader."""
-    assert list(ahead.ahead(iter(range(10)))) == list(range(10))
-    made = []
-
-    def failing() -> Any:
-        for number in range(1000):
-            made.append(number)
-            if number == 3:
-                raise ValueError("three")
-            yield number
-
-    items = ahead.ahead(failing())
-    assert [next(items) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(ValueError, match="three"):
-        next(items)
-
-    def endless() -> Any:
-        while True:
-            made.append(0)
-            yield 0
-
-    items = ahead.ahead(endless())
-    next(items)
-    items.close()
-    count = len(made)
-    assert count < 20
-    assert len(made) == count
