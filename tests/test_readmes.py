@@ -52,7 +52,7 @@ LONGER = {MEASURED, "trainer/combine/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
-    "methods/NAME.py", "loggers.json", "wandb_id.txt", "signature.md",
+    "methods/NAME.py", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
 }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def _export() -> None:
         output=path,
         shown=_OUTPUT.value,
         command=shlex.join(["python", "-m", _MODULE, *sys.argv[1:]]),
-        best=_CHECKPOINT.value == command_line.BEST,
+        best=_CHECKPOINT.value == "best",
         averaged=_AVERAGED.value,
         source=_SOURCE.value,
         tolerance=_TOLERANCE.value,

@@ -1,6 +1,7 @@
 """Some examples of a run, and what the trainer computes of them, for an export to be compared with."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,7 +55,9 @@ class Examples:
 
 
 def of(trained: Trained, restored: Restored, field: str, source: SourceConfig, trust: Trust) -> Examples:
-    """The first examples of the validation split; made-up ones where its files cannot be read.
+    """The first examples of the validation split (of a CSV file: of the file, which is not read to its end).
+
+    They are made up where the files cannot be read.
 
     Args:
       trained: the run, whose own preparation, with all that it does in Python, makes inputs of them.
@@ -69,7 +72,7 @@ def of(trained: Trained, restored: Restored, field: str, source: SourceConfig, t
             raw, origin = (first if isinstance(first, dict) else {"inputs": first}), "of the validation split"
         else:
             try:
-                raw, origin = _read(trained, restored, field, source, trust), "of the validation split"
+                raw, origin = _read(trained, restored, field, source, trust), "of the run's data"
             except (ConfigError, OSError):  # moved, removed, on another machine
                 raw, origin = made_up.examples(trained, _COUNT), "made up"
         features = {name: _of_source(trained.features[name], values) for name, values in raw.items()}
@@ -85,7 +88,10 @@ def of(trained: Trained, restored: Restored, field: str, source: SourceConfig, t
 def _read(
     trained: Trained, restored: Restored, field: str, source: SourceConfig, trust: Trust
 ) -> dict[str, np.ndarray]:
-    opened = opening.of_split(source, field, VALIDATION, restored.kept, trust)
+    if configuration.kind_of(source.name) == "csv":
+        opened = opening.of_path(source, field, _file(source), restored.kept)
+    else:
+        opened = opening.of_split(source, field, VALIDATION, restored.kept, trust)
     names = [name for name, each in trained.features.items() if each.picture is None]
     found: dict[str, np.ndarray] = {}
     if names:
@@ -96,6 +102,13 @@ def _read(
         found[name] = made_up.pictures_of(trained.features[name].picture, _COUNT) if stored is None else stored
     count = min(map(len, found.values()))
     return {name: found[name][:count].astype(_dtype(each), copy=False) for name, each in trained.features.items()}
+
+
+def _file(source: SourceConfig) -> str:
+    """The file of the validation split where the configuration names one, else the path of all."""
+    named = source.splits.get(VALIDATION, [])
+    path = os.path.join(source.path, named[0]) if named else source.path
+    return path if os.path.exists(path) else source.path
 
 
 def _of_source(feature: RawFeature, values: np.ndarray) -> np.ndarray:

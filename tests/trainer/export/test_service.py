@@ -29,7 +29,7 @@ def test_from_training_to_a_service(root, tmp_path):
     assert final["labels/progression"] == len(np.genfromtxt(tmp_path / "held_out.csv", delimiter=",", names=True)) == 88
     assert "patients.parquet: 442 rows" in outputs[2]
     assert "r2_score" in outputs[3]
-    assert "served/diabetes/1 (saved_model; run on 8 examples of the validation split" in outputs[4]
+    assert "served/diabetes/1 (saved_model; run on 8 examples of the run's data" in outputs[4]
     program = [sys.executable, *call.removeprefix("python ").split(" ", 1)[:1], call.split("'")[1]]
     answer = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     predicted = next(csv.DictReader((tmp_path / "held_out.csv").read_text().splitlines()))
