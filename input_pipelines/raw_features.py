@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from input_pipelines import configuration
 from input_pipelines.configuration import SourceConfig
+from input_pipelines.preparation.number_operations import Fill
 from input_pipelines.preparation.picture_operations import Resize
 from input_pipelines.preparation.preparation import Preparation
+from input_pipelines.preparation.vocabulary_operations import Categories
 from input_pipelines.registry import TFDS
 from input_pipelines.remembered import Remembered
 from input_pipelines.sources import pictures, pictures_in_graph, stored_features
@@ -54,13 +56,13 @@ class RawFeature:
     Attributes:
       spec: of one example, as it is given: a string where it is an encoded picture.
       picture: how that is decoded; None for what is none.
-      optional: whether it may be absent: NaN, no text, or `ABSENT_INTEGER`.
+      can_be_absent: whether what is made of it takes a number that is absent: NaN, or `ABSENT_INTEGER`.
       stored: how a `tf.train.Example` holds it, where the configuration says so.
     """
 
     spec: tf.TensorSpec
     picture: Picture | None = None
-    optional: bool = False
+    can_be_absent: bool = False
     stored: FeatureOptions | None = None
 
     @property
@@ -70,9 +72,9 @@ class RawFeature:
             return None
         if self.spec.dtype == tf.string:
             return b""
-        if self.spec.dtype.is_floating:
-            return np.nan
-        return ABSENT_INTEGER if self.optional and self.spec.dtype == tf.int64 else None
+        if not self.can_be_absent:
+            return None
+        return np.nan if self.spec.dtype.is_floating else ABSENT_INTEGER if self.spec.dtype == tf.int64 else None
 
 
 def of(config: SourceConfig, field: str, prepare: Preparation, source: Remembered) -> dict[str, RawFeature]:
@@ -93,7 +95,7 @@ def of(config: SourceConfig, field: str, prepare: Preparation, source: Remembere
     encoded, found = _encoded(config, kind, source), {}
     for name in prepare.features:
         if name not in encoded:
-            found[name] = RawFeature(prepare.source[name], None, name in source.optional, stored.get(name))
+            found[name] = RawFeature(prepare.source[name], None, _takes_absent(prepare, name), stored.get(name))
             continue
         if name in source.optional:
             raise ConfigError(f"{field}.inputs", name, "is a picture that rows may lack, which an export cannot take")
@@ -101,6 +103,12 @@ def of(config: SourceConfig, field: str, prepare: Preparation, source: Remembere
         picture = Picture(source.unsized[name], source.sizes.get(name), encoded[name], indices)
         found[name] = RawFeature(tf.TensorSpec((), tf.string), picture, stored=stored.get(name))
     return found
+
+
+def _takes_absent(prepare: Preparation, name: str) -> bool:
+    """Whether all inputs that are made of a feature put something in the place of an absent number."""
+    chains = [chain for chain in prepare.inputs.values() if name in chain.features]
+    return all(any(isinstance(each, Fill | Categories) for each in chain.operations) for chain in chains)
 
 
 def _encoded(config: SourceConfig, kind: str, source: Remembered) -> dict[str, PictureOptions]:
@@ -178,13 +186,15 @@ def of_inputs(spec: Any) -> dict[str, RawFeature]:
 def names(features: Sequence[str]) -> dict[str, str]:
     """Feature → the name that a signature has for it: letters, digits and `_`, all different."""
     found: dict[str, str] = {}
+    taken: set[str] = set()
     for feature in features:
         own = re.sub(r"[^0-9A-Za-z_]", "_", feature).strip("_")
         # Functions of TensorFlow have arguments of these names, one of them for themselves.
         is_name = own[:1].isalpha() and own != "self" and not keyword.iskeyword(own)
         own = own if is_name else f"feature_{own}".rstrip("_")
         number, plain = 2, own
-        while own in found.values():
+        while own in taken:
             own, number = f"{plain}_{number}", number + 1
         found[feature] = own
+        taken.add(own)
     return found

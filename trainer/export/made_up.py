@@ -14,9 +14,13 @@ _SIDE = 24  # pixels, where the size varies
 
 
 def examples(trained: Trained, count: int) -> dict[str, np.ndarray]:
-    """Feature → (count, ...) values as a caller gives them, with unknown categories and absent values among them."""
+    """Feature → (count, ...) values as a caller gives them; the first example lacks what can be absent."""
     random = np.random.default_rng(0)
-    return {name: _values(trained, name, each, count, random) for name, each in trained.features.items()}
+    found = {name: _values(trained, name, each, count, random) for name, each in trained.features.items()}
+    for name, feature in trained.features.items():
+        if feature.absent is not None:
+            found[name][0] = feature.absent
+    return found
 
 
 def pictures_of(picture: Picture, count: int) -> np.ndarray:

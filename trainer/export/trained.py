@@ -1,6 +1,7 @@
 """A trained run as exports need it: what it takes, its model, and what its losses make of the heads."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class Trained:
         """Input name → specification of a batch of any size; of a model that takes a single tensor, `inputs`."""
         return dict(self.spec) if isinstance(self.spec, Mapping) else {_ONE: self.spec}
 
-    @property
+    @functools.cached_property
     def names(self) -> dict[str, str]:
         """Feature → the name of an input of a signature, which cannot have all characters."""
         return raw_features.names(list(self.features))
