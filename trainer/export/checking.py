@@ -66,7 +66,7 @@ def _allowed(given: np.ndarray, expected: np.ndarray, precision: str, tolerance:
 
 
 def _run(name: str, path: pathlib.Path, inputs: Arrays, needs: Sequence[str]) -> Arrays:
-    """What the export gives for these inputs in a process that has its own runtime only."""
+    """Returns what the export gives for these inputs in a process that has its own runtime only."""
     # A GPU may be wholly this process's, and there the trainer's own numbers would differ from device to device.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if needs:
@@ -86,7 +86,7 @@ def _run(name: str, path: pathlib.Path, inputs: Arrays, needs: Sequence[str]) ->
 
 
 def _end(ended: subprocess.CompletedProcess[bytes]) -> str:
-    """How a process ended that left no reason."""
+    """Returns how a process ended that left no reason."""
     if ended.returncode < 0:
         return f"it ended by {signal.Signals(-ended.returncode).name}"
     last = ended.stderr.decode(errors="backslashreplace").strip().rpartition("\n")[2]

@@ -41,12 +41,13 @@ def function(trained: Trained, names: Sequence[str], name: str, batch: int | Non
 
     single = _in_single(by_loss if whole else heads, specs, name)
     called = [tf.TensorSpec(spec.shape, _single(spec.dtype), each) for spec, each in zip(specs, names, strict=True)]
-    return tf.function(single if whole else lambda *inputs: trained.by_loss(single(*inputs)), input_signature=called)
+    answer = single if whole else lambda *inputs: trained.by_loss(single(*inputs))
+    return tf.function(answer, input_signature=called, autograph=False)
 
 
 def _in_single(given: Callable[..., Any], specs: Sequence[tf.TensorSpec], name: str) -> Callable[..., Any]:
     """The same function with constants instead of variables, and float32 instead of other precisions."""
-    traced = tf.function(given, input_signature=specs).get_concrete_function()
+    traced = tf.function(given, input_signature=specs, autograph=False).get_concrete_function()
     foreign_operations.refuse(traced, name)
     outputs = sorted(traced.structured_outputs)  # as a graph orders what a dictionary holds
     constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import tf2onnx
 
-from trainer.common.errors import ConfigError, RunError, first_line
+from trainer.common.errors import ConfigError, RunError, reason_of
 from trainer.export import converters, frozen
 from trainer.export.trained import Trained
 
@@ -35,7 +35,7 @@ def write(trained: Trained, path: pathlib.Path) -> None:
     except (ConfigError, OSError):
         raise
     except Exception as error:
-        raise RunError(f"--format={_FORMAT}: the converter cannot convert the model: {first_line(error)}") from error
+        raise RunError(f"--format={_FORMAT}: the converter cannot convert the model: {reason_of(error)}") from error
 
 
 def calls(trained: Trained, name: str) -> list[str]:

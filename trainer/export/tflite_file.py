@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from trainer.common.errors import ConfigError, RunError, first_line
+from trainer.common.errors import ConfigError, RunError, reason_of
 from trainer.export import converters, frozen
 from trainer.export.trained import Trained
 
@@ -83,4 +83,4 @@ def _reason(error: Exception) -> str:
     if operations:
         return f"TensorFlow Lite has no {', '.join(operations)}"
     errors = [line.rpartition(" error: ")[2] for line in str(error).splitlines() if " error: " in line]
-    return first_line(Exception(errors[-1]) if errors else error)
+    return reason_of(Exception(errors[-1]) if errors else error)
