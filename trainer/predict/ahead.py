@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -34,6 +34,9 @@ def ahead(items: Iterable[Item], size: int = 2) -> Iterator[Item]:
             put("end", None)
         except BaseException as error:  # for the reader, whatever it is
             put("error", error)
+        finally:
+            if isinstance(items, Generator):  # which may have a thread of its own
+                items.close()
 
     thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()

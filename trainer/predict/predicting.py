@@ -136,6 +136,9 @@ def _rows(restored: Restored, asked: Asked, trust: Trust) -> tuple[Iterator[Prep
         opened = opening.of_split(config, field, asked.split, restored.kept, trust)
     elif isinstance(asked.data, str):
         opened = opening.of_path(config, field, asked.data, restored.kept)
+    elif not hasattr(asked.data, "items"):
+        reason = "must be the path of a file or folder, a frame of pandas or a dictionary of columns"
+        raise ConfigError("data", type(asked.data).__name__, reason)
     else:
         opened = opening.of_columns(asked.data, field, restored.kept, "data")
     kept = tuple(asked.keep) or opening.usually_kept(opened)

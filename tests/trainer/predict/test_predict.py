@@ -180,6 +180,7 @@ def test_a_row_that_cannot_be_read_leaves_no_file(folder, run):
         ({"data": "new.csv", "keep": ["idd"]}, "--keep='idd': unknown column; did you mean 'id'"),
         ({"data": "new.csv", "keep": ["price"]}, "--keep='price': is what a column of the predictions is called"),
         ({"data": "new.csv", "source": "a"}, "--source='a': is for runs with several"),
+        ({"data": [1, 2]}, "data='list': must be the path of a file or folder, a frame of pandas"),
         ({"data": "new.csv", "output": "table.xlsx"}, "--output='table.xlsx': must end in"),
         ({"data": "new.csv", "output": "nowhere/table.csv"}, "is in a folder that does not exist"),
     ],
