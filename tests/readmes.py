@@ -29,13 +29,6 @@ FINE_TUNING = (
     "python -m trainer.main --config=configs/fine_tuning.py --workdir=runs/heads",
     "python -m trainer.main --config=configs/fine_tuning_everything.py --workdir=runs/everything",
 )
-PREDICTIONS = (
-    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
-    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=held_out.csv",
-    "python -m trainer.predict --workdir=runs/diabetes --data=configs/diabetes.csv --keep=age,sex "
-    "--output=patients.parquet",
-    "python -m trainer.main --mode=eval --workdir=runs/diabetes --data=configs/diabetes.csv",
-)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -56,7 +49,6 @@ HERE = {
     DESCRIBE,
     *OWN_ARRAYS,
     FROM_ANOTHER,
-    *PREDICTIONS,
     TENSORBOARD,
     *KUBERNETES,
     PREDICTION,
@@ -80,6 +72,18 @@ SLURM = (
     "printf '%s\\n' --combine={weighted,pcgrad}' '--config.seed={0,1,2} > sweep.txt",
     "sbatch --array=1-6 launch/slurm.sbatch --sweep=sweep.txt --config.steps=1000",
 )
+SERVICE = (
+    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
+    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=held_out.csv",
+    "python -m trainer.predict --workdir=runs/diabetes --data=configs/diabetes.csv --keep=age,sex "
+    "--output=patients.parquet",
+    "python -m trainer.main --mode=eval --workdir=runs/diabetes --data=configs/diabetes.csv",
+    "python -m trainer.export --workdir=runs/diabetes --format=saved_model --output=served/diabetes/1",
+    "python -c 'import tensorflow as tf; "
+    'run = tf.saved_model.load("served/diabetes/1").signatures["serving_default"]; '
+    "row = dict(age=29, sex=1, bmi=30, s1=180, s2=93.4, s3=43, s4=4, s5=5.3845, s6=88); "
+    "print(run(**{name: tf.constant([value], tf.float64) for name, value in row.items()}))'",
+)
 # File with a test → the name here of the commands that it runs, and these.
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
@@ -87,6 +91,7 @@ ELSEWHERE = {
     "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),
     "tests/trainer/selfcheck/test_selfcheck_program.py": ("SELFCHECKS", SELFCHECKS),
+    "tests/trainer/export/test_service.py": ("SERVICE", SERVICE),
     "tests/launch/test_workers_over_ssh.py": ("LAUNCHES", LAUNCHES),
     "tests/launch/test_slurm.py": ("SLURM", SLURM),
 }

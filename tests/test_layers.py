@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLOORS = (
     ("trainer.__main__", "trainer.main"),
     ("trainer.api",),
-    ("trainer.describe", "trainer.predict"),
+    ("trainer.describe", "trainer.predict", "trainer.export"),
     ("trainer.cost", "trainer.selfcheck"),
     ("trainer.run", "trainer.keras_model"),
     ("trainer.evaluation", "trainer.output"),

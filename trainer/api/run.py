@@ -21,6 +21,7 @@ from trainer.common import trust as trust_lib
 from trainer.common.trust import Trust
 from trainer.config import loading
 from trainer.distributed import strategy as strategy_lib
+from trainer.export import formats, of_run
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.workdir import Workdir
@@ -166,6 +167,41 @@ class Run:
             parts = (self._given.config, self._workdir, on, self._trust)
             network = restored.build(*parts, best=self._best, averaged=self._averaged)
             return predicting.to_file_or_arrays(predicting.start(network, asked, self._trust), path)
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        format: str = "saved_model",
+        *,
+        source: str | None = None,
+        tolerance: float | None = None,
+    ) -> pathlib.Path:
+        """Writes the run's model for programs that have nothing of this project, with a page that describes it.
+
+        It is there only once its own runtime has loaded and run it in a process of its own, and it agreed.
+
+        Args:
+          output: the file or folder, which must not be there.
+          format: "saved_model" takes raw data; "keras", "tflite" and "onnx" take prepared numbers.
+          source: of a run with several `dataset.sources`, the one whose data are to be answered.
+          tolerance: by how much outputs may differ from the trainer's, relative to the largest of each; None: 1e-6, and
+            more in half precision.
+
+        Returns:
+          The page: `signature.md` in a folder, `<file>.md` beside a file.
+
+        Raises:
+          ConfigError: the run cannot be exported so.
+          RunError: what was written does not run or does not agree; nothing of it is left.
+        """
+        shown = os.fspath(output)
+        path = workdir_lib.current() / shown
+        formats.check(format)
+        formats.check_output(path, format)
+        call = f"trainer.load_run({str(self._workdir.shown)!r}).export({shown!r}, format={format!r})"
+        wanted = of_run.Wanted(format, path, shown, call, self._best, self._averaged, source, tolerance)
+        with self._inside() as strategy:
+            return of_run.export(self._given.config, self._workdir, strategy, self._trust, wanted).page
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[tf.distribute.Strategy]:
