@@ -190,6 +190,7 @@ def test_kubernetes(project):
     assert "kind: JobSet" in _run(KUBERNETES[1], project)
 
 
+@pytest.mark.ci_only
 def test_tensorboard_serves(project):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -45,9 +45,9 @@ _BATCH_SIZES = (256, 1024, 4096)
 _KINDS = ("parquet", "csv")
 _ROUNDS = 3
 _PEAK = """
-import resource, sys, trainer
+import pathlib, re, sys, trainer
 trainer.load_run(sys.argv[1]).predict(data=sys.argv[2], output=sys.argv[3], batch_size=1024)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 2**10)
 """
 
 

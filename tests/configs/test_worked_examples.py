@@ -26,16 +26,7 @@ EXAMPLES = [name for names in worked_examples.EXAMPLES.values() for name in name
 # Their data do not come with the trainer; tests of their own train them.
 PRESETS = ("celeb_a", "census_income", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
 # One of each kind; CI trains all of them, and other tests build or train most of the others.
-BY_HAND = (
-    "imbalanced_classes",
-    "named_outputs",
-    "output_shapes",
-    "own_model",
-    "partially_shared",
-    "separate_optimizers",
-    "two_regressions",
-    "weighted_slices",
-)
+BY_HAND = ("imbalanced_classes", "named_outputs", "output_shapes", "own_model")
 LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
 SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
 
