@@ -106,7 +106,7 @@ def of(config: SourceConfig, field: str, prepare: Preparation, source: Remembere
 
 
 def _takes_absent(prepare: Preparation, name: str) -> bool:
-    """Returns whether all inputs that are made of a feature put something in the place of an absent number."""
+    """Returns True where all inputs that are made of a feature put something in the place of an absent number."""
     chains = [chain for chain in prepare.inputs.values() if name in chain.features]
     return all(any(isinstance(each, Fill | Categories) for each in chain.operations) for chain in chains)
 

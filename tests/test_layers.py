@@ -62,6 +62,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.cost.steps",
     "trainer.cost.tables",
     "trainer.cost.workload",
+    "trainer.export.formats",
     "input_pipelines.configuration",
     "input_pipelines.registry",
     "launch.workers",
