@@ -95,7 +95,7 @@ def _takes_longer_in_one(variable: tf.Variable) -> bool:
     """
     size = variable.shape.num_elements()
     packets = size if size % 16 else size // 16
-    return 16 < packets and size < 2**14 and "GPU" not in variable.device
+    return packets > 16 and size < 2**14 and "GPU" not in variable.device
 
 
 def _descend(variable: tf.Variable, rate: tf.Tensor, by: tf.Tensor) -> None:

@@ -91,14 +91,19 @@ class Step:
         def train(
             iterator: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
         ) -> tuple[State, Totals]:
-            def body(index: tf.Tensor, state: State, totals: Totals) -> tuple[tf.Tensor, State, Totals]:
-                last = measure & (index + 1 == count)
-                return index + 1, *self.one_step(iterator, first_step + index, last, state, totals)
+            # What no later step reads is not handed on from step to step: each tensor takes several operations there.
+            def body(index: tf.Tensor, values: dict[str, tf.Tensor], totals: Totals) -> tuple[tf.Tensor, dict, Totals]:
+                last, before = measure & (index + 1 == count), self.with_remembered(state, values)
+                after, totals = self.one_step(iterator, first_step + index, last, before, totals)
+                return index + 1, self.remembered(after), totals
 
-            def continues(index: tf.Tensor, state: State, totals: Totals) -> tf.Tensor:
+            def continues(index: tf.Tensor, values: dict[str, tf.Tensor], totals: Totals) -> tf.Tensor:
+                del values
                 return (index < count) & (totals.failed_step < 0)
 
-            return tf.while_loop(continues, body, (tf.zeros_like(count), state, totals))[1:]
+            start = (tf.zeros_like(count), self.remembered(state), totals)
+            _, values, totals = tf.while_loop(continues, body, start)
+            return self.with_remembered(state, values), totals
 
         return train
 

@@ -19,9 +19,9 @@ SPECS = [
 ]
 
 
-def _gradients(step: int, sign: float = 1.0) -> list[np.ndarray]:
+def _gradients(step: int) -> list[np.ndarray]:
     random = np.random.default_rng(step)
-    return [sign * random.normal(size=size) for size in SIZES]
+    return [random.normal(size=size) for size in SIZES]
 
 
 def _own(spec: dict) -> keras.optimizers.Optimizer:
@@ -73,10 +73,6 @@ def test_the_same_as_keras(by_keras, replicas):
     }
     fused = {"ResourceApplyAdam", "ResourceApplyGradientDescent", "ResourceApplyKerasMomentum"}
     assert bool(types & fused) == (not spec["config"].get("amsgrad", False))
-
-
-def _operations(function) -> list[tf.Operation]:
-    return function.graph.get_operations()
 
 
 def test_an_update_of_the_users_own_stays():
