@@ -9,11 +9,11 @@ from trainer.step.computation import Computation
 
 @dataclasses.dataclass(frozen=True)
 class Probes:
-    """The last of every so many steps.
+    """The last of every N steps.
 
     Attributes:
       computation: theirs.
-      every: steps from one to the next.
+      every: N, steps from one to the next.
     """
 
     computation: Computation
