@@ -21,7 +21,8 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import fitting, leaks, preparation
+from input_pipelines.preparation import fitting, inverses, leaks, preparation
+from input_pipelines.preparation.inverses import Inverse
 from input_pipelines.preparation.preparation import Preparation
 from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source, of_arrays
@@ -58,6 +59,7 @@ class Data:
       notes: lines for the user: what was left out.
       names: of columns and classes.
       not_finite: numbers in arrays of the user's own that are NaN or infinite.
+      inverses: target → the way back to its source's units, along which a function's own values stay as they are.
     """
 
     splits: Mapping[str, Split]
@@ -65,6 +67,7 @@ class Data:
     notes: tuple[str, ...] = ()
     names: Names = Names()
     not_finite: tuple[NotFinite, ...] = ()
+    inverses: Mapping[str, Inverse] = dataclasses.field(default_factory=dict)
 
 
 def build(
@@ -132,7 +135,8 @@ def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
         mixture.check(parts, "dataset.sources")
         mixed[split] = Mixture(parts, quotas)
     wrong = tuple(number for one in built.values() for number in one.not_finite)
-    return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong)
+    inverses_of = inverses.merged(one.inverses for one in built.values())
+    return Data(mixed, together, notes, names.merged(one.names for one in built.values()), wrong, inverses_of)
 
 
 def _in_all(sources: Mapping[str, Mapping[str, Split]]) -> list[str]:
@@ -216,6 +220,7 @@ def _fed(
         + needless
         + leaks.notes(config, prepare.configured(config), sources[TRAIN], field),
         names.of(prepare, sources[TRAIN]),
+        inverses=inverses.of(prepare),
     )
 
 
@@ -233,7 +238,8 @@ def _of_function(config: SourceConfig, field: str) -> Data:
     }
     saved = SavedData({field: fingerprints}, {field: {}}, {field: "in_order" if ordered else "memory"})
     notes = tuple(line for name in ordered for line in built[name].notes())
-    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field))
+    as_they_are = dict.fromkeys(built[TRAIN].spec["targets"], Inverse())
+    return Data(built, saved, notes, not_finite=examples.not_finite(loaded, field), inverses=as_they_are)
 
 
 def _augment(built: dict[str, Streamed | InMemory | InOrder], config: SourceConfig, field: str) -> None:

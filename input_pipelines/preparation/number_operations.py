@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import MEAN, filling
-from input_pipelines.preparation.values import Learned, as_float64, real
+from input_pipelines.preparation.values import Learned, Shape, as_float64, real
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
@@ -24,6 +24,11 @@ class Scale:
         values = real(values)
         return values * tf.constant(self.by, values.dtype) + tf.constant(self.offset, values.dtype)
 
+    def inverse(self, values: tf.Tensor, learned: Learned, shape: Shape) -> tf.Tensor:
+        """(value - `offset`) / `by`."""
+        values = real(values)
+        return (values - tf.constant(self.offset, values.dtype)) / tf.constant(self.by, values.dtype)
+
 
 @dataclasses.dataclass(frozen=True)
 class Log:
@@ -31,6 +36,10 @@ class Log:
 
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         return tf.math.log1p(real(values))
+
+    def inverse(self, values: tf.Tensor, learned: Learned, shape: Shape) -> tf.Tensor:
+        """exp(value) - 1."""
+        return tf.math.expm1(real(values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +76,10 @@ class Fill:
         values = real(values)
         return tf.where(tf.math.is_nan(values), tf.constant(learned.get("mean", self.value), values.dtype), values)
 
+    def inverse(self, values: tf.Tensor, learned: Learned, shape: Shape) -> tf.Tensor:
+        """The values: a label that is there is none that was filled in."""
+        return values
+
 
 @dataclasses.dataclass(frozen=True)
 class Standardise:
@@ -92,6 +105,11 @@ class Standardise:
         deviation = np.asarray(learned["deviation"])
         factor = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0.0)
         return (values - tf.constant(learned["mean"], values.dtype)) * tf.constant(factor, values.dtype)
+
+    def inverse(self, values: tf.Tensor, learned: Learned, shape: Shape) -> tf.Tensor:
+        """value · deviation + mean; the mean where nothing varied."""
+        values = real(values)
+        return values * tf.constant(learned["deviation"], values.dtype) + tf.constant(learned["mean"], values.dtype)
 
 
 def _moments(so_far: Any, values: np.ndarray, present: np.ndarray) -> Any:

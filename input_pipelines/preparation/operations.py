@@ -3,6 +3,8 @@
 An operation is a dataclass of its options. Called with values, batch first, and with what it learned, it returns new
 values. Those that learn (statistics, vocabularies) see the training split alone, a chunk at a time, and keep what they
 learned as plain values, which the run saves.
+
+One that can be undone has `inverse(values, learned, shape)`, `shape` of one example before it; classes have `labels`.
 """
 
 import dataclasses

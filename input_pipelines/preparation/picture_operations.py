@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines.preparation.values import Learned
+from input_pipelines.preparation.values import Learned, Shape
 from trainer.common import schema
 from trainer.common.errors import ConfigError
 from trainer.common.schema import setting
@@ -92,6 +92,10 @@ class Reshape:
     def labelled(self, present: tf.Tensor) -> tf.Tensor:
         """Returns where a number in its new place has a label."""
         return self(present, {})
+
+    def inverse(self, values: tf.Tensor, learned: Learned, shape: Shape) -> tf.Tensor:
+        """The numbers in the shape that they had."""
+        return tf.reshape(values, [-1, *shape])
 
 
 def _pictures(values: tf.Tensor) -> tf.Tensor:

@@ -92,9 +92,7 @@ class Preparation:
     @functools.cached_property
     def _compiled(self) -> Any:
         """`_prepared` as a graph for batches of any size."""
-        specs = {name: self.source[name] for name in self.features}
-        empty = {name: np.zeros((0, *leaf.shape), leaf.dtype.as_numpy_dtype) for name, leaf in specs.items()}
-        joined = self._joined(empty)
+        joined = self._joined(self._empty(self.features))
         batches = {key: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for key, values in joined.items()}
         return tf.function(self._prepared, autograph=False).get_concrete_function(batches)
 
@@ -104,6 +102,19 @@ class Preparation:
         outputs = self._compiled.structured_outputs
         return tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape[1:], leaf.dtype), outputs)
 
+    def shapes(self, target: str) -> list[tuple[int, ...]]:
+        """The shapes of one example of a target before its first operation and after each one."""
+        chain, found = self.targets[target], []
+
+        def traced(values: tf.Tensor) -> tf.Tensor:
+            found.extend(tuple(each.shape[1:]) for each, _ in chain.steps(values, self._of(chain)))
+            return values
+
+        values = chain.values(self._empty(chain.features))
+        spec = tf.TensorSpec((None, *values.shape[1:]), values.dtype)
+        tf.function(traced, autograph=False).get_concrete_function(spec)
+        return found
+
     def categories(self) -> dict[str, tuple[int, ...]]:
         """Input name → the number of categories of each column, for inputs that are categorical in the end."""
         found = {}
@@ -112,6 +123,11 @@ class Preparation:
             if hasattr(last, "categories"):
                 found[name] = last.categories(self._of(chain)[-1], len(chain.features))
         return found
+
+    def _empty(self, features: Sequence[str]) -> dict[str, np.ndarray]:
+        """No examples of these features."""
+        specs = {name: self.source[name] for name in features}
+        return {name: np.zeros((0, *leaf.shape), leaf.dtype.as_numpy_dtype) for name, leaf in specs.items()}
 
     def of_targets(self, names: Sequence[str]) -> "Preparation":
         """The preparation of these targets alone."""

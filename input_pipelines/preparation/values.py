@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 Learned = dict[str, Any]
+Shape = tuple[int, ...]
 _SOME = 12
 _TEXT = "holds text, not numbers; 'categories', 'classes' or 'equals' make numbers of it"
 

@@ -80,6 +80,10 @@ class Classes:
     def __call__(self, values: tf.Tensor, learned: Learned) -> tf.Tensor:
         return _looked_up(values, [learned["names"]], first=0, default=-1)
 
+    def labels(self, learned: Learned, dtype: tf.DType) -> list[str] | list[int]:
+        """Returns the label of each class as a feature of `dtype` holds it: whole numbers, or text."""
+        return [int(name) if dtype.is_integer else name for name in learned["names"]]
+
 
 def _text(value: Any) -> str:
     """Returns a value as text, as `tf.strings.as_string` writes it."""

@@ -45,14 +45,22 @@ class GaussianNLL(OwnLoss):
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """One value per example."""
         mean, log_variance = tf.split(y_pred, 2, axis=-1)
-        least = math.log(self.min_variance)
-        log_variance = least + tf.nn.softplus(log_variance - least)
+        log_variance = self._floored(log_variance)
         errors = tf.square(like(y_true, mean) - mean) * tf.exp(-log_variance)
         return tf.reduce_mean(math.log(2 * math.pi) + log_variance + errors, axis=-1) / 2
 
     def metric_prediction(self, y_pred: tf.Tensor) -> tf.Tensor:
         """The means."""
         return tf.split(y_pred, 2, axis=-1)[0]
+
+    def deviation(self, y_pred: tf.Tensor) -> tf.Tensor:
+        """The standard deviations σ."""
+        return tf.exp(self._floored(tf.split(y_pred, 2, axis=-1)[1]) / 2)
+
+    def _floored(self, log_variance: tf.Tensor) -> tf.Tensor:
+        """log σ² of what the head gives for it, s."""
+        least = math.log(self.min_variance)
+        return least + tf.nn.softplus(log_variance - least)
 
 
 @keras.saving.register_keras_serializable("trainer")

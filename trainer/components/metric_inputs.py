@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from input_pipelines.preparation.inverses import Inverse
 from trainer.common.errors import ConfigError
-from trainer.components import labels, own_loss
+from trainer.components import labels, original_units, own_loss
 from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 
@@ -47,16 +48,23 @@ class MetricInputs:
       ignores: whether a class is ignored, which no metric knows; class 0 with weight 0 stands for it.
       of_probabilities: whether the metric takes what the head gives for probabilities.
       pair_of: the loss's function from target and prediction to what metrics compare (`own_loss.pair_of`), or None.
+      inverse: the way from these to the target's own units; None: they stay as they are.
     """
 
     kind: Kind | None
     ignores: bool
     of_probabilities: bool = False
     pair_of: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    inverse: Inverse | None = None
 
-    def pair(self, target: tf.Tensor, prediction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what the metric compares, before anything else is done to it."""
-        return (target, prediction) if self.pair_of is None else self.pair_of(target, prediction)
+    def pair(
+        self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the pair that the metric compares, before probabilities are made; `weights` are those of labels."""
+        target, prediction = (target, prediction) if self.pair_of is None else self.pair_of(target, prediction)
+        if self.inverse is None:
+            return target, prediction
+        return original_units.pair(self.inverse, target, prediction, weights)
 
     def of(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the target and the prediction; `weights` are those of labels, of the first axes of the target."""
@@ -115,6 +123,29 @@ def resolve(
             f"{loss.function_name}; let the head end with a sigmoid or softmax",
         )
     return dataclasses.replace(inputs, kind=kind), implied
+
+
+def in_units(
+    inputs: MetricInputs, units: Any, field: str, loss: NamedLoss, inverse: Inverse, specs: tuple[Any, Any]
+) -> MetricInputs:
+    """The inputs of a metric in the units that its configuration asks for.
+
+    Args:
+      inputs: those of the metric in the units of prepared targets.
+      units: what the configuration says of them; None: nothing.
+      field: the metric's key.
+      loss: its loss.
+      inverse: of the loss's target.
+      specs: `.shape` (batch first) of target and prediction as metrics compare them.
+
+    Raises:
+      ConfigError: there are no such units.
+    """
+    if units is None:
+        return inputs
+    of_values = inputs.kind is None and not inputs.of_probabilities
+    way = original_units.check(units, f"{field}.units", loss, inverse, *specs, of_values=of_values)
+    return dataclasses.replace(inputs, pair_of=own_loss.pair_of(loss.function), inverse=way)
 
 
 def of_object(loss: NamedLoss, metric: keras.metrics.Metric, target: Any, prediction: Any) -> MetricInputs:

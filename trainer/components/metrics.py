@@ -14,22 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.common import import_paths, schema
+from input_pipelines.preparation.inverses import Inverse
+from trainer.common import import_paths
 from trainer.common.errors import ConfigError, first_line
-from trainer.components import keras_objects, labels, own_loss
+from trainer.components import keras_objects, labels, metric_names, original_units, own_loss
 from trainer.components import metric_inputs as inputs_lib
-from trainer.components.loss_functions import Kind
 from trainer.components.losses import NamedLoss
 from trainer.components.mean_over_examples import MeanOverExamples
 from trainer.components.metric_inputs import MetricInputs
 from trainer.config.loss_settings import LossConfig, MetricsConfig
 
-_RESOLVED = {
-    "accuracy": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
-    "acc": ("BinaryAccuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy"),
-    "crossentropy": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
-    "ce": ("BinaryCrossentropy", "CategoricalCrossentropy", "SparseCategoricalCrossentropy"),
-}
 # Metrics that are a mean over the last axis first, so that every number of a target can have a weight.
 _POINTWISE = (
     keras.metrics.MeanSquaredError,
@@ -68,7 +62,7 @@ class LossMetric:
         return getattr(self.metric, "_direction", None)
 
     def update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
-        """Adds a batch.
+        """Adds a batch; one in original units in float64, as squares of large numbers would lose their digits.
 
         A target of one number per example gets the axis that the prediction has: Keras' metrics differ in whether they
         add it themselves. A function of the user's own gets the target as it is.
@@ -78,11 +72,15 @@ class LossMetric:
           prediction: what the loss reads of the model's output.
           weights: the weight of every label, 0 where there is none (`LossValues.labels`); None: all 1.
         """
+        with original_units.in_float64(self.inputs.inverse is not None):
+            self._update(target, prediction, weights)
+
+    def _update(self, target: tf.Tensor, prediction: tf.Tensor, weights: tf.Tensor | None) -> None:
         metric = self.metric
         if weights is not None and not self.weighted:
             weights = tf.cast(weights > 0, weights.dtype)
         own_function = type(metric) in (keras.metrics.MeanMetricWrapper, MeanOverExamples)
-        target, prediction = self.inputs.pair(target, prediction)
+        target, prediction = self.inputs.pair(target, prediction, weights)
         if not own_function and target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
             target = target[..., tf.newaxis]
         target, prediction = self.inputs.of(target, prediction, weights)
@@ -105,6 +103,7 @@ def build(
     prediction: Any,
     target: Any,
     weights: Any | None = None,
+    inverse: Inverse | None = None,
     within: str = "losses",
 ) -> Mapping[str, LossMetric]:
     """The metrics of one loss, by the names they were given.
@@ -117,6 +116,7 @@ def build(
       prediction: `.shape` (batch first) and `.dtype` of what it reads of its head's output.
       target: the same of its target.
       weights: the same of its target's weights, where there are any.
+      inverse: of its target, for metrics in original units; None: nothing is undone.
       within: the configuration's key in which `config` stands under its name.
 
     Raises:
@@ -130,34 +130,22 @@ def build(
         for index, spec in enumerate(specs):
             field = f"{within}.{loss.name}.{key}.{index}"
             given, arguments = keras_objects.split(spec)
-            name = _name(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
+            name = metric_names.of(arguments.pop("as", given.rpartition(":")[2]), field, metrics, given, weighted)
             found = keras_objects.find(
-                _resolve(given, loss, *(tuple(spec.shape[1:]) for spec in reversed(compared))),
+                metric_names.resolve(given, loss, *(tuple(spec.shape[1:]) for spec in reversed(compared))),
                 keras.metrics,
                 keras.metrics.Metric,
                 kind="metric",
                 field=field,
-                also=tuple(_RESOLVED),
+                also=tuple(metric_names.RESOLVED),
             )
-            one = functools.partial(_one, loss, found, arguments, name, field, weighted, compared)
+            one = functools.partial(_one, loss, found, arguments, name, field, weighted, compared, inverse or Inverse())
             metric = one()
             function = _function(metric.metric) if import_paths.is_path(given) else None
             _try_once(metric, function, field, given, (target, prediction, weights))
             make = functools.partial(_another, one, (target, prediction, weights))
             metrics[name] = dataclasses.replace(metric, make=make)
     return metrics
-
-
-def _name(name: Any, field: str, taken: Mapping[str, Any], given: str, weighted: bool) -> str:
-    if not isinstance(name, str) or not schema.NAME.fullmatch(name):
-        raise ConfigError(
-            f"{field}.as", name, "a metric's name is letters, digits, '_' and '-', starting with a letter"
-        )
-    if name in taken and weighted and not taken[name].weighted:
-        name = f"weighted_{name}"
-    if name in taken:
-        raise ConfigError(field, given, "is given twice; name one of them with 'as'")
-    return name
 
 
 def _one(
@@ -168,18 +156,25 @@ def _one(
     field: str,
     weighted: bool,
     specs: tuple[Any, Any],
+    inverse: Inverse,
 ) -> LossMetric:
     target, prediction = specs
+    arguments = dict(arguments)
+    units = arguments.pop("units", None)
     if not inspect.isclass(found):
         import_paths.check_arguments(found, arguments, field=field, positional=2)
-        metric = keras.metrics.MeanMetricWrapper(found, name=name, **arguments)
-        return LossMetric(metric, weighted, inputs_lib.as_they_are(loss), takes_weights=True)
+        inputs = inputs_lib.in_units(inputs_lib.as_they_are(loss), units, field, loss, inverse, specs)
+        with original_units.in_float64(units is not None):
+            metric = keras.metrics.MeanMetricWrapper(found, name=name, **arguments)
+        return LossMetric(metric, weighted, inputs, takes_weights=True)
     if arguments.get("axis") == 0:
         raise ConfigError(f"{field}.axis", 0, "is that of the examples, of which a batch has only some")
     inputs, implied = inputs_lib.resolve(loss, found, arguments, field, target, prediction)
+    inputs = inputs_lib.in_units(inputs, units, field, loss, inverse, specs)
     if issubclass(found, keras.metrics.IoU):
         implied = {"dtype": "float64"} | implied  # Keras counts in whole numbers, of which weights are none
-    metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
+    with original_units.in_float64(units is not None):
+        metric = keras_objects.build(found, arguments, field=field, base=keras.metrics.Metric, implied=implied)
     return LossMetric(metric, weighted, inputs, takes_weights=takes_weights(metric))
 
 
@@ -278,15 +273,3 @@ def _check_result(result: Any, field: str, name: str) -> None:
         raise ConfigError(field, name, f"gives {number.size} numbers; a metric must give one number{hint}")
     if number.dtype.kind not in "biuf":
         raise ConfigError(field, name, f"gives {number.dtype.name}; a metric must give one number")
-
-
-def _resolve(name: str, loss: NamedLoss, prediction: Sequence[int], target: Sequence[int]) -> str:
-    """Keras' rule for names that depend on the shapes (`compile`'s "accuracy"); of labels each counts on its own."""
-    if name.lower() not in _RESOLVED:
-        return name
-    binary, categorical, sparse = _RESOLVED[name.lower()]
-    if prediction[-1:] in ((), (1,)) or loss.scores.kind in (Kind.LABELS, Kind.MARGINS):
-        return binary
-    if len(target) < len(prediction) or target[-1] == 1:
-        return sparse
-    return categorical

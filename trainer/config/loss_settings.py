@@ -82,7 +82,8 @@ class LossConfig:
     metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")),
         [],
-        "Keras metrics of its head and target, for the validation split; every label counts 1.",
+        "Keras metrics of its head and target, for the validation split; every label counts 1. One with `units: "
+        "original` is of numbers as the target had them before it was prepared.",
     )
     weighted_metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."
@@ -114,7 +115,9 @@ class MetricsConfig:
         schema.optional(schema.interval), None, "The part of the head's last axis that they read. None: all of it."
     )
     metrics: list[dict[str, Any]] = setting(
-        schema.sequence(schema.call("name")), [], "Keras metrics, for the validation split; every label counts 1."
+        schema.sequence(schema.call("name")),
+        [],
+        "Keras metrics, for the validation split; every label counts 1. They may have `units`, as those of a loss.",
     )
     weighted_metrics: list[dict[str, Any]] = setting(
         schema.sequence(schema.call("name")), [], "Metrics in which every label counts by its weight."

@@ -116,9 +116,9 @@ def build(
         loss_checks.check_shapes(named, outputs, spec["targets"])
         measured = tuple(losses_lib.measured(name, each, named) for name, each in without_loss.items())
         data = checks.classes(named, outputs, data)
-        found = _metrics("losses", losses, named, outputs, spec)
+        found = _metrics("losses", losses, named, outputs, spec, data)
         of_validation = batch_spec(data.splits[VALIDATION], 1)
-        found |= _metrics("metrics", without_loss, measured, outputs, of_validation)
+        found |= _metrics("metrics", without_loss, measured, outputs, of_validation, data)
     named, data = class_weights.resolved(losses, named, outputs, spec["targets"], data)
     return Network(model, named, measured, found, data)
 
@@ -129,6 +129,7 @@ def _metrics(
     losses: Sequence[NamedLoss],
     outputs: Mapping[str, Any],
     spec: Mapping[str, Any],
+    data: Data,
 ) -> dict[str, Mapping[str, LossMetric]]:
     return {
         loss.name: {}
@@ -139,6 +140,7 @@ def _metrics(
             prediction=loss.prediction(outputs),
             target=spec["targets"][loss.target],
             weights=spec.get("weights", {}).get(loss.target),
+            inverse=data.inverses.get(loss.target),
             within=within,
         )
         for loss in losses
