@@ -172,6 +172,18 @@ def test_fused_reports_norms_and_cosines_of_its_probes():
     np.testing.assert_allclose(fused.cosines, expected.cosines, rtol=0, atol=1e-9)
 
 
+def test_probes_are_the_same_steps_whatever_a_call_takes():
+    """Steps 3 and 6 of eight in one call, the last of which is none, beside calls of a step each."""
+    changes = {"reduction": "fused", "probe_every": 3}
+    in_one_call = problems.run(1, 8, calls=1, **changes)
+    one_by_one, until_probe = problems.reference(8, **changes), problems.reference(6, **changes)
+    np.testing.assert_allclose(in_one_call.losses[0], one_by_one.losses.mean(axis=0), rtol=1e-9)
+    for name, value in one_by_one.variables.items():
+        np.testing.assert_allclose(in_one_call.variables[name], value, rtol=0, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(in_one_call.grad_norms, until_probe.grad_norms, rtol=1e-9)
+    assert np.all(in_one_call.grad_norms > 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

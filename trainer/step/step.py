@@ -10,8 +10,8 @@
         carry on    what the next step reads, and totals for the report
 
 `compute` is done by `per_loss.py` (a backward pass for every loss), `fused.py` (one for their weighted sum),
-`features.py` (one for every loss to the features, one from there) or `alternating.py` (one of these now and then,
-another in between): `config/plan.py` chooses, `build.py` makes it. What travels between replicas, in numbers, is in
+`features.py` (one for every loss to the features, one from there), or two of these in turn (`alternating.py`,
+`probes.py`): `config/plan.py` chooses, `build.py` makes it. What travels between replicas, in numbers, is in
 `trainer/step/__init__.py`. Conditions (a step that is not accepted, an optimizer whose losses have no label) stand
 around `strategy.run`, because a `tf.cond` within it cannot hold an optimizer's apply.
 """
@@ -30,9 +30,13 @@ from trainer.step.carried import Carried, Parts
 from trainer.step.computation import Computation
 from trainer.step.objectives import Objectives
 from trainer.step.observation import AfterUpdate
+from trainer.step.probes import Probes
 from trainer.step.report import Failure
 from trainer.step.update import Updates
 from trainer.step.values import State, Totals
+
+Values = dict[str, tf.Tensor]  # of the state, by the names of `Step.remembered`
+Carry = tuple[tf.Tensor, Values, Totals]  # from step to step of the in-graph loop, the index first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Step:
       objectives: the model's losses.
       reach: which of them reach which variable.
       computation: how the gradients are computed and combined.
+      probes: steps in which they are computed in another way, in the in-graph loop; None: there are none.
       updates: the optimizers.
       observation: what is looked at after the update.
       carried: what of a step later ones, checkpoints and reports read.
@@ -51,6 +56,7 @@ class Step:
     objectives: Objectives
     reach: Reach
     computation: Computation
+    probes: Probes | None
     updates: Updates
     observation: AfterUpdate
     carried: Carried
@@ -87,18 +93,38 @@ class Step:
           that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
         """
 
+        probing = self if self.probes is None else dataclasses.replace(self, computation=self.probes.computation)
+
         @tf.function(autograph=False)
         def train(
             iterator: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
         ) -> tuple[State, Totals]:
-            def body(index: tf.Tensor, state: State, totals: Totals) -> tuple[tf.Tensor, State, Totals]:
-                last = measure & (index + 1 == count)
-                return index + 1, *self.one_step(iterator, first_step + index, last, state, totals)
+            # What no later step reads is not handed on from step to step: each tensor takes several operations there.
+            def advanced(of: Step, measured: tf.Tensor, index: tf.Tensor, values: Values, totals: Totals) -> Carry:
+                before = self.with_remembered(state, values)
+                after, totals = of.one_step(iterator, first_step + index, measured, before, totals)
+                return index + 1, self.remembered(after), totals
 
-            def continues(index: tf.Tensor, state: State, totals: Totals) -> tf.Tensor:
+            def body(index: tf.Tensor, *carried: Any) -> Carry:
+                return advanced(self, measure & (index + 1 == count), index, *carried)
+
+            def continues(index: tf.Tensor, values: Values, totals: Totals) -> tf.Tensor:
+                del values
                 return (index < count) & (totals.failed_step < 0)
 
-            return tf.while_loop(continues, body, (tf.zeros_like(count), state, totals))[1:]
+            # Operations of a probe that is not taken would take their time, too, were they within the innermost loop.
+            def through_probe(*carried: Any) -> Carry:
+                probe = self.probes.next(first_step + carried[0]) - first_step
+                carried = tf.while_loop(lambda *now: continues(*now) & (now[0] < probe), body, carried)
+                return tf.cond(
+                    continues(*carried),
+                    lambda: advanced(probing, tf.constant(True), *carried),
+                    lambda: tf.nest.map_structure(tf.identity, carried),
+                )
+
+            start = (tf.zeros_like(count), self.remembered(state), totals)
+            _, values, totals = tf.while_loop(continues, body if self.probes is None else through_probe, start)
+            return self.with_remembered(state, values), totals
 
         return train
 

@@ -1,5 +1,6 @@
 """`trainer.cost`: its predictions against the traced step, and its command line."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -149,7 +150,8 @@ class _Work(NamedTuple):
 
 
 def _traced(built: Experiment) -> tf.Graph:
-    loop, iterator = built.step.build(), iter(built.batches(0))
+    """The loop of a run; of a fused one without its probes."""
+    loop, iterator = dataclasses.replace(built.step, probes=None).build(), iter(built.batches(0))
     zero = tf.constant(0, tf.int64)
     carried = (built.step.initial_state(), built.step.initial_totals())
     return loop.get_concrete_function(iterator, zero, zero, tf.constant(True), *carried).graph
