@@ -21,6 +21,14 @@ OWN_ARRAYS = (
     "python -m trainer.main --config=configs/own_arrays.py --config.losses.alcohol.weight=1 --virtual_devices=2",
     "python -m trainer.main --mode=eval --workdir=runs/wine",
 )
+FROM_ANOTHER = (
+    "python -m trainer.main --config=configs/own_arrays.py --config.init_from=runs/wine --config.freeze='trunk*'"
+)
+FINE_TUNING = (
+    "python -c \"from configs import fine_tuning; fine_tuning.save_backbone('backbone.weights.h5')\"",
+    "python -m trainer.main --config=configs/fine_tuning.py --workdir=runs/heads",
+    "python -m trainer.main --config=configs/fine_tuning_everything.py --workdir=runs/everything",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -40,6 +48,7 @@ HERE = {
     ACTIVATE,
     DESCRIBE,
     *OWN_ARRAYS,
+    FROM_ANOTHER,
     TENSORBOARD,
     *KUBERNETES,
     PREDICTION,
@@ -79,6 +88,7 @@ SERVICE = (
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
+    "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),
     "tests/trainer/selfcheck/test_selfcheck_program.py": ("SELFCHECKS", SELFCHECKS),
     "tests/trainer/export/test_service.py": ("SERVICE", SERVICE),

@@ -74,7 +74,7 @@ def train(
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, found, step, built, workers)
+        start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         calls = (*_traced(built, iterator, start, workers), boundaries)
@@ -154,6 +154,8 @@ def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Fou
         return None
     if found.folder is None:
         saved_data.save(built.data.saved, run.data)
+        if start.initial_values is not None:
+            start.initial_values.save(run.initial_values)
     return resume.rewind(run, config, found) if start.resumes else None
 
 
@@ -196,6 +198,8 @@ def _take_steps(
             recorder.say(f"  to get there, {discarded:,} training examples are read and thrown away")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
+        for line in start.initial_values.lines() if start.initial_values is not None else ():
+            recorder.say(f"  {line}")
     end = steps.run(start, iterator)
     at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
@@ -221,7 +225,9 @@ def _take_steps(
 
 def _why_early(steps: Loop) -> str:
     """The reason why a run has ended before its last step; on the chief."""
-    return steps.hooks.stopped or f"{steps.built.early_stopping.patience} evaluations without improvement"
+    return (
+        steps.hooks.stopped or f"{steps.built.monitors.early_stopping.config.patience} evaluations without improvement"
+    )
 
 
 def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:
