@@ -12,11 +12,11 @@ from trainer.common.errors import ConfigError, first_line
 from trainer.config import initial_values
 from trainer.config.initial_values import PATH
 from trainer.models import weight_files
-from trainer.output import checkpoint, checkpoint_tensors, manifest
+from trainer.output import checkpoint, checkpoint_tensors, chosen
 from trainer.output.workdir import Workdir
 from trainer.step.update import AVERAGE
 
-_MODEL, _BEST = "model", "best"
+_MODEL = "model"
 _TRIES = 5  # a run that is training saves less often than a checkpoint is read
 _READING_ERRORS = (tf.errors.OpError, OSError, ValueError, KeyError)
 
@@ -65,17 +65,10 @@ def read(given: str, base: pathlib.Path) -> Source:
 def _of_run(run: Workdir, given: str) -> Source:
     for _ in range(_TRIES):
         try:
-            folder = checkpoint.newest_good(run.checkpoints, logging.warning)
+            folder = chosen.best_or_newest(run, logging.warning)
         except ConfigError as error:
             raise ConfigError(PATH, given, error.allowed) from error
-        if folder is None:
-            raise ConfigError(PATH, given, "is a run that has saved no checkpoint yet")
         try:
-            best = manifest.read(folder).monitors.get(_BEST)
-            if best is not None and best["step"] is not None:
-                folder = checkpoint.folder_of(run.checkpoints, best["step"])
-                if reason := checkpoint.damage(folder):
-                    raise ConfigError(PATH, given, f"its best checkpoint, {folder.name}, is damaged: {reason}")
             return _of_checkpoint(folder, given, str(run.shown / folder.relative_to(run.path)))
         except (ConfigError, OSError):
             if folder.exists():

@@ -120,7 +120,7 @@ def test_values_of_a_file_of_keras(built, runs, took):
         ({"path": "nowhere"}, r"init_from.path='nowhere': does not exist; it must be a run, the folder of a check"),
         ({"path": "plain/checkpoints"}, r"init_from.path='plain/checkpoints': must be a run, the folder of a check"),
         ({"path": "plain/log.txt"}, r"init_from.path='plain/log.txt': must be a run, the folder of a checkpoint"),
-        ({"path": "empty"}, r"init_from.path='empty': is a run that has saved no checkpoint yet"),
+        ({"path": "empty"}, r"init_from.path='empty': holds no checkpoint yet"),
         ({"path": "damaged"}, r"init_from.path='damaged': all its 2 checkpoints are damaged .*run.json does not"),
         (
             {"path": "damaged/checkpoints/step_00000002"},
