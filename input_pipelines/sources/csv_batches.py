@@ -8,6 +8,8 @@ import pyarrow.csv
 
 from input_pipelines.sources import csv_file
 
+_BLOCK_BYTES = 2**21  # read at a time, where a row fits
+
 
 class Header(NamedTuple):
     """The columns of a file that is read bit by bit.
@@ -48,18 +50,43 @@ def batches(
     try:
         with _open(path, options, of_file.given, ragged.note, ()) as reader:
             names = [reader.schema.names[place] for place in places]
-        with _open(path, options, of_file.given, ragged.note, names) as reader:
-            for batch in reader:
-                yield batch.rename_columns(list(columns))
+        for batch in _rows(path, options, of_file, ragged, names):
+            yield batch.rename_columns(list(columns))
     except csv_file.FAILURES as error:
         raise csv_file.unreadable(path, options, ragged, field, error) from error
 
 
+def _rows(
+    path: str, options: csv_file.Options, of_file: Header, ragged: csv_file.Ragged, names: Sequence[str]
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yields all rows; from one on that does not fit, more bytes are read at a time."""
+    taken = 0
+    for block in (_BLOCK_BYTES, *csv_file.BLOCKS):
+        try:
+            with _open(path, options, of_file.given, ragged.note, names, block) as reader:
+                skipped = taken
+                for batch in reader:
+                    rest = batch.slice(min(skipped, batch.num_rows))
+                    skipped -= batch.num_rows - rest.num_rows
+                    taken += rest.num_rows
+                    yield rest
+            return
+        except pyarrow.ArrowInvalid as error:
+            if "block" not in str(error) or block == csv_file.BLOCKS[-1]:
+                raise
+
+
 def _open(
-    path: str, options: csv_file.Options, names: Sequence[str] | None, handler: Any, columns: Sequence[str]
+    path: str,
+    options: csv_file.Options,
+    names: Sequence[str] | None,
+    handler: Any,
+    columns: Sequence[str],
+    block_bytes: int = _BLOCK_BYTES,
 ) -> pyarrow.csv.CSVStreamingReader:
     return csv_file.with_larger_blocks(
         lambda block: pyarrow.csv.open_csv(
             path, **csv_file.settings(options, names, handler, threads=False, block=block, columns=columns)
-        )
+        ),
+        block_bytes,
     )

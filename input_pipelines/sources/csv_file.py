@@ -17,7 +17,7 @@ from trainer.common.schema import setting
 
 Value = TypeVar("Value")
 
-_BLOCKS = (2**24, 2**28, 2**31 - 1)  # bytes read at a time; a row must fit
+BLOCKS = (2**24, 2**28, 2**31 - 1)  # bytes read at a time; a row must fit
 FAILURES = (pyarrow.ArrowException, OSError, EOFError, ValueError)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHER_DELIMITERS = ";\t|"
@@ -168,13 +168,13 @@ def _parsed(path: str, options: Options, names: Sequence[str] | None, handler: A
     )
 
 
-def with_larger_blocks(function: Callable[[int], Value]) -> Value:
+def with_larger_blocks(function: Callable[[int], Value], smallest: int = BLOCKS[0]) -> Value:
     """Returns what a function of the bytes read at a time does, with more of them where a row does not fit."""
-    for block in _BLOCKS:
+    for block in (smallest, *(block for block in BLOCKS if block > smallest)):
         try:
             return function(block)
         except pyarrow.ArrowInvalid as error:
-            if "block" not in str(error) or block == _BLOCKS[-1]:
+            if "block" not in str(error) or block == BLOCKS[-1]:
                 raise
     raise AssertionError  # the loop returns or raises
 

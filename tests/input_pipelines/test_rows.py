@@ -17,6 +17,7 @@ from input_pipelines.configuration import DatasetConfig
 from input_pipelines.kept_data import KeptData
 from input_pipelines.rows import opening, prepared
 from input_pipelines.saved_data import SavedData
+from input_pipelines.sources import csv_batches
 from tests.input_pipelines import reading, user_files
 from trainer.common import schema
 from trainer.common.errors import ConfigError
@@ -195,6 +196,23 @@ def test_csv_that_cannot_be_read(table, text, words):
     (folder / "wrong.csv").write_text(text)
     with pytest.raises(ConfigError, match=words):
         _inputs(prepared.of_rows(opening.of_path(config, "dataset", str(folder / "wrong.csv"), kept)))
+
+
+def test_a_long_row_among_short_ones(table, monkeypatch):
+    """A row that does not fit in what is read at a time is read all the same, and no row twice."""
+    kind, config, kept, folder = table
+    if kind != "csv":
+        pytest.skip("is of CSV")
+    monkeypatch.setattr(csv_batches, "_BLOCK_BYTES", 4096)
+    count, path = 5000, folder / "long.csv"
+    words = ["a"] * count
+    words[4000] = "b" * 10_000
+    frame = pd.DataFrame({"whole": range(count), "real": 0.5, "code": 2, "word": words})
+    frame.to_csv(path, index=False)
+    opened = opening.of_path(config, "dataset", str(path), kept)
+    parts = list(opened.rows.chunks(["whole", "word"], ()))
+    assert np.concatenate([part.features["whole"] for part in parts]).tolist() == list(range(count))
+    assert np.concatenate([part.features["word"] for part in parts])[4000] == words[4000].encode()
 
 
 def test_large_row_groups_come_in_parts(tmp_path):
