@@ -71,6 +71,11 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
     return strategy, virtual_devices, allow_cpu
 
 
+def checkpoint_flag() -> flags.FlagHolder[str]:
+    """Defines --checkpoint, last or best, and returns it."""
+    return flags.DEFINE_enum("checkpoint", "last", ("last", "best"), "best: by what the run's 'best' names.")
+
+
 def trust_flag() -> flags.FlagHolder[list[str] | None]:
     """Defines --trust and returns it; `trust.in_packages` takes its value."""
     return flags.DEFINE_list(

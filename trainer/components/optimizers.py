@@ -38,6 +38,7 @@ class OptimizerGroup:
       variables: the variables themselves.
       losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive. Empty: it is
         never skipped.
+      factors: of its learning rate, for each of its variables; empty: all are 1.
     """
 
     name: str
@@ -45,6 +46,7 @@ class OptimizerGroup:
     positions: tuple[int, ...]
     variables: tuple[keras.Variable, ...]
     losses: tuple[int, ...]
+    factors: tuple[float, ...] = ()
 
 
 def build_groups(

@@ -74,7 +74,7 @@ class Objectives:
     def forward_again(self, batch: Mapping[str, Any], step: tf.Tensor) -> tuple[LossSums, ...]:
         """Every loss's sums once more: random layers draw what they drew before, and statistics stay what they are."""
         self.seed_random_layers(step)
-        with replica_state.kept(self.model.non_trainable_variables):
+        with replica_state.kept(replica_state.changed_by_layers(self.model)):
             return backward.forward(self.model, self.losses, batch, batch_size=self.batch_size)
 
     def numbers(
