@@ -35,7 +35,7 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what data
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
     600,
-    "multi_worker gives up after this number of seconds without progress.",
+    "Seconds without progress after which multi_worker ends.",
     lower_bound=1,
 )
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
@@ -49,7 +49,6 @@ _HELP = """Trains Keras models with several heads and losses.
 
   python -m trainer.main --strategy=mirrored --combine=weighted
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
-  python -m trainer.main --mode=eval --workdir=runs/<run> --split=test
 
 Flags:
 """

@@ -144,7 +144,7 @@ def test_help_is_quick_and_short(place, root):
     assert (result.returncode, result.stderr) == (0, "")
     for flag in ("--config", "--workdir", "--strategy", "--combine", "--virtual_devices", "--profile", "--mode"):
         assert flag in result.stdout
-    assert len(result.stdout.splitlines()) < 46
+    assert len(result.stdout.splitlines()) < 40
 
 
 def test_train_then_evaluate(place, root):
