@@ -18,25 +18,23 @@ around `strategy.run`, because a `tf.cond` within it cannot hold an optimizer's 
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.components import optimizers
 from trainer.gradients.reach import Reach
-from trainer.step import carried, report
+from trainer.step import carried, in_graph_loop, report
 from trainer.step.carried import Carried, Parts
 from trainer.step.computation import Computation
+from trainer.step.in_graph_loop import Probing, Train
 from trainer.step.objectives import Objectives
 from trainer.step.observation import AfterUpdate
 from trainer.step.probes import Probes
 from trainer.step.report import Failure
 from trainer.step.update import Updates
 from trainer.step.values import State, Totals
-
-Values = dict[str, tf.Tensor]  # of the state, by the names of `Step.remembered`
-Carry = tuple[tf.Tensor, Values, Totals]  # from step to step of the in-graph loop, the index first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,50 +81,13 @@ class Step:
         outcome = self.observation.observed(batch, step, summary, accepted)
         return self.carried.next(state, totals, step, summary, finite, accepted, outcome)
 
-    def build(self) -> Callable[..., tuple[State, Totals]]:
-        """The in-graph host loop.
-
-        Returns:
-          `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state
-          and the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per
-          loss is taken). The three are scalar tensors (int64, int64, bool), so that nothing is traced again. A step
-          that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
-        """
-
-        probing = self if self.probes is None else dataclasses.replace(self, computation=self.probes.computation)
-
-        @tf.function(autograph=False)
-        def train(
-            iterator: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
-        ) -> tuple[State, Totals]:
-            # What no later step reads is not handed on from step to step: each tensor takes several operations there.
-            def advanced(of: Step, measured: tf.Tensor, index: tf.Tensor, values: Values, totals: Totals) -> Carry:
-                before = self.with_remembered(state, values)
-                after, totals = of.one_step(iterator, first_step + index, measured, before, totals)
-                return index + 1, self.remembered(after), totals
-
-            def body(index: tf.Tensor, *carried: Any) -> Carry:
-                return advanced(self, measure & (index + 1 == count), index, *carried)
-
-            def continues(index: tf.Tensor, values: Values, totals: Totals) -> tf.Tensor:
-                del values
-                return (index < count) & (totals.failed_step < 0)
-
-            # Operations of a probe that is not taken would take their time, too, were they within the innermost loop.
-            def through_probe(*carried: Any) -> Carry:
-                probe = self.probes.next(first_step + carried[0]) - first_step
-                carried = tf.while_loop(lambda *now: continues(*now) & (now[0] < probe), body, carried)
-                return tf.cond(
-                    continues(*carried),
-                    lambda: advanced(probing, tf.constant(True), *carried),
-                    lambda: tf.nest.map_structure(tf.identity, carried),
-                )
-
-            start = (tf.zeros_like(count), self.remembered(state), totals)
-            _, values, totals = tf.while_loop(continues, body if self.probes is None else through_probe, start)
-            return self.with_remembered(state, values), totals
-
-        return train
+    def build(self) -> Train:
+        """The in-graph loop over steps, as `in_graph_loop.build` returns it."""
+        probing = None
+        if self.probes is not None:
+            of_probes = dataclasses.replace(self, computation=self.probes.computation)
+            probing = Probing(of_probes.one_step, self.probes.next)
+        return in_graph_loop.build(self.one_step, probing, self.remembered, self.with_remembered)
 
     def initial_state(self) -> State:
         """The state at the start of a run."""
