@@ -2,15 +2,13 @@
 
 import dataclasses
 import functools
-import json
-import pathlib
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from input_pipelines import configuration, examples, names, opening, overlap, saved_form
+from input_pipelines import configuration, examples, names, opening, overlap, remembered
 from input_pipelines.configuration import TRAIN, DatasetConfig, SourceConfig
 from input_pipelines.examples import Examples, NotFinite, Ordered
 from input_pipelines.feed import augmentation, in_order, mixture, usable
@@ -21,32 +19,14 @@ from input_pipelines.feed.mixture import Mixture
 from input_pipelines.feed.splits import Split
 from input_pipelines.feed.streaming import Streamed
 from input_pipelines.names import Names
-from input_pipelines.preparation import fitting, inverses, leaks, preparation
+from input_pipelines.preparation import inverses, leaks, preparation
 from input_pipelines.preparation.inverses import Inverse
 from input_pipelines.preparation.preparation import Preparation
+from input_pipelines.saved_data import SavedData
 from input_pipelines.sources import left_out
 from input_pipelines.sources.source import Source, of_arrays
-from trainer.common import atomic_files, json_text
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedData:
-    """The part of its data that a run keeps in its workdir.
-
-    Attributes:
-      fingerprints: the configuration's key of a source → split → a fingerprint.
-      statistics: the configuration's key of a source → what its preparation learned.
-      feeds: the configuration's key of a source → "memory", "streaming" or "in_order".
-      class_counts: loss → for each of its labels, how many labels of each class the training split has; of losses whose
-        weights of classes need it.
-    """
-
-    fingerprints: Mapping[str, Mapping[str, str]]
-    statistics: Mapping[str, fitting.Statistics]
-    feeds: Mapping[str, str]
-    class_counts: Mapping[str, list[list[int]]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +77,9 @@ def with_class_counts(data: Data, counts: Mapping[str, list[list[int]]]) -> Data
 def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segments: str | None) -> Data:
     fields = {"dataset": config} if config.sources is None else configuration.parts(config)
     files = {field: source for field, source in fields.items() if not configuration.is_function(source.name)}
-    opened = {
-        field: opening.sized(source, field, opening.open_source(source, field, trust))
-        for field, source in files.items()
-    }
+    unsized = {field: opening.open_source(source, field, trust) for field, source in files.items()}
+    features = {field: remembered.form(sources[TRAIN]) for field, sources in unsized.items()}
+    opened = {field: opening.sized(source, field, unsized[field]) for field, source in files.items()}
     # What one name means is learned from all sources together.
     trains = {field: (files[field], sources[TRAIN]) for field, sources in opened.items()}
     try:
@@ -108,7 +87,7 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segment
         built = {
             field: _fed(source, field, opened[field], prepared[field], saved)
             if field in opened
-            else _of_function(source, field)
+            else of_function(source, field)
             for field, source in fields.items()
         }
     except ConfigError as error:  # how a file was read may be the reason
@@ -116,11 +95,12 @@ def _build(config: DatasetConfig, saved: SavedData | None, trust: Trust, segment
             error.add_note(note)
         raise
     said = overlap.notes(fields, {field: one.saved.fingerprints[field] for field, one in built.items()})
-    data = built["dataset"] if config.sources is None else _mixed(config, built)
-    return dataclasses.replace(data, notes=data.notes + said)
+    data = built["dataset"] if config.sources is None else mixed(config, built)
+    kept = dataclasses.replace(data.saved, features=features)
+    return dataclasses.replace(data, saved=kept, notes=data.notes + said)
 
 
-def _mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
+def mixed(config: DatasetConfig, built: Mapping[str, Data]) -> Data:
     """The data of several sources as one."""
     together = SavedData(
         {field: one.saved.fingerprints[field] for field, one in built.items()},
@@ -151,44 +131,6 @@ def _in_all(sources: Mapping[str, Mapping[str, Split]]) -> list[str]:
                 )
                 raise ConfigError(f"dataset.sources.{name}.splits", sorted(splits), reason)
     return list(names_of)
-
-
-def changes(saved: SavedData, now: SavedData, what: str = "has changed since the run began") -> list[str]:
-    """Returns a line, which ends in `what`, for every split whose fingerprint is not that in `saved`."""
-    return [
-        f"{field}: the {split} split {what}"
-        for field, before in saved.fingerprints.items()
-        for split, fingerprint in before.items()
-        if now.fingerprints.get(field, {}).get(split) != fingerprint
-    ]
-
-
-def to_json(saved: SavedData) -> str:
-    """Returns what a run keeps of its data as JSON."""
-    return json.dumps(dataclasses.asdict(saved), indent=1) + "\n"
-
-
-def of_json(text: str) -> SavedData:
-    """Reads the text that `to_json` wrote; raises ValueError for anything else."""
-    parts = json_text.parse(text, finite=False)
-    if not saved_form.fits(parts):
-        raise ValueError("it does not hold what a run keeps of its data")
-    return SavedData(**parts)
-
-
-def save(saved: SavedData, path: pathlib.Path) -> None:
-    """Writes what a run keeps of its data as JSON."""
-    atomic_files.write_whole(path, to_json(saved))
-
-
-def load_saved(path: pathlib.Path) -> SavedData | None:
-    """Reads what `save` wrote; None where a run has none. Raises ConfigError where it cannot be read."""
-    try:
-        return of_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ConfigError("--workdir", str(path), f"cannot be read: {first_line(error)}") from error
 
 
 def _fed(
@@ -224,7 +166,8 @@ def _fed(
     )
 
 
-def _of_function(config: SourceConfig, field: str) -> Data:
+def of_function(config: SourceConfig, field: str) -> Data:
+    """The data that a function gives, `field` being the configuration's key of it."""
     loaded = examples.load(config, floatx=keras.config.floatx(), field=field)
     ordered = {name: split for name, split in loaded.items() if isinstance(split, Ordered)}
     built = {

@@ -27,6 +27,16 @@ SOURCES: Mapping[str, str] = {
     "image_folder": "input_pipelines.sources.image_folder:open_splits",
     "table_of_images": "input_pipelines.sources.table_of_images:open_splits",
 }
+# kind → import path of `open_rows(config, field, path, preparation, kept) -> Rows` (see `input_pipelines.rows.rows`);
+# those that can read a file or folder which the configuration does not name.
+ROWS: Mapping[str, str] = {
+    "csv": "input_pipelines.rows.csv_rows:open_rows",
+    "npz": "input_pipelines.rows.array_rows:open_rows",
+    "parquet": "input_pipelines.rows.parquet_rows:open_rows",
+    "tfrecord": "input_pipelines.rows.record_rows:open_rows",
+    "image_folder": "input_pipelines.rows.picture_rows:open_rows",
+    "table_of_images": "input_pipelines.rows.pictured_table_rows:open_rows",
+}
 # Kinds that are made of the files of a folder → a pattern of those that are read unless `splits` names others.
 FILES: Mapping[str, str] = {"csv": "*.csv*", "npz": "*.npz", "parquet": "*.parquet", "tfrecord": "*.tfrecord*"}
 # Kinds that need not say what their inputs are: by default, all columns that no target or weight uses.

@@ -1,9 +1,12 @@
 """The form of what a run keeps of its data, for a file that anything may have changed."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 _NEEDED = {"fingerprints", "statistics", "feeds"}
+_ADDED = {"class_counts", "features"}  # since then
+_DTYPE = re.compile(r"bool|string|u?int(8|16|32|64)|b?float(16|32|64)|complex(64|128)")
 _FEEDS = ("memory", "streaming", "in_order")
 
 
@@ -11,10 +14,11 @@ def fits(parts: Any) -> bool:
     """Returns True for JSON with the parts of a `data.SavedData`, each of its form."""
     return (
         isinstance(parts, dict)
-        and _NEEDED <= parts.keys() <= _NEEDED | {"class_counts"}
+        and _NEEDED <= parts.keys() <= _NEEDED | _ADDED
         and _is_table(parts["fingerprints"], lambda splits: _is_table(splits, lambda text: isinstance(text, str)))
         and _is_table(parts["statistics"], lambda chains: _is_table(chains, _is_learned))
         and _is_table(parts["feeds"], lambda feed: feed in _FEEDS)
+        and _is_table(parts.get("features", {}), lambda features: _is_table(features, _is_feature))
         and _is_table(parts.get("class_counts", {}), lambda labels: _is_list(labels, _are_counts))
     )
 
@@ -32,4 +36,21 @@ def _is_learned(operations: Any) -> bool:
 
 
 def _are_counts(counts: Any) -> bool:
-    return _is_list(counts, lambda count: type(count) is int and 0 <= count < 2**63)
+    return _is_list(counts, _is_count)
+
+
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 2**63
+
+
+def _is_feature(form: Any) -> bool:
+    """Returns True for what `remembered.form` gives of a feature."""
+    return (
+        isinstance(form, dict)
+        and {"dtype", "shape"} <= form.keys() <= {"dtype", "shape", "optional", "classes"}
+        and isinstance(form["dtype"], str)
+        and _DTYPE.fullmatch(form["dtype"]) is not None
+        and (form["shape"] is None or _is_list(form["shape"], lambda side: side is None or _is_count(side)))
+        and isinstance(form.get("optional", True), bool)
+        and _is_list(form.get("classes", []), lambda name: isinstance(name, str))
+    )

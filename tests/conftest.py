@@ -13,6 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest  # noqa: E402  (the variables above are read on import)
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.data.ops import dataset_ops  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
@@ -28,13 +29,48 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_unlike_workers.py",
     "tests/properties/test_several_workers.py",
 }
-# The tests of such a file share data that take long to read: they run in one process, too, whichever is free.
-TOGETHER = {"tests/configs/test_census_income.py"}
+# The tests of such a file share what takes long to make: they run in one process, too, whichever is free.
+TOGETHER = {
+    "tests/configs/test_census_income.py",
+    "tests/input_pipelines/test_catalogue.py",
+    "tests/input_pipelines/test_river_table.py",
+    "tests/input_pipelines/test_streaming.py",
+    "tests/properties/test_masks.py",
+    "tests/properties/test_reads.py",
+    "tests/test_layers.py",
+    "tests/test_package.py",
+    "tests/test_readmes.py",
+    "tests/trainer/components/test_class_weights.py",
+    "tests/trainer/keras_model/test_reads.py",
+    "tests/trainer/run/test_evaluated_splits.py",
+    "tests/trainer/run/test_following.py",
+    "tests/trainer/run/test_loop.py",
+    "tests/trainer/run/test_order.py",
+    "tests/trainer/test_runs_of_others.py",
+}
 
 
 def pytest_configure() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
+    if not tf.config.list_physical_devices("GPU"):  # a GPU's own iterators cannot be given options
+        _without_tuners()
+
+
+def _without_tuners() -> None:
+    """No pipeline of this process is tuned while it runs, as the trainer's own are not.
+
+    An iterator that is let go of waits until its tuner looks up, which may be as long again as it has lived: Keras'
+    pipelines have one, and each of those that TensorFlow puts between a pipeline and several devices.
+    """
+    as_it_is = dataset_ops.DatasetV2._apply_debug_options
+
+    def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return as_it_is(dataset).with_options(options)
+
+    dataset_ops.DatasetV2._apply_debug_options = untuned
 
 
 class _Scheduling(LoadScopeScheduling):
@@ -59,9 +95,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Takes what is imported out of later garbage collections, each of which would look at all of TensorFlow."""
+    """Takes what is imported out of later garbage collections, each of which would look at all of TensorFlow.
+
+    A trace makes hundreds of thousands of objects and keeps most of them: they are looked at less often, too.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,14 @@ OWN_ARRAYS = (
     "python -m trainer.main --config=configs/own_arrays.py --config.losses.alcohol.weight=1 --virtual_devices=2",
     "python -m trainer.main --mode=eval --workdir=runs/wine",
 )
+FROM_ANOTHER = (
+    "python -m trainer.main --config=configs/own_arrays.py --config.init_from=runs/wine --config.freeze='trunk*'"
+)
+FINE_TUNING = (
+    "python -c \"from configs import fine_tuning; fine_tuning.save_backbone('backbone.weights.h5')\"",
+    "python -m trainer.main --config=configs/fine_tuning.py --workdir=runs/heads",
+    "python -m trainer.main --config=configs/fine_tuning_everything.py --workdir=runs/everything",
+)
 TENSORBOARD = "tensorboard --logdir runs"
 KUBERNETES = (
     "docker build -f launch/kubernetes/Dockerfile -t registry.example.com/multi-head-trainer:1 .",
@@ -34,7 +42,18 @@ PARTS_OF_THE_SUITE = (
     "CI=true bash tests/run.sh tests/launch",
     "bash tests/run.sh --durations=20",
 )
-HERE = {DIGITS, OWN_TABLE, ACTIVATE, DESCRIBE, *OWN_ARRAYS, TENSORBOARD, *KUBERNETES, PREDICTION, *PARTS_OF_THE_SUITE}
+HERE = {
+    DIGITS,
+    OWN_TABLE,
+    ACTIVATE,
+    DESCRIBE,
+    *OWN_ARRAYS,
+    FROM_ANOTHER,
+    TENSORBOARD,
+    *KUBERNETES,
+    PREDICTION,
+    *PARTS_OF_THE_SUITE,
+}
 
 SUITE = "bash tests/run.sh"
 COMPARISON = "python -m trainer.cost --replicas=8,64,512 --compare --markdown"
@@ -53,12 +72,26 @@ SLURM = (
     "printf '%s\\n' --combine={weighted,pcgrad}' '--config.seed={0,1,2} > sweep.txt",
     "sbatch --array=1-6 launch/slurm.sbatch --sweep=sweep.txt --config.steps=1000",
 )
+SERVICE = (
+    "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
+    "python -m trainer.predict --workdir=runs/diabetes --split=validation --output=held_out.csv",
+    "python -m trainer.predict --workdir=runs/diabetes --data=configs/diabetes.csv --keep=age,sex "
+    "--output=patients.parquet",
+    "python -m trainer.main --mode=eval --workdir=runs/diabetes --data=configs/diabetes.csv",
+    "python -m trainer.export --workdir=runs/diabetes --format=saved_model --output=served/diabetes/1",
+    "python -c 'import tensorflow as tf; "
+    'run = tf.saved_model.load("served/diabetes/1").signatures["serving_default"]; '
+    "row = dict(age=29, sex=1, bmi=30, s1=180, s2=93.4, s3=43, s4=4, s5=5.3845, s6=88); "
+    "print(run(**{name: tf.constant([value], tf.float64) for name, value in row.items()}))'",
+)
 # File with a test → the name here of the commands that it runs, and these.
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
+    "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),
     "tests/trainer/selfcheck/test_selfcheck_program.py": ("SELFCHECKS", SELFCHECKS),
+    "tests/trainer/export/test_service.py": ("SERVICE", SERVICE),
     "tests/launch/test_workers_over_ssh.py": ("LAUNCHES", LAUNCHES),
     "tests/launch/test_slurm.py": ("SLURM", SLURM),
 }

@@ -9,7 +9,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../launch/environment.sh"
 prepare_environment tests/requirements.lock
 cd "$root"
 if [ "$#" = 0 ]; then
-  printf 'All tests take from ten minutes on two fast cores to half an hour on slow ones, with CI=true more than twice that; see tests/README.md.\n'
+  printf 'All tests take from 8 minutes on two fast cores to 25 on slow ones, with CI=true three times that; see tests/README.md.\n'
 fi
 own=(trainer input_pipelines configs launch tests) # not what somebody keeps beside them
 "$python" -m ruff check "${own[@]}"

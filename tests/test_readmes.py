@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from tests.readmes import (
     DIGITS,
     ELSEWHERE,
     FILES,
+    FROM_ANOTHER,
     FRONT,
     HERE,
     KUBERNETES,
@@ -52,7 +54,7 @@ LONGER = {MEASURED, "trainer/combine/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
-    "methods/NAME.py", "loggers.json", "wandb_id.txt",
+    "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
 }  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def _set_up(project: pathlib.Path) -> None:
 
 def _forked(command: str, project: pathlib.Path) -> str:
     """The output of `python -m MODULE ...`, run in a process that need not import TensorFlow."""
-    python, flag, module, *arguments = command.split()
+    python, flag, module, *arguments = shlex.split(command)
     assert (python, flag) == ("python", "-m")
     result = forked.run(module, *arguments, cwd=project)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
@@ -159,10 +161,14 @@ def test_own_arrays(project):
     outputs = [_forked(command, project) for command in training]
     # Forked, the trainer would not be that of the copied project, whose `configs` it then would not trust.
     outputs.append(_run(evaluation, project))
+    fine_tuned = _forked(FROM_ANOTHER, project)
     final = _final(outputs[0], project)
     assert final["cultivar/accuracy"] >= 0.9
     assert final["alcohol/r2_score"] > 0
     assert f"accuracy {final['cultivar/accuracy']:.4g}" in outputs[2]
+    assert re.search(
+        r"frozen 416\n.*initial values of runs/wine/checkpoints/step_\d+: 8 of 8 .*: all\n", fine_tuned, re.S
+    )
 
 
 def test_predicted_cost(project):
@@ -190,6 +196,7 @@ def test_kubernetes(project):
     assert "kind: JobSet" in _run(KUBERNETES[1], project)
 
 
+@pytest.mark.ci_only
 def test_tensorboard_serves(project):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -43,15 +43,12 @@ def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str |
         "Python file with get_config(); default configs/digits.py. Any key of it can be given as "
         "--config.<key>=<value>.",
     )
-    combine = flags.DEFINE_string(
-        "combine", None, "How the losses' gradients are combined (replaces combine.name); see --help=methods."
-    )
+    combine = flags.DEFINE_string("combine", None, "How gradients are combined (combine.name); see --help=methods.")
     reduction = flags.DEFINE_enum(
         "reduction",
         None,
         settings.REDUCTIONS,
-        "per_loss: a backward pass for every loss. fused: one for their weighted sum. features: for every loss one "
-        "down to the trunk's output, and one through the trunk (replaces reduction).",
+        "Backward passes: one per loss, one of their weighted sum, or one per loss down to the trunk's output.",
     )
     return config, combine, reduction
 
@@ -69,6 +66,11 @@ def device_flags() -> tuple[flags.FlagHolder[str], flags.FlagHolder[int | None],
     )
     allow_cpu = flags.DEFINE_bool("allow_cpu", False, "Take the CPU where the machine's GPUs cannot be used.")
     return strategy, virtual_devices, allow_cpu
+
+
+def checkpoint_flag() -> flags.FlagHolder[str]:
+    """Defines --checkpoint, last or best, and returns it."""
+    return flags.DEFINE_enum("checkpoint", "last", ("last", "best"), "best: by what the run's 'best' names.")
 
 
 def trust_flag() -> flags.FlagHolder[list[str] | None]:

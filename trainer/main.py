@@ -35,18 +35,20 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what data
 _HANG_TIMEOUT = flags.DEFINE_integer(
     "hang_timeout",
     600,
-    "multi_worker gives up after this number of seconds without progress.",
+    "Seconds without progress after which multi_worker ends.",
     lower_bound=1,
 )
 _MODE = flags.DEFINE_enum("mode", "train", ("train", "eval"), "eval: evaluate the checkpoint of the run in --workdir.")
 
 _SPLIT = flags.DEFINE_string("split", None, "Of eval: the split to evaluate (default: validation).")
+_DATA = flags.DEFINE_string("data", None, "Of eval: a file or folder with targets, instead of a split.")
+_SOURCE = flags.DEFINE_string("source", None, "Of eval: which of several sources --data is of.")
+_CHECKPOINT = command_line.checkpoint_flag()
 
 _HELP = """Trains Keras models with several heads and losses.
 
   python -m trainer.main --strategy=mirrored --combine=weighted
   python -m trainer.main --config=configs/digits.py --config.batch_size=128 --config.losses.ink.weight=0.5
-  python -m trainer.main --mode=eval --workdir=runs/<run> --split=test
 
 Flags:
 """
@@ -86,8 +88,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _train() -> None:
-    if _SPLIT.value is not None:
-        raise ConfigError("--split", _SPLIT.value, "is for --mode=eval; training evaluates what 'evaluate' says")
+    for flag in (_SPLIT, _DATA, _SOURCE):
+        if flag.value is not None:
+            reason = "is for --mode=eval; training evaluates what 'evaluate' says"
+            raise ConfigError(f"--{flag.name}", flag.value, reason)
+    if _CHECKPOINT.value == "best":
+        raise ConfigError("--checkpoint", _CHECKPOINT.value, "is for --mode=eval; a run resumes from its last one")
     base, output = workdir.current(), sys.stdout  # before a user's code runs, which may change either
     workers, trust = None, trust_lib.in_packages(_TRUST.value)
     if _STRATEGY.value == "multi_worker":
@@ -139,6 +145,10 @@ def _evaluate() -> None:
             )
     if _STRATEGY.value == "multi_worker":
         raise ConfigError("--strategy", "multi_worker", "is for training; --mode=eval takes mirrored or one_device")
+    if _SPLIT.value is not None and _DATA.value is not None:
+        raise ConfigError("--split", _SPLIT.value, "cannot be beside --data: one of them says what to evaluate on")
+    if _SOURCE.value is not None and _DATA.value is None:
+        raise ConfigError("--source", _SOURCE.value, "is for --data; a split is of all sources")
     output = sys.stdout
     trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
     if _CONFIG.value is not None:
@@ -156,7 +166,11 @@ def _evaluate() -> None:
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     console = Console(highlight=False, file=output)
     built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value)
-    evaluate.evaluate(config, run, built, console, trust, _SPLIT.value or VALIDATION)
+    best = _CHECKPOINT.value == "best"
+    if _DATA.value is None:
+        evaluate.evaluate(config, run, built, console, trust, _SPLIT.value or VALIDATION, best=best)
+    else:
+        evaluate.evaluate_data(config, run, built, _DATA.value, console, trust, _SOURCE.value, best=best)
     command_line.refuse_lost_output(output)
 
 

@@ -85,10 +85,13 @@ class InOrder:
         """
         if self.examples.count is None:
             raise ConfigError(self.field, _KIND, "never ends, so that the labels of its classes cannot be counted")
-        for elements in self.examples.batches:
-            batch = self._cast(elements)
+        for batch in self.epoch():
             weights = {name: values.numpy() for name, values in batch.get("weights", {}).items()}
             yield {name: (batch["targets"][name].numpy(), weights.get(name)) for name in targets}
+
+    def epoch(self) -> Iterator[splits.Structure]:
+        """Yields the batches of one pass over a dataset that ends, in its order and as large as it gives them."""
+        return map(self._cast, self.examples.batches)
 
     def check_classes(self, target: str, classes: int, ignored: int | None = None) -> "InOrder":
         """See `splits.Split`."""

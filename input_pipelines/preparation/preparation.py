@@ -124,6 +124,15 @@ class Preparation:
                 found[name] = last.categories(self._of(chain)[-1], len(chain.features))
         return found
 
+    def tables(self) -> list[Any]:
+        """The lookup tables that its graph reads: who exports the graph must hold them."""
+        steps = (
+            (operation, learned)
+            for chain in (*self.inputs.values(), *self.targets.values())
+            for operation, learned in zip(chain.operations, self._of(chain), strict=True)
+        )
+        return [table for operation, own in steps if hasattr(operation, "tables") for table in operation.tables(own)]
+
     def _empty(self, features: Sequence[str]) -> dict[str, np.ndarray]:
         """No examples of these features."""
         specs = {name: self.source[name] for name in features}

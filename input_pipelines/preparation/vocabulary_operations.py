@@ -50,6 +50,10 @@ class Categories:
         """One more than there are names."""
         return tuple(len(names) + 1 for names in learned["names"])
 
+    def tables(self, learned: Learned) -> tuple[_Table, ...]:
+        """The tables that a graph with this operation reads."""
+        return _tables_of(learned["names"], first=1, default=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
@@ -84,6 +88,10 @@ class Classes:
         """Returns the label of each class as a feature of `dtype` holds it: whole numbers, or text."""
         return [int(name) if dtype.is_integer else name for name in learned["names"]]
 
+    def tables(self, learned: Learned) -> tuple[_Table, ...]:
+        """The tables that a graph with this operation reads."""
+        return _tables_of([learned["names"]], first=0, default=-1)
+
 
 def _text(value: Any) -> str:
     """Returns a value as text, as `tf.strings.as_string` writes it."""
@@ -98,9 +106,13 @@ def _looked_up(values: tf.Tensor, names: Sequence[Sequence[str]], *, first: int,
         raise ValueError("holds numbers with fractions; 'bins' makes classes of them")
     text = values if values.dtype == tf.string else tf.strings.as_string(values)
     columns = tf.reshape(text, [-1, len(names)])
-    numbers, places = _tables(tuple(map(tuple, names)), first, default)
+    numbers, places = _tables_of(names, first=first, default=default)
     pairs = numbers.lookup(columns) * len(names) + tf.range(len(names), dtype=tf.int64)
     return tf.reshape(places.lookup(pairs), tf.shape(values))
+
+
+def _tables_of(names: Sequence[Sequence[str]], *, first: int, default: int) -> tuple[_Table, _Table]:
+    return _tables(tuple(map(tuple, names)), first, default)
 
 
 @functools.cache  # and so kept as long as any graph that uses it

@@ -4,8 +4,8 @@ import codecs
 import csv
 import dataclasses
 import gzip
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import pyarrow
 import pyarrow.compute
@@ -15,8 +15,10 @@ from trainer.common import schema
 from trainer.common.errors import ConfigError, first_line
 from trainer.common.schema import setting
 
-_BLOCKS = (2**24, 2**28, 2**31 - 1)  # bytes read at a time; a row must fit
-_FAILURES = (pyarrow.ArrowException, OSError, EOFError, ValueError)
+Value = TypeVar("Value")
+
+BLOCKS = (2**24, 2**28, 2**31 - 1)  # bytes read at a time; a row must fit
+FAILURES = (pyarrow.ArrowException, OSError, EOFError, ValueError)
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _OTHER_DELIMITERS = ";\t|"
 
@@ -84,10 +86,26 @@ class Options:
 
 
 @dataclasses.dataclass
-class _Ragged:
+class Ragged:
     """The first row of another length than the header's, where there is one."""
 
     row: pyarrow.csv.InvalidRow | None = None
+
+    def note(self, row: pyarrow.csv.InvalidRow) -> str:
+        """Keeps the first such row and refuses it, for pyarrow."""
+        if self.row is None:
+            self.row = row
+        return "error"
+
+    def skip_with_delimiter(self, delimiter: str) -> Callable[[pyarrow.csv.InvalidRow], str]:
+        """Does the same, but leaves out a row that ends with a delimiter which the header lacks."""
+
+        def skip_longer(row: pyarrow.csv.InvalidRow) -> str:
+            self.note(row)
+            longer = row.actual_columns == row.expected_columns + 1 and row.text.rstrip("\r\n").endswith(delimiter)
+            return "skip" if longer else "error"
+
+        return skip_longer
 
     def reason(self) -> str:
         """Says how the row is wrong."""
@@ -105,16 +123,15 @@ def read(path: str, options: Options, field: str) -> pyarrow.Table:
       ConfigError: it is no CSV file, or has a row of another length; naming the row and, of bytes that are no text, the
         column.
     """
-    ragged = _Ragged()
+    ragged = Ragged()
     try:
         try:
             table = _read(path, options, ragged, threads=True)
-        except _FAILURES:  # again, since rows have numbers only where one thread reads them
+        except FAILURES:  # again, since rows have numbers only where one thread reads them
             table = _read(path, options, ragged, threads=False)
         columns = zip(table.column_names, table.columns, strict=True)
-    except _FAILURES as error:
-        reason = _undecodable(path, options) or (first_line(error) if ragged.row is None else ragged.reason())
-        raise ConfigError(f"{field}.path", path, f"is no readable CSV file: {reason}") from error
+    except FAILURES as error:
+        raise unreadable(path, options, ragged, f"{field}.path", error) from error
     kept = [index for index, (name, column) in enumerate(columns) if name or column.null_count < len(column)]
     only = table.column_names[0] if table.num_columns == 1 else ""
     other = next((mark for mark in _OTHER_DELIMITERS if mark in only and mark != options.delimiter), None)
@@ -124,17 +141,16 @@ def read(path: str, options: Options, field: str) -> pyarrow.Table:
     return table if len(kept) == table.num_columns else table.select(kept)
 
 
-def _read(path: str, options: Options, ragged: _Ragged, *, threads: bool) -> pyarrow.Table:
+def unreadable(path: str, options: Options, ragged: Ragged, field: str, error: Exception) -> ConfigError:
+    """Returns the error for a file that pyarrow cannot read."""
+    reason = _undecodable(path, options) or (first_line(error) if ragged.row is None else ragged.reason())
+    return ConfigError(field, path, f"is no readable CSV file: {reason}")
+
+
+def _read(path: str, options: Options, ragged: Ragged, *, threads: bool) -> pyarrow.Table:
     """The file's table; where every row ends with a delimiter that the header lacks, with a column more."""
     ragged.row = None
-
-    def skip_longer(row: pyarrow.csv.InvalidRow) -> str:
-        if ragged.row is None:
-            ragged.row = row
-        longer = row.actual_columns == row.expected_columns + 1 and row.text.rstrip("\r\n").endswith(options.delimiter)
-        return "skip" if longer else "error"
-
-    names = options.names
+    skip_longer, names = ragged.skip_with_delimiter(options.delimiter), options.names
     table = _parsed(path, options, names, skip_longer, threads)
     if ragged.row is not None and not table.num_rows:
         ragged.row = None
@@ -147,33 +163,55 @@ def _read(path: str, options: Options, ragged: _Ragged, *, threads: bool) -> pya
 
 
 def _parsed(path: str, options: Options, names: Sequence[str] | None, handler: Any, threads: bool) -> pyarrow.Table:
-    for block in _BLOCKS:
+    return with_larger_blocks(
+        lambda block: pyarrow.csv.read_csv(path, **settings(options, names, handler, threads=threads, block=block))
+    )
+
+
+def with_larger_blocks(function: Callable[[int], Value], smallest: int = BLOCKS[0]) -> Value:
+    """Returns what a function of the bytes read at a time does, with more of them where a row does not fit."""
+    for block in (smallest, *(block for block in BLOCKS if block > smallest)):
         try:
-            return pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(
-                    use_threads=threads,
-                    block_size=block,
-                    encoding=options.encoding,
-                    skip_rows=options.skip_rows + (options.header and names is not None),
-                    column_names=names,
-                    autogenerate_column_names=not options.header and names is None,
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=options.delimiter,
-                    quote_char=options.quote or False,
-                    escape_char=options.escape or False,
-                    newlines_in_values=True,
-                    invalid_row_handler=handler,
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    null_values=[""], strings_can_be_null=True, default_column_type=pyarrow.string()
-                ),
-            )
+            return function(block)
         except pyarrow.ArrowInvalid as error:
-            if "block" not in str(error) or block == _BLOCKS[-1]:
+            if "block" not in str(error) or block == BLOCKS[-1]:
                 raise
     raise AssertionError  # the loop returns or raises
+
+
+def settings(
+    options: Options,
+    names: Sequence[str] | None,
+    handler: Any,
+    *,
+    threads: bool,
+    block: int,
+    columns: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Arguments of pyarrow's readers; of the columns these alone are read, where there are any."""
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            use_threads=threads,
+            block_size=block,
+            encoding=options.encoding,
+            skip_rows=options.skip_rows + (options.header and names is not None),
+            column_names=names,
+            autogenerate_column_names=not options.header and names is None,
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(
+            delimiter=options.delimiter,
+            quote_char=options.quote or False,
+            escape_char=options.escape or False,
+            newlines_in_values=True,
+            invalid_row_handler=handler,
+        ),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            null_values=[""],
+            strings_can_be_null=True,
+            default_column_type=pyarrow.string(),
+            include_columns=list(columns),
+        ),
+    }
 
 
 def _undecodable(path: str, options: Options) -> str | None:

@@ -172,7 +172,7 @@ def _open(root: str, names: Sequence[str], spec: tf.TensorSpec, options: Options
     inside: dict[str, list[str]] = {name: [] for name in names}
     left_out = []
     for path in folders.below(root):
-        kind = _left_out_as(path)
+        kind = left_out_as(path)
         if kind is None:
             inside[path.split(os.sep)[0]].append(path)
         else:
@@ -187,14 +187,14 @@ def _open(root: str, names: Sequence[str], spec: tf.TensorSpec, options: Options
     return Folder(root, tuple(files), labels.astype(np.int64), tuple(names), spec, options, notes=notes)
 
 
-def _left_out_as(path: str) -> str | None:
-    """The reason for which a file of a split is not read; None for a picture of a class."""
+def left_out_as(path: str, *, of_class: bool = True) -> str | None:
+    """The reason for which a file of a split is not read; None for a picture, of a class where it must be."""
     if folders.is_hidden(os.path.basename(path)):
         return folders.HIDDEN
     ending = os.path.splitext(path)[1].lower()
     if ending not in encoded_pictures.ENDINGS:
         return f"with the ending {ending}" if ending else "without an ending"
-    return None if os.sep in path else "outside of a folder of a class"
+    return None if os.sep in path or not of_class else "outside of a folder of a class"
 
 
 def _check_classes(train: Folder, field: str) -> None:

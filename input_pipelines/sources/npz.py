@@ -30,7 +30,7 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
         at = f"{field}.splits.{name}"
         if more:
             raise ConfigError(at, config.splits.get(name, "*.npz"), f"names {1 + len(more)} files; an NPZ split is one")
-        opened[name] = _read(path, at)
+        opened[name] = read_file(path, at)
     train = opened.get(TRAIN) or next(iter(opened.values()))
     for name, split in opened.items():
         for feature, spec in train.features.items():
@@ -48,7 +48,8 @@ def open_splits(config: SourceConfig, field: str) -> dict[str, Arrays]:
     return opened
 
 
-def _read(path: str, field: str) -> Arrays:
+def read_file(path: str, field: str) -> Arrays:
+    """The arrays of a file; raises ConfigError, for the key `field`, where it is none or they do not go together."""
     arrays = {}
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -50,7 +50,7 @@ def decode(
     def one(picture: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         data, orientation = picture
         image = tf.io.decode_image(data, channels=spec.shape[-1], dtype=spec.dtype, expand_animations=False)
-        image = tf.ensure_shape(_upright(tf.ensure_shape(image, (None, None, None)), orientation), spec.shape)
+        image = tf.ensure_shape(upright(tf.ensure_shape(image, (None, None, None)), orientation), spec.shape)
         return {"image": image if size is None else resized(image, size)}
 
     return record_files.in_batches(one, (data, orientations), {"image": sized(spec, size)})["image"]
@@ -109,7 +109,7 @@ def _plain(
     return data, orientations.astype(np.int32), reasons
 
 
-def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """A picture (height, width, channels) turned as its orientation in EXIF says."""
 
     def turned() -> tf.Tensor:

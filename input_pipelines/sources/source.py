@@ -102,12 +102,14 @@ class Records:
 
         return dataclasses.replace(self, sizes=sizes[blocks], read=read)
 
-    def chunks(self, names: Sequence[str], where: Callable[[int], str]) -> Iterator[dict[str, np.ndarray]]:
-        """As `Source.chunks`."""
+    def chunks(
+        self, names: Sequence[str], where: Callable[[int], str], size: int = CHUNK
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """As `Source.chunks`, with `size` examples at a time."""
         decode = tf.function(lambda serialized, indices: self.decode(serialized, indices, names), autograph=False)
         first = 0
         try:
-            for serialized in self.in_order().batch(CHUNK).prefetch(1):
+            for serialized in self.in_order().batch(size).prefetch(1):
                 indices = tf.range(first, first + len(serialized), dtype=tf.int64)
                 yield {name: values.numpy() for name, values in decode(serialized, indices).items()}
                 first += len(serialized)
@@ -253,14 +255,14 @@ def splits_by_name(
 
 def _by_name(path: str, default: str) -> dict[str, list[str]]:
     def is_there(start: str) -> bool:
-        return bool(_files(path, start + default))
+        return bool(files_in(path, start + default))
 
     if not is_there(TRAIN):
         return {TRAIN: [default]}
     return {split: [start + default] for split, start in splits_by_name(is_there).items()}
 
 
-def _files(path: str, pattern: str) -> list[str]:
+def files_in(path: str, pattern: str) -> list[str]:
     """The files within a folder that a pattern matches; of a pattern that is a file's own name, that one alone."""
     exact = os.path.join(path, pattern)
     if tf.io.gfile.exists(exact):
@@ -275,7 +277,7 @@ def _matching(field: str, path: str, names: Sequence[str]) -> list[str]:
     root = tf.io.gfile
     files = []
     for pattern in names:
-        matching = _files(path, pattern)
+        matching = files_in(path, pattern)
         if not matching:
             there = listed(root.listdir(path), pattern)
             raise ConfigError(field, pattern, f"is no file in {path}; it holds: {there}")

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from tests.benchmarks import combine, processes, table
 from tests.benchmarks.problems import Gradients
@@ -17,6 +18,7 @@ def test_every_bound_has_a_name_of_its_own():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.ci_only
 def test_without_torch_its_bounds_are_not_measured_and_all_others_are(capsys):
     workers = Workers(lambda name: processes.start_worker(name, "false"), table.say, round_seconds=0)
     wanted = combine.all_sections(workers, counts=(3,), parameters=64, methods=["mgda", "config"])

@@ -72,6 +72,7 @@ def test_every_other_column_is_an_input():
 
 
 @on_the_real_data
+@pytest.mark.ci_only
 @pytest.mark.parametrize(("split", "rows"), [("train", 199_523), ("validation", 99_762)])
 def test_targets_are_those_of_the_paper(split, rows):
     targets = _data().splits[split].examples.targets
@@ -83,6 +84,7 @@ def test_targets_are_those_of_the_paper(split, rows):
 
 
 @on_the_real_data
+@pytest.mark.ci_only
 def test_inputs_are_made_with_what_training_rows_show():
     train, validation = (_data().splits[split] for split in FILES)
     inputs = validation.examples.inputs
@@ -104,7 +106,8 @@ def test_inputs_are_made_with_what_training_rows_show():
 @on_the_real_data
 def test_it_learns(monkeypatch):
     """Half an epoch: the losses fall and both heads share the trunk and the tables."""
-    monkeypatch.setattr(data, "build", lambda *_: _data())
+    held = _data()
+    monkeypatch.setattr(data, "build", lambda *_: held)
     built = experiment.build(_config(steps="'0.5 epochs'"), problems.strategy(1))
     result = problems.train(built, 195, calls=5, evaluate=True)
     assert (result.losses[-1] < 0.7 * result.losses[0]).all()
@@ -145,7 +148,8 @@ def test_areas_and_time(tmp_path, monkeypatch):
     # On a machine of its own a run takes less time than its processor seconds, which tests beside it do not add to.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < MOST_SECONDS
     last = [json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])]
-    monkeypatch.setattr(data, "build", lambda *_: _data())  # read once for the other seeds
+    held = _data()  # read once for the other seeds
+    monkeypatch.setattr(data, "build", lambda *_: held)
     for seed in SEEDS[1:]:
         console = Console(file=io.StringIO())
         history = train.train(_config(seed=str(seed)), str(tmp_path / str(seed)), problems.strategy(1), console)

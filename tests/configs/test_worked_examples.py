@@ -25,17 +25,9 @@ NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.ste
 EXAMPLES = [name for names in worked_examples.EXAMPLES.values() for name in names]
 # Their data do not come with the trainer; tests of their own train them.
 PRESETS = ("celeb_a", "census_income", "dsprites", "fashion_mnist", "multi_mnist", "qm9", "shapes3d")
+FINE_TUNING = ("fine_tuning", "fine_tuning_everything")  # from files that tests of their own make
 # One of each kind; CI trains all of them, and other tests build or train most of the others.
-BY_HAND = (
-    "imbalanced_classes",
-    "named_outputs",
-    "output_shapes",
-    "own_model",
-    "partially_shared",
-    "separate_optimizers",
-    "two_regressions",
-    "weighted_slices",
-)
+BY_HAND = ("imbalanced_classes", "named_outputs", "output_shapes", "own_model")
 LINEAR = ("linear_heads", "weighted_linear_heads", "validation_per_output")
 SLICES = ("weighted_slices", "averaged_gradients", "normalized_gradients")
 
@@ -61,7 +53,7 @@ def _reach(built: Experiment) -> dict[str, tuple[str, ...]]:
     [
         pytest.param(name, marks=[] if name in BY_HAND else [pytest.mark.ci_only])
         for name in NAMES
-        if name not in PRESETS
+        if name not in (*PRESETS, *FINE_TUNING)
     ],
 )
 def test_every_configuration_trains(name, tmp_path, caplog, monkeypatch):

@@ -5,16 +5,20 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from input_pipelines import configuration, data
 from input_pipelines.configuration import DatasetConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common import schema
 
 FEEDS = ("memory", "streaming")
+# For a test of what is read, not of how it is fed: streaming reads through all that reading into memory does.
+STREAMING_BY_HAND = [pytest.param("memory", marks=pytest.mark.ci_only), "streaming"]
 BATCH_SIZE = 7
 TINY_WINDOW = 8  # so that even a few dozen examples are many windows
 

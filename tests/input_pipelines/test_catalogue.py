@@ -44,21 +44,33 @@ def _expected(written: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
-@pytest.mark.parametrize("kind", ["stored", "foreign"])
+@pytest.mark.parametrize(
+    ("kind", "feed"),
+    [
+        ("stored", "memory"),
+        ("foreign", "streaming"),
+        *(pytest.param(*each, marks=pytest.mark.ci_only) for each in (("stored", "streaming"), ("foreign", "memory"))),
+    ],
+)
 def test_what_was_written_is_read(directories, kind, feed):
     built = reading.build(_tree(directories[kind]), feed=feed)
     for split in user_files.COUNTS:
         reading.assert_gives(built.splits[split], _expected(user_files.examples(split)), by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+_PARTS = [
+    ("train[:90%]", slice(0, 48), slice(48, 53)),
+    ("train[10:30]", slice(10, 30), slice(48, 53)),
+    ("train[-11:]", slice(42, 53), slice(48, 53)),
+]
+
+
 @pytest.mark.parametrize(
-    ("split", "train", "validation"),
+    ("feed", "split", "train", "validation"),
     [
-        ("train[:90%]", slice(0, 48), slice(48, 53)),
-        ("train[10:30]", slice(10, 30), slice(48, 53)),
-        ("train[-11:]", slice(42, 53), slice(48, 53)),
+        *(("memory", *part) for part in _PARTS),
+        ("streaming", *_PARTS[1]),
+        *(pytest.param("streaming", *part, marks=pytest.mark.ci_only) for part in (_PARTS[0], _PARTS[2])),
     ],
 )
 def test_parts_of_splits(directories, feed, split, train, validation):
@@ -71,14 +83,14 @@ def test_parts_of_splits(directories, feed, split, train, validation):
         reading.assert_gives(built.splits[name], part, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_splits_are_joined(directories, feed):
     splits = {"train": ["train[40:]", "validation[:5]"], "validation": "validation[5:]"}
     built = reading.build(_tree(directories["foreign"]), feed=feed, splits=splits)
     np.testing.assert_array_equal(reading.in_order(built.splits["train"])["targets.index"], np.arange(40, 58))
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_the_order_is_that_of_tfds(directories, feed):
     """Of several files, too: as TFDS gives them one after another."""
     builder = tfds.builder_from_directory(directories["foreign"])
@@ -99,7 +111,7 @@ def test_nested_features_by_pattern(directories):
     np.testing.assert_array_equal(reading.in_order(built.splits["train"])["inputs"], expected)
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_a_prepared_dataset_by_its_name(tmp_path, feed):
     Digits(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
     tree = {

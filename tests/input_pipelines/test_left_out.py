@@ -41,7 +41,7 @@ def _build(folder: pathlib.Path, **changes):
     return reading.build({**PLAIN, "path": str(folder), **changes})
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_other_formats_and_inner_folders_are_read(folder, feed):
     built = _build(folder, feed=feed)
     assert built.notes == ()
@@ -114,7 +114,7 @@ AS_DEPTHS = {
 }
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_all_sixteen_bits(depths, feed):
     built = _build(depths, feed=feed, **AS_DEPTHS)
     given = reading.in_order(built.splits["train"])

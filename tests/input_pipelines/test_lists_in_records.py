@@ -34,10 +34,10 @@ def _given(tmp_path, described: dict, lists: list, feed: str, target: dict | Non
     ("feed", "optional", "classes"),
     [
         ("memory", False, None),
-        ("memory", True, "int64"),
+        pytest.param("memory", True, "int64", marks=pytest.mark.ci_only),
         ("memory", False, "string"),
         ("streaming", True, "string"),
-        ("streaming", False, None),
+        pytest.param("streaming", False, None, marks=pytest.mark.ci_only),
     ],
 )
 def test_lists_of_classes_as_zeros_and_ones(tmp_path, feed, optional, classes):
@@ -53,7 +53,7 @@ def test_lists_of_classes_as_zeros_and_ones(tmp_path, feed, optional, classes):
     np.testing.assert_array_equal(weights, np.repeat(~(_EMPTY & optional), 4).reshape(6, 4))
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_lists_that_are_filled_up(tmp_path, feed):
     described = {"dtype": "int64", "shape": [4], "pad": -1}
     given = _given(tmp_path, described, _LISTS, feed, {"missing": -1})

@@ -89,7 +89,15 @@ def test_every_source_has_epochs_of_its_own(folder):
             np.testing.assert_array_equal(np.sort(own[start : start + epoch]), np.arange(count))
 
 
-@pytest.mark.parametrize(("workers", "replicas", "first"), [(1, 2, 0), (3, 3, 2), (2, 4, 0), (1, 4, 5)])
+@pytest.mark.parametrize(
+    ("workers", "replicas", "first"),
+    [
+        pytest.param(1, 2, 0, marks=pytest.mark.ci_only),
+        (3, 3, 2),
+        pytest.param(2, 4, 0, marks=pytest.mark.ci_only),
+        (1, 4, 5),
+    ],
+)
 def test_replicas_workers_and_starts_do_not_matter(folder, workers, replicas, first):
     split = _data(folder).splits["train"]
     ours = _batches(split, 8 - first, first=first, workers=workers, replicas=replicas)
@@ -112,7 +120,7 @@ def test_an_epoch_is_all_examples_and_a_batch_no_more_than_a_source_has(folder):
     assert (len(split), split.largest_batch) == (42, 36)
 
 
-@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 3])
 def test_training_is_that_of_each_source_alone(folder, replicas):
     """With heads that share nothing, each loss moves as if its source had been trained on by itself."""
     adam = {"name": "adam", "learning_rate": 0.05}

@@ -106,7 +106,7 @@ TREE = {
 }
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_every_row_once_an_epoch(folder, feed):
     built = reading.build(TREE | {"path": str(folder), "feed": feed})
     for split, index in (("train", np.arange(53)), ("validation", np.arange(53, 60))):
@@ -131,7 +131,7 @@ def test_a_step_needs_no_step_before_it(folder):
     assert [batch["targets"]["index"].tolist() for batch in later.as_numpy_iterator()] == expected[13:]
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_rows_that_are_held_out(folder, feed):
     tree = TREE | {"path": str(folder), "feed": feed, "splits": {"train": "*.parquet"}, "held_out": 0.25}
     built = reading.build(tree)

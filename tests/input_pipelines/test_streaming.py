@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -89,8 +91,17 @@ def _global(
     ]
 
 
-@pytest.mark.parametrize("window", [1, 4, 16, 40, 1000])
-@pytest.mark.parametrize("batch_size", [1, 10, 53])
+def _always(*cases: tuple, others: Iterable[tuple]) -> list:
+    """Parameters of a test: cases that hold every value of each of them once, and for CI all others."""
+    return [*cases, *(pytest.param(*other, marks=pytest.mark.ci_only) for other in others if other not in cases)]
+
+
+@pytest.mark.parametrize(
+    ("window", "batch_size"),
+    _always(
+        (1, 53), (4, 10), (16, 10), (40, 53), (1000, 1), others=itertools.product((1, 4, 16, 40, 1000), (1, 10, 53))
+    ),
+)
 def test_every_epoch_visits_every_example_once(folder, window, batch_size):
     steps = -(-3 * COUNT // batch_size)
     numbers = np.concatenate(_global(_split(folder, window=window), 0, steps, batch_size=batch_size))
@@ -101,13 +112,13 @@ def test_every_epoch_visits_every_example_once(folder, window, batch_size):
     assert not np.array_equal(epochs[0], epochs[1])
 
 
-@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (1, 3), (2, 4), (3, 3)])
+@pytest.mark.parametrize(("workers", "replicas"), _always((1, 3), (2, 4), others=[(1, 2), (3, 3)]))
 def test_batches_do_not_depend_on_replicas_or_workers(folder, workers, replicas):
     split = _split(folder)
     np.testing.assert_array_equal(_global(split, 0, 12), _global(split, 0, 12, workers=workers, replicas=replicas))
 
 
-@pytest.mark.parametrize("window", [4, 16, 1000])
+@pytest.mark.parametrize("window", [16, *(pytest.param(window, marks=pytest.mark.ci_only) for window in (4, 1000))])
 def test_starting_later_gives_the_same_batches(folder, window):
     split = _split(folder, window=window)
     for before, first_steps in ((0, (1, 2, 5, 6, 11)), (1_000_000_006, (1_000_000_007,))):
@@ -163,9 +174,17 @@ def test_a_start_reads_one_window_before_its_first_batch(folder):
     assert len(counted.read) <= 2 * (1 + ahead) < COUNT
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 3])
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("batch_size", [4, 10, 60])
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "replicas"),
+    _always(
+        (4, 1, 2),
+        (10, 1, 1),
+        (10, 3, 2),
+        (60, 1, 3),
+        (60, 3, 3),
+        others=itertools.product((4, 10, 60), (1, 3), (1, 2, 3)),
+    ),
+)
 def test_evaluation_sees_every_example_once_in_order(folder, replicas, workers, batch_size):
     split, everything = _splits(folder)["validation"], replicas * workers
     elements = [

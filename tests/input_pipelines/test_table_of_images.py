@@ -68,7 +68,7 @@ CELEBA = {
 }
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_celeba_as_it_is_published(celeba, feed):
     built = reading.build(CELEBA | {"path": str(celeba), "feed": feed})
     for split, numbers in (("train", np.arange(7)), ("validation", np.arange(7, 10))):
@@ -88,7 +88,7 @@ def test_celeba_lists_that_are_cut_off(celeba):
     assert "list_attr_celeba.txt, row 2'" in _error(CELEBA, path=str(celeba))
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_masks_missing_values_and_what_is_left_out(tmp_path, feed):
     """A mask that is not there has no label; rows without a picture and pictures without a row are named."""
     names = [f"part{number % 2}/{number}.png" for number in range(12)]

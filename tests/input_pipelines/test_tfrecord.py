@@ -34,7 +34,7 @@ _RED = {"name": "equals", "values": ["red"]}
 
 
 @pytest.mark.parametrize("feed", reading.FEEDS)
-@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.ci_only), 4])
 def test_what_was_written_is_read(tmp_path, feed, shards):
     built = reading.build(_as_written(user_files.write_tfrecords(tmp_path, shards)), feed=feed)
     for split in user_files.COUNTS:
@@ -43,8 +43,13 @@ def test_what_was_written_is_read(tmp_path, feed, shards):
         reading.assert_gives(built.splits[split], expected, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32", "float64"])
+_DTYPES = ("uint8", "int32", "int64", "float32", "float64")
+_STREAMED = [pytest.param(dtype, "streaming", marks=pytest.mark.ci_only) for dtype in _DTYPES[1:]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "feed"), [*((dtype, "memory") for dtype in _DTYPES), (_DTYPES[0], "streaming"), *_STREAMED]
+)
 def test_raw_arrays(tmp_path, feed, dtype):
     values = np.random.RandomState(0).randint(0, 200, size=(30, 2, 3)).astype(dtype)
     records = [{"x": row.tobytes(), "index": index} for index, row in enumerate(values)]
@@ -53,7 +58,7 @@ def test_raw_arrays(tmp_path, feed, dtype):
     reading.assert_gives(built.splits["train"], {"inputs": values, "targets.index": np.arange(30)}, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_absent_features_are_missing_labels(tmp_path, feed):
     """Every third record lacks the number, or has an empty list of it; every fourth the class. The weights tell."""
     numbers = np.arange(24)
@@ -83,7 +88,7 @@ def test_absent_features_are_missing_labels(tmp_path, feed):
         reading.assert_gives(split, expected, by="targets.index")
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_an_absent_input(tmp_path, feed):
     """An absent whole number is a category of its own; as a number it is refused."""
     records = [{"index": index} | ({"x": 5 + index % 2} if index % 3 else {}) for index in range(20)]
@@ -97,7 +102,7 @@ def test_an_absent_input(tmp_path, feed):
         simple(tmp_path, features, records, feed=feed)
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_pictures_of_all_sizes(tmp_path, feed):
     """Reduced by whole factors, each pixel is the mean of those it stands for."""
     random = np.random.RandomState(0)

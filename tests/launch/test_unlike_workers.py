@@ -1,4 +1,7 @@
-"""Workers of which one has other code, or comes to have other variables: all end, with the same line."""
+"""Workers of which one has other code, or comes to have other variables: all end, with the same line.
+
+What is compared and said is shown without processes in tests/trainer/run/test_agreement.py and test_drift.py beside it.
+"""
 
 import shutil
 
@@ -22,7 +25,8 @@ def _assert_all_end(launched: Launched, code: int, *parts: str) -> None:
     assert not launched.left()
 
 
-@pytest.mark.parametrize("indirectly", [False, pytest.param(True, marks=pytest.mark.ci_only)])
+@pytest.mark.ci_only
+@pytest.mark.parametrize("indirectly", [False, True])
 def test_another_loss(tmp_path, root, indirectly):
     """It is noticed before anything is built; or afterwards, where another module imports it."""
     for rank, factor in enumerate(("", "2 * ")):
@@ -46,6 +50,7 @@ def test_another_trainer(tmp_path, root):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci_only
 def test_drift(tmp_path, root):
     write_config(tmp_path / "config.py", steps=4, checkpoint_every=2, model={"name": "tests.launch.unlike:model"})
     with Launched(root, tmp_path, 2, trainer=("--workdir=run",)) as launched:

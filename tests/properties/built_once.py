@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.evaluation.evaluator import Evaluator
@@ -28,11 +28,11 @@ def building_once() -> Iterator[None]:
         return kept[key]
 
     def building(
-        config: Config, strategy: Any, saved: data_lib.SavedData | None = None, *rest: Any
+        config: Config, strategy: Any, saved: saved_data.SavedData | None = None, *rest: Any
     ) -> experiment.Experiment:
         of_config = loading.to_json(config)
-        built = once((of_config, saved and data_lib.to_json(saved)), lambda: build(config, strategy, saved, *rest))
-        kept.setdefault((of_config, data_lib.to_json(built.data.saved)), built)
+        built = once((of_config, saved and saved_data.to_json(saved)), lambda: build(config, strategy, saved, *rest))
+        kept.setdefault((of_config, saved_data.to_json(built.data.saved)), built)
         return built
 
     def tracing(built: experiment.Experiment, *rest: Any) -> Any:

@@ -73,6 +73,8 @@ BASES = {
     "intervals": _two_losses(
         best={"metric": "number/mae", "mode": "min"},
         early_stopping={"metric": "{loss/label} - 2 * {loss/number}", "mode": "min", "patience": 2, "min_delta": 0.01},
+        reduce_on_plateau={"metric": "loss/label", "factor": 0.5, "patience": 2, "cooldown": 1, "minimum": 1e-5},
+        learning_rate_factors={"trunk_*": 0.1, "head_label*": 2},
         ema=0.9,
         checkpoint_every="2 epochs",
         keep_checkpoints=2,

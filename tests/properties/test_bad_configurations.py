@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import tempfile
 from typing import Any
@@ -66,11 +67,12 @@ def _as_resolved(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
+CI = os.environ.get("CI") == "true"
 BY_HAND = ("turns",)  # whose steps take least; CI has the time for all
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in (*BY_HAND, "digits") else pytest.mark.ci_only) for name in BASES]
+    "name", [pytest.param(name, marks=[] if name in BY_HAND else pytest.mark.ci_only) for name in BASES]
 )
 def test_bases_are_valid(name):
     assert train_one_step(loading.resolve(BASES[name])) is None
@@ -83,7 +85,7 @@ def test_mistakes_train_a_step_or_give_one_line(name):
     outcomes = {}  # by resolved configuration: many mistakes leave one that was tried already
 
     @hypothesis.seed(list(BASES).index(name))
-    @hypothesis.settings(max_examples=CASES_PER_BASE, **SETTINGS)
+    @hypothesis.settings(max_examples=CASES_PER_BASE if CI else CASES_PER_BASE // 2, **SETTINGS)
     @hypothesis.given(cases(BASES[name]))
     def check(case: Case) -> None:
         try:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import problems
+from tests import eager, problems
 from trainer.common.errors import ConfigError
 from trainer.components import comparisons, losses, predictions
 from trainer.components.loss_sums import LossSums
@@ -54,7 +54,8 @@ def _config(over: str | None = "global_batch", **changes) -> Config:
 def test_training_and_evaluation_on_several_replicas():
     """11 examples, of which many lack a label, on two replicas, every other step fused; the evaluation by hand."""
     built = experiment.build(_config(), problems.strategy(1))
-    reference = problems.train(built, STEPS, evaluate=True)
+    with eager.functions():
+        reference = problems.train(built, STEPS, evaluate=True)
     split = problems.load(missing=True)["validation"]
     outputs, weights = built.model(split.inputs)["place"].numpy(), split.weights["label"]
     total = 0.0

@@ -1,5 +1,7 @@
 """Damaged and lost files of a run: the same bits, or one line that names the file."""
 
+import os
+
 import pytest
 
 from tests import problems
@@ -11,7 +13,7 @@ from trainer.run import evaluate
 
 
 def test_no_damage_is_silent(tmp_path):
-    found = list(damages.strikes(tmp_path, 30, seed=17))
+    found = list(damages.strikes(tmp_path, 30 if os.environ.get("CI") == "true" else 12, seed=17))
     assert [(damage, wrong) for damage, _, wrong in found if wrong] == []
     assert {outcome for _, outcome, _ in found} >= {"ended", "ended, named", "refused, named"}
 

@@ -110,12 +110,12 @@ def test_equals_keras(trained):
     [
         (3, {"micro_batches": 2}, eager.functions),
         (1, {"model__recompute": True}, contextlib.nullcontext),
-        (2, {"reduction": "fused"}, contextlib.nullcontext),
+        (2, {"reduction": "fused"}, eager.functions),
         (1, {"jit_compile": True}, contextlib.nullcontext),
     ],
 )
 def test_however_a_step_is_computed(trained, replicas, changes, functions):
-    """A trace of the loops for each part of a batch on three replicas would take longest and show no more."""
+    """A trace of the loops for each part of a batch, or on several replicas, would take longest and show no more."""
     _, expected, after = trained
     built = _build(replicas, **changes)
     with functions():
@@ -131,7 +131,7 @@ def test_however_a_step_is_computed(trained, replicas, changes, functions):
     ("changes", "tolerance"),
     [
         ({"reduction": "features", "combine__name": "mgda"}, 1e-9),
-        ({"precision": "mixed_bfloat16"}, 5e-3),
+        pytest.param({"precision": "mixed_bfloat16"}, 5e-3, marks=pytest.mark.ci_only),
     ],
 )
 def test_losses_and_metrics(changes, tolerance):
@@ -161,7 +161,7 @@ def test_an_ignored_class_is_no_label(normalizer):
     """As with `missing`, its optimizer is skipped in batches without a label, and methods that see it go on."""
     loss = {"name": "sparse_categorical_crossentropy", "ignore_class": -1}
     head = [{"layer": "Dense", "units": 2, "activation": "softmax"}]
-    last = [{"layer": "LSTM", "units": 2}, *head]
+    last = [{"layer": "SimpleRNN", "units": 2}, *head]
     built = _build(
         2,
         batch_size=2,

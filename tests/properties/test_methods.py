@@ -50,6 +50,7 @@ def _in_pieces(vector: np.ndarray, values: dict[str, np.ndarray], paths: list[st
     return {path: part.reshape(values[path].shape) for path, part in zip(paths, np.split(vector, ends), strict=True)}
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", problems.methods())
 def test_a_step_is_what_aggregate_gives(name):
     """Shared variables get the combined gradient; task-specific ones their own, which some methods weigh too."""

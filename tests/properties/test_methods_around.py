@@ -40,7 +40,7 @@ AROUND = {
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        pytest.param(*variant, id=key, marks=[] if key in ("smoothed", "fused") else [pytest.mark.ci_only])
+        pytest.param(*variant, id=key, marks=[] if key == "fused" else [pytest.mark.ci_only])
         for key, variant in AROUND.items()
     ],
 )

@@ -141,7 +141,7 @@ def test_the_same_steps_as_built_in_methods(most):
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("dwa", {"combine__smoothing": 0.5}),
+        pytest.param("dwa", {"combine__smoothing": 0.5}, marks=pytest.mark.ci_only),
         pytest.param("dwa", FUSED, marks=pytest.mark.ci_only),
         pytest.param("mgda", {"reduction": "features"}, marks=pytest.mark.ci_only),
     ],

@@ -33,7 +33,7 @@ WHOLE = ("weighted", "independent")
 
 def _by_hand(name: str, apply: str, changes: dict) -> bool:
     """One method of each kind."""
-    return name in problems.REPRESENTATIVES and not changes and (apply == "joint" or name in ("independent", "pcgrad"))
+    return name in problems.REPRESENTATIVES and not changes and (apply == "joint" or name == "independent")
 
 
 def _trains(name: str, apply: str, changes: dict) -> bool:
@@ -151,7 +151,9 @@ def test_even_batches(apply, replicas):
 
 
 def test_steps_per_loop_changes_nothing():
-    built = experiment.build(problems.config(combine__name="pcgrad", **MISSING), problems.strategy(2))
+    built = experiment.build(
+        problems.config(combine__name="pcgrad", **problems.SIMPLE, **MISSING), problems.strategy(2)
+    )
     loop, variables = built.step.build(), checkpoint.state_of(built.model, built.optimizer_groups)
     start = tf.nest.map_structure(lambda variable: variable.numpy(), variables)
     one = problems.train(built, STEPS, loop=loop)
@@ -162,9 +164,9 @@ def test_steps_per_loop_changes_nothing():
 
 
 # In float32, where numbers change their type on the way: a method for each way to mix gradients, and ways to compute.
-# Above, replicas hold the same in float64 with every representative.
+# Above, replicas hold the same in float64 with every representative; by hand float32 is tried with one.
 FLOAT32 = (*problems.REPRESENTATIVES, "db_mtl")
-FLOAT32_BY_HAND = ("famo", "pcgrad", "moco")
+FLOAT32_BY_HAND = ("pcgrad",)
 FLOAT32_BESIDE = [
     {"clip_norm": 0.01},
     {"combine__name": "normalized", "combine__normalized": {"per_variable": True}},

@@ -76,7 +76,7 @@ def _resumed(path: pathlib.Path, replicas: int) -> dict[str, np.ndarray]:
     run = workdir.claim(str(path), config)
     try:
         found = resume.find(run, config)
-        resume.start(run, found, found.step, built, Workers(strategy))
+        resume.start(run, found, found.step, built, Workers(strategy), path)
     finally:
         run.release()
     return {name: values.numpy() for name, values in built.layer_state.of_replicas().items()}

@@ -37,6 +37,12 @@ RUNS["pcgrad"]["losses__place"] = {
     "loss": "tests.problems:triplet",
     "over": "global_batch",
 }
+# Rates fall after steps 10 and 15, by a value of step 5 that workers which resume from step 7 have not seen.
+RUNS["independent"] |= {
+    "eval_every": 5,
+    "learning_rate_factors": {"trunk_*": 0.5},
+    "reduce_on_plateau": {"metric": "loss/label", "factor": 0.5, "patience": 1, "min_delta": 100.0},
+}
 RUNS["batch statistics"] = INTERVALS | {
     "batch_size": 12,
     "model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization", "synchronized": True}],
@@ -153,6 +159,24 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, trained, referen
         _assert_same(later, reference(name), since=8)
         _until(14, later, tmp_path / name)
         _assert_same(_on_one_device(name, tmp_path), reference(name), since=STEPS)
+
+
+@pytest.mark.ci_only
+def test_all_workers_begin_with_the_values_that_the_chief_reads(tmp_path, root):
+    """As one device does; where they do not fit, all end with the same line."""
+    _in_this_process(tmp_path / "before", INTERVALS | problems.SIMPLE, 1)
+    changes = {"init_from": {"path": str(tmp_path / "before"), "only": ["trunk*"]}, "freeze": ["trunk*"], "ema": 0.9}
+    changes = INTERVALS | problems.SIMPLE | changes
+    wide = [{"layer": "Dense", "units": 8, "activation": "tanh", "use_bias": False}]
+    (tmp_path / "by 2").mkdir()
+    with pytest.raises(AssertionError) as error:  # of the second run's workers, which exit with 1
+        train(root, tmp_path / "by 2", 2, {"frozen": changes, "wide": changes | {"model__trunk": wide}})
+    line = (
+        r"ConfigError: init_from\.path=\S+: its trunk_0_dense/kernel is float64\[6, 7\] there and float64\[6, 8\] here"
+    )
+    assert len(re.findall(line, str(error.value))) == 2
+    assert [path.name for path in (tmp_path / "by 2").iterdir()] == ["frozen"]
+    _assert_same(tmp_path / "by 2" / "frozen", _in_this_process(tmp_path / "alone", changes, 1))
 
 
 def follow(run, step, report, stop=None, fail=None):

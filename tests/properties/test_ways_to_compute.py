@@ -32,7 +32,7 @@ REGULARIZED = {"layer": "Dense", "units": 5, "kernel_regularizer": {"class_name"
     ("way", "combine", "replicas", "changes"),
     [
         pytest.param("fused", "weighted", 1, {}, marks=pytest.mark.ci_only),
-        ("fused", "weighted", 2, MISSING | {"clip_norm": 0.1}),
+        pytest.param("fused", "weighted", 2, MISSING | {"clip_norm": 0.1}, marks=pytest.mark.ci_only),
         pytest.param("fused", "sum", 3, TURNS | {"model__trunk": [REGULARIZED]}, marks=pytest.mark.ci_only),
         pytest.param("fused", "sum", 1, MISSING | {"combine__use_weights": True}, marks=pytest.mark.ci_only),
         ("fused", "mean", 2, MISSING | TURNS),
@@ -58,7 +58,7 @@ ALL_CLASSES_ALIKE = {"losses__label__class_weights": None}
     ("replicas", "changes"),
     [
         (1, {"combine__name": "pcgrad"} | MISSING),
-        (2, {"combine__apply": "per_loss"} | MISSING),
+        pytest.param(2, {"combine__apply": "per_loss"} | MISSING, marks=pytest.mark.ci_only),
         pytest.param(2, {"reduction": "fused", "probe_every": 4, **ALL_CLASSES_ALIKE}, marks=pytest.mark.ci_only),
     ],
     ids=["pcgrad", "per loss", "fused"],
@@ -81,7 +81,9 @@ def test_recomputation_repeats_what_is_random_and_moves_statistics_once():
         {"layer": "GaussianNoise", "stddev": 0.1},
     ]
     built = [
-        experiment.build(problems.config(model__trunk=trunk, model__recompute=on), problems.strategy(2))
+        experiment.build(
+            problems.config(**problems.SIMPLE | {"model__trunk": trunk, "model__recompute": on}), problems.strategy(2)
+        )
         for on in (False, True)
     ]
     with eager.functions():
@@ -168,6 +170,18 @@ def test_fused_reports_norms_and_cosines_of_its_probes():
     expected = problems.reference(4)
     np.testing.assert_allclose(fused.grad_norms, expected.grad_norms, rtol=1e-9)
     np.testing.assert_allclose(fused.cosines, expected.cosines, rtol=0, atol=1e-9)
+
+
+def test_probes_are_the_same_steps_whatever_a_call_takes():
+    """Steps 3 and 6 of eight in one call, the last of which is none, beside calls of a step each."""
+    changes = {"reduction": "fused", "probe_every": 3}
+    in_one_call = problems.run(1, 8, calls=1, **changes)
+    one_by_one, until_probe = problems.reference(8, **changes), problems.reference(6, **changes)
+    np.testing.assert_allclose(in_one_call.losses[0], one_by_one.losses.mean(axis=0), rtol=1e-9)
+    for name, value in one_by_one.variables.items():
+        np.testing.assert_allclose(in_one_call.variables[name], value, rtol=0, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(in_one_call.grad_norms, until_probe.grad_norms, rtol=1e-9)
+    assert np.all(in_one_call.grad_norms > 0)
 
 
 @pytest.mark.parametrize(

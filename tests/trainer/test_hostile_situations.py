@@ -15,7 +15,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from input_pipelines.examples import Examples
 from tests import config_files, forked, problems
 from tests.answers import assert_one_line
@@ -224,7 +224,7 @@ def test_files_of_a_run_that_hold_something_else(tmp_path, content):
     run.release()
     for path in (run.config, run.data, run.metrics):
         path.write_bytes(content)
-    for read in (lambda: workdir.claim(str(tmp_path), problems.config()), lambda: data_lib.load_saved(run.data)):
+    for read in (lambda: workdir.claim(str(tmp_path), problems.config()), lambda: saved_data.load_saved(run.data)):
         with pytest.raises(ConfigError, match=r"(config|data)\.json") as error:
             read()
         assert str(error.value).isprintable()

@@ -7,6 +7,7 @@ called becomes the import path `object:<name>`, which leads to it for as long as
 import hashlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,6 +73,8 @@ class _Objects:
         """The plain value for an object at a dotted field."""
         if isinstance(value, np.generic):
             return value.item()
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, keras.Model):
             named = self.path(_copies(value), f"{keras_objects.snake(type(value).__name__)}_{_digest(value)}", value)
         elif isinstance(value, _OF_KERAS):

@@ -9,27 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import data as data_lib
 from input_pipelines.configuration import VALIDATION
-from trainer.api import configuration, process
+from trainer.api import configuration, devices, process
 from trainer.api.configuration import Given
 from trainer.common import import_paths, schema
 from trainer.common import trust as trust_lib
-from trainer.common.errors import ConfigError
 from trainer.common.trust import Trust
 from trainer.config import loading
 from trainer.distributed import strategy as strategy_lib
-from trainer.output import checkpoint, manifest
+from trainer.export import formats, of_run
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.workdir import Workdir
+from trainer.predict import arguments, predicting
 from trainer.run import evaluate as evaluate_lib
-from trainer.run import experiment
-
-_BEST = "best"
+from trainer.run import restored
 
 
 class History(list):
@@ -100,45 +98,110 @@ class Run:
           ConfigError: there is no good checkpoint, or it does not fit.
         """
         with self._inside() as strategy:
-            folder = self._folder()
-            built = experiment.build(self._given.config, strategy, data_lib.load_saved(self._workdir.data), self._trust)
-            parts = {"model": checkpoint.model_state(built.model), **built.step.averages()}
-            checkpoint.restore(folder, parts)
-            if self._averaged:
-                with built.step.averaged():
-                    values = built.model.get_weights()
-                built.model.set_weights(values)
-            return built.model
+            parts = (self._given.config, self._workdir, strategy, self._trust)
+            return restored.build(*parts, best=self._best, averaged=self._averaged).model
 
-    def evaluate(self, split: str = VALIDATION) -> dict[str, Any]:
+    def evaluate(self, split: str = VALIDATION, *, data: Any = None, source: str | None = None) -> dict[str, Any]:
         """Evaluates the run's checkpoint on a split: `step`, `split` and the values; writes nothing.
 
+        Args:
+          split: a split beside `train`.
+          data: a file or folder with inputs and targets to evaluate on instead; the result's `split` is `data` then.
+          source: which of several sources the file is of.
+
         Raises:
-          ConfigError: there is no good checkpoint, or no such split beside `train`.
+          ConfigError: there is no good checkpoint, no such split, or the file cannot be read.
         """
         with self._inside() as strategy:
-            quiet = Console(quiet=True)
-            config, trust, folder = self._given.config, self._trust, self._folder()
-            report = evaluate_lib.evaluate(config, self._workdir, strategy, quiet, trust, split, folder)
+            quiet, parts = Console(quiet=True), (self._given.config, self._workdir, strategy)
+            if data is None:
+                report = evaluate_lib.evaluate(*parts, quiet, self._trust, split, best=self._best)
+            else:
+                path = os.fspath(data)
+                report = evaluate_lib.evaluate_data(*parts, path, quiet, self._trust, source, best=self._best)
         return {"step": report.step, "split": report.split, **report.values}
 
-    def _folder(self) -> pathlib.Path:
-        """The checkpoint's folder."""
-        warnings: list[str] = []
-        folder = checkpoint.newest_good(self._workdir.checkpoints, warnings.append)
-        if folder is None:
-            raise ConfigError("workdir", str(self._workdir.shown), "holds no checkpoint yet")
-        if not self._best:
-            return folder
-        state = manifest.read(folder).monitors.get(_BEST)
-        if state is None or state["step"] is None:
-            raise ConfigError(
-                _BEST, True, "the run keeps no best checkpoint; its configuration's 'best' names a metric"
-            )
-        best = checkpoint.folder_of(self._workdir.checkpoints, state["step"])
-        if reason := checkpoint.damage(best):
-            raise ConfigError(_BEST, True, f"{best.name} cannot be read: {reason}")
-        return best
+    def predict(
+        self,
+        split: str | None = None,
+        *,
+        data: Any = None,
+        output: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        keep: Sequence[str] = (),
+        heads: bool = False,
+        source: str | None = None,
+        batch_size: int | None = None,
+        strategy: str | tf.distribute.Strategy = "one_device",
+        virtual_devices: int | None = None,
+    ) -> dict[str, np.ndarray] | pathlib.Path:
+        """Predicts what the losses' targets are, in their own units or as classes and probabilities.
+
+        Args:
+          split: a split of the run.
+          data: instead of it a file or folder of the kind that the run was trained on; or the columns themselves, a
+            frame of pandas or a dictionary of arrays (of a function's data: its inputs).
+          output: a file to write, `.parquet`, `.csv` or `.npz`; None: the arrays are returned.
+          overwrite: whether to replace a file that is there.
+          keep: columns of the data that are copied.
+          heads: whether to give what the model's heads say, too, as `head/<head>`.
+          source: which of several sources the rows are of.
+          batch_size: rows that are predicted at once; None: by their size.
+          strategy: as of `trainer.train`.
+          virtual_devices: as of `trainer.train`.
+
+        Returns:
+          The path of the file; or name → (rows, ...) array: `row`, what is kept, and what is predicted.
+
+        Raises:
+          ConfigError: something that was given cannot be used.
+          RunError: the file cannot be written.
+        """
+        base = workdir_lib.current()
+        arguments.check_rows(split, data)
+        path = None if output is None else arguments.output(os.fspath(output), base, overwrite=overwrite)
+        given = os.fspath(data) if isinstance(data, os.PathLike) else data
+        asked = predicting.Asked(split, given, source, keep, heads=heads, batch_size=batch_size)
+        with process.preserved(), import_paths.objects(self._given.objects):
+            on = devices.chosen(strategy, virtual_devices, allow_cpu=False)
+            parts = (self._given.config, self._workdir, on, self._trust)
+            network = restored.build(*parts, best=self._best, averaged=self._averaged)
+            return predicting.to_file_or_arrays(predicting.start(network, asked, self._trust), path)
+
+    def export(
+        self,
+        output: str | os.PathLike[str],
+        format: str = "saved_model",
+        *,
+        source: str | None = None,
+        tolerance: float | None = None,
+    ) -> pathlib.Path:
+        """Writes the run's model for programs that have nothing of this project, with a page that describes it.
+
+        It is there only once its own runtime has loaded and run it in a process of its own, and it agreed.
+
+        Args:
+          output: the file or folder, which must not be there.
+          format: "saved_model" takes raw data; "keras", "tflite" and "onnx" take prepared numbers.
+          source: of a run with several `dataset.sources`, the one whose data are to be answered.
+          tolerance: by how much outputs may differ from the trainer's, relative to the largest of each; None: 1e-6, and
+            more in half precision.
+
+        Returns:
+          The page: `signature.md` in a folder, `<file>.md` beside a file.
+
+        Raises:
+          ConfigError: the run cannot be exported so.
+          RunError: what was written does not run or does not agree; nothing of it is left.
+        """
+        shown = os.fspath(output)
+        path = workdir_lib.current() / shown
+        formats.check(format)
+        formats.check_output(path, format)
+        call = f"trainer.load_run({str(self._workdir.shown)!r}).export({shown!r}, format={format!r})"
+        wanted = of_run.Wanted(format, path, shown, call, self._best, self._averaged, source, tolerance)
+        with self._inside() as strategy:
+            return of_run.export(self._given.config, self._workdir, strategy, self._trust, wanted).page
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[tf.distribute.Strategy]:

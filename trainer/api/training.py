@@ -11,17 +11,14 @@ import ml_collections
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.api import configuration, process
+from trainer.api import configuration, devices, process
 from trainer.api.run import Run
 from trainer.common import import_paths
 from trainer.common import trust as trust_lib
-from trainer.common.errors import ConfigError, StoppedError, unknown
-from trainer.distributed import signals, usable_gpus
-from trainer.distributed import strategy as strategy_lib
+from trainer.common.errors import StoppedError
+from trainer.distributed import signals
 from trainer.output import workdir as workdir_lib
 from trainer.run import train as run_lib
-
-_STRATEGIES = ("mirrored", "one_device")
 
 
 def train(
@@ -66,13 +63,13 @@ def train(
     with process.preserved():
         given = configuration.read(config, combine, changes)
         trusted = trust_lib.in_packages(trust)
-        devices = _strategy(strategy, virtual_devices, allow_cpu)
+        on = devices.chosen(strategy, virtual_devices, allow_cpu)
         path = os.fspath(workdir) if workdir is not None else _new(base)
         run = Run(base / path, given, trusted, shown=pathlib.Path(path))
         console = Console(highlight=False, file=output, quiet=not progress)
         try:
             with import_paths.objects(given.objects), signals.staying():
-                run_lib.train(given.config, path, devices, console, trust=trusted, base=base)
+                run_lib.train(given.config, path, on, console, trust=trusted, base=base)
         except StoppedError as error:
             if error.code != signals.EXIT_CODES[signal.SIGINT]:
                 raise
@@ -81,17 +78,3 @@ def train(
 
 def _new(base: pathlib.Path) -> str:
     return next(name for name in workdir_lib.dated_names() if not (base / name).exists())
-
-
-def _strategy(given: str | tf.distribute.Strategy, virtual_devices: int | None, allow_cpu: bool) -> Any:
-    if isinstance(given, tf.distribute.Strategy):
-        if virtual_devices is not None:
-            raise ConfigError("virtual_devices", virtual_devices, "is for strategy='mirrored', which is made of them")
-        if len(strategy_lib.workers(given)[1]) > 1:
-            reason = "is of several workers, which python -m trainer.main --strategy=multi_worker trains on"
-            raise ConfigError("strategy", type(given).__name__, reason)
-        return given
-    if given not in _STRATEGIES:
-        raise unknown("strategy", given, "strategy", _STRATEGIES)
-    usable_gpus.check(given, virtual_devices=virtual_devices, allow_cpu=allow_cpu)
-    return strategy_lib.build(given, virtual_devices)

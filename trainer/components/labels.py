@@ -41,7 +41,9 @@ def broadcast(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Returns weights that `fit` as one for each of a loss's values; axes of 1 at the end are left out."""
     while weights.shape.rank > values.shape.rank and weights.shape[-1] == 1:
         weights = tf.squeeze(weights, -1)
-    return tf.broadcast_to(_of_rank(weights, values.shape.rank), tf.shape(values))
+    weights = _of_rank(weights, values.shape.rank)
+    one_for_each = values.shape[1:].is_fully_defined() and tuple(weights.shape) == tuple(values.shape)
+    return weights if one_for_each else tf.broadcast_to(weights, tf.shape(values))
 
 
 def without_nan(target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -75,7 +75,8 @@ class LossValues(NamedTuple):
 def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_all: bool = False) -> LossSums:
     """The sums of a loss's values over a part of them, as `sums` has it, perhaps with the gradient of the whole sum."""
     values, unmasked = found.values, found.unmasked
-    values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]), values.dtype)
+    known = values.shape[1:].num_elements()
+    values_per_example = tf.cast(tf.reduce_prod(tf.shape(values)[1:]) if known is None else known, values.dtype)
     weights = labels.product((found.weights, found.of_classes, unmasked, part), values.dtype)
     if weights is None:
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)

@@ -12,7 +12,7 @@ from trainer.combine.combination import Combination
 from trainer.common import import_paths
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError, reason_of, unknown
-from trainer.components import keras_objects, scalars, schedules
+from trainer.components import fused_updates, keras_objects, scalars, schedules
 from trainer.components.schedules import LearningRateSchedule, RunSchedule
 from trainer.gradients.reach import Reach
 
@@ -38,6 +38,7 @@ class OptimizerGroup:
       variables: the variables themselves.
       losses: indices of the losses it acts for; it is skipped in a step in which all of them are inactive. Empty: it is
         never skipped.
+      factors: of its learning rate, for each of its variables; empty: all are 1.
     """
 
     name: str
@@ -45,6 +46,7 @@ class OptimizerGroup:
     positions: tuple[int, ...]
     variables: tuple[keras.Variable, ...]
     losses: tuple[int, ...]
+    factors: tuple[float, ...] = ()
 
 
 def build_groups(
@@ -225,6 +227,7 @@ def _apply_without_reduction(optimizer: keras.optimizers.Optimizer) -> None:
     if not hasattr(optimizer, "_all_reduce_sum_gradients"):
         raise unknown("keras", keras.__version__, "version (its optimizers reduce gradients in another way)", ("3.15",))
     optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+    fused_updates.adopt(optimizer)
 
 
 def _name_failures(optimizer: keras.optimizers.Optimizer, field: str) -> None:

@@ -18,7 +18,7 @@ from trainer.combine import registry
 from trainer.common import atomic_files, import_paths, json_text, schema
 from trainer.common.errors import ConfigError, first_line, text_of
 from trainer.common.trust import Trust
-from trainer.config import optimizers, rules
+from trainer.config import initial_values, optimizers, rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
@@ -244,7 +244,7 @@ def set_value(tree: dict[str, Any], key: str, value: Any, field: str, given: Any
         if node is None:
             node = holder[at] = {}
         elif isinstance(node, str):  # "adam" stands for {"name": "adam"}
-            node = holder[at] = {"name": node}
+            node = holder[at] = {"path" if at == initial_values.FIELD else "name": node}
         if isinstance(node, dict):
             holder, at, node = node, part, node.get(part)
         elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):

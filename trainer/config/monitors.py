@@ -1,8 +1,9 @@
-"""Settings of `best` and `early_stopping`, which watch a reported value, the total loss, or an expression of these."""
+"""Settings of what watches a reported value, the total loss, or an expression: `best`, `early_stopping`."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from trainer.common import expressions, schema
 from trainer.common.errors import ConfigError
@@ -11,6 +12,7 @@ from trainer.common.schema import setting
 
 TOTAL_LOSS = "total_loss"
 PREFIX = "monitor/"  # of reported names
+_FIELDS = ("best", "early_stopping", "reduce_on_plateau")
 _SIGNS = frozenset("{}()+* ")  # none of them is in the name of a loss or a metric
 
 
@@ -42,9 +44,14 @@ class EarlyStoppingConfig(MonitorConfig):
     min_delta: float = setting(schema.number(), 0.0, "By how much a value must be better to be an improvement.")
 
 
-def check(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None) -> None:
+def of(config: Any) -> dict[str, MonitorConfig | None]:
+    """The monitors of a whole configuration by their keys; None for one that it does not have."""
+    return {field: getattr(config, field) for field in _FIELDS}
+
+
+def check(by_field: Mapping[str, MonitorConfig | None]) -> None:
     """Raises ConfigError for what is no expression, and for one without `mode`."""
-    for field, monitor in (("best", best), ("early_stopping", early_stopping)):
+    for field, monitor in by_field.items():
         if monitor is None or not _is_expression(monitor.metric):
             continue
         try:

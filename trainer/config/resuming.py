@@ -41,18 +41,19 @@ def differences(saved: Config, now: Config) -> list[str]:
       now: the configuration to resume it with.
 
     Returns:
-      A description of every field that differs and must not. Intervals may, and `steps` may unless a schedule depends
-      on their number.
+      A description of every field that differs and must not. Intervals may, `eval_every` unless learning rates are
+      reduced on a plateau, and `steps` unless a schedule depends on their number.
     """
     free = {*_FREE, "steps"}
     if _schedules_over_the_run(now):
         free.remove("steps")
+    if now.reduce_on_plateau is not None:
+        free.remove("eval_every")
     if not plan.same_but_for_roundings(saved, now):
         free.remove("reduction")
+    why = {"steps": " (a schedule depends on it)", "eval_every": " (reduce_on_plateau depends on it)"}
     return [
-        f"{found} (a schedule depends on it)" if field == "steps" else found
-        for field, found in _different(saved, now).items()
-        if not _is_within(field, free)
+        found + why.get(field, "") for field, found in _different(saved, now).items() if not _is_within(field, free)
     ]
 
 
@@ -77,6 +78,10 @@ def _different(there: Config, here: Config) -> dict[str, str]:
     found = {}
     if list(there.losses) != list(here.losses) and set(there.losses) == set(here.losses):
         found["losses"] = f"losses are in the order {', '.join(there.losses)} there and {', '.join(here.losses)} here"
+    first, second = there.learning_rate_factors, here.learning_rate_factors
+    if first == second and list(first) != list(second):  # the first pattern that matches counts
+        orders = (", ".join(factors) for factors in (first, second))
+        found["learning_rate_factors"] = "learning_rate_factors are in the order {} there and {} here".format(*orders)
     for field in dict.fromkeys((*before, *after)):
         if before.get(field) != after.get(field) and not _WHERE_DATA_ARE.fullmatch(field):
             found[field] = f"{field} is {before.get(field)!r} there and {after.get(field)!r} here"

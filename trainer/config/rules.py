@@ -22,7 +22,7 @@ def check(config: Config) -> Config:
     _check_losses(config)
     reads.check(config.losses, config.metrics)
     _check_names(config)
-    monitors.check(config.best, config.early_stopping)
+    monitors.check(monitors.of(config))
     config = _check_combination(config)
     _check_parts(config)
     if config.combine.name in METHODS:  # code of the user's own is not imported before it is trusted

@@ -8,10 +8,12 @@ from trainer.combine import registry
 from trainer.combine.registry import METHODS
 from trainer.common import durations, schema
 from trainer.common.schema import setting
-from trainer.config import evaluations, followers
+from trainer.config import evaluations, followers, initial_values, rates
 from trainer.config.evaluations import SegmentsConfig
+from trainer.config.initial_values import InitialValuesConfig
 from trainer.config.loss_settings import OPTIMIZER, LossConfig, MetricsConfig
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.rates import ReduceOnPlateauConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 REDUCTIONS = ("per_loss", "fused", "features")
@@ -118,6 +120,18 @@ class Config:
     )
     dataset: DatasetConfig = setting(schema.record(DatasetConfig), meaning="Where the examples come from.")
     model: ModelConfig = setting(schema.record(ModelConfig), meaning="The model: trunk and heads, or one of your own.")
+    init_from: InitialValuesConfig | None = setting(
+        schema.optional(initial_values.check),
+        None,
+        "A run, a checkpoint or a file of Keras' whose values this model's variables begin with. None: they are "
+        "initialized as their layers say.",
+    )
+    freeze: list[str] = setting(
+        schema.sequence(schema.string),
+        [],
+        "Patterns of the names of variables that stay as they are, for example `backbone/*`. A layer of which all "
+        "variables match is frozen as by Keras' `layer.trainable = False`: its batch statistics stand, too.",
+    )
     optimizer: dict[str, Any] = setting(
         OPTIMIZER,
         DEFAULT_OPTIMIZER,
@@ -130,6 +144,18 @@ class Config:
         None,
         "The Keras optimizer of the variables that several losses reach. None: as `optimizer`; a dictionary without "
         "`name` changes arguments of that.",
+    )
+    learning_rate_factors: dict[str, float] = setting(
+        rates.factors,
+        {},
+        "Factors of the learning rate for variables whose names in the model match a pattern (`backbone/*`); the first "
+        "pattern in this order that matches counts. Other variables: 1.",
+    )
+    reduce_on_plateau: ReduceOnPlateauConfig | None = setting(
+        schema.optional(schema.record(ReduceOnPlateauConfig)),
+        None,
+        "The metric that reduces all learning rates, on top of their schedules, when it no longer improves. None: they "
+        "are not reduced.",
     )
     combine: CombineConfig = setting(schema.record(CombineConfig), {}, "How the losses' gradients become one update.")
     clip_norm: float | None = setting(

@@ -39,6 +39,12 @@ _PRODUCTS = {
     "Einsum",
     "MatMul",
 }
+# Updates, of which TensorFlow has no statistics: operations for every number, and which input the gradient is.
+_UPDATES = {
+    "ResourceApplyAdam": (12, 9),
+    "ResourceApplyGradientDescent": (2, 2),
+    "ResourceApplyKerasMomentum": (4, 3),
+}
 # Operations that no gradient passes.
 _STOPS = {"PreventGradient", "StopGradient"}
 _FUNCTIONS = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "While"}
@@ -140,6 +146,9 @@ def count(op: tf.Operation) -> float:
     """
     if op.type == "Einsum":
         return _einsum(op)
+    if op.type in _UPDATES:
+        for_each, gradient = _UPDATES[op.type]
+        return float(for_each * op.inputs[gradient].shape.num_elements())
     try:
         return float(ops.get_stats_for_node_def(op.graph, op.node_def, "flops").value or 0)
     except (AssertionError, ValueError):  # an unknown shape, or pooling with the channels first

@@ -93,6 +93,11 @@ def seed_evaluation(model: keras.Model, *, seed: int, step: tf.Tensor, batch: tf
     _seed(model, seed, _EVALUATION, (step, batch))
 
 
+def changed_by_layers(model: keras.Model) -> list[keras.Variable]:
+    """Returns all variables of a model that were made as not trainable, seeds included; no weights that are frozen."""
+    return [variable for variable in model.non_trainable_variables if not variable.value.trainable]
+
+
 @contextlib.contextmanager
 def kept(changing: Sequence[keras.Variable], where: tf.Tensor | None = None) -> Iterator[None]:
     """Restores variables at the end of a context, whatever layers have changed within it.
@@ -100,7 +105,7 @@ def kept(changing: Sequence[keras.Variable], where: tf.Tensor | None = None) -> 
     Call it in replica context, while tracing.
 
     Args:
-      changing: the variables, for example all of a model that are not trainable.
+      changing: the variables, for example `changed_by_layers`.
       where: scalar bool, whether they are restored; None: they are.
     """
     variables = [variable.value for variable in changing]

@@ -5,7 +5,9 @@ losses. They are never concatenated into one matrix, which would take several ti
 a loss does not reach.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -29,6 +31,10 @@ class Reach:
     names: tuple[str, ...]
     unreached: tuple[str, ...] = ()
 
+    def recording(self) -> contextlib.AbstractContextManager[tf.GradientTape]:
+        """A context with a tape for gradients of `variables`, as `recording` gives it."""
+        return recording(self.variables)
+
     @property
     def by_name(self) -> dict[str, keras.Variable]:
         """`variables` by their names."""
@@ -51,3 +57,14 @@ class Reach:
     def reached_by(self, loss: int) -> tuple[int, ...]:
         """Positions in `variables` of all that `loss` (an index) reaches."""
         return tuple(v for v, losses in enumerate(self.losses) if loss in losses)
+
+
+@contextlib.contextmanager
+def recording(variables: Sequence[keras.Variable]) -> Iterator[tf.GradientTape]:
+    """A context with a tape that can be asked repeatedly for gradients of these variables; call it in replica context.
+
+    Of what depends on none of them it records nothing: frozen layers up to the first trained one have no backward pass.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch([variable.value for variable in variables])
+        yield tape

@@ -37,6 +37,7 @@ class Training:
     Attributes:
       test_function: evaluates `steps_per_execution` batches of what an iterator of Keras' gives; returns the logs.
       metrics: trackers of `loss`, compiled metrics and `<output>_loss`, in Keras' order.
+      logs: returns the results of these and of metrics that the model's layers keep, by name.
       state: name → variable that later steps read.
       optimizers: name of an optimizer group → its optimizer, built.
       epoch: int64 variable, the epoch of `fit`, which some combinations look at.
@@ -45,6 +46,7 @@ class Training:
 
     test_function: Callable[[Any], Logs]
     metrics: list[keras.metrics.Metric]
+    logs: Callable[[], Logs]
     state: Mapping[str, Any]
     optimizers: Mapping[str, keras.optimizers.Optimizer]
     epoch: tf.Variable
@@ -107,7 +109,7 @@ def build(
         eagerly=compiled.run_eagerly,
     )
     optimizers = {group.name: group.optimizer for group in groups}
-    return Training(test_function, evaluation.metrics, state, optimizers, epoch, training)
+    return Training(test_function, evaluation.metrics, evaluation.logs, state, optimizers, epoch, training)
 
 
 def _evaluation(model: keras.Model, compiled: Compiled, spec: tuple[Any, Any, Any]) -> Evaluation:
@@ -142,9 +144,11 @@ def _weight(loss: CompiledLoss | ReadingLoss) -> float:
 
 
 def _train_function(compiled: Compiled, evaluation: Evaluation, step: Step, memory: Memory) -> Callable[[Any], Logs]:
-    def logs(measured: Measurement) -> Logs:
+    def logs(*measured: Measurement) -> Logs:
         found = evaluation.logs()
-        return found | diagnostics.logs(measured, step.objectives.names) if compiled.diagnostics else found
+        for each in measured:
+            found |= diagnostics.logs(each, step.objectives.names)
+        return found
 
     return loop.train_function(
         step,

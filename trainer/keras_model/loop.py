@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.components import scalars
 from trainer.keras_model import argument_names
 from trainer.step.step import Step
-from trainer.step.values import Measurement, State
+from trainer.step.values import Measurement
 
 Logs = dict[str, tf.Tensor]
 _TENSORFLOWS = (tf.data.Iterator, tf.distribute.DistributedIterator)
@@ -26,17 +26,16 @@ class Memory:
     """
 
     def __init__(self, step: Step):
-        self._initial = step.initial_state()
-        remembered = {"step": scalars.int64(0)} | step.remembered(self._initial)
+        remembered = {"step": scalars.int64(0)} | step.remembered(step.initial_state())
         self.variables = {name: tf.Variable(value, trainable=False) for name, value in remembered.items()}
 
-    def read(self, step: Step) -> State:
-        """The state."""
-        return step.with_remembered(self._initial, {name: value.read_value() for name, value in self.variables.items()})
+    def read(self) -> dict[str, tf.Tensor]:
+        """The values by name."""
+        return {name: variable.read_value() for name, variable in self.variables.items()}
 
-    def write(self, step: Step, state: State, number: tf.Tensor) -> None:
-        """Holds a state, after `number` steps."""
-        for name, value in ({"step": number} | step.remembered(state)).items():
+    def write(self, values: Mapping[str, tf.Tensor]) -> None:
+        """Holds these values by name."""
+        for name, value in values.items():
             self.variables[name].assign(value)
 
 
@@ -55,7 +54,7 @@ def train_function(
     memory: Memory,
     batch_of: Callable[[Any], Mapping[str, Any]],
     failed: tf.Variable,
-    logs: Callable[[Measurement], Logs],
+    logs: Callable[..., Logs],
     *,
     measures: bool,
     steps: int,
@@ -70,24 +69,27 @@ def train_function(
       memory: the state from step to step.
       batch_of: what an iterator gives → the step's batch.
       failed: bool variable.
-      logs: given what the last step measured, the logs; called outside replica context.
+      logs: the logs, given what the last step measured where steps measure; called outside replica context.
       measures: whether steps measure norms and cosines of the losses' gradients.
       steps: the most steps of one call.
       eagerly: nothing is traced.
     """
-    empty = step.initial_totals()
+    totals, state = step.initial_totals(), step.initial_state()
 
-    def one(element: Any, carried: tuple[tf.Tensor, State, tf.Tensor, Measurement]) -> tuple:
-        number, state, any_failed, _ = carried
-        state, totals = step.one_step(_Batch(batch_of(element)), number, tf.constant(measures), state, empty)
-        return number + 1, state, any_failed | (totals.failed_step >= 0), totals.measured
+    # What no later step reads is not handed on from step to step: each tensor takes several operations there.
+    def one(element: Any, carried: tuple[dict[str, tf.Tensor], tf.Tensor, tuple[Measurement, ...]]) -> tuple:
+        values, any_failed, _ = carried
+        number, before = values["step"], step.with_remembered(state, values)
+        new, found = step.one_step(_Batch(batch_of(element)), number, tf.constant(measures), before, totals)
+        values = {"step": number + 1} | step.remembered(new)
+        return values, any_failed | (found.failed_step >= 0), (found.measured,) if measures else ()
 
     def run(take: Callable[[tuple], tuple]) -> Logs:
-        first = memory.variables["step"].read_value()
-        number, state, any_failed, measured = take((first, memory.read(step), failed.read_value(), empty.measured))
-        memory.write(step, state, number)
+        none = (totals.measured,) if measures else ()
+        values, any_failed, measured = take((memory.read(), failed.read_value(), none))
+        memory.write(values)
         failed.assign(any_failed)
-        return logs(measured)
+        return logs(*measured)
 
     return _function(one, run, steps=steps, eagerly=eagerly)
 

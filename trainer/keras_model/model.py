@@ -146,6 +146,10 @@ class MultiLossModel(keras.Model):
             return super().metrics
         return [*self._training.metrics, *(each for each in super().metrics if each is not self._loss_tracker)]
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of `metrics` by name, as Keras has them; all means are read at once."""
+        return super().get_metrics_result() if self._training is None else self._training.logs()
+
     @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as Keras' `fit`; `class_weight` may hold a dictionary of class weights for each output, by name."""

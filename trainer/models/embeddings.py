@@ -18,7 +18,7 @@ class CategoricalEmbedding(keras.layers.Layer):
     def __init__(self, sizes: Sequence[int], units: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.sizes, self.units = tuple(sizes), units
-        self._starts = np.cumsum(self.sizes) - self.sizes
+        self.starts = np.cumsum(self.sizes) - self.sizes
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the table."""
@@ -29,7 +29,7 @@ class CategoricalEmbedding(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Looks every column up in its part of the table."""
         columns = keras.ops.reshape(inputs, (-1, len(self.sizes)))
-        rows = keras.ops.take(self.table, keras.ops.cast(columns, "int64") + self._starts, axis=0)
+        rows = keras.ops.take(self.table, keras.ops.cast(columns, "int64") + self.starts, axis=0)
         return keras.ops.reshape(rows, (-1, len(self.sizes) * self.units))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

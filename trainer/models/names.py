@@ -90,6 +90,11 @@ def parts_of(parent: keras.layers.Layer) -> list[tuple[tuple[str, ...], keras.la
     return parts
 
 
+def name_for_class(name: str) -> str:
+    """The name that Keras chooses for an object of a class of this name, without a count."""
+    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
+
+
 def slots_by_name(
     optimizer: keras.optimizers.Optimizer, variables: Mapping[str, keras.Variable]
 ) -> dict[str, keras.Variable]:
@@ -184,7 +189,7 @@ def _seen_through(container: tuple[str, ...], key: str | None, layer: keras.laye
 
 def _automatic(named: Any, parent: keras.layers.Layer | None = None) -> str | None:
     """The name that Keras chooses for a layer or variable, without its count; None where the user chose another."""
-    own = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(named).__name__)).lower()
+    own = name_for_class(type(named).__name__)
     # Keras names the two layers of a Bidirectional for the one that it was given.
     prefixes = ("", "forward_", "backward_") if isinstance(parent, keras.layers.Bidirectional) else ("",)
     automatic = (f"{prefix}{own}" for prefix in prefixes)

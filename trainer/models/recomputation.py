@@ -48,7 +48,8 @@ class Recomputed(keras.layers.Layer):
 
         outputs = tf.recompute_grad(pure)(inputs, *parameters)
         for variable, value in zip(state, updated[0], strict=True):
-            variable.assign(value)
+            if not variable.value.trainable:  # as it was made: what the layers change, not frozen weights
+                variable.assign(value)
         return predictions.with_mask(outputs, masks[0])
 
     def compute_mask(self, inputs: Any, previous_mask: Any | None) -> Any | None:

@@ -1,6 +1,7 @@
 """The tensors of a checkpoint as TensorFlow wrote them: their keys, kinds and values, without any variable."""
 
 import pathlib
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,3 +38,14 @@ def values(folder: pathlib.Path, part: str, names: Iterable[str]) -> dict[str, n
             reason = f"does not hold this run's variables: {part} {name} is missing in the checkpoint"
             raise ConfigError(FIELD, str(folder), reason)
     return {name: saved.get_tensor(key(part, name)) for name in names}
+
+
+def part(folder: pathlib.Path, part_: str) -> dict[str, np.ndarray]:
+    """Name → value of everything in a part of a checkpoint, sorted; empty where it has no such part."""
+    saved = tf.train.load_checkpoint(str(folder / PREFIX))
+    found = {}
+    for each in sorted(saved.get_variable_to_shape_map()):
+        if match := re.fullmatch(rf"{re.escape(part_)}/([^/]*)/\.ATTRIBUTES/VARIABLE_VALUE", each):
+            name = re.sub(r"\.([S.])", lambda escaped: "/" if escaped[1] == "S" else ".", match[1])
+            found[name] = saved.get_tensor(each)
+    return found

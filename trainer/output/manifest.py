@@ -31,7 +31,8 @@ class Manifest:
       reports: `metrics.jsonl`.
       damaged: the step up to which the reports in it are not what the run wrote; None where all are.
       events: event file below `tensorboard` → its size in bytes.
-      monitors: the state of `best` and of `early_stopping`, where the run has them, and why a hook stopped it.
+      monitors: the state of `best`, `early_stopping` and `reduce_on_plateau`, where the run has them, and why a hook
+        stopped it.
     """
 
     config: Mapping[str, Any]

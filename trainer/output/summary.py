@@ -91,7 +91,8 @@ class ExperimentSummary:
       losses: names of all losses.
       groups: the trainable variables that losses reach, the most shared ones first.
       unreached: trainable variables that no loss reaches; they stay as they are.
-      untrained: parameters that no gradient changes, such as moving averages of batch statistics.
+      frozen: parameters of weights that are frozen, by `freeze` or by their layers.
+      untrained: other parameters that no gradient changes, such as moving averages of batch statistics.
       method: the combination method and how it is used.
       optimizers: all optimizers that update something.
       class_weights: loss → the weights of its target's classes, for each of its labels; of losses that have some.
@@ -105,6 +106,7 @@ class ExperimentSummary:
     losses: tuple[str, ...]
     groups: tuple[Group, ...]
     unreached: Group
+    frozen: int
     untrained: int
     method: MethodUse
     optimizers: tuple[OptimizerUse, ...]
@@ -123,7 +125,7 @@ class ExperimentSummary:
     @property
     def parameters(self) -> int:
         """All parameters of the model."""
-        return self.shared + self.task_specific + self.unreached.parameters + self.untrained
+        return self.shared + self.task_specific + self.unreached.parameters + self.frozen + self.untrained
 
 
 def lines(summary: ExperimentSummary) -> list[str]:
@@ -165,10 +167,12 @@ def at_length(summary: ExperimentSummary) -> list[str]:
 
 
 def parameters(summary: ExperimentSummary) -> str:
-    """The numbers of parameters that are shared, task-specific, not reached and not trained, in words."""
+    """The numbers of parameters that are shared, task-specific, not reached, frozen and not trained, in words."""
     words = f"shared {summary.shared:,}, task-specific {summary.task_specific:,}"
     if summary.unreached.parameters:
         words += f", reached by no loss {summary.unreached.parameters:,}"
+    if summary.frozen:
+        words += f", frozen {summary.frozen:,}"
     return words + (f", not trained {summary.untrained:,}" if summary.untrained else "")
 
 

@@ -2,6 +2,7 @@
 
 config.json      the resolved configuration, and the format of everything else
 data.json        what was learned from the training split, and fingerprints of the data
+initial_values.json  the variables that began with trained values, where `init_from` names some
 metrics.jsonl    one JSON object per report
 log.txt          what the terminal showed
 lock             held by the process that is writing here
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
-from trainer.config import loading, resuming
+from trainer.config import initial_values, loading, resuming
 from trainer.config.settings import Config
 
 _FIELD = "--workdir"
@@ -77,6 +78,11 @@ class Workdir:
     def data(self) -> pathlib.Path:
         """The statistics of the training split, and fingerprints of the data."""
         return self.path / "data.json"
+
+    @property
+    def initial_values(self) -> pathlib.Path:
+        """The variables that began with trained values, and where these were."""
+        return self.path / "initial_values.json"
 
     @property
     def metrics(self) -> pathlib.Path:
@@ -147,18 +153,21 @@ def claim(path: str | None, config: Config, base: pathlib.Path | None = None) ->
       base: the directory that a relative `path` is in; None for the current one.
 
     Raises:
-      ConfigError: another run is using the directory, its run has another configuration, or it cannot be used.
+      ConfigError: another run is using the directory, its run has another configuration, or it cannot be used; or
+        there is nothing where a new run's `init_from` says.
     """
     if path is not None and (not path.strip() or any(character in path for character in "*?[]")):
         # TensorFlow reads checkpoint paths as patterns.
         raise ConfigError(_FIELD, path, "must be a path without any of *?[] that is not empty")
-    if path is not None and ("\0" in path or not _is_utf8(path)):
+    if path is not None and ("\0" in path or path.encode(errors="ignore").decode() != path):
         raise ConfigError(_FIELD, path, "must be a path of characters that UTF-8 has, which is what TensorFlow reads")
     try:
         if path is not None:
             _refuse_links(_at(path, base))
         if path is None or not _at(path, base).config.exists():
             _check_free(path, base)
+            if config.init_from is not None:
+                initial_values.refuse_missing(config.init_from.path, base or current())
             return None
         workdir = _at(path, base)
         if reason := _why_not_resumed(workdir, config):  # before the lock, which writes
@@ -188,7 +197,8 @@ def _is_another(different: Sequence[str]) -> str:
 
 
 def _refuse_links(workdir: Workdir) -> None:
-    link = next((entry for entry in (*workdir.contents, workdir.lock, workdir.loggers) if entry.is_symlink()), None)
+    others = (workdir.lock, workdir.loggers, workdir.initial_values)
+    link = next((entry for entry in (*workdir.contents, *others) if entry.is_symlink()), None)
     if link is not None:
         reason = f"its {link.name} is a symbolic link, which a run never writes through; choose another directory"
         raise ConfigError(_FIELD, str(workdir.shown), reason)
@@ -198,17 +208,11 @@ def _at(path: str, base: pathlib.Path | None) -> Workdir:
     return Workdir((base or current()) / path, given=pathlib.Path(path))
 
 
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _check_free(path: str | None, base: pathlib.Path | None) -> None:
     target = _at(path or _DATED, base)
-    left = next((entry for entry in target.contents if path is not None and entry.exists()), None)
+    left = next(
+        (entry for entry in (*target.contents, target.initial_values) if path is not None and entry.exists()), None
+    )
     if left is not None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
@@ -268,7 +272,7 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None) -
 def open_run(path: str | None) -> Workdir:
     """The directory of an existing run; raises ConfigError where there is none."""
     if path is None:
-        raise ConfigError(_FIELD, ConfigError.ABSENT, "is missing: --mode=eval needs the directory of a run")
+        raise ConfigError(_FIELD, ConfigError.ABSENT, "is missing: the directory of a run")
     workdir = Workdir(pathlib.Path(path))
     try:
         exists = workdir.config.is_file()

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from input_pipelines import data as data_lib
-from input_pipelines.data import SavedData
+from input_pipelines import saved_data
+from input_pipelines.saved_data import SavedData
 from trainer.common import import_paths, loaded_code, schema
 from trainer.common.errors import ConfigError
 from trainer.config import loading, resuming
@@ -39,14 +39,14 @@ def on_start(
     if workers.count == 1:
         return saved
     on_code(workers, of_both_only=True)  # first: other code may read no such configuration, or write another
-    own = {"config": schema.as_dict(config), "profile": profile, "saved": saved and data_lib.to_json(saved)}
+    own = {"config": schema.as_dict(config), "profile": profile, "saved": saved and saved_data.to_json(saved)}
     heard = json.loads(workers.broadcast_text(json.dumps(own)))
     different = resuming.differences_from_chief(loading.resolve(heard["config"]), config)
     _refuse("configuration", different, workers)
     same = heard["profile"] == (profile and list(profile))
     _refuse("--profile", [] if same else [f"it is {heard['profile']} there and {profile} here"], workers)
     on_code(workers, _modules_in(heard["config"]))
-    return heard["saved"] and data_lib.of_json(heard["saved"])
+    return heard["saved"] and saved_data.of_json(heard["saved"])
 
 
 def on_data(saved: SavedData, workers: Workers) -> None:
@@ -57,9 +57,9 @@ def on_data(saved: SavedData, workers: Workers) -> None:
     """
     if workers.count == 1:
         return
-    own = data_lib.to_json(saved)
-    chief, saved = data_lib.of_json(workers.broadcast_text(own)), data_lib.of_json(own)
-    different = data_lib.changes(chief, saved, "is not the same")
+    own = saved_data.to_json(saved)
+    chief, saved = saved_data.of_json(workers.broadcast_text(own)), saved_data.of_json(own)
+    different = saved_data.changes(chief, saved, "is not the same")
     different += [
         f"{field}: what was learned from the training split is not the same"
         for field, learned in chief.statistics.items()

@@ -9,15 +9,17 @@ import keras
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import in_order, splits, unlabelled
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common.durations import Timeline
 from trainer.common.trust import NOBODY, Trust
 from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
+from trainer.components.rates import RateScale
+from trainer.config import monitors
 from trainer.config import plan as plan_lib
-from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
@@ -29,7 +31,9 @@ from trainer.run import evaluations as evaluations_lib
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
 from trainer.run.evaluations import Evaluations
+from trainer.run.monitor import Monitors
 from trainer.run.network import batch_spec
+from trainer.run.optimization import Optimization
 from trainer.run.watched import Watched
 from trainer.step.step import Step
 
@@ -62,9 +66,9 @@ class Experiment:
       evaluations: when those beside `validation` are due.
       timeline: how the run's steps lie among examples and epochs.
       intervals: how often something is due.
-      best: what tells which checkpoint is the best.
-      early_stopping: when to end before the last step.
-      watched: what these two watch that no evaluation gives.
+      monitors: what decides by validation reports, before the first one.
+      rate_scale: of all learning rates, which one of them decides; None: there is none.
+      watched: what monitors watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
       notes: lines for the user.
     """
@@ -82,8 +86,8 @@ class Experiment:
     evaluations: Evaluations
     timeline: Timeline
     intervals: Intervals
-    best: MonitorConfig | None
-    early_stopping: EarlyStoppingConfig | None
+    monitors: Monitors
+    rate_scale: RateScale | None
     watched: Watched
     draws: bool
     notes: tuple[str, ...]
@@ -157,13 +161,13 @@ def build(
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
-    network = network_lib.build(config.model, config.losses, config.metrics, config.seed, spec, data, strategy)
+    network = network_lib.build(
+        config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze
+    )
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
-    optimization = optimization_lib.build(
-        config.combine, config.losses, config.optimizer, config.shared_optimizer, config.ema, reach, timeline, strategy
-    )
+    optimization = _optimization(config, reach, timeline, strategy)
     train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
     watch = train_metrics and train_metrics.add
     step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
@@ -185,9 +189,9 @@ def build(
         evaluations=evaluations,
         timeline=timeline,
         intervals=_intervals(config, timeline),
-        best=monitor.resolve(config.best, "best", *watchable),
-        early_stopping=monitor.resolve(config.early_stopping, "early_stopping", *watchable),
-        watched=watched.of((config.best, config.early_stopping), build_step.loss_weights(config.losses, timeline)),
+        monitors=monitor.build(monitors.of(config), *watchable),
+        rate_scale=optimization.rate_scale,
+        watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
         notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
     )
@@ -204,6 +208,21 @@ def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: 
         batch_size=config.batch_size,
         micro_batches=config.micro_batches,
         replicas=replicas,
+    )
+
+
+def _optimization(config: Config, reach: Reach, timeline: Timeline, strategy: tf.distribute.Strategy) -> Optimization:
+    return optimization_lib.build(
+        config.combine,
+        config.losses,
+        config.optimizer,
+        config.shared_optimizer,
+        config.ema,
+        reach,
+        timeline,
+        strategy,
+        config.learning_rate_factors,
+        config.reduce_on_plateau,
     )
 
 

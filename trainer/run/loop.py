@@ -17,7 +17,7 @@ from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
 from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import failures, monitor, resume
+from trainer.run import failures, monitor, plateau, resume
 from trainer.run.experiment import Experiment
 from trainer.run.hooks import END, Hooks
 from trainer.run.loggers import Loggers
@@ -45,7 +45,7 @@ class Loop:
       watchdog: is notified of what the process does.
       recorder: gets all of the run's output.
       request: whether this process has been asked to stop.
-      monitors: the state of `best` and of `early_stopping`, which every report moves on.
+      monitors: the state of what decides by reports, which every report moves on.
       evaluated: number of steps taken at the last report, where that is an evaluation; else None.
       train_steps: the in-graph loop.
       evaluate: evaluates a split after a number of steps.
@@ -178,10 +178,20 @@ class Loop:
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
         """Evaluates the validation split; `others` are reports of the same step that `best` and the like may watch."""
         report = self.built.watched.added(monitor.joined(self._evaluated(VALIDATION, step), others.values()))
-        self.monitors = self.monitors.after(report)
+        is_due = step % self.built.intervals.evaluation == 0
+        self.monitors = self.monitors.after(report, is_due=is_due)
         own = {name: value for name, value in report.values.items() if name.partition("/")[0] not in others}
         self._say_divisions_by_zero(report)
-        return self._publish(Report(step, VALIDATION, own))
+        published = self._publish(Report(step, VALIDATION, own))
+        self._reduce_rates(step)
+        return published
+
+    def _reduce_rates(self, step: int) -> None:
+        """Gives the next steps the learning rates that the chief's monitors have decided."""
+        if self.built.rate_scale is not None and step < self.built.timeline.steps:
+            count = self.workers.broadcast_number(self.monitors.reductions)
+            if line := plateau.reduce(self.built, count, step):
+                self.recorder.say(line)
 
     def _evaluated(self, split: str, step: int) -> Report:
         what = f"evaluation after step {step}" + ("" if split == VALIDATION else f" on {split}")

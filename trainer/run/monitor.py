@@ -1,4 +1,4 @@
-"""Decisions by a run's own validation reports: which checkpoint is the best, and whether to stop early.
+"""Decisions by a run's own validation reports: the best checkpoint, stopping early, reducing learning rates.
 
 What was decided is a small state, which every report moves on and every checkpoint holds.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from trainer.common.errors import ConfigError, unknown
 from trainer.config import monitors
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.rates import ReduceOnPlateauConfig
 from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.run.watched import NOTHING, Watched
 
@@ -59,17 +60,55 @@ class Patience:
         return dataclasses.replace(self, value=value, waited=0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """The reductions of the learning rates so far, and how long there has been no improvement since.
+
+    Attributes:
+      config: what is watched; `mode` is "min" or "max".
+      value: of the metric at the last improvement of more than `min_delta`; None while there is none.
+      waited: number of evaluations since the last improvement or reduction that count.
+      cooling: number of evaluations until they count again, the next of them included.
+      reductions: how often the rates have been reduced.
+    """
+
+    config: ReduceOnPlateauConfig
+    value: float | None = None
+    waited: int = 0
+    cooling: int = 0
+    reductions: int = 0
+
+    def after(self, report: Report) -> "Plateau":
+        """The state after a further validation report, as Keras' ReduceLROnPlateau has it."""
+        cooling = max(0, self.cooling - 1)
+        value = _value(report, self.config)
+        if value is not None and _is_better(value, self.value, self.config.mode, self.config.min_delta):
+            return dataclasses.replace(self, value=value, waited=0, cooling=cooling)
+        waited = 0 if cooling else self.waited + 1
+        if waited < self.config.patience:
+            return dataclasses.replace(self, waited=waited, cooling=cooling)
+        return dataclasses.replace(self, waited=0, cooling=self.config.cooldown, reductions=self.reductions + 1)
+
+
 class Monitors(NamedTuple):
-    """The state of `best` and of `early_stopping`; None where the run does not have it."""
+    """The states of what decides by validation reports, by keys; None where the run does not have it."""
 
     best: Best | None
     early_stopping: Patience | None
+    reduce_on_plateau: Plateau | None
 
-    def after(self, report: Report) -> "Monitors":
-        """The state after a further report."""
+    def after(self, report: Report, *, is_due: bool = True) -> "Monitors":
+        """The state after a further report.
+
+        Args:
+          report: the report.
+          is_due: whether it is at its interval, not only at the end of the run: learning rates of a run that is
+            continued with more steps must not depend on where it had ended.
+        """
         if report.split != VALIDATION:
             return self
-        return Monitors(*(own and own.after(report) for own in self))
+        after = Monitors(*(own and own.after(report) for own in self))
+        return after if is_due else after._replace(reduce_on_plateau=self.reduce_on_plateau)
 
     @property
     def best_step(self) -> int | None:
@@ -81,14 +120,37 @@ class Monitors(NamedTuple):
         """True where the last `patience` evaluations brought no improvement."""
         return self.early_stopping is not None and self.early_stopping.waited >= self.early_stopping.config.patience
 
+    @property
+    def reductions(self) -> int:
+        """The number of times that the learning rates have been reduced."""
+        return 0 if self.reduce_on_plateau is None else self.reduce_on_plateau.reductions
+
     def saved(self) -> dict[str, Any]:
         """Returns the state as nested dictionaries, for a checkpoint."""
         return {field: own and dataclasses.asdict(own) for field, own in zip(self._fields, self, strict=True)}
 
 
-def start(best: MonitorConfig | None, early_stopping: EarlyStoppingConfig | None) -> Monitors:
+def build(
+    configs: Mapping[str, MonitorConfig | None],
+    directions: Mapping[str, str | None],
+    other_splits: Iterable[str] = (),
+) -> Monitors:
+    """The state before the first report of monitors by their keys; the rest as for `resolve`, and raises as that."""
+    resolved = {field: resolve(config, field, directions, other_splits) for field, config in configs.items()}
+    return start(**resolved)
+
+
+def start(
+    best: MonitorConfig | None = None,
+    early_stopping: EarlyStoppingConfig | None = None,
+    reduce_on_plateau: ReduceOnPlateauConfig | None = None,
+) -> Monitors:
     """The state before the first report."""
-    return Monitors(best and Best(best), early_stopping and Patience(early_stopping))
+    return Monitors(
+        best and Best(best),
+        early_stopping and Patience(early_stopping),
+        reduce_on_plateau and Plateau(reduce_on_plateau),
+    )
 
 
 def resume(

@@ -11,9 +11,10 @@ from absl import logging
 
 from input_pipelines import data as data_lib
 from input_pipelines.configuration import TRAIN, VALIDATION, DatasetConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.feed import splits
 from input_pipelines.feed.splits import Split
+from input_pipelines.saved_data import SavedData
 from trainer.common.trust import Trust
 from trainer.components import loss_checks, metrics
 from trainer.components import losses as losses_lib
@@ -27,7 +28,7 @@ from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation import segments as segments_lib
 from trainer.evaluation.evaluator import EvaluatedSplit, Evaluator, Metrics
-from trainer.models import forward_pass, names, trunk_and_heads
+from trainer.models import forward_pass, freezing, names, trunk_and_heads
 from trainer.output import checkpoint
 from trainer.run import checks, class_weights
 
@@ -102,14 +103,16 @@ def build(
     spec: Mapping[str, Any],
     data: Data,
     strategy: tf.distribute.Strategy,
+    freeze: Sequence[str] = (),
 ) -> Network:
-    """Builds losses, model and metrics; `spec` is of one replica's part of a batch."""
+    """Builds losses, model and metrics; `spec` is of one replica's part of a batch, `freeze` the setting."""
     # Layers without a seed of their own draw one from here, so the same configuration starts from the same variables.
     keras.utils.set_random_seed(seed % 2**32)
     with strategy.scope():
         named = tuple(losses_lib.build(name, loss) for name, loss in losses.items())
         model = trunk_and_heads.build(config, spec["inputs"], data.splits[TRAIN].categories)
         checks.variables(checkpoint.model_state(model), config.name)  # by names that are all different
+        freezing.freeze(model, freeze)
         outputs = checks.outputs(model, spec["inputs"], config.name)
         check_heads(losses, without_loss, outputs)
         forward_pass.check_layers(model, named)

@@ -1,6 +1,7 @@
 """The middle stage of an experiment: which loss reaches what, how gradients are combined and what applies them."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from input_pipelines.configuration import TRAIN
 from trainer.combine import combination as combination_lib
 from trainer.combine.combination import Combination
 from trainer.common.durations import Timeline
-from trainer.components import optimizers
+from trainer.components import optimizers, rates
 from trainer.components.optimizers import OptimizerGroup
+from trainer.components.rates import RateScale
+from trainer.config.rates import ReduceOnPlateauConfig
 from trainer.config.settings import CombineConfig, LossConfig, method_options
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
@@ -32,12 +35,14 @@ class Optimization:
       groups: the optimizers and what each of them updates.
       gradient_averages: moving averages of the gradients, where the combination mixes those.
       average: moving averages of the variables, where the run keeps them.
+      rate_scale: of all learning rates, where the run reduces them.
     """
 
     combination: Combination
     groups: tuple[OptimizerGroup, ...]
     gradient_averages: GradientAverages | None
     average: VariableAverage | None
+    rate_scale: RateScale | None
 
 
 def find_reach(network: Network, spec: Mapping[str, Any], strategy: tf.distribute.Strategy) -> Discovered:
@@ -64,8 +69,14 @@ def build(
     reach: Reach,
     timeline: Timeline,
     strategy: tf.distribute.Strategy,
+    factors: Mapping[str, float] = types.MappingProxyType({}),
+    plateau: ReduceOnPlateauConfig | None = None,
 ) -> Optimization:
-    """Builds the combination and the optimizers; `ema` is the momentum of the averages of the variables."""
+    """Builds the combination and the optimizers.
+
+    `ema` is the momentum of the averages of the variables, `factors` are those of learning rates by patterns, and
+    `plateau` says how the rates are reduced.
+    """
     combination = combination_lib.build(
         config.name,
         method_options(config),
@@ -79,8 +90,10 @@ def build(
         gradient_averages = (
             None if combination.keeps is None else GradientAverages(reach, list(losses), combination.keeps)
         )
+        rate_scale = plateau and RateScale(plateau.factor, plateau.minimum)
         groups = optimizers.build_groups(
             optimizer, shared_optimizer, own, reach, combination, timeline, per_loss=config.apply == "per_loss"
         )
+        groups = rates.adjusted(groups, reach.names, factors, rate_scale)
         average = None if ema is None else VariableAverage(strategy, reach.by_name, ema)
-    return Optimization(combination, groups, gradient_averages, average)
+    return Optimization(combination, groups, gradient_averages, average, rate_scale)

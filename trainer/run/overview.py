@@ -1,6 +1,7 @@
 """The summary of an experiment: its parts as plain numbers and names."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ _AROUND = ("use_weights", "log_losses", "smoothing")  # what can be put around a
 def of(built: Experiment) -> ExperimentSummary:
     """The summary of a built experiment; computes nothing."""
     names = tuple(loss.name for loss in built.losses)
-    trainable = built.model.trainable_weights
+    trainable, others = built.model.trainable_weights, built.model.non_trainable_weights
     reached = {id(variable) for variable in built.reach.variables}
     shapes = {name: tuple(leaf.shape) for name, leaf in splits.per_example(built.train.spec)}
     return ExperimentSummary(
@@ -35,7 +36,9 @@ def of(built: Experiment) -> ExperimentSummary:
         losses=names,
         groups=groups(built.reach, names),
         unreached=_group((), [variable for variable in trainable if id(variable) not in reached]),
-        untrained=_parameters(built.model.non_trainable_weights),
+        # TensorFlow's own variables say how they were made.
+        frozen=_parameters(each for each in others if each.value.trainable),
+        untrained=_parameters(each for each in others if not each.value.trainable),
         method=_method(built),
         optimizers=tuple(
             _optimizer(
@@ -91,7 +94,7 @@ def _optimizer(group: OptimizerGroup, spec: Mapping[str, Any]) -> OptimizerUse:
     return OptimizerUse(
         name=group.name,
         kind=type(group.optimizer).__name__,
-        learning_rate=_learning_rate(group.optimizer, spec.get("learning_rate")),
+        learning_rate=_learning_rate(group.optimizer, spec.get("learning_rate")) + _factors(group.factors),
         arguments=others,
         variables=len(group.variables),
         parameters=_parameters(group.variables),
@@ -106,6 +109,12 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer, given: float | Mapping
     if (schedule := optimizers.schedule_of(optimizer)) is not None:
         return type(schedule).__name__
     return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)) if given is None else given:g}"
+
+
+def _factors(factors: Sequence[float]) -> str:
+    """The factors of variables' learning rates other than 1, in words; empty where there are none."""
+    counts = Counter(factor for factor in factors if factor != 1)
+    return "".join(f", times {factor:g} for {count} variables" for factor, count in counts.items())
 
 
 def _argument(key: str, value: Any) -> str:

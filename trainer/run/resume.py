@@ -17,8 +17,9 @@ from trainer.output import checkpoint, checkpoint_tensors, history, manifest
 from trainer.output import workdir as workdir_lib
 from trainer.output.manifest import Manifest
 from trainer.output.reports import VALIDATION
-from trainer.run import monitor
+from trainer.run import initial_values, monitor, plateau
 from trainer.run.experiment import Experiment
+from trainer.run.initial_values import InitialValues
 from trainer.run.monitor import Monitors
 from trainer.step.values import State, Totals
 
@@ -58,8 +59,9 @@ class Start:
       step: number of steps taken.
       state: what the step remembers.
       totals: of the steps since the last report.
-      monitors: the state of `best` and of `early_stopping`; on the chief.
+      monitors: the state of what decides by reports; on the chief.
       stopped: why a hook stopped the run; None: none of the present hooks did. On the chief.
+      initial_values: the trained values with which a new run begins (`init_from`), where there are any. On the chief.
     """
 
     resumes: bool
@@ -68,6 +70,7 @@ class Start:
     totals: Totals
     monitors: Monitors
     stopped: str | None = None
+    initial_values: InitialValues | None = None
 
 
 def find(run: workdir_lib.Workdir, config: Config) -> Found:
@@ -119,8 +122,15 @@ def refuse_damage(run: workdir_lib.Workdir, config: Config, folder: pathlib.Path
     raise ConfigError("--workdir", str(run.shown), f"its {file.name} {reason}; put it back or start a new run")
 
 
-def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Experiment, workers: Workers) -> Start:
-    """Reads a resumed run's checkpoint into every worker's variables; writes nothing.
+def start(
+    run: workdir_lib.Workdir | None,
+    found: Found,
+    step: int,
+    built: Experiment,
+    workers: Workers,
+    base: pathlib.Path,
+) -> Start:
+    """Reads a resumed run's checkpoint, or what a new one begins with, into every worker's variables; writes nothing.
 
     Args:
       run: on the chief, the directory of a run to resume; None for a new one, and on other workers.
@@ -128,17 +138,20 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
       step: the checkpoint's, on every worker; -1 where there is none.
       built: the experiment.
       workers: who takes part; all of them call this.
+      base: the directory that a relative path of `init_from` is in.
 
     Raises:
-      ConfigError: the checkpoint does not fit, the run has taken more steps than it is to have, or a monitor has
-        changed that would have to know reports which are damaged.
+      ConfigError: the checkpoint or what `init_from` names does not fit, the run has taken more steps than it is to
+        have, or a monitor has changed that would have to know reports which are damaged.
     """
     state, totals = built.step.initial_state(), built.step.initial_totals()
-    monitors = monitor.start(built.best, built.early_stopping)
+    monitors = built.monitors
     if built.train_metrics is not None:
         built.train_metrics.clear()
     if step < 0:
-        return Start(run is not None, 0, state, totals, monitors)
+        plateau.restore(built, 0, workers)
+        taken = initial_values.take(built.config.init_from, built, workers, base) if built.config.init_from else None
+        return Start(run is not None, 0, state, totals, monitors, initial_values=taken)
     if step > built.timeline.steps:
         where = f" in {run.shown}" if run else ""
         raise ConfigError("steps", built.config.steps, f"the run{where} has taken {step} steps already")
@@ -148,6 +161,7 @@ def start(run: workdir_lib.Workdir | None, found: Found, step: int, built: Exper
         monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
         checkpoint.restore(found.folder, parts)
     workers.broadcast_variables(parts)
+    plateau.restore(built, monitors.reductions, workers)
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import data as data_lib
+from input_pipelines import saved_data
 from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
@@ -74,7 +74,7 @@ def train(
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, found, step, built, workers)
+        start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         iterator = iter(built.batches(first_step=start.step))
         calls = (*_traced(built, iterator, start, workers), boundaries)
@@ -113,14 +113,14 @@ def _built(
     """
     found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
-    saved = agreement.on_start(config, profile, data_lib.load_saved(run.data) if run else None, workers)
+    saved = agreement.on_start(config, profile, saved_data.load_saved(run.data) if run else None, workers)
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
     loaded = following.load(config, workers)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
-    if saved is not None and (changed := data_lib.changes(saved, built.data.saved)):
+    if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
     agreement.on_code(workers)  # with what was imported to build it
@@ -153,7 +153,9 @@ def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Fou
     if run is None:
         return None
     if found.folder is None:
-        data_lib.save(built.data.saved, run.data)
+        saved_data.save(built.data.saved, run.data)
+        if start.initial_values is not None:
+            start.initial_values.save(run.initial_values)
     return resume.rewind(run, config, found) if start.resumes else None
 
 
@@ -196,6 +198,8 @@ def _take_steps(
             recorder.say(f"  to get there, {discarded:,} training examples are read and thrown away")
         for line in summary.lines(overview.of(built)):
             recorder.say(f"  {line}")
+        for line in start.initial_values.lines() if start.initial_values is not None else ():
+            recorder.say(f"  {line}")
     end = steps.run(start, iterator)
     at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
@@ -221,7 +225,9 @@ def _take_steps(
 
 def _why_early(steps: Loop) -> str:
     """The reason why a run has ended before its last step; on the chief."""
-    return steps.hooks.stopped or f"{steps.built.early_stopping.patience} evaluations without improvement"
+    return (
+        steps.hooks.stopped or f"{steps.built.monitors.early_stopping.config.patience} evaluations without improvement"
+    )
 
 
 def _devices(strategy: tf.distribute.Strategy, workers: Workers) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from trainer.common.expressions import Expression
 from trainer.components import scalars
@@ -72,7 +72,7 @@ class Watched:
         return math.fsum(weight * loss for weight, loss in zip(weighed.values(), losses, strict=True))
 
 
-def of(watching: Sequence[MonitorConfig | None], loss_weights: Mapping[str, float | LearningRateSchedule]) -> Watched:
+def of(watching: Collection[MonitorConfig | None], loss_weights: Mapping[str, float | LearningRateSchedule]) -> Watched:
     """The values that checked monitors add; None among them watches nothing."""
     found: dict[str, Expression] = {}
     for config in watching:

@@ -1,7 +1,6 @@
-"""A step of one kind now and then, of another one in between."""
+"""A step in which the method finds coefficients now and then, and others between, for which they hold."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -15,31 +14,21 @@ class Alternating:
     """Two ways in turn.
 
     Attributes:
-      first: of the steps that are due; it measures.
+      first: of the first of every `every` steps, and of one for which the state holds no coefficients; it measures.
       second: of those between.
-      due: (step, state) → whether `first` is due, scalar bool.
+      every: steps from one `first` to the next.
     """
 
     first: Computation
     second: Computation
-    due: Callable[[tf.Tensor, State], tf.Tensor]
+    every: int
 
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
     ) -> tuple[Applied, StepSummary]:
         """Computes the step in the way that is due."""
         return tf.cond(
-            self.due(step, state),
+            tf.equal(step % self.every, 0) | tf.reduce_any(tf.math.is_nan(state.coefficients)),
             lambda: self.first.compute(iterator, batch, step, tf.constant(True), state),
             lambda: self.second.compute(iterator, batch, step, measure, state),
         )
-
-
-def at_the_end_of_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
-    """Due in the last of every `count` steps."""
-    return lambda step, state: tf.equal((step + 1) % count, 0)
-
-
-def without_coefficients_or_every(count: int) -> Callable[[tf.Tensor, State], tf.Tensor]:
-    """Due in the first of every `count` steps, and where the state holds no coefficients."""
-    return lambda step, state: tf.equal(step % count, 0) | tf.reduce_any(tf.math.is_nan(state.coefficients))

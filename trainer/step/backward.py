@@ -47,7 +47,7 @@ def per_loss_gradients(
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
       shape), times `scale`; and every loss's sums.
     """
-    with tf.GradientTape(persistent=True) as tape:
+    with reach.recording() as tape:
         predictions = _predictions(model, losses, batch)
         sums = comparisons.sums(losses, predictions, batch, parts, batch_size)
     show(watch, predictions, batch, sums, len(losses))
@@ -93,7 +93,7 @@ def weighted_gradients(
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ; and what else `weigh` returned.
     """
-    with tf.GradientTape(persistent=True) as tape:
+    with reach.recording() as tape:
         predictions = _predictions(model, losses, batch)
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
         with tape.stop_recording():  # the factors are constants; a sum across replicas would be differentiated too

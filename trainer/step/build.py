@@ -14,7 +14,7 @@ from trainer.config.plan import View as ViewOf
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
-from trainer.step import absence, alternating, applied, backward, cut, views
+from trainer.step import absence, applied, backward, cut, views
 from trainer.step.alternating import Alternating
 from trainer.step.carried import Carried
 from trainer.step.computation import Computation
@@ -24,6 +24,7 @@ from trainer.step.loss_scale import DynamicScaling, NoScaling
 from trainer.step.objectives import Objectives
 from trainer.step.observation import NoObservation, Observation
 from trainer.step.per_loss import PerLoss
+from trainer.step.probes import Probes
 from trainer.step.solving import Solver
 from trainer.step.step import Step
 from trainer.step.update import Updates
@@ -93,23 +94,25 @@ def build(
         "scaling": scaling,
     }
     can_be_skipped = absence.can_be_absent(objectives, settings.can_lack_labels)
+    computation, probes = _computations(plan, settings, common, groups, gradient_averages)
     return Step(
         objectives=objectives,
         reach=reach,
-        computation=_computation(plan, settings, common, groups, gradient_averages),
+        computation=computation,
+        probes=probes,
         updates=Updates(strategy, groups, can_be_skipped, settings.scales_losses, average, gradient_averages),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
         carried=Carried(solver.combination, scaling, plan.keeps_coefficients),
     )
 
 
-def _computation(
+def _computations(
     plan: StepPlan,
     settings: Settings,
     common: Mapping[str, Any],
     groups: Sequence[OptimizerGroup],
     gradient_averages: GradientAverages | None,
-) -> Computation:
+) -> tuple[Computation, Probes | None]:
     """The way in which gradients are computed, or two in turn; `common` is what every way is made of, by name."""
     objectives, reach, combination = common["objectives"], common["reach"], common["solver"].combination
     compiled = backward.compiled if settings.jit_compile else backward.as_it_is
@@ -133,9 +136,10 @@ def _computation(
         )
 
     if plan.between is None:
-        return way(plan.way)
-    due = alternating.at_the_end_of_every if plan.probes else alternating.without_coefficients_or_every
-    return Alternating(way(plan.way), way(plan.between), due(settings.every))
+        return way(plan.way), None
+    if plan.probes:
+        return way(plan.between), Probes(way(plan.way), settings.every)
+    return Alternating(way(plan.way), way(plan.between), settings.every), None
 
 
 def _parts(objectives: Objectives, reach: Reach) -> cut.CutModel:

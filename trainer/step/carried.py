@@ -112,8 +112,16 @@ def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.
         failed_step=tf.where(outcome.failed, step, totals.failed_step),
         failed=tf.where(outcome.failed, outcome.wrong, totals.failed),
         failed_losses=tf.where(outcome.failed, outcome.losses, totals.failed_losses),
-        measured=_where(summary.measurement.measured & accepted, summary.measurement, totals.measured),
+        measured=_measured(totals, summary, accepted),
     )
+
+
+def _measured(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> Measurement:
+    """The last measurement; nothing is computed in a step that cannot measure."""
+    measured = summary.measurement.measured
+    if tf.get_static_value(measured) in (None, True):
+        return _where(measured & accepted, summary.measurement, totals.measured)
+    return totals.measured
 
 
 def _where(condition: tf.Tensor, new: Any, old: Any) -> Any:

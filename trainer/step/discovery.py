@@ -14,7 +14,7 @@ from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
 from trainer.config.paths import MODEL
 from trainer.distributed import strategy as strategy_lib
-from trainer.gradients.reach import Reach
+from trainer.gradients.reach import Reach, recording
 from trainer.models import forward_pass, recomputation
 from trainer.models.names import variables_by_name
 from trainer.step.random_draws import RandomDraws
@@ -68,7 +68,7 @@ def discover_reach(
     def trace(batch: Mapping[str, Any]) -> None:
         found.clear()
         masked.clear()  # a function that makes variables in its first trace is traced twice
-        with scratch_trace(strategy), tf.GradientTape(persistent=True) as tape:
+        with scratch_trace(strategy), recording(variables) as tape:
             try:
                 with draws.of_model():
                     predictions = forward_pass.predict(model, losses, batch["inputs"], training=True, all_added=True)

@@ -154,9 +154,9 @@ def weighted_gradients(
     """
     in_trunk = {id(variable) for variable in parts.trunk.trainable_variables}
     trunk = [v for v, variable in enumerate(reach.variables) if id(variable) in in_trunk]
-    with tf.GradientTape() as trunk_tape:
+    with reach.recording() as trunk_tape:
         features, *mask = tf.nest.flatten(parts.trunk(batch["inputs"], training=True))
-    with tf.GradientTape(persistent=True) as heads_tape:
+    with reach.recording() as heads_tape:
         heads_tape.watch(features)
         predictions = predictions_lib.of(parts.heads([features, *mask], training=True), batch["inputs"])
         found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)

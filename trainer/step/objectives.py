@@ -74,7 +74,7 @@ class Objectives:
     def forward_again(self, batch: Mapping[str, Any], step: tf.Tensor) -> tuple[LossSums, ...]:
         """Every loss's sums once more: random layers draw what they drew before, and statistics stay what they are."""
         self.seed_random_layers(step)
-        with replica_state.kept(self.model.non_trainable_variables):
+        with replica_state.kept(replica_state.changed_by_layers(self.model)):
             return backward.forward(self.model, self.losses, batch, batch_size=self.batch_size)
 
     def numbers(
@@ -134,10 +134,13 @@ class Objectives:
         self, weight_sums: tf.Tensor, counts: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """(..., K) bool, the losses that take part; (..., K), the factors that make means of their sums, else 0."""
-        active = (weight_sums > 0) & tf.stack([loss.takes_part(step) for loss in self.losses])
+        active = weight_sums > 0
+        if any(loss.every > 1 for loss in self.losses):
+            active &= tf.stack([loss.takes_part(step) for loss in self.losses])
         if any(self.can_lack_weight):
             active &= schedules.at(step, self.loss_weights) != 0
-        denominators = tf.where([loss.normalizer == "weights" for loss in self.losses], weight_sums, counts)
+        by_weights = [loss.normalizer == "weights" for loss in self.losses]
+        denominators = weight_sums if all(by_weights) else tf.where(by_weights, weight_sums, counts)
         if any(undivided := [loss.normalizer == "sum" for loss in self.losses]):
             denominators = tf.where(undivided, tf.ones_like(denominators), denominators)
         return active, tf.where(active, tf.math.reciprocal_no_nan(denominators), 0)

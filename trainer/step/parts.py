@@ -114,7 +114,7 @@ def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> Iterator[None]
         return
     shared = [variable for layer in _synchronized(model) for variable in layer.non_trainable_variables]
     of_all = {id(variable) for variable in shared}
-    own = [variable for variable in model.non_trainable_variables if id(variable) not in of_all]
+    own = [each for each in replica_state.changed_by_layers(model) if id(each) not in of_all]
     with contextlib.ExitStack() as stack:
         stack.enter_context(replica_state.kept(own, where=part[batch_sizes.EMPTY]))
         if shared:

@@ -10,26 +10,28 @@
         carry on    what the next step reads, and totals for the report
 
 `compute` is done by `per_loss.py` (a backward pass for every loss), `fused.py` (one for their weighted sum),
-`features.py` (one for every loss to the features, one from there) or `alternating.py` (one of these now and then,
-another in between): `config/plan.py` chooses, `build.py` makes it. What travels between replicas, in numbers, is in
+`features.py` (one for every loss to the features, one from there), or two of these in turn (`alternating.py`,
+`probes.py`): `config/plan.py` chooses, `build.py` makes it. What travels between replicas, in numbers, is in
 `trainer/step/__init__.py`. Conditions (a step that is not accepted, an optimizer whose losses have no label) stand
 around `strategy.run`, because a `tf.cond` within it cannot hold an optimizer's apply.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.components import optimizers
 from trainer.gradients.reach import Reach
-from trainer.step import carried, report
+from trainer.step import carried, in_graph_loop, report
 from trainer.step.carried import Carried, Parts
 from trainer.step.computation import Computation
+from trainer.step.in_graph_loop import Probing, Train
 from trainer.step.objectives import Objectives
 from trainer.step.observation import AfterUpdate
+from trainer.step.probes import Probes
 from trainer.step.report import Failure
 from trainer.step.update import Updates
 from trainer.step.values import State, Totals
@@ -43,6 +45,7 @@ class Step:
       objectives: the model's losses.
       reach: which of them reach which variable.
       computation: how the gradients are computed and combined.
+      probes: steps in which they are computed in another way, in the in-graph loop; None: there are none.
       updates: the optimizers.
       observation: what is looked at after the update.
       carried: what of a step later ones, checkpoints and reports read.
@@ -51,6 +54,7 @@ class Step:
     objectives: Objectives
     reach: Reach
     computation: Computation
+    probes: Probes | None
     updates: Updates
     observation: AfterUpdate
     carried: Carried
@@ -77,30 +81,13 @@ class Step:
         outcome = self.observation.observed(batch, step, summary, accepted)
         return self.carried.next(state, totals, step, summary, finite, accepted, outcome)
 
-    def build(self) -> Callable[..., tuple[State, Totals]]:
-        """The in-graph host loop.
-
-        Returns:
-          `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state
-          and the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per
-          loss is taken). The three are scalar tensors (int64, int64, bool), so that nothing is traced again. A step
-          that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
-        """
-
-        @tf.function(autograph=False)
-        def train(
-            iterator: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
-        ) -> tuple[State, Totals]:
-            def body(index: tf.Tensor, state: State, totals: Totals) -> tuple[tf.Tensor, State, Totals]:
-                last = measure & (index + 1 == count)
-                return index + 1, *self.one_step(iterator, first_step + index, last, state, totals)
-
-            def continues(index: tf.Tensor, state: State, totals: Totals) -> tf.Tensor:
-                return (index < count) & (totals.failed_step < 0)
-
-            return tf.while_loop(continues, body, (tf.zeros_like(count), state, totals))[1:]
-
-        return train
+    def build(self) -> Train:
+        """The in-graph loop over steps, as `in_graph_loop.build` returns it."""
+        probing = None
+        if self.probes is not None:
+            of_probes = dataclasses.replace(self, computation=self.probes.computation)
+            probing = Probing(of_probes.one_step, self.probes.next)
+        return in_graph_loop.build(self.one_step, probing, self.remembered, self.with_remembered)
 
     def initial_state(self) -> State:
         """The state at the start of a run."""

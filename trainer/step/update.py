@@ -13,7 +13,7 @@ from trainer.step import replicas
 from trainer.step.values import Applied
 from trainer.step.variable_average import VariableAverage
 
-_AVERAGE, _GRADIENT_AVERAGES = "average", "gradient_averages"  # parts of a checkpoint
+AVERAGE, _GRADIENT_AVERAGES = "average", "gradient_averages"  # parts of a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Updates:
 
     def averages_of_variables(self) -> dict[str, dict[str, tf.Variable]]:
         """The part of a checkpoint that an evaluation needs beside the model, where there is one."""
-        return {} if self.average is None else {_AVERAGE: self.average.by_name}
+        return {} if self.average is None else {AVERAGE: self.average.by_name}
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """The model holds the moving averages of its variables within this context, where the run keeps them."""

@@ -110,6 +110,7 @@ def _of_head(variables: dict[str, np.ndarray], head: str) -> list[np.ndarray]:
     return sorted(found.values(), key=lambda value: -value.ndim)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", OF_KERAS)
 def test_a_step_is_that_of_keras(trained, name):
     """`fit(class_weight=...)` of a model of one output, from the same variables."""

@@ -26,7 +26,7 @@ def _one_vector(**label) -> dict:
     return tree
 
 
-@pytest.mark.parametrize("combine", ["weighted", "independent"])
+@pytest.mark.parametrize("combine", ["weighted", pytest.param("independent", marks=pytest.mark.ci_only)])
 def test_two_slices_of_one_vector_equal_two_heads(combine):
     """Same losses, metrics and variables as a model with a head for each, from the same start."""
     sliced = _one_vector()

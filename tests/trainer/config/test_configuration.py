@@ -43,12 +43,20 @@ def test_order_is_as_written():
         ("shared_optimizer=sgd", lambda c: c.shared_optimizer, {"name": "sgd"}),
         ("model.trunk.0.filters=8", lambda c: c.model.trunk[0]["filters"], 8),
         ("combine.normalized.per_variable=true", lambda c: c.combine.normalized.per_variable, True),
+        ("init_from=runs/a", lambda c: (c.init_from.path, c.init_from.only), ("runs/a", ["*"])),
+        ("init_from={'path': 'a', 'rename': {'x/*': 'y/*'}}", lambda c: c.init_from.rename, {"x/*": "y/*"}),
+        ("freeze=trunk*", lambda c: c.freeze, ["trunk*"]),
         ("combine.name=pcgrad", lambda c: (c.combine.name, c.combine.apply), ("pcgrad", "joint")),
         ("combine.name=independent", lambda c: (c.combine.name, c.combine.apply), ("independent", "per_loss")),
     ],
 )
 def test_overrides(override, read, value):
     assert read(_digits(override)) == value
+
+
+def test_an_override_below_a_path():
+    config = _digits("init_from=runs/a", "init_from.skip_mismatched=true")
+    assert (config.init_from.path, config.init_from.skip_mismatched) == ("runs/a", True)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +120,11 @@ def test_overrides(override, read, value):
             "losses.ink.optimizer.learning_rate.initial_learning_rate",
             "at least 0",
         ),
+        ("init_from=3", "init_from", "a path, or a dictionary with 'path'"),
+        ("init_from.only=trunk*", "init_from.path", "missing"),
+        ("init_from={'path': 'a', 'rename': {'x*': 'y'}}", "init_from.rename.x*", "as many '*' as the pattern 'x*'"),
+        ("init_from={'path': 'a', 'rename': ['x*']}", "init_from.rename", "a dictionary from patterns"),
+        ("freeze=[3]", "freeze.0", "must be a name"),
         ("combine.name=pcgrd", "combine.name", "did you mean 'pcgrad'"),
         ("combine.apply=both", "combine.apply", "joint, per_loss"),
         ("combine.pcgrad.alpha=1", "combine.pcgrad", "unknown key"),

@@ -28,9 +28,11 @@ KINDS = {
     "dataset.sources.<name>": QuotaConfig,
     "model": settings.ModelConfig,
     "combine": settings.CombineConfig,
+    "init_from": settings.InitialValuesConfig,
     "segments": settings.SegmentsConfig,
     "best": settings.MonitorConfig,
     "early_stopping": settings.EarlyStoppingConfig,
+    "reduce_on_plateau": settings.ReduceOnPlateauConfig,
 }
 KEYS = {
     schema.join(prefix, schema.key_of(field.name)): field

@@ -126,6 +126,7 @@ def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.ci_only
 def test_a_record_that_does_not_decode_is_named(tmp_path):
     images = [*np.zeros((20, 6, 4, 1), np.uint8)]
     images[13] = b"no picture"

@@ -45,12 +45,12 @@ def _sent(built: Experiment) -> list[tuple[int, str]]:
     return sent[::replicas]
 
 
-_FURTHER = [(2, "joint"), (3, "per_loss")]
+_FURTHER = [(2, "joint"), (2, "per_loss"), (3, "per_loss")]
 
 
 @pytest.mark.parametrize(
     ("replicas", "apply"),
-    [(3, "joint"), (2, "per_loss"), *(pytest.param(*each, marks=pytest.mark.ci_only) for each in _FURTHER)],
+    [(3, "joint"), *(pytest.param(*each, marks=pytest.mark.ci_only) for each in _FURTHER)],
 )
 def test_gradients_are_reduced_exactly_once(replicas, apply):
     built = _build(replicas, combine__name="pcgrad", combine__apply=apply, **MISSING)
@@ -61,8 +61,8 @@ def test_gradients_are_reduced_exactly_once(replicas, apply):
     ("changes", "expected"),
     [
         ({"micro_batches": 5, "batch_size": 20}, [PER_LOSS]),
-        ({"reduction": "fused"}, [ONCE + 2 * LOSSES, PER_LOSS]),  # PER_LOSS in a probe
-        ({"reduction": "fused"} | MISSING, [2 * LOSSES, ONCE, PER_LOSS]),
+        pytest.param({"reduction": "fused"}, [ONCE + 2 * LOSSES, PER_LOSS], marks=pytest.mark.ci_only),
+        ({"reduction": "fused"} | MISSING, [2 * LOSSES, ONCE, PER_LOSS]),  # PER_LOSS in a probe
         ({"reduction": "features", "combine__name": "pcgrad"} | MISSING, [LOSSES**2 + 2 * LOSSES, ONCE]),
         ({"combine__update_every": 5, "combine__name": "pcgrad"}, [ONCE + 2 * LOSSES, PER_LOSS]),
     ],

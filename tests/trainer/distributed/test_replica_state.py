@@ -35,7 +35,7 @@ def test_masks_differ_between_replicas_steps_and_seeds_and_repeat():
     np.testing.assert_array_equal(masks[1, 1], _masks(1, 1))
 
 
-def test_layers_draw_different_masks():
+def test_layers_draw_different_masks(eagerly):
     built = experiment.build(problems.config(model__trunk=DROPOUT), problems.strategy(1))
     problems.train(built, 1)
     states = [variable.numpy() for variable in built.model.variables if variable.path.endswith("seed_generator_state")]
@@ -44,7 +44,7 @@ def test_layers_draw_different_masks():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.ci_only)])
 def test_same_seed_same_run_other_seed_other_run(replicas):
     """tests/trainer/run/test_loop.py compares traced runs and their files."""
     changes = problems.SIMPLE | {"model__trunk": DROPOUT, "combine__name": "pcgrad", "precision": "float32"}
@@ -55,7 +55,7 @@ def test_same_seed_same_run_other_seed_other_run(replicas):
     assert not np.array_equal(first.losses, other.losses)
 
 
-@pytest.mark.parametrize("synchronized", [False, True])
+@pytest.mark.parametrize("synchronized", [False, pytest.param(True, marks=pytest.mark.ci_only)])
 def test_an_evaluation_sees_the_average_and_changes_nothing(synchronized):
     """Also of a counter, which counts evaluations, too: they see that of the first replica."""
     normalization = {"layer": "BatchNormalization", "synchronized": synchronized}

@@ -101,7 +101,7 @@ def expected():
 @pytest.mark.parametrize(
     ("replicas", "options"),
     [
-        (1, {"run_eagerly": True}),
+        pytest.param(1, {"run_eagerly": True}, marks=pytest.mark.ci_only),
         (2, {}),
         pytest.param(3, {"diagnostics": True}, marks=pytest.mark.ci_only),
         pytest.param(1, {"micro_batches": 2}, marks=pytest.mark.ci_only),

@@ -110,7 +110,7 @@ def some(names, *always):
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("name", some(COMPILED, "gradnorm", "own", "optimizers"))
+@pytest.mark.parametrize("name", some(COMPILED, "own", "optimizers"))
 def test_a_file_of_a_functional_model(name, tmp_path):
     model = fitted(name)
     model.save(tmp_path / "model.keras")
@@ -128,7 +128,7 @@ def test_a_file_of_a_model_without_a_graph(make, tmp_path):
     assert_continue_alike(model, loaded)
 
 
-def test_plain_weights_and_back(tmp_path):
+def test_plain_weights_and_back(eagerly, tmp_path):
     path = tmp_path / "w.weights.h5"
     plain, model = keras.Model(*graph()), fitted("gradnorm")
     plain.compile("adam", loss=LOSSES)

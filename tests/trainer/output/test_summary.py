@@ -26,6 +26,7 @@ SUMMARY = ExperimentSummary(
     losses=LOSSES,
     groups=(Group(LOSSES, 4, 1500), Group(("a", "c"), 2, 70), Group(("b",), 1, 8)),
     unreached=Group((), 1, 5),
+    frozen=0,
     untrained=6,
     method=_method(combine__name="cagrad"),
     optimizers=(
@@ -48,6 +49,12 @@ def test_lines():
         "optimizers: Adam, learning rate 0.001: shared (6 variables, 1,570), a (2 variables, 1,070); "
         "SGD, learning rate cosine_decay (decay_steps=9), momentum=0.9: b (1 variable, 8); none: (1 variable, 5)",
     ]
+
+
+def test_frozen_parameters_are_counted():
+    frozen = dataclasses.replace(SUMMARY, frozen=3000)
+    words = "shared 1,570, task-specific 8, reached by no loss 5, frozen 3,000, not trained 6"
+    assert summary.lines(frozen)[1:3] == ["model:      mine:model, 4,589 parameters", f"parameters: {words}"]
 
 
 def test_weights_of_classes_have_a_line():

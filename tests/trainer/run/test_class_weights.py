@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.examples import Examples
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.names import Names
+from input_pipelines.saved_data import SavedData
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import losses, predictions

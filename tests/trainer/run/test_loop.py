@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
+from tests.properties import built_once
 from trainer.common import errors
 from trainer.common.errors import NonFiniteError, RunError
 from trainer.config import loading
@@ -158,8 +159,9 @@ def test_evaluating_a_run_that_removes_the_checkpoint_meanwhile(run, tmp_path, m
 
 def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):
     screen, lines = _console(terminal=True), _console()
-    for name, console in (("a", screen), ("b", lines)):
-        _train(tmp_path / name, console=console, steps=6, report_every=2, eval_every=6)
+    with built_once.building_once():
+        for name, console in (("a", screen), ("b", lines)):
+            _train(tmp_path / name, console=console, steps=6, report_every=2, eval_every=6, **problems.SIMPLE)
     shown = screen.file.getvalue()
     assert "━" in shown
     assert "6/6" in shown

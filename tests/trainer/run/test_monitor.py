@@ -4,12 +4,14 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 import pytest
 
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
+from trainer.config.rates import ReduceOnPlateauConfig
 from trainer.output.reports import TRAIN, VALIDATION, Report
 from trainer.run import monitor, watched
 
@@ -95,6 +97,46 @@ def test_another_monitor_needs_the_reports(best, early, field):
     )
     with pytest.raises(ConfigError, match=f"{field}=.*metrics.jsonl are damaged"):
         monitor.resume(monitor.start(best, early), saved, None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Learning rates.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Model:
+    """All that Keras' callback looks at."""
+
+    def __init__(self, rate):
+        self.optimizer = keras.optimizers.SGD(rate)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rates_fall_as_with_keras(seed):
+    random = np.random.RandomState(seed)
+    mode, min_delta = random.choice(["min", "max"]), random.choice([0.0, 0.5])
+    patience, cooldown = int(random.randint(1, 4)), int(random.randint(0, 4))
+    plateau = ReduceOnPlateauConfig("m", mode, 0.5, patience, min_delta, cooldown, 0.0)
+    callback = keras.callbacks.ReduceLROnPlateau("m", 0.5, patience, 0, mode, min_delta, cooldown)
+    callback.set_model(model := _Model(1.0))
+    callback.on_train_begin()
+    state, rates = monitor.start(reduce_on_plateau=plateau), []
+    for step, value in enumerate(random.randint(0, 8, size=60) / 4, start=1):
+        callback.on_epoch_end(step, {"m": value})
+        state = state.after(Report(step, TRAIN, {"m": -100.0})).after(Report(step, VALIDATION, {"m": value}))
+        rates.append(0.5**state.reductions)
+        assert rates[-1] == float(model.optimizer.learning_rate), step
+        assert monitor.resume(monitor.start(reduce_on_plateau=plateau), state.saved(), None) == state
+    assert rates[-1] < 0.1
+
+
+def test_an_evaluation_at_the_end_alone_reduces_nothing():
+    """A run that is continued with more steps would not have had it; a value that is missing is no improvement."""
+    state = monitor.start(reduce_on_plateau=ReduceOnPlateauConfig("m", "min", 0.5, 2, 0.0, 0, 0.0))
+    for step, value in enumerate((3.0, None, 3.0)):
+        before, state = state, state.after(Report(step, VALIDATION, {"m": value}))
+    assert state.reductions == 1
+    assert before.after(Report(3, VALIDATION, {"m": 3.0}), is_due=False) == before
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ _METRICS = {"losses__number__metrics": ["mae", "r2_score"], "losses__label__weig
     [
         (1, {}),
         (1, {"micro_batches": 4}),
-        (1, {"reduction": "features", "combine__name": "mgda"}),
+        pytest.param(1, {"reduction": "features", "combine__name": "mgda"}, marks=pytest.mark.ci_only),
         (1, {"reduction": "fused", "probe_every": 2}),
         pytest.param(3, {}, marks=pytest.mark.ci_only),
         pytest.param(2, {"micro_batches": 2}, marks=pytest.mark.ci_only),

@@ -228,7 +228,7 @@ def bare_model() -> keras.Model:
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=pytest.mark.ci_only)])
 def test_embeddings_train(replicas):
     """As on one: sparse gradients are made dense and combined like others; rows looked up twice count twice."""
     tree = {

@@ -33,7 +33,7 @@ def test_the_scale_after_a_step(scale, good, finite, expected):
         {"combine__name": "pcgrad"},
         pytest.param({"reduction": "fused", "probe_every": 3}, marks=pytest.mark.ci_only),
         pytest.param({"reduction": "features", "combine__name": "pcgrad"}, marks=pytest.mark.ci_only),
-        {"combine__name": "pcgrad", "combine__update_every": 4},
+        pytest.param({"combine__name": "pcgrad", "combine__update_every": 4}, marks=pytest.mark.ci_only),
     ],
     ids=["per loss", "fused", "features", "lasting weights"],
 )
@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_finite_is_no_overflow():
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.ci_only), "mixed_float16"])
 def test_half_precision_is_near_full_precision(precision):
     """One step: losses and gradient norms within the roundings of 8 and 11 bits; variables stay float32."""
     full, half = (problems.run(2, 1, precision=p, combine__name="pcgrad") for p in ("float32", precision))

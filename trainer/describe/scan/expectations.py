@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipelines.configuration import TRAIN, VALIDATION, SourceConfig
-from input_pipelines.data import Data, SavedData
+from input_pipelines.data import Data
 from input_pipelines.examples import Examples, NotFinite
 from input_pipelines.feed import augmentation, mixture, splits, usable
 from input_pipelines.feed.in_memory import InMemory
 from input_pipelines.feed.mixture import Mixture
+from input_pipelines.saved_data import SavedData
 from trainer.common.errors import ConfigError
 from trainer.config.settings import Config
 from trainer.describe.scan.findings import Findings
@@ -95,7 +96,7 @@ def of(config: Config, structures: Mapping[str, Structure], strategy: tf.distrib
     # The weights of classes need counts of the data, and change none of the classes.
     losses = {name: dataclasses.replace(loss, class_weights=None) for name, loss in config.losses.items()}
     spec = network_lib.batch_spec(built[TRAIN], config.batch_size // config.micro_batches)
-    network = network_lib.build(config.model, losses, config.metrics, config.seed, spec, data, strategy)
+    network = network_lib.build(config.model, losses, config.metrics, config.seed, spec, data, strategy, config.freeze)
     outputs = checks.outputs(network.model, spec["inputs"], config.model.name)
     classes = (
         Classes(loss.target, loss.prediction(outputs).shape[-1], loss.ignored_class, loss.source)

@@ -1,0 +1,1 @@
+"""Examples in their own order, each once, as a trained model takes them."""
