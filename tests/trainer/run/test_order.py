@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from input_pipelines import data
+from input_pipelines import data, saved_data
 from tests import problems
 from trainer.common.errors import ConfigError
 from trainer.components import optimizers
@@ -36,8 +36,8 @@ FUNCTIONS = [
     (workdir, "create", "create the directory"),
     (workdir.Workdir, "release", "release the workdir"),
     (loading, "save", "save config.json"),
-    (data, "load_saved", "read data.json"),
-    (data, "save", "save data.json"),
+    (saved_data, "load_saved", "read data.json"),
+    (saved_data, "save", "save data.json"),
     (data, "build", "read the data"),
     (agreement, "on_start", "agree on the configuration"),
     (agreement, "on_data", "agree on the data"),
