@@ -188,7 +188,7 @@ class Run:
             more in half precision.
 
         Returns:
-          The page: `signature.md` in a folder, `<file>.md` beside a file.
+          The file or folder; the page is `signature.md` in a folder, `<file>.md` beside a file.
 
         Raises:
           ConfigError: the run cannot be exported so.
@@ -201,7 +201,7 @@ class Run:
         call = f"trainer.load_run({str(self._workdir.shown)!r}).export({shown!r}, format={format!r})"
         wanted = of_run.Wanted(format, path, shown, call, self._best, self._averaged, source, tolerance)
         with self._inside() as strategy:
-            return of_run.export(self._given.config, self._workdir, strategy, self._trust, wanted).page
+            return of_run.export(self._given.config, self._workdir, strategy, self._trust, wanted).path
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[tf.distribute.Strategy]:

@@ -137,7 +137,7 @@ def listed(names: Iterable[str], given: str) -> str:
     """The names, or of many those nearest to `given`, in a line."""
     names = sorted(set(names))
     line = ", ".join(names) or "none"
-    if len(line) <= _LONGEST_LIST:
+    if len(line) <= _LONGEST_LIST or len(names) <= _LISTED:
         return line
     nearest = difflib.get_close_matches(given, names, n=_LISTED, cutoff=0)
     return f"{', '.join(sorted(nearest))} and {len(names) - len(nearest)} more"

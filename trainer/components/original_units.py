@@ -75,14 +75,14 @@ def pair(
 
 def _hindrance(loss: NamedLoss, inverse: Inverse, target: Any, prediction: Any, *, of_values: bool) -> str | None:
     """Returns the reason why a metric cannot be in original units; None: it can."""
-    if inverse.hindrance is not None:
-        return f"cannot be undone of target {loss.target!r}: {inverse.hindrance}"
-    if not inverse.changes:
-        return f"needs something to undo, but nothing that prepares target {loss.target!r} changes its units"
     own = loss.function if isinstance(loss.function, OwnLoss) else None
     has_values = loss.scores.are_probabilities and loss.scores.kind in (Kind.OTHER, Kind.LABELS)
     if not has_values or (own is not None and type(own).metric_target is not OwnLoss.metric_target):
         return f"needs predictions of the target's values, but {loss.source} gives scores for {loss.function_name}"
+    if inverse.hindrance is not None:
+        return f"cannot be undone of target {loss.target!r}: {inverse.hindrance}"
+    if not inverse.changes:
+        return f"needs something to undo, but nothing that prepares target {loss.target!r} changes its units"
     if not of_values:
         return "is for metrics of values, and this one takes probabilities"
     of_target, given = (tuple(spec.shape[1:]) for spec in (target, prediction))

@@ -136,7 +136,7 @@ def test_columns_have_units_of_their_own_and_labels_may_be_missing_one_by_one(pr
         ("price", "mse", {"name": "mae", "units": ["original"]}, (1,), "must be 'original'"),
         ("clipped", "mse", _original("mae"), (1,), "'clip' has no inverse"),
         ("raw", "mse", _original("mae"), (1,), "nothing that prepares target 'raw' changes its units"),
-        ("word", {"name": "sparse_categorical_crossentropy"}, _original("accuracy"), (3,), "'classes' has no inverse"),
+        ("word", {"name": "sparse_categorical_crossentropy"}, _original("accuracy"), (3,), "gives scores for"),
         ("share", "hinge", _original("mae"), (1,), "gives scores for Hinge"),
         ("share", {"name": "binary_crossentropy", "from_logits": True}, _original("mae"), (1,), "gives scores"),
         ("share", "binary_crossentropy", _original("auc"), (1,), "takes probabilities"),

@@ -148,3 +148,6 @@ def test_what_a_check_accepts_is_said_in_the_same_words_every_time():
     """Also of many names, of which an error lists those nearest to the value that was given."""
     names = [f"{first}{second}" * 4 for first in "abcdefghij" for second in "abcdefghij"]
     assert schema.accepted(schema.choice("word", names)) == listed(names, "")
+    assert listed(names, "").endswith(" and 88 more")
+    few = [name * 5 for name in names[:12]]
+    assert listed(few, "") == ", ".join(few)  # not "and 0 more"

@@ -73,7 +73,8 @@ def test_a_run_answers_in_units_and_words_from_prepared_numbers(run, name, tmp_p
     """Its metrics, computed by scikit-learn from what the file gives, are those of the run's evaluation."""
     for package in formats.FORMATS[name].packages:
         pytest.importorskip(package)
-    page = run.export(tmp_path / f"export.{name}", name).read_text()
+    path = run.export(tmp_path / f"export.{name}", name)
+    page = path.with_name(f"{path.name}.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"export.{name}", f"export.{name}.md"]
     found = own_runtime.RUNTIMES[name][0](str(tmp_path / f"export.{name}"), _prepared(), {})
     rows, evaluated = _table(21, 1), run.evaluate()

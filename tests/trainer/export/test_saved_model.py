@@ -119,15 +119,15 @@ def test_a_table_is_answered_from_its_columns(run, untried, tmp_path):
     rows = _table(33, 2)
     rows.loc[0, ["ward", "city"]] = [77, "Atlantis"]
     rows["1st/visit"] += 0.5
-    page = run.export(tmp_path / "2")
-    loaded = tf.saved_model.load(str(tmp_path / "2"))
+    path = run.export(tmp_path / "2")
+    loaded = tf.saved_model.load(str(path))
     rows.to_csv(tmp_path / "rows.csv", index=False)
     expected = run.predict(data=str(tmp_path / "rows.csv"))
     _assert_equal(loaded.signatures["serving_default"](**_columns(rows)), expected)
     protos = [_proto(row) for row in rows.to_dict("records")]
     answer = loaded.signatures["examples"](examples=tf.constant(protos))
     assert answer["risk"].numpy() == pytest.approx(expected["risk"], rel=1e-7)  # real numbers in float32
-    text = page.read_text()
+    text = (path / "signature.md").read_text()
     for line in (
         "| `blood_pressure` | float64 | one value | `blood pressure` of the source; absent: NaN |",
         "| `feature_1st_visit` | float64 | one value | `1st/visit` of the source; absent: NaN |",
@@ -170,11 +170,11 @@ def test_training_data_need_not_be_there(run, tmp_path):
     source = pathlib.Path(run.config["dataset"]["path"])
     away = source.rename(source.with_name("away"))
     try:
-        page = run.export(tmp_path / "model")
+        path = run.export(tmp_path / "model")
     finally:
         away.rename(source)
-    assert "8 examples (made up)" in page.read_text()
-    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    assert "8 examples (made up)" in (path / "signature.md").read_text()
+    loaded = tf.saved_model.load(str(path))
     rows = _table(9, 4)
     _assert_equal(loaded.signatures["serving_default"](**_columns(rows)), run.predict(data=rows))
 
