@@ -129,7 +129,7 @@ def test_a_table_is_answered_from_its_columns(run, untried, tmp_path):
     assert answer["risk"].numpy() == pytest.approx(expected["risk"], rel=1e-7)  # real numbers in float32
     text = page.read_text()
     told: dict[str, Any] = {}
-    exec(text.split("```python\n")[1].split("```")[0], told)  # noqa: S102
+    exec(text.split("```python\n")[-1].split("```")[0], told)  # noqa: S102
     assert set(told["answer"]) == {"risk", "kind", "kind/probability"}
     for line in (
         "| `blood_pressure` | float64 | one value | `blood pressure` of the source; absent: NaN |",
