@@ -81,9 +81,10 @@ def as_in_training(source: Arrays, types: Mapping[str, Column], path: str) -> Ar
 
 def _converted(source: Arrays, name: str, values: np.ndarray, column: Column) -> np.ndarray:
     kind, wanted = values.dtype.kind, column.dtype.kind
-    if wanted == "O" and kind in "iub":
-        return np.array([str(value).lower().encode() for value in values.tolist()], object)
+    if wanted == "O" and kind in "iu":
+        return np.array([str(value).encode() for value in values.tolist()], object)
     if wanted == "O" and kind != "O":
+        # How a file spelled truth values ('True', 'true', 'TRUE') cannot be known from them.
         raise _error(source, name, 0, f"holds {_WORDS[kind]}, in training text")
     if wanted != "O" and kind == "O":
         values = _numbers(source, name, values)

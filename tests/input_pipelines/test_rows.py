@@ -175,6 +175,8 @@ def test_columns_given_in_python(table):
         _assert_same(_inputs(prepared.of_rows(opened)), expected)
     with pytest.raises(ConfigError, match=r"'code'.*holds 'x', in training numbers"):
         opening.of_columns(own | {"code": ["1", "x", "2", "2"]}, "dataset", kept, "data")
+    with pytest.raises(ConfigError, match="'word'.*holds truth values, in training text"):  # 'True', 'true' or 'TRUE'?
+        opening.of_columns(own | {"word": [True, False, True, True]}, "dataset", kept, "data")
     with pytest.raises(ConfigError, match="lacks 'word'"):
         opening.of_columns({name: own[name] for name in ("whole", "real", "code")}, "dataset", kept, "data")
     del config

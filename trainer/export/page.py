@@ -29,7 +29,7 @@ def text(trained: Trained, examples: Examples, name: str, output: str, command: 
         "",
         f"The run `{trained.name}` after {trained.step} steps ({trained.precision}), in the format `{name}`, made by",
         "",
-        *_block("bash", [command]),
+        *_block("bash" if command.startswith("python ") else "python", [command]),
         "",
         f"It was loaded and run in a process of its own on {examples.count} examples ({examples.origin}), and gave "
         "what the trainer gives.",

@@ -60,7 +60,7 @@ def calls(trained: Trained, output: str) -> list[str]:
     names = trained.names
     shown = {names[feature]: _example(each) for feature, each in trained.features.items()}
     as_json = {name: value for name, (value, _) in shown.items()}
-    as_python = ", ".join(f"{name}=tf.constant([{code}])" for name, (_, code) in shown.items())
+    as_python = ", ".join(f"{name!r}: {code}" for name, (_, code) in shown.items())
     folder = pathlib.PurePath(output)
     model, version = (folder.parent.name, folder.name) if folder.name.isdecimal() else (folder.name, "1")
     lines = [
@@ -70,7 +70,7 @@ def calls(trained: Trained, output: str) -> list[str]:
         "import tensorflow as tf",
         "",
         f"model = tf.saved_model.load({output!r})",
-        f'answer = model.signatures["{SERVING}"]({as_python})',
+        f'answer = model.signatures["{SERVING}"](**{{{as_python}}})',
         "```",
         "",
         f"Of a server (TensorFlow Serving takes the folder as version {version} of `{model}`, below "
@@ -91,12 +91,13 @@ def calls(trained: Trained, output: str) -> list[str]:
 
 
 def _example(feature: RawFeature) -> tuple[Any, str]:
-    """A value of a feature as JSON has it, and as Python does."""
+    """A value of a feature as JSON has it, and a batch of one as Python does."""
     if feature.picture is not None:
-        return {"b64": "..."}, "tf.io.read_file('picture.png')"
+        return {"b64": "..."}, "tf.constant([open('picture.png', 'rb').read()])"
     dtype = feature.spec.dtype
     value = "text" if dtype == tf.string else False if dtype == tf.bool else 0.0 if dtype.is_floating else 0
-    for side in reversed(feature.spec.shape.as_list()):
-        value = [value] * min(side or 1, 3)
-    code = repr(value) if dtype in (tf.string, tf.bool) else f"{value}"
+    shape = [side or 1 for side in feature.spec.shape.as_list()]
+    code = f"tf.zeros({[1, *shape]}, tf.{dtype.name})" if shape else f"tf.constant([{value!r}], tf.{dtype.name})"
+    for side in reversed(shape):
+        value = [value] * min(side, 3)
     return value, code

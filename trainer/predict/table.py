@@ -21,6 +21,10 @@ def check_names(outputs: Sequence[Output], kept: Sequence[str], *, flat: bool) -
       flat: whether a cell holds one number or text.
     """
     made = [ROW, *(name for output in outputs for name in (output.columns or (output.name,)))]
+    if made.count(ROW) > 1:
+        raise ConfigError(
+            f"losses.{ROW}", ROW, "is the column of the rows' places; predict with the loss's name changed"
+        )
     for name in kept:
         if name in made:
             raise ConfigError("--keep", name, f"is what a column of the predictions is called: {', '.join(made[:9])}")

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -82,8 +83,10 @@ class Arrays:
     def close(self) -> None:
         """See `Writer`."""
         if self._path is not None:
-            with self._path.open("wb") as file:
-                np.savez(file, **self.whole())
+            with zipfile.ZipFile(self._path, "w") as archive:  # np.savez takes no array that is called `file`
+                for name, values in self.whole().items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, values, allow_pickle=False)
 
     def whole(self) -> dict[str, np.ndarray]:
         """Returns name → (rows, ...) array."""

@@ -128,6 +128,9 @@ def test_a_table_is_answered_from_its_columns(run, untried, tmp_path):
     answer = loaded.signatures["examples"](examples=tf.constant(protos))
     assert answer["risk"].numpy() == pytest.approx(expected["risk"], rel=1e-7)  # real numbers in float32
     text = (path / "signature.md").read_text()
+    told: dict[str, Any] = {}
+    exec(text.split("```python\n")[-1].split("```")[0], told)  # noqa: S102
+    assert set(told["answer"]) == {"risk", "kind", "kind/probability"}
     for line in (
         "| `blood_pressure` | float64 | one value | `blood pressure` of the source; absent: NaN |",
         "| `feature_1st_visit` | float64 | one value | `1st/visit` of the source; absent: NaN |",

@@ -13,7 +13,8 @@ import sklearn.metrics
 import trainer
 from tests import forked, problems
 from tests.trainer.predict import tables
-from trainer.predict import writers
+from trainer.components.prediction_parts import Output
+from trainer.predict import table, writers
 
 ROWS = 101
 FLAGS = ("--strategy=one_device", "--allow_cpu")
@@ -157,6 +158,19 @@ def test_files(folder, run, predicted, ending, monkeypatch):
         run.predict(data=folder / "new.csv", output=path)
 
 
+def test_an_npz_file_holds_arrays_of_any_name(tmp_path):
+    """`file`, which stands beside predictions for folders of pictures, is an argument of `numpy.savez`."""
+    output = Output("kind/value", (), "float32", ("kind/value",), (), "")
+    with writers.writing(tmp_path / "table.npz", [output]) as writer:
+        writer.add(0, {"kind/value": np.float32([1, 2])}, {"file": np.array([b"a.png", b"b.png"], object)})
+    found = _columns(tmp_path / "table.npz")
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "row": [0, 1],
+        "file": ["a.png", "b.png"],
+        "kind/value": [1, 2],
+    }
+
+
 def test_a_row_that_cannot_be_read_leaves_no_file(folder, run):
     """Nor does it touch the one that was there."""
     broken = pd.read_csv(folder / "new.csv")
@@ -189,6 +203,11 @@ def test_refusals(folder, run, monkeypatch, options, words):
     monkeypatch.chdir(folder)
     with pytest.raises(trainer.ConfigError, match=words):
         run.predict(**options)
+
+
+def test_a_loss_cannot_be_called_as_the_rows_places_are():
+    with pytest.raises(trainer.ConfigError, match="losses.row"):
+        table.check_names([Output("row", (), "float32", ("row",), (), "")], (), flat=False)
 
 
 def test_the_command(folder, run):
