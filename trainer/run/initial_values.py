@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -121,6 +121,7 @@ def _assign(
     if not taken:
         reason = f"holds nothing that fits {_outermost(chosen)} of this model; it has {_outermost(source.values)}"
         raise ConfigError(PATH, config.path, f"{reason} ({FIELD}.rename says what is meant)")
+    _refuse_renaming_to_nothing(config.rename, source, {*variables, *others})
     for name, old in taken.items():
         variables[name].assign(source.values[old].astype(variables[name].dtype.as_numpy_dtype))
     used = set(taken.values())
@@ -165,6 +166,13 @@ def _renamed(config: InitialValuesConfig, source: Source) -> dict[str, str]:
             reason = f"matches none of the names in {source.shown}: {listed(source.values, pattern)}"
             raise ConfigError(f"{FIELD}.rename", pattern, reason)
     return kept | renamed
+
+
+def _refuse_renaming_to_nothing(rename: Mapping[str, str], source: Source, known: Collection[str]) -> None:
+    for pattern, new in rename.items():
+        if not any(patterns.renamed(old, pattern, new) in known for old in source.values):
+            reason = f"names none of this model's variables: {listed(known, new)}"
+            raise ConfigError(f"{FIELD}.rename.{pattern}", new, reason)
 
 
 def _misfit(variable: tf.Variable, value: np.ndarray) -> str | None:

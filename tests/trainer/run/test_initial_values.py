@@ -137,6 +137,10 @@ def test_values_of_a_file_of_keras(built, runs, took):
             r"init_from.path='plain': holds nothing that fits head_label_0_dense/\*, .* it has head_label_0_dense/\*, ",
         ),
         (
+            {"path": "plain", "only": ["trunk*"], "rename": {"head_number_0_*": "head_numbr_1_*"}},
+            r"init_from.rename.head_number_0_\*='head_numbr_1_\*': names none of this model's variables: head",
+        ),
+        (
             {"path": "plain", "rename": {"head_label_?_*": "new*", "head_number_?_*": "new*"}},
             rf"init_from.rename='head_number_\?_\*': names {NUMBER} as {LABEL} is named, newdense/kernel",
         ),
