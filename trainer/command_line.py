@@ -48,7 +48,7 @@ def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str |
         "reduction",
         None,
         settings.REDUCTIONS,
-        "Backward passes: one per loss, one of their weighted sum, or one per loss down to the trunk's output.",
+        "per_loss: a backward pass per loss. fused: one of their sum. features: one per loss to the trunk's output.",
     )
     return config, combine, reduction
 

@@ -17,7 +17,7 @@ from trainer.common.trust import NOBODY
 from trainer.config import loading, plan
 from trainer.config.settings import Config
 from trainer.cost import passes
-from trainer.run import build_step, experiment, optimization
+from trainer.run import build_step, experiment, loop, optimization
 from trainer.run.experiment import Experiment
 from trainer.run.network import Network
 
@@ -111,9 +111,8 @@ def _stepped(built: Experiment, config: Config, batches: list[Any]) -> list[np.n
     made = optimization.build(config.combine, *optimizers, None, built.reach, built.timeline, built.strategy)
     of_problem = (network, built.reach, built.step.objectives.masked, made, built.timeline, built.strategy)
     step = build_step.build(config, plan.of(config), *of_problem, watch=None)
-    state, totals, iterator = step.initial_state(), step.initial_totals(), iter(batches)
-    for number in range(len(batches)):
-        state, totals = step.one_step(iterator, tf.constant(number, tf.int64), tf.constant(True), state, totals)
+    numbers, nothing = loop.arguments(0, len(batches), True), (step.initial_state(), step.initial_totals())
+    state, totals = step.build()(iter(batches), *numbers, *nothing)
     found = {**step.reach.by_name, **step.remembered(state), **step.report(state, totals, len(batches))}
     return {name: np.asarray(value, float) for name, value in found.items()}
 

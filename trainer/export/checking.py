@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import pickle
 import signal
 import subprocess
 import sys
@@ -12,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainer.common.errors import RunError, first_line
+from trainer.export import own_runtime
 
 Arrays = Mapping[str, np.ndarray]
 
-_PROGRAM = pathlib.Path(__file__).with_name("own_runtime.py")
+_PROGRAM = pathlib.Path(own_runtime.__file__)
 _FULL = 1e-6
 _SINGLE = 1e-5  # of what the trainer computes in float64, and the export in float32: an exponential of 10, say
 _HALF = 2e-2  # two orders of the sums of a half-precision network differ by several of its 2⁻⁸
@@ -73,11 +73,11 @@ def _run(name: str, path: pathlib.Path, inputs: Arrays, needs: Sequence[str]) ->
         environment["PYTHONPATH"] = os.pathsep.join(each or os.getcwd() for each in sys.path)
     with tempfile.TemporaryDirectory(prefix="export_") as temporary:
         folder = pathlib.Path(temporary)
-        (folder / "inputs").write_bytes(pickle.dumps(dict(inputs)))
+        own_runtime.write(folder / own_runtime.INPUTS, inputs)
         command = [sys.executable, "-P", str(_PROGRAM), name, str(path.absolute()), temporary, *needs]
         ended = subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, cwd=temporary)
         if ended.returncode == 0:
-            return pickle.loads((folder / "outputs").read_bytes())
+            return own_runtime.read(folder / own_runtime.OUTPUTS)
         reason = folder / "reason"
         text = reason.read_text("utf-8") if reason.exists() else _end(ended)
     raise RunError(

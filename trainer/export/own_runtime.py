@@ -2,22 +2,22 @@
 
     python -P own_runtime.py FORMAT PATH FOLDER [MODULE:NAME ...]
 
-`FOLDER/inputs` holds the inputs by name, and `FOLDER/outputs` gets the outputs by name, as pickled arrays, examples
-first, text as bytes objects. Each NAME is a layer of the user's own, which Keras must be given to load the export.
+`FOLDER/inputs.npz` holds the inputs by name, and `FOLDER/outputs.npz` gets the outputs by name, examples first, text as
+bytes objects (`write`). Each NAME is a layer of the user's own, which Keras must be given to load the export.
 Where the export cannot be loaded or run, `FOLDER/reason` gets the runtime's reason, and the exit code is 1.
 """
 
 import importlib
 import pathlib
-import pickle
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
+INPUTS, OUTPUTS = "inputs.npz", "outputs.npz"
 _PROJECT = ("trainer", "input_pipelines", "configs", "launch")
 
 
@@ -80,10 +80,44 @@ def _plain(output: object) -> np.ndarray:
         return array.astype(np.float32)
     if array.dtype.kind not in "OUS":
         return array
-    encoded = [each.encode() if isinstance(each, str) else bytes(each) for each in array.reshape(-1)]
-    plain = np.empty(len(encoded), object)
-    plain[:] = encoded
-    return plain.reshape(array.shape)
+    return _objects(
+        [each.encode() if isinstance(each, str) else bytes(each) for each in array.reshape(-1)], array.shape
+    )
+
+
+def write(path: pathlib.Path, arrays: Arrays) -> None:
+    """Writes arrays by name so that no pickle is needed to read them: bytes objects as one array, beside their ends."""
+    names, parts = list(arrays), {}
+    for index, array in enumerate(arrays.values()):
+        if array.dtype == object:
+            flat = array.reshape(-1).tolist()
+            parts[f"bytes{index}"] = np.frombuffer(b"".join(flat), np.uint8)
+            parts[f"ends{index}"] = np.cumsum([len(each) for each in flat], dtype=np.int64).reshape(array.shape)
+        else:
+            parts[f"array{index}"] = array
+    np.savez(path, names=np.array(names, np.str_), **parts)
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the arrays that `write` wrote."""
+    with np.load(path, allow_pickle=False) as parts:
+        return {
+            str(name): _bytes_objects(parts[f"bytes{index}"].tobytes(), parts[f"ends{index}"])
+            if f"ends{index}" in parts
+            else parts[f"array{index}"]
+            for index, name in enumerate(parts["names"])
+        }
+
+
+def _bytes_objects(joined: bytes, ends: np.ndarray) -> np.ndarray:
+    starts = [0, *ends.reshape(-1).tolist()]
+    return _objects([joined[start:end] for start, end in zip(starts, starts[1:], strict=False)], ends.shape)
+
+
+def _objects(values: Sequence[bytes], shape: Sequence[int]) -> np.ndarray:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found.reshape(shape)
 
 
 def main(name: str, path: str, folder: pathlib.Path, needs: list[str]) -> int:
@@ -94,8 +128,8 @@ def main(name: str, path: str, folder: pathlib.Path, needs: list[str]) -> int:
     warnings.simplefilter("ignore")
     try:
         own = {each: getattr(importlib.import_module(module), each) for module, each in map(_apart, needs)}
-        outputs = run(path, pickle.loads((folder / "inputs").read_bytes()), own)
-        (folder / "outputs").write_bytes(pickle.dumps({each: _plain(output) for each, output in outputs.items()}))
+        outputs = run(path, read(folder / INPUTS), own)
+        write(folder / OUTPUTS, {each: _plain(output) for each, output in outputs.items()})
     except Exception as error:
         (folder / "reason").write_text(f"{error}" or type(error).__name__, encoding="utf-8", errors="backslashreplace")
         return 1

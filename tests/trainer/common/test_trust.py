@@ -152,7 +152,10 @@ def test_what_cannot_be_trusted(name, words):
 
 
 def test_nothing_unpickles_or_loads_whole_models():
-    """No module of the project loads a `.keras` file or a SavedModel, or reads a pickle."""
+    """No module of the project loads a `.keras` file or a SavedModel, or reads a pickle.
+
+    But for the program that tries an export, which loads what has just been written.
+    """
     read = []
     for name, tree in modules().items():
         for node in ast.walk(tree):
@@ -160,7 +163,8 @@ def test_nothing_unpickles_or_loads_whole_models():
                 assert not UNPICKLING & {alias.name for alias in node.names}, name
             called = getattr(node, "func", None)
             function = getattr(called, "attr", getattr(called, "id", None))
-            assert function not in ("load_model", "load_weights", "enable_unsafe_deserialization"), name
+            tries = name == "trainer.export.own_runtime" and function == "load_model"
+            assert tries or function not in ("load_model", "load_weights", "enable_unsafe_deserialization"), name
             if function == "load" and ast.unparse(called) == "np.load":
                 read.append(ast.unparse(node))
-    assert read == ["np.load(path, allow_pickle=False)"]
+    assert set(read) == {"np.load(path, allow_pickle=False)"}

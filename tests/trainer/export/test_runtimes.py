@@ -59,6 +59,13 @@ def _attention() -> Trained:
     return _of(keras.Model(inputs, {"head": keras.layers.GlobalAveragePooling1D()(hidden)}), _spec(5, 4))
 
 
+def _set_precision(precision: str, request: pytest.FixtureRequest) -> None:
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    request.addfinalizer(lambda: (keras.config.set_floatx(before[0]), keras.config.set_dtype_policy(before[1])))
+    keras.config.set_floatx("float64" if precision == "float64" else "float32")
+    keras.config.set_dtype_policy(precision)
+
+
 def _examples(made: Trained, count: int) -> dict[str, np.ndarray]:
     random = np.random.RandomState(count)
     shapes = {
@@ -107,10 +114,7 @@ def _written(made: Trained, name: str, folder: pathlib.Path) -> pathlib.Path:
 )
 def test_models_of_all_kinds_give_what_they_give_in_the_trainer(name, make, precision, tmp_path, request):
     """For numbers of examples that no file was made for, and in float32 whatever the model computes in."""
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    request.addfinalizer(lambda: (keras.config.set_floatx(before[0]), keras.config.set_dtype_policy(before[1])))
-    keras.config.set_floatx("float64" if precision == "float64" else "float32")
-    keras.config.set_dtype_policy(precision)
+    _set_precision(precision, request)
     keras.utils.set_random_seed(3)
     made = make()
     if precision == "float64":
@@ -144,8 +148,9 @@ def test_an_invalid_graph_that_a_converter_writes_without_failing_is_caught(tmp_
 
 
 @pytest.mark.ci_only
-def test_variables_that_a_converter_leaves_unset_are_caught(tmp_path):
+def test_variables_that_a_converter_leaves_unset_are_caught(tmp_path, request):
     """A file of TensorFlow Lite, made of a model without its variables as constants, gives NaN without a word."""
+    _set_precision("float32", request)
     made = _attention()
     function = tf.function(lambda given: made.call({"inputs": given}), input_signature=[made.spec])
     module = tf.Module()
