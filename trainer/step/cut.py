@@ -50,7 +50,7 @@ def split(model: keras.Model) -> CutModel:
 
 
 def _outputs_of_layers(model: keras.Model) -> Iterator[keras.KerasTensor]:
-    """What layers give that have one output, from the model's end; `layer.output` of a nested model is within it."""
+    """The outputs of layers that have one, from the model's end; `layer.output` of a nested model is within that."""
     for _, nodes in sorted(model._nodes_by_depth.items()):
         for node in reversed(nodes):
             is_layer = isinstance(node.operation, keras.layers.Layer)
