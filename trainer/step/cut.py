@@ -1,5 +1,6 @@
 """Cuts a model at the last representation that all of its heads share."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
@@ -34,17 +35,24 @@ def split(model: keras.Model) -> CutModel:
             "reduction", "features", f"needs a functional Keras model, which {model.name!r} is not"
         ) from error
     finals = {id(output) for output in tf.nest.flatten(outputs)}
-    for layer in reversed(model.layers):
-        if isinstance(layer, keras.layers.InputLayer):
+    for features in _outputs_of_layers(model):
+        if id(features) in finals:
             continue
         try:
-            features = layer.output
-            if isinstance(features, keras.KerasTensor) and id(features) not in finals:
-                mask = mask_of(features)
-                cut = [features] if mask is None else [features, mask]  # heads take it as one more of their inputs
-                return CutModel(keras.Model(inputs, cut), let_through(keras.Model(cut, outputs)))
-        except (AttributeError, ValueError):  # a layer used more than once; outputs that need more than these features
+            mask = mask_of(features)
+            cut = [features] if mask is None else [features, mask]  # heads take it as one more of their inputs
+            return CutModel(keras.Model(inputs, cut), let_through(keras.Model(cut, outputs)))
+        except (AttributeError, ValueError):  # outputs that need more than these features
             continue
     raise ConfigError(
         "reduction", "features", f"needs a trunk: the heads of {model.name!r} share nothing but the input"
     )
+
+
+def _outputs_of_layers(model: keras.Model) -> Iterator[keras.KerasTensor]:
+    """The outputs of layers that have one, from the model's end; `layer.output` of a nested model is within that."""
+    for _, nodes in sorted(model._nodes_by_depth.items()):
+        for node in reversed(nodes):
+            is_layer = isinstance(node.operation, keras.layers.Layer)
+            if is_layer and not node.is_input and len(node.outputs) == 1:
+                yield node.outputs[0]
