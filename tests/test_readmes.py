@@ -156,6 +156,7 @@ def test_describe(project):
     assert (project / "table.png").stat().st_size > 10_000
 
 
+@pytest.mark.ci_only
 def test_own_arrays(project):
     *training, evaluation = OWN_ARRAYS
     outputs = [_forked(command, project) for command in training]

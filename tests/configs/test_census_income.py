@@ -104,6 +104,7 @@ def test_inputs_are_made_with_what_training_rows_show():
 
 
 @on_the_real_data
+@pytest.mark.ci_only
 def test_it_learns(monkeypatch):
     """Half an epoch: the losses fall and both heads share the trunk and the tables."""
     held = _data()
