@@ -8,6 +8,8 @@ import errno
 import hashlib
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import TextIO
 
 
@@ -62,6 +64,34 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
             partial.unlink()
         error.filename = str(path)  # of a full disk the system does not say which file it was
         raise
+
+
+@contextlib.contextmanager
+def written_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path beside `path` to write a file or a folder to, which gets that name when the context ends.
+
+    Where the context fails, nothing of it is left. Raises OSError where it cannot be written.
+    """
+    partial = path.with_name(f".incomplete_{path.name}")
+    try:
+        _remove(partial)
+        yield partial
+        for folder, _, files in os.walk(partial):
+            for name in files:
+                sync(pathlib.Path(folder, name))
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(partial)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: pathlib.Path) -> None:

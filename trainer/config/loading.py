@@ -121,6 +121,11 @@ def load_trusted(path: pathlib.Path, overrides: Sequence[tuple[str, str]], trust
     return config
 
 
+def naming(trust: Trust, path: str | None, overrides: Sequence[tuple[str, str]]) -> Trust:
+    """The trust with the code that the configuration in a Python file names; as it is where `path` is None."""
+    return trust if path is None else trust.naming(schema.as_dict(load(path, overrides)))
+
+
 def _other_format(tree: Any) -> str | None:
     """Takes the format out of what `save` wrote; returns what is wrong with it, None for this version's own."""
     given = tree.pop("format", 1) if isinstance(tree, dict) else _FORMAT

@@ -84,9 +84,8 @@ def _export() -> None:
     path = base / _OUTPUT.value
     formats.check_output(path, _FORMAT.value)
     trust, run = trust_lib.in_packages(_TRUST.value), workdir.open_run(_WORKDIR.value)
-    if _CONFIG.value is not None:
-        with command_line.quiet():
-            trust = trust.naming(schema.as_dict(loading.load(_CONFIG.value, _overrides)))
+    with command_line.quiet():
+        trust = loading.naming(trust, _CONFIG.value, _overrides)
     config = loading.load_trusted(run.config, _overrides, trust)
     with command_line.quiet():
         command_line.import_keras()

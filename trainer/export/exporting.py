@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -67,26 +65,10 @@ def export(
 
 @contextlib.contextmanager
 def _written_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path beside `output` to write to; what is there at the end of the context gets its name, else it is removed."""
-    partial = output.with_name(f".incomplete_{output.name}")
+    """As `atomic_files.written_beside`, in folders that are made; raises RunError."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        yield partial
-        for folder, _, files in os.walk(partial):
-            for name in files:
-                atomic_files.sync(pathlib.Path(folder, name))
-        atomic_files.sync(partial)
-        partial.rename(output)
-        atomic_files.sync(output.parent)
+        with atomic_files.written_beside(output) as partial:
+            yield partial
     except OSError as error:
         raise RunError(f"--output={str(output)!r}: cannot be written: {system_reason(error)}") from error
-    finally:
-        _remove(partial)
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from input_pipelines.raw_features import RawFeature
+from input_pipelines.rows import opening as rows_opening
 from trainer.common.errors import ConfigError
 from trainer.common.trust import Trust
 from trainer.config.settings import Config
@@ -61,7 +62,7 @@ def export(
       RunError: what was written does not run, or does not agree with the trainer; nothing of it is left.
     """
     restored = restored_lib.build(config, workdir, strategy, trust, best=wanted.best, averaged=wanted.averaged)
-    field, source = opening.source_of(restored, wanted.source)
+    field, source = rows_opening.chosen(config.dataset, wanted.source)
     trained = opening.trained(restored, str(workdir.shown), field, source)
     examples = examples_lib.of(trained, restored, field, source, trust)
     if formats.FORMATS[wanted.format].inputs == formats.RAW:

@@ -2,25 +2,12 @@
 
 from input_pipelines import configuration, raw_features
 from input_pipelines.configuration import TRAIN, SourceConfig
-from input_pipelines.rows import opening, rows
+from input_pipelines.rows import rows
 from trainer.components import predicted_targets
 from trainer.export.trained import Trained
 from trainer.run import checks
 from trainer.run import network as network_lib
 from trainer.run.restored import Restored
-
-
-def source_of(restored: Restored, name: str | None) -> tuple[str, SourceConfig]:
-    """Returns the configuration's key and the settings of the source whose data are to be answered.
-
-    Args:
-      restored: the run.
-      name: of the source, where the run has several.
-
-    Raises:
-      ConfigError: there are several and none is named, or there is none of this name.
-    """
-    return opening.chosen(restored.config.dataset, name)
 
 
 def trained(restored: Restored, name: str, field: str, source: SourceConfig) -> Trained:

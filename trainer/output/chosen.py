@@ -22,9 +22,10 @@ def checkpoint_of(workdir: Workdir, *, best: bool, warn: Callable[[str], None]) 
     Raises:
       ConfigError: there is no such checkpoint, or it is damaged.
     """
+    newest = _newest(workdir, warn)
     if not best:
-        return _newest(workdir, warn)
-    folder = _best(workdir, warn)
+        return newest
+    folder = _best(workdir, newest, warn)
     if folder is None:
         raise ConfigError(
             "--checkpoint", BEST, "the run keeps no best checkpoint; its configuration's 'best' names a metric"
@@ -34,7 +35,8 @@ def checkpoint_of(workdir: Workdir, *, best: bool, warn: Callable[[str], None]) 
 
 def best_or_newest(workdir: Workdir, warn: Callable[[str], None]) -> pathlib.Path:
     """Returns the folder of a run's best checkpoint where it keeps one, else of the newest; raises as above."""
-    return _best(workdir, warn) or _newest(workdir, warn)
+    newest = _newest(workdir, warn)
+    return _best(workdir, newest, warn) or newest
 
 
 def _newest(workdir: Workdir, warn: Callable[[str], None]) -> pathlib.Path:
@@ -44,15 +46,16 @@ def _newest(workdir: Workdir, warn: Callable[[str], None]) -> pathlib.Path:
     return newest
 
 
-def _best(workdir: Workdir, warn: Callable[[str], None]) -> pathlib.Path | None:
-    """The folder of the best checkpoint; None where the run keeps none."""
+def _best(workdir: Workdir, newest: pathlib.Path, warn: Callable[[str], None]) -> pathlib.Path | None:
+    """The folder of the best checkpoint, which the newest one names; None where the run keeps none."""
     for _ in range(_TRIES):
-        state = manifest.read(_newest(workdir, warn)).monitors.get(BEST)
+        state = manifest.read(newest).monitors.get(BEST)
         if state is None or state["step"] is None:
             return None
         folder = checkpoint.folder_of(workdir.checkpoints, state["step"])
         if folder.exists():  # else a better one has taken its place meanwhile
             break
+        newest = _newest(workdir, warn)
     if reason := checkpoint.damage(folder):
         raise ConfigError("--checkpoint", BEST, f"{folder.name} cannot be read: {reason}")
     return folder

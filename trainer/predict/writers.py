@@ -120,16 +120,10 @@ def writing(path: pathlib.Path, outputs: Sequence[Output]) -> Iterator[Writer]:
     Raises:
       RunError: it cannot be written.
     """
-    partial = path.with_name(f".incomplete_{path.name}")
     try:
-        writer = _KINDS[path.suffix.lower()](outputs, partial)
-        yield writer
-        writer.close()
-        atomic_files.sync(partial)
-        partial.replace(path)
-        atomic_files.sync(path.parent)
+        with atomic_files.written_beside(path) as partial:
+            writer = _KINDS[path.suffix.lower()](outputs, partial)
+            yield writer
+            writer.close()
     except OSError as error:
         raise RunError(f"{path} cannot be written: {system_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
