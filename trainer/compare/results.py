@@ -76,7 +76,7 @@ class DeltaM:
     Attributes:
       mean: Δm of the means over seeds, which is the mean of that of each seed against the baseline's mean.
       deviation: of that of each seed; None with fewer than two.
-      low: lower end of the bootstrap interval (95 %), in which the baseline's seeds vary, too; None with fewer than two.
+      low: lower end of the bootstrap interval (95 %), in which the baseline varies, too; None with fewer than two.
       high: upper end.
       count: how many seeds.
       by_task: task → its share before the mean over tasks, in percent.
@@ -117,8 +117,8 @@ class CellResult:
     Attributes:
       name: its name, also of its folder.
       method: the combination method.
-      variant: the settings that differ from other cells' besides, key → value.
-      task: the only loss of a single-task reference; None for all others.
+      settings: those that differ from other cells' besides, key → value.
+      single_task: the only loss of a single-task reference; None for all others.
       seeds: those of its complete runs.
       failures: seed → why that run is not complete, in one line.
       estimates: split → "final" or "best" → name → mean and deviation over its complete runs.
@@ -132,8 +132,8 @@ class CellResult:
 
     name: str
     method: str
-    variant: Mapping[str, Any]
-    task: str | None
+    settings: Mapping[str, Any]
+    single_task: str | None
     seeds: tuple[int, ...]
     failures: Mapping[int, str]
     estimates: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
@@ -151,6 +151,7 @@ class Difference:
     Attributes:
       cell: name of the one.
       reference: name of the other.
+      kind: "best": the reference is the best cell; "fixed": the one with fixed weights and the same settings.
       of: name of a metric that counts; "delta_m" or "mean_rank" for all tasks together.
       mean: of the differences; None: they have no seed in common.
       low: lower end of the bootstrap interval (95 %); None with fewer than two seeds.
@@ -161,6 +162,7 @@ class Difference:
 
     cell: str
     reference: str
+    kind: str
     of: str
     mean: float | None
     low: float | None
@@ -179,7 +181,7 @@ class Results:
       at: "best" or "final": at each run's best step where all runs have one, else after their last steps.
       baseline: the baseline of Δm in words; None where there is none.
       best: name of the best cell, by Δm or else by mean rank; None where no cell is ranked.
-      fixed: name of the cell with fixed weights to which the others are compared; None where there is none.
+      fixed: the method with fixed weights to which others are compared, "weighted" or else "sum"; None: neither ran.
       metrics: every reported value, in the order of the configuration.
       cells: all cells, in the order in which they were asked for; single-task references last.
       runs: their runs.

@@ -45,6 +45,17 @@ def of(config: Mapping[str, Any]) -> dict[str, str | None]:
     return found
 
 
+def of_value(name: str, known: Mapping[str, str | None]) -> str | None:
+    """Returns the direction of a reported value, also of another split, of a segment or of the worst one.
+
+    Args:
+      name: of the value: `digit/accuracy`, `test/digit/accuracy`, `segment/ward=3/digit/accuracy/worst`.
+      known: what `of` returns.
+    """
+    parts = name.removesuffix("/worst").split("/")
+    return next((known[own] for i in range(len(parts)) if (own := "/".join(parts[i:])) in known), None)
+
+
 def _of_metrics(own: Mapping[str, Any]) -> dict[str, str | None]:
     """Name → direction, for the metrics of one loss, or of none."""
     found: dict[str, str | None] = {}
