@@ -25,6 +25,7 @@ from trainer.output.workdir import Workdir
 from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
+from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
@@ -39,6 +40,7 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -53,6 +55,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
+      hooks: are called after those of the configuration, which does not hold them; the same on all workers.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -73,6 +76,7 @@ def train(
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
+        loaded = loaded._replace(hooks=(*loaded.hooks, *hooks))
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
@@ -217,7 +221,7 @@ def _take_steps(
             console=console,
         )
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
-    steps.call_hooks_at_end(following.last_validation(run) if run and built.config.hooks else None)
+    steps.call_hooks_at_end(following.last_validation(run) if run and steps.hooks.exist else None)
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
