@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from trainer.combine import registry
 from trainer.combine.entry import Between, OneOf, Search
 from trainer.combine.registry import METHODS
@@ -50,9 +52,20 @@ def of(config: Config) -> dict[str, Parameter]:
     return found | _options(config)
 
 
-def defaults(space: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Returns the values with which a configuration stays as it is."""
-    return {name: each.default for name, each in space.items()}
+def first(space: Mapping[str, Parameter], count: int) -> list[dict[str, Any]]:
+    """Returns the values of the first trials, before there is anything to learn from.
+
+    First the configuration's own. The others are spread: each lies in a part of its own of every range, in an order
+    that differs between parameters (a Latin hypercube). Which ones of the learning rate is the same for every method.
+    """
+    parts = 2 * (count // 2)  # an even number, since in the middle of most ranges is the configuration's own value
+    random = np.random.default_rng(0)
+    orders = {name: random.permutation(parts) for name in space}
+    spread = [
+        {name: _at(each.search, (orders[name][index] + 0.5) / parts) for name, each in space.items()}
+        for index in range(count - 1)
+    ]
+    return [{name: each.default for name, each in space.items()}, *spread]
 
 
 def changes(config: Config, values: Values) -> dict[str, Any]:
@@ -125,6 +138,15 @@ def _is_accepted(config: Config, values: Values) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def _at(search: Search, share: float) -> Any:
+    """Returns the value at a share of a range, between 0 and 1."""
+    if isinstance(search, OneOf):
+        return search.values[int(share * len(search.values))]
+    if search.log:
+        return rounded(search.low * (search.high / search.low) ** share)
+    return rounded(search.low + (search.high - search.low) * share)
 
 
 def _is_weighted(config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""What tuning tried in a cell and what it chose: `tuning.json` in the cell's directory. Needs neither TensorFlow nor Optuna."""
+"""The trials of a cell and what was chosen: `tuning.json` in its directory. Needs neither TensorFlow nor Optuna."""
 
 import dataclasses
 import json

@@ -132,12 +132,13 @@ class _Study:
 
     def next(self) -> optuna.Trial | None:
         """The trial that was interrupted, else a new one; None where there are enough."""
+        first = search_space.first(self._space, -(-self._wanted // 2))
+        for values in first[len(self._study.get_trials(deepcopy=False)) :]:
+            self._study.enqueue_trial(values)
         found = self._study.get_trials(deepcopy=False)
-        if not found:
-            self._study.enqueue_trial(search_space.defaults(self._space))
-        number = next((each.number for each in found if each.state is TrialState.RUNNING), len(found))
+        number = next((each.number for each in found if not each.state.is_finished()), len(found))
         # Of its own for each trial, so that it suggests the same in a process that begins later.
-        self._study.sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=max(1, self._wanted // 2))
+        self._study.sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=1)
         if number < len(found) and found[number].state is TrialState.RUNNING:
             return optuna.Trial(self._study, found[number]._trial_id)
         return self._study.ask() if number < self._wanted else None
@@ -240,11 +241,10 @@ def _rounded(value: Any) -> Any:
 
 def _shown(space: Mapping[str, Parameter]) -> dict[str, Any]:
     """The space as JSON has it."""
+    searches = {name: each.search for name, each in space.items()}
     return {
-        name: {"values": list(each.search.values)}
-        if isinstance(each.search, OneOf)
-        else dataclasses.asdict(each.search)
-        for name, each in space.items()
+        name: {"values": list(search.values)} if isinstance(search, OneOf) else dataclasses.asdict(search)
+        for name, search in searches.items()
     }
 
 
