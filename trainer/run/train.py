@@ -55,7 +55,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
-      hooks: are called after those of the configuration, which does not hold them; the same on all workers.
+      hooks: called after those of the configuration, which does not hold them; the same on all workers.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -75,8 +75,7 @@ def train(
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
-        loaded = loaded._replace(hooks=(*loaded.hooks, *hooks))
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
@@ -104,6 +103,7 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
+    hooks: Sequence[Hook],
 ) -> tuple[Found, int, Experiment, Loaded]:
     """Builds the experiment, the same on all workers.
 
@@ -121,7 +121,7 @@ def _built(
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
-    loaded = following.load(config, workers)
+    loaded = following.load(config, workers, hooks)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
