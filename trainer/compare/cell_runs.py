@@ -1,8 +1,8 @@
 """Trains the runs of a cell one after another in this process, each as an ordinary run."""
 
+import dataclasses
 import functools
 import pathlib
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ from rich.console import Console
 from input_pipelines.sources import catalogue
 from trainer.api import process
 from trainer.common import trust as trust_lib
-from trainer.common.errors import ConfigError, NotPreparedError, RunError, StoppedError, first_line, text_of, with_notes
+from trainer.common.errors import ConfigError, NotPreparedError, StoppedError, text_of
 from trainer.common.trust import Trust
-from trainer.compare import timing
-from trainer.compare.messages import Event, Request
+from trainer.compare import timing, trials
+from trainer.compare.messages import Event, Request, TuningRequest
+from trainer.compare.trials import Trial, failure
 from trainer.config import loading
 from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
@@ -26,6 +27,20 @@ from trainer.run import train as train_lib
 from trainer.run.hooks import Hook, HookReport, TrainingRun
 
 Say = Callable[[Event], None]
+
+
+class Where(NamedTuple):
+    """The place in which runs are trained.
+
+    Attributes:
+      strategy: of TensorFlow's.
+      trust: whose code may be called where the data name it.
+      base: the directory that relative paths are in.
+    """
+
+    strategy: tf.distribute.Strategy
+    trust: Trust
+    base: pathlib.Path
 
 
 class Run(NamedTuple):
@@ -50,17 +65,16 @@ def serve(request: Request, say: Say) -> None:
     if request.timed_steps:
         time(runs[0].config, strategy, trust, request.timed_steps, say)
     else:
-        train(runs, strategy, trust, workdir.current(), say)
+        where = Where(strategy, trust, workdir.current())
+        train(runs if request.tuning is None else _tuned(runs, request.tuning, where, say), where, say)
 
 
-def train(runs: Sequence[Run], strategy: tf.distribute.Strategy, trust: Trust, base: pathlib.Path, say: Say) -> None:
+def train(runs: Sequence[Run], where: Where, say: Say) -> None:
     """Trains runs one after another; what fails is said, and the next one follows.
 
     Args:
       runs: the runs.
-      strategy: where to run.
-      trust: whose code may be called where the data name it.
-      base: the directory that relative paths are in.
+      where: where to train them.
       say: gets what happens.
 
     Raises:
@@ -69,18 +83,15 @@ def train(runs: Sequence[Run], strategy: tf.distribute.Strategy, trust: Trust, b
     for run in runs:
         seed = run.config.seed
         say(Event("started", seed))
-        hook = Hook(functools.partial(_report, say, seed), __name__, {})
         try:
-            with process.preserved():
-                console = Console(highlight=False)
-                train_lib.train(run.config, run.path, strategy, console, trust=trust, base=base, hooks=[hook])
+            _train(run, where, [_reporting(say, seed)])
         except StoppedError:
             raise
         except NotPreparedError as error:
             say(_refusal(error))
             return
         except Exception as error:
-            say(Event("failed", seed, reason=_reason(error)))
+            say(Event("failed", seed, reason=failure(error)))
         else:
             say(Event("done", seed))
 
@@ -90,19 +101,50 @@ def time(config: Config, strategy: tf.distribute.Strategy, trust: Trust, steps: 
     try:
         say(Event("timed", values=timing.measure(config, strategy, trust, steps)))
     except Exception as error:
-        say(Event("failed", reason=_reason(error)))
+        say(Event("failed", reason=failure(error)))
 
 
-def _report(say: Say, seed: int, run: TrainingRun, step: int, report: HookReport) -> None:
+def _tuned(runs: Sequence[Run], request: TuningRequest, where: Where, say: Say) -> list[Run]:
+    """The runs with what tuning chooses, after the trials that are not there yet; none where it cannot choose."""
+    from trainer.compare import tuning  # it needs a package of an extra
+
+    config, cell = loading.resolve(request.config), pathlib.Path(request.path)
+
+    def train_trial(config: Config, number: int, hook: Hook) -> None:
+        say(Event("started", config.seed, trial=number))
+        _train(Run(str(trials.path(cell, number)), config), where, [hook, _reporting(say, config.seed, number)])
+
+    def say_end(trial: Trial) -> None:
+        say(Event("done", config.seed, reason=trial.reason and f"{trial.state}, {trial.reason}", trial=trial.number))
+
+    try:
+        wanted = tuning.Wanted(request.trials, request.objective)
+        chosen = tuning.tune(config, where.base / cell, wanted, train_trial, say_end)
+    except StoppedError:
+        raise
+    except NotPreparedError as error:
+        say(_refusal(error))
+    except Exception as error:
+        for run in runs:
+            say(Event("failed", run.config.seed, reason=failure(error)))
+    else:
+        return [run._replace(config=dataclasses.replace(chosen, seed=run.config.seed)) for run in runs]
+    return []
+
+
+def _train(run: Run, where: Where, hooks: Sequence[Hook]) -> None:
+    with process.preserved():
+        console = Console(highlight=False)
+        train_lib.train(run.config, run.path, where.strategy, console, trust=where.trust, base=where.base, hooks=hooks)
+
+
+def _reporting(say: Say, seed: int, trial: int | None = None) -> Hook:
+    return Hook(functools.partial(_report, say, seed, trial), __name__, {})
+
+
+def _report(say: Say, seed: int, trial: int | None, run: TrainingRun, step: int, report: HookReport) -> None:
     values: Mapping[str, float | None] = {} if report.split == TRAIN else report.values
-    say(Event("report", seed, step, run.steps, report.split, values))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ConfigError | RunError):
-        return with_notes(error)
-    traceback.print_exception(error)  # to the log
-    return f"{type(error).__name__}: {first_line(error)}"
+    say(Event("report", seed, step, run.steps, report.split, values, trial=trial))
 
 
 def _refusal(error: ConfigError) -> Event:

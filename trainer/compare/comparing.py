@@ -14,12 +14,12 @@ from rich.console import Console
 
 from trainer.common import atomic_files, schema
 from trainer.common.errors import ConfigError, system_reason
-from trainer.compare import collected, grid, plan_file, training
+from trainer.compare import collected, grid, objectives, plan_file, training, trials
 from trainer.compare.children import Stopping
 from trainer.compare.collected import Comparison
 from trainer.compare.grid import Prepared, Variation
 from trainer.compare.messages import Request
-from trainer.compare.plan_file import Plan
+from trainer.compare.plan_file import NOT_TUNED, Plan, Tuned
 from trainer.compare.progress import Progress
 from trainer.compare.training import Place
 from trainer.config import loading, monitors, resuming
@@ -40,6 +40,7 @@ class Asked:
       workdir: the directory; None: a new one.
       command: the command that repeats it.
       devices: where runs are trained.
+      tuned: how each cell is tuned before: its trials have the configuration's own seed, the runs those after it.
     """
 
     tree: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Asked:
     workdir: str | None = None
     command: str = ""
     devices: Request = dataclasses.field(default_factory=lambda: Request([], "mirrored"))
+    tuned: Tuned = NOT_TUNED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,21 +77,35 @@ def compare(asked: Asked, base: pathlib.Path, console: Console) -> Outcome:
     names = asked.methods or (config.combine.name,)
     cells = grid.cells(config, names, asked.variations, single_tasks=asked.single_tasks)
     prepared = grid.prepare(asked.tree, cells)
-    seeds = range(config.seed, config.seed + asked.seeds)
+    first = config.seed + bool(asked.tuned.trials)
+    seeds = range(first, first + asked.seeds)
     place = Place(pathlib.Path(asked.workdir or _new(base)), base)
-    plan = Plan(asked.command, schema.as_dict(config), cells, tuple(seeds))
+    plan = Plan(asked.command, schema.as_dict(config), cells, tuple(seeds), asked.tuned)
+    _check_tuned(asked.tuned, prepared)
     _check(place, prepared, seeds)
     plan = _continued(place, plan, config)
     with _locked(place), Stopping() as stopping:
         plan_file.write(place.path, plan)
-        counts = {cell.name: _count(place, cell, seeds) for cell in cells}
+        counts = {cell.name: _count(place, cell, seeds, asked.tuned) for cell in cells}
         with Progress(counts, _watched(config), console) as progress:
-            training.train(prepared, seeds, place, asked.devices, progress, stopping)
+            training.train(prepared, seeds, place, asked.devices, progress, stopping, asked.tuned)
     return Outcome(collected.read(place.path), stopping.signal)
 
 
-def _count(place: Place, cell: plan_file.Cell, seeds: Sequence[int]) -> tuple[int, int]:
-    return len(seeds), len(seeds) - len(training.seeds_left(place, cell, seeds))
+def _count(place: Place, cell: plan_file.Cell, seeds: Sequence[int], tuned: Tuned) -> tuple[int, int]:
+    """The number of a cell's runs, with its trials, and how many of them have ended."""
+    ended = len(seeds) - len(training.seeds_left(place, cell, seeds))
+    tuning = trials.read(place.path / cell.folder) if tuned.trials else None
+    return tuned.trials + len(seeds), ended + (0 if tuning is None else len(tuning.trials))
+
+
+def _check_tuned(tuned: Tuned, prepared: Sequence[Prepared]) -> None:
+    """Raises ConfigError where a cell cannot be tuned."""
+    if tuned.trials:
+        objectives.check_installed(tuned.trials)
+        for cell, config, _ in prepared:
+            if config is not None:
+                objectives.of(config, tuned.objective_of(cell))
 
 
 def _watched(config: Config) -> str:
@@ -107,6 +123,7 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
     for cell, config, _ in prepared:
         for seed in seeds if config is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
+            config = trials.chosen(place.path / cell.folder, config)
             workdir_lib.check(str(path), dataclasses.replace(config, seed=seed), place.base)
 
 
@@ -118,6 +135,12 @@ def _continued(place: Place, plan: Plan, config: Config) -> Plan:
     different = resuming.differences_from_chief(loading.resolve(before.config), config)
     if different:
         reason = f"holds a comparison with another configuration: {'; '.join(different)}; choose another directory"
+        raise ConfigError(plan_file.FIELD, str(place.given), reason)
+    if before.tuned != plan.tuned:
+        there = f"--tuned={before.tuned.trials}" + f" --objective={before.tuned.objective}" * bool(
+            before.tuned.objective
+        )
+        reason = f"holds a comparison with {there}; choose another directory"
         raise ConfigError(plan_file.FIELD, str(place.given), reason)
     cells, seeds = (plan_file.united(getattr(before, each), getattr(plan, each)) for each in ("cells", "seeds"))
     return dataclasses.replace(plan, cells=cells, seeds=tuple(sorted(seeds)))

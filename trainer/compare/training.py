@@ -12,8 +12,8 @@ from trainer.common.errors import ConfigError, NotPreparedError
 from trainer.compare import children, plan_file
 from trainer.compare.children import Stopping
 from trainer.compare.grid import Prepared
-from trainer.compare.messages import Event, Request, RunRequest
-from trainer.compare.plan_file import Cell, Failures
+from trainer.compare.messages import Event, Request, RunRequest, TuningRequest
+from trainer.compare.plan_file import NOT_TUNED, Cell, Failures, Tuned
 from trainer.compare.progress import Progress
 from trainer.config.settings import Config
 from trainer.output import records
@@ -48,6 +48,7 @@ def train(
     devices: Request,
     progress: Progress,
     stopping: Stopping,
+    tuned: Tuned = NOT_TUNED,
 ) -> None:
     """Trains the runs that have not ended; why one cannot be trained is kept beside it, and the others go on.
 
@@ -58,6 +59,7 @@ def train(
       devices: where to run, and what the data need; without runs.
       progress: shows it.
       stopping: signals that end it.
+      tuned: what is tuned before.
 
     Raises:
       ConfigError: the devices or the data cannot be used.
@@ -69,7 +71,7 @@ def train(
                 failures.set(seed, failure)
             progress.fail(cell.name, failure)
             continue
-        trainer = _CellTrainer(cell, config, place, devices, progress, failures)
+        trainer = _CellTrainer(cell, config, place, devices, progress, failures, tuned)
         left = seeds_left(place, cell, seeds)
         for seed in seeds:
             if seed not in left:
@@ -88,6 +90,7 @@ class _CellTrainer:
     devices: Request
     progress: Progress
     failures: Failures
+    tuned: Tuned
     left: list[int] = dataclasses.field(default_factory=list)
     current: int | None = None
 
@@ -96,7 +99,8 @@ class _CellTrainer:
         self.left, self.current = list(seeds), None
         log = plan_file.log_path(self.place.path, self.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        request = dataclasses.replace(self.devices, runs=[self._request(seed) for seed in seeds])
+        runs = [self._request(seed) for seed in seeds]
+        request = dataclasses.replace(self.devices, runs=runs, tuning=self._tuning())
         code = children.run(request, log, self.place.base, stopping, self._take)
         if stopping.signal is None and self.left:  # it ended before its work did
             seed = self.left[0] if self.current is None else self.current
@@ -107,13 +111,21 @@ class _CellTrainer:
         path = plan_file.run_path(self.place.given, self.cell, seed)
         return RunRequest(seed, str(path), schema.as_dict(dataclasses.replace(self.config, seed=seed)))
 
+    def _tuning(self) -> TuningRequest | None:
+        if not self.tuned.trials:
+            return None
+        path = str(self.place.given / self.cell.folder)
+        return TuningRequest(path, schema.as_dict(self.config), self.tuned.trials, self.tuned.objective_of(self.cell))
+
     def _shown(self, log: pathlib.Path) -> pathlib.Path:
         return self.place.given / log.relative_to(self.place.path)
 
     def _take(self, event: Event) -> None:
         if event.kind == "refused":
             raise refusal(event)
-        if event.kind == "started":
+        if event.trial is not None:
+            self.current = None
+        elif event.kind == "started":
             self.current = event.seed
         elif event.kind in ("done", "failed"):
             self.failures.set(event.seed, event.reason or None)

@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from trainer.common import atomic_files, json_text
+from trainer.common.errors import ConfigError, RunError, first_line, with_notes
+from trainer.compare import search_space
+from trainer.config.settings import Config
 
 NAME = "tuning.json"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
@@ -60,6 +64,22 @@ class Tuning:
 def path(cell: pathlib.Path, number: int) -> pathlib.Path:
     """Returns the directory of a trial of a cell."""
     return cell / f"trial_{number}"
+
+
+def chosen(cell: pathlib.Path, config: Config) -> Config:
+    """Returns the configuration with the values that are chosen; as it is where none are, or nothing is tuned."""
+    tuning = read(cell)
+    if tuning is None or tuning.chosen is None:
+        return config
+    return search_space.applied(config, tuning.trials[tuning.chosen].values)
+
+
+def failure(error: Exception) -> str:
+    """Returns in a line why a run failed; what is no failure of the trainer's own goes to standard error in full."""
+    if isinstance(error, ConfigError | RunError):
+        return with_notes(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def write(cell: pathlib.Path, tuning: Tuning) -> None:

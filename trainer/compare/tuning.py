@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trainer.combine.entry import OneOf
 from trainer.common import atomic_files
-from trainer.common.errors import ConfigError, RunError, StoppedError, with_notes
+from trainer.common.errors import ConfigError, RunError, StoppedError
 from trainer.compare import objectives, search_space, trials
 from trainer.compare.objectives import Objective
 from trainer.compare.search_space import Parameter
@@ -36,8 +36,9 @@ _LEAST = 2  # complete trials before one is pruned
 _DECIDED, _PRUNED, _REASON = "decided", "pruned", "reason"  # what the study and its trials remember besides
 _STATES = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAILED}
 
-# Trains a configuration in a directory, from the first step or from where it was, and calls the hook besides.
-Train = Callable[[Config, pathlib.Path, Hook], Any]
+# Trains the configuration of a trial with this number in `trials.path`, from the first step or from where it was, and
+# calls the hook besides.
+Train = Callable[[Config, int, Hook], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,43 +54,46 @@ class Wanted:
     objective: str | None = None
 
 
-def tune(config: Config, cell: pathlib.Path, wanted: Wanted, train: Train) -> Config:
+def tune(
+    config: Config, cell: pathlib.Path, wanted: Wanted, train: Train, say: Callable[[Trial], Any] = lambda trial: None
+) -> Config:
     """The configuration with the best values that were found; runs the trials that are not there yet.
 
     Args:
       config: the configuration of the cell; its seed is that of the trials.
       cell: the cell's directory, which this process alone uses.
       wanted: how many trials, by what.
-      train: trains one run.
+      train: trains one run; where it raises an exception, the trial has failed.
+      say: gets every trial that has ended.
 
     Raises:
       ConfigError: the configuration cannot be trained as it is, or the directory holds trials of something else.
       RunError: none of the trials has a value of the objective.
-      Everything else that `train` raises but ConfigError and RunError, which make a trial fail.
+      StoppedError: `train` was stopped by a signal.
     """
     objective, space = objectives.of(config, wanted.objective), search_space.of(config)
     study = _Study(cell, config, objective, space, wanted.trials)
     while (trial := study.next()) is not None:
         _run(study, trial, train)
-        trials.write(cell, study.summary())
+        summary = study.summary()
+        trials.write(cell, summary)
+        say(summary.trials[trial.number])
     return search_space.applied(config, study.chosen().values)
 
 
 def _run(study: "_Study", trial: optuna.Trial, train: Train) -> None:
     """Trains a trial to its end, whatever that is."""
-    values, path = study.values(trial), trials.path(study.cell, trial.number)
+    values = study.values(trial)
     try:
-        train(search_space.applied(study.config, values), path, study.hook(trial))
+        train(search_space.applied(study.config, values), trial.number, study.hook(trial))
     except StoppedError:
         raise
-    except ConfigError as error:
-        if trial.number == 0:  # the configuration itself: no other values would do
+    except Exception as error:
+        if isinstance(error, ConfigError) and trial.number == 0:  # the configuration itself: no other values would do
             raise
-        study.fail(trial, with_notes(error))
-    except RunError as error:
-        study.fail(trial, with_notes(error))
+        study.fail(trial, trials.failure(error))
     else:
-        study.end(trial, study.objective.of_run(Reports(Workdir(path).metrics)))
+        study.end(trial, study.objective.of_run(Reports(Workdir(trials.path(study.cell, trial.number)).metrics)))
 
 
 class _Study:
