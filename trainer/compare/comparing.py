@@ -137,10 +137,8 @@ def _continued(place: Place, plan: Plan, config: Config) -> Plan:
         reason = f"holds a comparison with another configuration: {'; '.join(different)}; choose another directory"
         raise ConfigError(plan_file.FIELD, str(place.given), reason)
     if before.tuned != plan.tuned:
-        there = f"--tuned={before.tuned.trials}" + f" --objective={before.tuned.objective}" * bool(
-            before.tuned.objective
-        )
-        reason = f"holds a comparison with {there}; choose another directory"
+        objective = "" if before.tuned.objective is None else f" --objective={before.tuned.objective!r}"
+        reason = f"holds a comparison with --tuned={before.tuned.trials}{objective}; choose another directory"
         raise ConfigError(plan_file.FIELD, str(place.given), reason)
     cells, seeds = (plan_file.united(getattr(before, each), getattr(plan, each)) for each in ("cells", "seeds"))
     return dataclasses.replace(plan, cells=cells, seeds=tuple(sorted(seeds)))
