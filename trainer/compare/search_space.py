@@ -79,7 +79,8 @@ def changes(config: Config, values: Values) -> dict[str, Any]:
     factors = {name: values.get(_weight(name), 1.0) for name in weights}
     if any(factor != 1 for factor in factors.values()):
         scale = math.fsum(weights.values()) / math.fsum(weights[name] * factors[name] for name in weights)
-        changed |= {_weight(name): rounded(weight * factors[name] * scale) for name, weight in weights.items()}
+        scaled = {name: rounded(weights[name] * factors[name] * scale) for name in weights}
+        changed |= {_weight(name): scaled[name] for name in weights if scaled[name] != rounded(weights[name])}
     own = _own_options(config)
     return changed | {name: value for name, value in values.items() if name in own and value != own[name]}
 
