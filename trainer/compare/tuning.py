@@ -157,9 +157,10 @@ class _Study:
         def follow(run: TrainingRun, step: int, report: HookReport) -> None:
             value = self.objective.value(Report(step, report.split, report.values))
             is_due = report.kind == "evaluation" and report.split == VALIDATION and step < run.steps
-            if not is_due or value is None:
+            known = self._frozen(trial.number).intermediate_values
+            if not is_due or value is None or step < max(known, default=0):  # what a resumed run makes again is decided
                 return
-            if step not in self._frozen(trial.number).intermediate_values:
+            if step not in known:
                 trial.report(value, step)
             self._study.pruner = optuna.pruners.MedianPruner(_LEAST, n_warmup_steps=run.steps // 2)
             if trial.should_prune():
