@@ -12,8 +12,7 @@ def number(value: float | None, significant: int = 4) -> str:
         return MISSING
     size = abs(value)
     if size and (size < 1e-4 or size >= 1e7):
-        mantissa, _, exponent = f"{value:.{significant - 2}e}".partition("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
+        return exponential(value, max(0, significant - 2))
     return fixed(value, max(0, significant - 1 - math.floor(math.log10(size))) if size else 0)
 
 
@@ -23,6 +22,12 @@ def fixed(value: float | None, decimals: int) -> str:
         return MISSING
     text = f"{value:,.{decimals}f}"
     return text.replace("-", "" if not float(text.replace(",", "")) else _MINUS)
+
+
+def exponential(value: float, decimals: int) -> str:
+    """Returns a finite number as a power of ten times a number with some digits after the point."""
+    mantissa, _, exponent = f"{value:.{decimals}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
 
 
 def with_deviation(mean: float | None, deviation: float | None) -> str:

@@ -96,14 +96,14 @@ def paragraph(*texts: str) -> Markup:
     return element("p", *texts)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, label: str = "", is_sortable: bool = False) -> Markup:
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, label: str = "", is_sortable: bool = False
+) -> Markup:
     """Returns a table whose first column names its rows; it scrolls by itself where the page is narrow."""
     head = (
         element("th", element("button", each, type="button") if is_sortable else each, scope="col") for each in headings
     )
-    body = (
-        element("tr", *(_cell("td" if index else "th", cell) for index, cell in enumerate(row))) for row in rows
-    )
+    body = (element("tr", *(_cell("td" if index else "th", cell) for index, cell in enumerate(row))) for row in rows)
     inner = element(
         "table",
         element("thead", element("tr", *head)),
@@ -123,7 +123,9 @@ def _cell(name: str, cell: Cell) -> Markup:
 
 def legend(labels: Sequence[tuple[str, int]]) -> Markup:
     """Returns the names of the lines (label, number of its style), each of which can be chosen to stand out."""
-    return element("div", *(_key(label, style) for label, style in labels), class_="legend", role="group", aria_label="Lines")
+    return element(
+        "div", *(_key(label, style) for label, style in labels), class_="legend", role="group", aria_label="Lines"
+    )
 
 
 def _key(label: str, style: int) -> Markup:
@@ -152,5 +154,6 @@ def _file(name: str) -> Markup:
 # The hatching of cells below 0, which pictures share; a download takes it along.
 _PATTERNS = Markup(
     '<svg id="patterns" width="0" height="0" aria-hidden="true"><defs><pattern id="hatch" width="4" height="4" '
-    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M0 0V4" class="hatch"/></pattern></defs></svg>'
+    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M0 0V4" class="hatch"/></pattern></defs>'
+    "</svg>"
 )

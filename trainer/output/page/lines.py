@@ -106,18 +106,16 @@ def _name(line: Line) -> str:
 
 
 def _described(line: Line) -> str:
-    lowest, highest = int(line.values.argmin()), int(line.values.argmax())
-    return (
-        f"{line.label}: {digits.number(line.values[-1])} at step {line.steps[-1]:,.0f}; "
-        f"lowest {digits.number(line.values[lowest])} at {line.steps[lowest]:,.0f}, "
-        f"highest {digits.number(line.values[highest])} at {line.steps[highest]:,.0f}"
-    )
+    _, (lowest, at_lowest), (highest, at_highest), (last, at_last) = _numbers(line)
+    return f"{line.label}: {last} at step {at_last}; lowest {lowest} at {at_lowest}, highest {highest} at {at_highest}"
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    lowest, highest, last = int(line.values.argmin()), int(line.values.argmax()), len(line.values) - 1
-    return (
-        line.label,
-        digits.number(line.values[0]),
-        *(text for at in (lowest, highest, last) for text in (digits.number(line.values[at]), f"{line.steps[at]:,.0f}")),
-    )
+    (first, _), *others = _numbers(line)
+    return (line.label, first, *(text for pair in others for text in pair))
+
+
+def _numbers(line: Line) -> list[tuple[str, str]]:
+    """(value, step) of the first, the lowest, the highest and the last point."""
+    places = (0, int(line.values.argmin()), int(line.values.argmax()), -1)
+    return [(digits.number(float(line.values[at])), f"{line.steps[at]:,.0f}") for at in places]

@@ -14,7 +14,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def element(name: str, *children: str, **attributes: object) -> Markup:
+def element(name: str, /, *children: str, **attributes: object) -> Markup:
     """Returns an element.
 
     Args:

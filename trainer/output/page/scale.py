@@ -87,4 +87,4 @@ def _decades(low: float, high: float, most: int) -> list[float]:
 
 
 def _plain(value: float) -> str:
-    return digits.number(value, 1) if 1e-4 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e\N{MINUS SIGN}").replace("e+0", "e")
+    return digits.number(value, 1) if 1e-4 <= value < 1e6 else digits.exponential(value, 0)
