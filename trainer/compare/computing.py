@@ -95,7 +95,9 @@ def _deltas(numbers: Judged) -> tuple[Sequence[Metric], dict[str, DeltaM], dict[
     metrics, references = results_statistics.baselines(numbers)
     if not metrics:
         return (), {}, {}
-    deltas = {cell.name: results_statistics.delta_m(numbers, cell, metrics, references[cell.name]) for cell in numbers.ranked}
+    deltas = {
+        cell.name: results_statistics.delta_m(numbers, cell, metrics, references[cell.name]) for cell in numbers.ranked
+    }
     if None in deltas.values():
         return (), {}, {}
     weights = results_statistics.weights(metrics)

@@ -67,4 +67,3 @@ def _difference(
     values = [own[seed] - others[seed] for seed in sorted(own.keys() & others.keys())]
     mean, low, high = statistics.mean_and_deviation(values)[0], *statistics.mean_interval(values)
     return Difference(*names, mean, low, high, len(values), statistics.verdict(low, high, len(values), direction))
-

@@ -37,9 +37,9 @@ def _counted(results: Results) -> Iterator[str]:
         own = "the loss" if metric.name == f"loss/{metric.task}" else metric.name.removeprefix(f"{metric.task}/")
         names.setdefault(metric.task, []).append(own)
     if names:
-        listed = _listed(f"{task} ({', '.join(own)})" for task, own in names.items())
+        tasks = listed(f"{task} ({', '.join(own)})" for task, own in names.items())
         what = "Ranks and Δm are" if results.baseline else "Ranks are"
-        yield f"{what} of {listed}: means over the metrics of a task, then over tasks."
+        yield f"{what} of {tasks}: means over the metrics of a task, then over tasks."
     losses = {metric.task for metric in results.metrics if metric.name.startswith("loss/")}
     own = [
         metric
@@ -48,23 +48,26 @@ def _counted(results: Results) -> Iterator[str]:
     ]
     unknown = [metric.name for metric in own if metric.direction is None]
     if unknown:
-        yield f"Not counted, as it is not known whether more or less of it is better: {_listed(unknown)}."
+        yield f"Not counted, as it is not known whether more or less of it is better: {listed(unknown)}."
     unlike = [
         metric.name
         for metric in own
         if metric.direction is not None and (metric.task not in names or not metric.name.startswith("loss/"))
     ]
     if unlike and any(cell.seeds for cell in _main(results)):
-        yield f"Not counted, as not all cells have it: {_listed(unlike)}."
+        yield f"Not counted, as not all cells have it: {listed(unlike)}."
 
 
 def _cells(results: Results) -> Iterator[str]:
     for cell in results.cells:
         if not cell.failures:
             continue
-        seed, reason = next(iter(cell.failures.items()))
-        others = f" and {len(cell.failures) - 1} more" if len(cell.failures) > 1 else ""
-        why = f"seed {seed}{others}: {reason.rstrip('.')}"
+        seeds: dict[str, list[int]] = {}
+        for seed, reason in cell.failures.items():
+            seeds.setdefault(reason.rstrip("."), []).append(seed)
+        why = "; ".join(
+            f"{'seeds' if len(own) > 1 else 'seed'} {listed(map(str, own))}: {r}" for r, own in seeds.items()
+        )
         if cell.seeds:
             counts = f"{len(cell.failures)} of {len(cell.failures) + len(cell.seeds)} runs"
             yield f"{cell.name}: {counts} not complete and in no number ({why})."
@@ -77,10 +80,10 @@ def _missing_numbers(results: Results) -> Iterator[str]:
         counts = {metric.name: _count(results, cell, metric.name) for metric in results.counted}
         never = [name for name, count in counts.items() if not count]
         if cell.seeds and never:
-            yield f"{cell.name} takes no part in ranks and Δm: {_listed(never)} is no number in any of its runs."
+            yield f"{cell.name} takes no part in ranks and Δm: {listed(never)} is no number in any of its runs."
         fewer = [name for name, count in counts.items() if 0 < count < len(cell.seeds)]
         if fewer:
-            yield f"{cell.name}: {_listed(fewer)} is a number in some of its runs only; its mean is over those."
+            yield f"{cell.name}: {listed(fewer)} is a number in some of its runs only; its mean is over those."
 
 
 def _lengths(results: Results) -> Iterator[str]:
@@ -95,7 +98,7 @@ def _baselines(results: Results) -> Iterator[str]:
         return
     left_out = [metric.name for metric in results.counted if metric.name not in results.delta_metrics]
     if left_out and results.baseline:
-        yield f"Δm leaves out {_listed(left_out)}: its single-task runs have no number for it, or it is 0."
+        yield f"Δm leaves out {listed(left_out)}: its single-task runs have no number for it, or it is 0."
     elif not results.baseline:
         yield "There is no Δm: no single-task runs have the numbers for it."
 
@@ -113,8 +116,8 @@ def _dominated(results: Results) -> Iterator[str]:
             if single.single_task == task and (each := results.estimate(single.name, name))
         ]
         yield (
-            f"Δm of {_listed(cells)} is mostly that of {task}, whose single-task baseline is small beside the "
-            f"differences ({_listed(values)}): look at each task."
+            f"Δm of {listed(cells)} is mostly that of {task}, whose single-task baseline is small beside the "
+            f"differences ({listed(values)}): look at each task."
         )
 
 
@@ -122,17 +125,17 @@ def _certainty(results: Results) -> Iterator[str]:
     counts = [difference.count for difference in results.differences]
     if not counts:
         return
-    fewest = min(counts)
-    if fewest < 2:
+    most = max(counts)
+    if most < 2:
         yield "With one seed there is no deviation and no interval: any difference may be chance."
-    elif fewest < statistics.FEWEST:
+    elif most < statistics.FEWEST:
         yield "With two seeds nothing can be told apart: any difference may be chance."
     else:
-        one_in = statistics.one_in(fewest)
-        hint = f" (one in 20 is what 95 % asks for), and there are {len(counts)} of them here" if one_in < 20 else ""
+        one_in = statistics.one_in(most)
+        usual = " (95 % asks for one in 20)" if one_in < 20 else ""
         yield (
-            f"With {fewest} seeds about one in {one_in} intervals leaves out 0 although there is no difference{hint}: "
-            "read `better` and `worse` as hints where seeds are few."
+            f"With {most} seeds about one in {one_in} intervals leaves out 0 although there is no difference{usual}, "
+            f"and there are {len(counts)} intervals: read `better` and `worse` as hints."
         )
         yield "The best cell was chosen by the same numbers, so its lead is a little too large."
 
@@ -153,7 +156,8 @@ def _count(results: Results, cell: CellResult, metric: str) -> int:
     return 0 if estimate is None else estimate.count
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Returns names in a row, the first ones where they are many."""
     found: Sequence[str] = list(names)
     shown = ", ".join(found[:_LISTED])
     return shown if len(found) <= _LISTED else f"{shown} and {len(found) - _LISTED} more"
