@@ -165,18 +165,18 @@ def delta_m(
 def _delta_interval(
     numbers: Judged, cell: CellRuns, metrics: Sequence[Metric], references: Mapping[str, CellRuns]
 ) -> tuple[float | None, float | None]:
-    """The bootstrap interval of Δm, over the seeds that the cell and its references all have."""
-    common = set(numbers.complete_seeds(cell, metrics))
+    """The bootstrap interval of Δm: a resample takes the same seeds of the cell and of a reference that has the same."""
+    seeds = numbers.complete_seeds(cell, metrics)
+    columns = []
     for metric in metrics:
-        common &= set(numbers.complete_seeds(references[metric.task], [metric]))
-    seeds = sorted(common)
-    if len(seeds) < 2:
-        return None, None
-    columns = [numbers.array(references[metric.task], seeds, [metric]) for metric in metrics]
+        of_reference = numbers.by_seed(references[metric.task], metric)
+        if min(len(seeds), len(of_reference)) < 2:
+            return None, None
+        weights_ = statistics.resamples(len(of_reference), 0 if list(of_reference) == seeds else 1)
+        columns.append(weights_ @ np.array(list(of_reference.values())))
+    means = statistics.resamples(len(seeds)) @ numbers.array(cell, seeds, metrics)
     tasks = [metric.task for metric in metrics]
-    return statistics.delta_interval(
-        numbers.array(cell, seeds, metrics), np.hstack(columns), directions(metrics), tasks
-    )
+    return statistics.delta_interval(means, np.transpose(columns), directions(metrics), tasks)
 
 
 def ranks_of_seeds(numbers: Judged) -> dict[str, dict[int, float]]:

@@ -66,9 +66,14 @@ def improvements(values: np.ndarray, baselines: np.ndarray, directions: Sequence
 
 
 @functools.cache
-def resamples(count: int) -> np.ndarray:
-    """Returns the weights of `count` values in each mean of a bootstrap: (RESAMPLES, count), each row of sum 1."""
-    drawn = np.random.default_rng(_SEED).integers(count, size=(RESAMPLES, count))
+def resamples(count: int, stream: int = 0) -> np.ndarray:
+    """Returns the weights of `count` values in each mean of a bootstrap: (RESAMPLES, count), each row of sum 1.
+
+    Args:
+      count: how many values.
+      stream: draws of another stream have nothing to do with these.
+    """
+    drawn = np.random.default_rng((_SEED, stream)).integers(count, size=(RESAMPLES, count))
     rows = np.arange(RESAMPLES)[:, None] * count
     return np.bincount((drawn + rows).ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
 
@@ -87,23 +92,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def delta_interval(
-    values: np.ndarray, baselines: np.ndarray, directions: Sequence[str], tasks: Sequence[str]
+    means: np.ndarray, baselines: np.ndarray, directions: Sequence[str], tasks: Sequence[str]
 ) -> tuple[float | None, float | None]:
-    """Returns the bootstrap interval of Δm; None of fewer than two seeds, or where a resampled baseline is 0.
-
-    A resample takes the same seeds of the values and of the baselines, whose own noise is therefore in it.
+    """Returns the bootstrap interval of Δm; None where a resampled baseline is 0.
 
     Args:
-      values: (seeds, metrics).
-      baselines: (seeds, metrics) of the same seeds.
+      means: of the resampled seeds of a cell, (RESAMPLES, metrics).
+      baselines: the same of its references.
       directions: of each metric.
       tasks: of each metric.
     """
-    if len(values) < 2:
-        return None, None
-    weights = resamples(len(values))
     with np.errstate(all="ignore"):
-        return interval(improvements(weights @ values, weights @ baselines, directions) @ task_weights(tasks))
+        return interval(improvements(means, baselines, directions) @ task_weights(tasks))
 
 
 def verdict(low: float | None, high: float | None, count: int, direction: str) -> str:
