@@ -15,6 +15,7 @@ from trainer.output.reports import TRAIN
 
 PREFIX = "cosine/"
 _COLUMNS = 48
+_POINTS = 16  # of the lines, which jump from report to report
 _ROWS = 24  # pairs in one heat map; those that conflict most
 _TEXT = (
     "The cosine between two losses' gradients over their shared variables. Below 0 (hatched) they conflict: a step "
@@ -81,7 +82,7 @@ def _found(group: Group) -> Found | None:
     rows = []
     for name, own in points.items():
         at, values = (np.concatenate(each) for each in zip(*own, strict=True))
-        label = " · ".join(name.removeprefix(PREFIX).split("/"))
+        label = heat_map.SEPARATOR.join(name.removeprefix(PREFIX).split("/"))
         means = series.interval_means(at, values, edges)
         rows.append(Row(label, means, float(values.mean()), float((values < 0).mean())))
     return Found(group, tuple(rows), edges, _over_time(group, points))
@@ -92,7 +93,7 @@ def _over_time(group: Group, points: dict[str, list[tuple[np.ndarray, np.ndarray
     at, values = (np.concatenate([each[part] for own in points.values() for each in own]) for part in (0, 1))
     steps = np.unique(at)
     shares = 100 * series.interval_means(at, (values < 0).astype(float), steps)
-    drawn = series.of_points([(steps, shares)], group.label, group.style)
+    drawn = series.of_points([(steps, shares)], group.label, group.style, most=_POINTS)
     assert drawn is not None
     return dataclasses.replace(drawn, low=drawn.values, high=drawn.values)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from trainer.output.page import digits
 
-_WIDE = 20.0  # a range of positive values over this factor has a logarithmic scale
+_WIDE = 6.0  # a range of positive values over this factor has a logarithmic scale
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,10 +134,7 @@ def _names(points: Sequence[Point], places: dict[int, tuple[float, float]], acro
 
 
 def _values(point: Point) -> tuple[str, str]:
-    return (
-        digits.with_deviation(point.x, point.x_deviation),
-        digits.with_deviation(point.y, point.y_deviation),
-    )
+    return digits.with_deviation(point.x, point.x_deviation), digits.with_deviation(point.y, point.y_deviation)
 
 
 def _row(point: Point, is_best: bool) -> tuple[str, ...]:
