@@ -109,13 +109,13 @@ def _losses(groups: Sequence[Group], losses: Sequence[str]) -> Section | None:
 def _each(groups: Sequence[Group], names: Iterable[str], split: str, most: int = POINTS) -> list[Picture]:
     """A panel for each value, with a line for each group that has it."""
     found = ((name, _known(line(group, name, split, most=most) for group in groups)) for name in names)
-    return [lines.panel(name, drawn) for name, drawn in found if drawn]
+    return [lines.panel(name, drawn, can_be_log=_can_be_log(name, drawn)) for name, drawn in found if drawn]
 
 
 def _together(title: str, group: Group, names: Mapping[str, str], split: str, losses: Sequence[str]) -> list[Picture]:
     """One panel with a line for each value (label → name) of a group, in the style of its loss."""
     drawn = _known(line(_styled(group, label, losses), name, split, label=label) for label, name in names.items())
-    return [lines.panel(title, drawn)] if drawn else []
+    return [lines.panel(title, drawn, can_be_log=_can_be_log(next(iter(names.values())), drawn))] if drawn else []
 
 
 def _by_kind(group: Group, names: Sequence[str], losses: Sequence[str]) -> list[Picture]:
@@ -136,6 +136,12 @@ def _by_kind(group: Group, names: Sequence[str], losses: Sequence[str]) -> list[
 
 def _styled(group: Group, loss: str, losses: Sequence[str]) -> Group:
     return dataclasses.replace(group, style=losses.index(loss) if loss in losses else len(losses))
+
+
+def _can_be_log(name: str, drawn: Sequence[Line]) -> bool:
+    """False for metrics that grow, such as an accuracy: what is left to gain shows better on a linear scale."""
+    is_metric = name.partition("/")[0] not in _PREFIXES
+    return not is_metric or sum(each.values[-1] - each.values[0] for each in drawn) < 0
 
 
 def _known(found: Iterable[Line | None]) -> list[Line]:
