@@ -6,37 +6,29 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from trainer.common import atomic_files, schema
-from trainer.compare import children, collected, plan_file, training
-from trainer.compare.children import Stopping
+from trainer.compare import collected, plan_file, training
 from trainer.compare.collected import Timing
 from trainer.compare.grid import Prepared
 from trainer.compare.messages import Event, Request, RunRequest
-from trainer.compare.training import Place
+from trainer.compare.training import Work
 
+REFERENCE = "sum"  # the method to whose time and memory those of the others are compared
 _FORMAT = 1
 
 
-def measure(
-    prepared: Sequence[Prepared],
-    steps: int,
-    place: Place,
-    devices: Request,
-    stopping: Stopping,
-    say: Callable[[str], None],
-) -> None:
+def measure(prepared: Sequence[Prepared], steps: int, work: Work, say: Callable[[str], None]) -> None:
     """Times the steps of cells that are not timed yet, one after another, and keeps what was found.
 
     Args:
       prepared: the cells.
       steps: the most steps of a round of each.
-      place: the comparison's directory.
-      devices: where to run; without runs.
-      stopping: signals that end it.
+      work: where and how.
       say: takes lines for the user.
     """
+    place = work.place
     found = collected.read_timing(place.path)
     for cell, config, failure in prepared:
-        if stopping.signal is not None:
+        if work.stopping.signal is not None:
             return
         if cell.name in found and found[cell.name].failure is None:
             continue
@@ -45,20 +37,20 @@ def measure(
         else:
             say(f"{cell.name}: timing its steps alone")
             tree = schema.as_dict(config)
-            request = dataclasses.replace(devices, runs=[RunRequest(config.seed, "", tree)], timed_steps=steps)
+            request = dataclasses.replace(work.devices, runs=[RunRequest(config.seed, "", tree)], timed_steps=steps)
             log = plan_file.log_path(place.path, cell)
-            if (timed := _timed(request, log, place, stopping)) is None:
+            if (timed := _timed(request, log, work)) is None:
                 return
             found[cell.name] = timed
         _write(place.path, found)
 
 
-def _timed(request: Request, log: pathlib.Path, place: Place, stopping: Stopping) -> Timing | None:
+def _timed(request: Request, log: pathlib.Path, work: Work) -> Timing | None:
     """Lets a process time what is requested; None where a signal stopped it."""
     events: list[Event] = []
     log.parent.mkdir(parents=True, exist_ok=True)
-    code = children.run(request, log, place.base, stopping, events.append)
-    if stopping.signal is not None:
+    code = work.launch(request, log, work.place.base, work.stopping, events.append)
+    if work.stopping.signal is not None:
         return None
     if not events:
         return Timing(None, None, "", training.ending(code))
