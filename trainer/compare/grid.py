@@ -54,7 +54,13 @@ def variation(text: str, field: str = "--vary") -> Variation:
 
 
 def varied(key: str, values: Sequence[Any], field: str) -> Variation:
-    """Returns a variation; raises ConfigError for a key that a comparison sets otherwise, and for a value twice."""
+    """Returns a variation; raises ConfigError for a key that a comparison sets otherwise, and for values it cannot take.
+
+    They are plain, and each is given once.
+    """
+    values = loading.plain(list(values), None, f"{field}.{key}")
+    if not values:
+        raise ConfigError(field, key, "needs at least one value")
     if key in _ELSEWHERE:
         raise ConfigError(field, key, _ELSEWHERE[key])
     if any(value in values[:place] for place, value in enumerate(values)):
