@@ -76,8 +76,8 @@ def compare(
     """Trains several methods with the same budget, split and start, and several seeds each, and compares them.
 
     It leaves what `python -m trainer.compare` leaves, and continues where it stopped when called again with the same
-    workdir; after an interrupt (Ctrl-C, a notebook's stop button) it returns what there is. Every cell is trained in a process of its own, unless the configuration holds objects, or the strategy is
-    one: then all are trained in this one.
+    workdir; after an interrupt (Ctrl-C, a notebook's stop button) it returns what there is. Every cell is trained in a
+    process of its own; in this one where the configuration holds objects, or the strategy is one.
 
     Args:
       config: as for `train`.

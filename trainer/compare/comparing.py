@@ -105,7 +105,10 @@ def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch =
             if asked.timed_steps:
                 wanted = grid.cells(config, (*names, timings.REFERENCE), asked.variations, single_tasks=False)
                 timings.measure(grid.prepare(asked.tree, wanted), asked.timed_steps, work, progress.say)
-        return _written(collected.read(place.path), cells, seeds, stopping.signal)
+        outcome = _written(collected.read(place.path), cells, seeds, stopping.signal)
+    for line in (page.headline(outcome.results), f"{place.given}: {page.NAME}, {', '.join(results_files.NAMES)}"):
+        console.print(line, markup=False, soft_wrap=True)
+    return outcome
 
 
 def _written(

@@ -54,9 +54,10 @@ def variation(text: str, field: str = "--vary") -> Variation:
 
 
 def varied(key: str, values: Sequence[Any], field: str) -> Variation:
-    """Returns a variation; raises ConfigError for a key that a comparison sets otherwise, and for values it cannot take.
+    """Returns a variation.
 
-    They are plain, and each is given once.
+    Raises:
+      ConfigError: a comparison sets this key otherwise, or a value is not plain or there twice.
     """
     values = loading.plain(list(values), None, f"{field}.{key}")
     if not values:
