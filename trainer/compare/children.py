@@ -62,6 +62,10 @@ class Stopping:
             self._child.send_signal(signal.SIGKILL if self._interrupts > 1 else number)
 
 
+# Request, log, current directory, signals, what takes events → exit code.
+Launch = Callable[[Request, pathlib.Path, pathlib.Path, Stopping, Callable[[Event], None]], int]
+
+
 def run(
     request: Request, log: pathlib.Path, base: pathlib.Path, stopping: Stopping, take: Callable[[Event], None]
 ) -> int:

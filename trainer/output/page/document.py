@@ -68,14 +68,13 @@ def page(title: str, kicker: str, headline: str, lead: Iterable[str], sections: 
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def figures(pictures: Sequence[Picture], *, is_wide: bool = False) -> Markup:
-    """Returns pictures side by side as the page has room, those after the first ones folded."""
+def figures(pictures: Sequence[Picture], *, folds: bool = True) -> Markup:
+    """Returns pictures side by side as the page has room; where it `folds`, those after the first ones are folded."""
     shown = [_figure(each) for each in pictures]
-    class_ = "figures wide" if is_wide else "figures"
-    first = element("div", *shown[:_FIRST], class_=class_)
-    if len(shown) <= _FIRST:
-        return first
-    return joined(first, folded(f"{len(shown) - _FIRST} more", element("div", *shown[_FIRST:], class_=class_)))
+    if len(shown) <= _FIRST or not folds:
+        return element("div", *shown, class_="figures")
+    first, others = (element("div", *part, class_="figures") for part in (shown[:_FIRST], shown[_FIRST:]))
+    return joined(first, folded(f"{len(shown) - _FIRST} more", others))
 
 
 def _figure(picture: Picture) -> Markup:

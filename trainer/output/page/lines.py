@@ -62,7 +62,8 @@ def _drawn(line: Line, x: Scale, y: Scale) -> Markup:
     if (line.high > line.low).any():
         edge = path(np.concatenate([across, across[::-1]]), y.at(np.concatenate([line.high, line.low[::-1]])))
         parts.append(element("path", d=f"{edge}Z", class_="band"))
-    parts.append(element("path", d=path(across, down), class_="line", stroke_dasharray=styles.dash(line.style)))
+    dashes = None if line.is_faint else styles.dash(line.style)
+    parts.append(element("path", d=path(across, down), class_="line", stroke_dasharray=dashes))
     count = len(across)
     if not line.is_faint or count == 1:
         every = max(1, -(-count // 5))

@@ -51,7 +51,7 @@ def page(
     ]
     lead = [f"{words}, batches of {config['batch_size']:,} examples, seed {config['seed']}.", *notes]
     if (conflict := conflicts.most(cosines)) is not None:
-        pair, share = conflict[1].label, digits.percent(conflict[1].below)
+        pair, share = conflict[1].names, digits.percent(conflict[1].below)
         lead.append(f"The gradients of {pair} conflict in {share} of the reports, the most of all pairs.")
     title = f"{name} · {config['combine']['name']}"
     return document.page(title, title, _headline(curves, losses, metrics, last), lead, sections)
