@@ -7,8 +7,8 @@ from typing import Any
 FORMAT = 1
 FINAL, BEST = "final", "best"  # the variables that values are of: after the last step, or at a run's best one
 COMPLETE, UNFINISHED, FAILED = "complete", "unfinished", "failed"
-BETTER, WORSE, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS = "better", "worse", "not distinguishable", "too few seeds"
-DELTA_M, MEAN_RANK = "delta_m", "mean_rank"  # compared like a metric: over all tasks together
+DELTA_M, MEAN_RANK = "delta_m", "mean_rank"  # compared as metrics are: all tasks together
+TO_BEST, TO_FIXED = "best", "fixed"  # kinds of references
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Metric:
 
     Attributes:
       name: as reports have it: `loss/<loss>` or `<loss>/<metric>`.
-      task: the loss that it is of; for metrics without a loss their own name.
+      task: the loss that it is of; for metrics without a loss their own name; None for what monitors report.
       direction: "up" or "down", the direction of better values, by which Keras' own callbacks go; None: not known.
       counts: whether Δm and ranks are made of it: of every loss its metrics with a direction, or the loss itself where
         it has none; and only those that all cells have.
     """
 
     name: str
-    task: str
+    task: str | None
     direction: str | None
     counts: bool
 
@@ -94,20 +94,24 @@ class DeltaM:
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
+class Cost:
     """Cost of a cell's steps, measured alone after the grid.
 
     Attributes:
-      seconds: per step.
-      relative_seconds: as a multiple of `sum`'s; None where that was not measured.
-      memory: peak in bytes; None: not known.
-      relative_memory: as a multiple of `sum`'s.
+      seconds: per step; None where it could not be measured.
+      relative_seconds: as a multiple of those of `sum` on the same machine; None where that has none.
+      memory: the most bytes at once; None as above.
+      relative_memory: as a multiple of that of `sum`.
+      device: "CPU" (memory is that of the whole process) or "GPU".
+      failure: why it could not be measured; None where it was.
     """
 
-    seconds: float
+    seconds: float | None
     relative_seconds: float | None
     memory: int | None
     relative_memory: float | None
+    device: str
+    failure: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +130,7 @@ class CellResult:
         the mean of their ranks. Empty where the cell takes no part.
       mean_rank: the mean of `ranks` over each task's metrics, then over tasks.
       delta_m: against the baseline; None where there is none, or a value is missing.
-      timing: None: not measured.
+      cost: None: not measured.
       tuning: what `--tuned` chose, as `tuning.json` of the cell has it; None: nothing was tuned.
     """
 
@@ -140,7 +144,7 @@ class CellResult:
     ranks: Mapping[str, float]
     mean_rank: float | None
     delta_m: DeltaM | None
-    timing: Timing | None
+    cost: Cost | None
     tuning: Mapping[str, Any] | None
 
 
@@ -179,7 +183,8 @@ class Results:
       format: the number of this format.
       split: the split of which Δm, ranks and differences are: `test` where all cells have one, else `validation`.
       at: "best" or "final": at each run's best step where all runs have one, else after their last steps.
-      baseline: the baseline of Δm in words; None where there is none.
+      baseline: the baseline of Δm in words; None where no cell has a Δm.
+      delta_metrics: names of the metrics of which Δm is made: those that count and have a baseline that is not 0.
       best: name of the best cell, by Δm or else by mean rank; None where no cell is ranked.
       fixed: the method with fixed weights to which others are compared, "weighted" or else "sum"; None: neither ran.
       metrics: every reported value, in the order of the configuration.
@@ -195,6 +200,7 @@ class Results:
     split: str
     at: str
     baseline: str | None
+    delta_metrics: tuple[str, ...]
     best: str | None
     fixed: str | None
     metrics: tuple[Metric, ...]

@@ -1,15 +1,9 @@
 """A grid of methods and seeds: ordinary runs with the same start, continued, added to, or refused."""
 
-import filecmp
-import json
-import shutil
-
 import pytest
 
-from tests import forked
 from tests.trainer.compare.conftest import METHODS, REFUSED, SEEDS
 from trainer.compare import collected
-from trainer.output.reports import TRAIN
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +13,10 @@ def found(compared):
 
 def test_every_run_is_there_and_a_method_that_cannot_run_says_why(compared, found):
     assert compared.result.returncode == 1
-    assert compared.result.stderr == f"error: these runs failed, and the results say why: {REFUSED} (seed 0), {REFUSED} (seed 1)\n"
+    assert (
+        compared.result.stderr
+        == f"error: these runs failed, and the results say why: {REFUSED} (seed 0), {REFUSED} (seed 1)\n"
+    )
     assert list(found) == [*METHODS, REFUSED]
     for name in METHODS:
         assert list(found[name].runs) == list(SEEDS)
