@@ -99,11 +99,11 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path, root):
         "import pathlib, sys\n"
         "from trainer.compare import children, messages\n"
         "children._MODULE = 'tests.trainer.compare.pretended'\n"
-        "here, request = pathlib.Path(sys.argv[1]), messages.Request.of_json(sys.argv[2])\n"
-        "children.run(request, here / 'log.txt', here, children.Stopping(), print)\n"
+        "request, log = messages.Request.of_json(sys.argv[1]), pathlib.Path(sys.argv[2])\n"
+        "children.run(request, log, pathlib.Path.cwd(), children.Stopping(), print)\n"
     )
-    request = _request(("first", pretended.ASLEEP)).to_json()
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path), request], cwd=root) as parent:
+    request = _request((str(tmp_path / "first"), pretended.ASLEEP)).to_json()
+    with subprocess.Popen([sys.executable, "-c", program, request, str(tmp_path / "log.txt")], cwd=root) as parent:
         number = _once_written(tmp_path / "first")
         parent.kill()
     deadline = time.monotonic() + _SECONDS
