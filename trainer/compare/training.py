@@ -16,6 +16,7 @@ from trainer.compare.messages import Event, Request, RunRequest, TuningRequest
 from trainer.compare.plan_file import NOT_TUNED, Cell, Failures, Tuned
 from trainer.compare.progress import Progress
 from trainer.config.settings import Config
+from trainer.distributed import signals
 from trainer.output import records
 
 
@@ -108,6 +109,8 @@ class _CellTrainer:
         runs = [self._request(seed) for seed in seeds]
         request = dataclasses.replace(work.devices, runs=runs, tuning=self._tuning())
         code = work.launch(request, log, work.place.base, work.stopping, self._take)
+        if code in signals.EXIT_CODES.values():
+            work.stopping.note(code)
         if work.stopping.signal is None and self.left:  # it ended before its work did
             seed = self.left[0] if self.current is None else self.current
             self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))

@@ -91,6 +91,7 @@ def main() -> None:
                 sys.exit(3)
             if rate == ASLEEP:
                 signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # as while it saves
                 pathlib.Path(run.path).write_text(str(os.getpid()))
                 time.sleep(60)
             train(run, pathlib.Path(), say)
