@@ -23,7 +23,7 @@ class RunRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TuningRequest:
-    """What is tuned before a cell's runs, which then have the chosen values.
+    """The tuning of a cell before its runs, which then have the chosen values.
 
     Attributes:
       path: the cell's directory, absolute or below the current one.

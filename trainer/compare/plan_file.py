@@ -56,7 +56,7 @@ class Tuned:
     objective: str | None = None
 
     def objective_of(self, cell: Cell) -> str | None:
-        """What is optimized in a cell: a loss that is trained alone has its own objective."""
+        """The objective of a cell as it was given; None for a loss that is trained alone, which has its own."""
         return self.objective if cell.single_task is None else None
 
 

@@ -1,4 +1,4 @@
-"""Tuning chooses the best of equally many trials, and goes on where it was; trials that cost nothing stand for runs."""
+"""Tuning chooses the best of equally many trials, and resumes; trials that cost nothing stand for runs."""
 
 import dataclasses
 import json
@@ -122,7 +122,7 @@ def test_only_what_is_worse_than_the_median_is_pruned(tuned):
     assert pruned
 
 
-def test_a_killed_process_goes_on_where_it_was(tuned, tmp_path):
+def test_a_killed_process_resumes(tuned, tmp_path):
     """Killed in every trial once: the trials, what is chosen and the file are as if nothing had happened."""
     trainer = Trainer(tmp_path, interrupted=dict.fromkeys(range(WANTED.trials), 6))
     for _ in range(WANTED.trials):
