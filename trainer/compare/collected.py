@@ -17,7 +17,7 @@ TIMING = "timing.json"
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long a step of a cell takes and how much memory, measured alone.
+    """The time and the memory that a step of a cell takes, measured alone.
 
     Attributes:
       seconds_per_step: the median; None where it could not be measured.

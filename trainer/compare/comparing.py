@@ -38,7 +38,7 @@ from trainer.output import workdir as workdir_lib
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a comparison is to be.
+    """A comparison as it is asked for.
 
     Attributes:
       tree: the configuration from which every cell is made, as nested dictionaries.

@@ -74,7 +74,7 @@ class Tuned:
     objective: str | None = None
 
     def objective_of(self, cell: Cell) -> str | None:
-        """What is optimized in a cell: a loss that is trained alone has its own objective."""
+        """Returns what is optimized in a cell: a loss that is trained alone has its own objective."""
         return self.objective if cell.single_task is None else None
 
 
@@ -83,7 +83,7 @@ NOT_TUNED = Tuned()
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a comparison consists of.
+    """The parts of a comparison.
 
     Attributes:
       command: the commands that began it and continued it with more, a line for each.
