@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Where and how the runs of a comparison are trained.
+    """The place and the way in which the runs of a comparison are trained.
 
     Attributes:
       place: the comparison's directory.

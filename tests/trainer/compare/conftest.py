@@ -53,7 +53,7 @@ class Compared:
 
 @pytest.hookimpl(tryfirst=True)  # before the suite skips what is for CI
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at the comparison is for CI: it takes as long as a dozen other tests."""
+    """Marks tests that look at the comparison for CI: it takes as long as a dozen other tests."""
     for item in items:
         if "compared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ci_only)

@@ -1,4 +1,4 @@
-"""What the process of a cell does, without training: a launcher for this process, and a program for others.
+"""Processes of a cell that do not train: a launcher for this process, and a program for others.
 
 The program: python -m tests.trainer.compare.pretended. What becomes of a run is said by the learning rate of its
 configuration, which is one of `ENDS`, or another one, with which it ends as it should.
