@@ -3,12 +3,24 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from trainer.compare.results import DELTA_M, MEAN_RANK, TO_BEST, CellResult, Difference, Metric, Results
+from trainer.compare.results import (
+    BETTER,
+    DELTA_M,
+    MEAN_RANK,
+    TO_BEST,
+    TO_FIXED,
+    WORSE,
+    CellResult,
+    Difference,
+    Metric,
+    Results,
+)
 from trainer.compare.results_notes import listed
 from trainer.config.directions import DOWN, UP
 from trainer.output.page import digits
 
 _IN_TABLE = 6  # metrics that stand in the table of the cells; more have one of their own
+_CLEAR = (BETTER, WORSE)
 _ARROWS = {UP: " ↑", DOWN: " ↓", None: ""}
 _OVERALL = {DELTA_M: "Δm, %", MEAN_RANK: "mean rank"}
 _Rows = Iterable[Sequence[str]]
@@ -37,21 +49,22 @@ def report(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """Returns in a few sentences which cell is best, and from which others it can be told apart."""
+    """Returns in a few sentences which cell is best, and from which others it can be told apart; Markdown."""
     if results.best is None:
         return "No cell has all numbers, so that there is no best one."
     best = results.cell(results.best)
-    by = f"Δm, {_signed(best.delta_m.mean)} %" if best.delta_m else f"mean rank, {digits.number(best.mean_rank, 3)}"
-    overall = [each for each in results.differences if each.kind == TO_BEST and each.of in _OVERALL]
+    by = f"Δm {_signed(best.delta_m.mean)} %" if best.delta_m else f"mean rank {digits.number(best.mean_rank, 3)}"
+    sentences = [f"The best cell is **{_text(best.name)}** ({by})."]
     verdicts: dict[str, list[str]] = {}
-    for each in overall:
-        verdicts.setdefault(each.verdict, []).append(each.cell)
-    others = "; ".join(f"{verdict}: {listed(cells)}" for verdict, cells in verdicts.items())
-    sentences = [f"The best cell by {by}, is **{_text(best.name)}**."]
-    if others:
+    for each in results.differences:
+        if each.kind == TO_BEST and each.of in _OVERALL:
+            small = " by less than another seed changes" if each.is_small and each.verdict in _CLEAR else ""
+            verdicts.setdefault(each.verdict + small, []).append(each.cell)
+    if verdicts:
+        others = "; ".join(f"{verdict}: {listed(cells)}" for verdict, cells in verdicts.items())
         sentences.append(f"The others, compared to it: {_text(others)}.")
     if best.delta_m and best.delta_m.mean < 0:
-        sentences.append("Every cell is worse than its tasks alone.")
+        sentences.append("No cell is better than its tasks alone.")
     return " ".join(sentences)
 
 
@@ -91,23 +104,39 @@ def _cells(results: Results, main: Sequence[CellResult]) -> str:
 
 def _differences(results: Results) -> Iterator[str]:
     """Sections of the paired differences: all tasks together, then metric by metric where they are few."""
+    kinds = {kind: [each for each in results.differences if each.kind == kind] for kind in (TO_BEST, TO_FIXED)}
+    pairs = {kind: {(each.cell, each.reference) for each in found} for kind, found in kinds.items()}
     if not results.differences:
         return
     yield "## Which differences are more than chance"
     yield (
         "Cell minus reference, paired by seeds: the mean, and the 95 % bootstrap interval in brackets. Where 0 lies in "
-        "it, the two cannot be told apart."
+        "it, the two cannot be told apart. A star: less than another seed changes (the deviation of the reference)."
     )
-    shown = results.counted if len(results.counted) <= _IN_TABLE else ()
-    names = [next(each.of for each in results.differences if each.of in _OVERALL), *(metric.name for metric in shown)]
-    titles = {metric.name: _title(metric) for metric in shown} | _OVERALL
-    pairs = dict.fromkeys((each.reference, each.cell) for each in results.differences)
-    found = {(each.reference, each.cell, each.of): each for each in results.differences}
+    if kinds[TO_BEST]:
+        yield f"Compared to the best cell, {_text(results.best)}:"
+        yield _pairs(results, kinds[TO_BEST])
+    if not pairs[TO_FIXED] <= pairs[TO_BEST]:
+        yield f"Compared to fixed weights, `{results.fixed}`:"
+        yield _pairs(results, kinds[TO_FIXED])
+
+
+def _pairs(results: Results, differences: Sequence[Difference]) -> str:
+    """A row for each cell; where references differ, with their names."""
+    names = list(dict.fromkeys(each.of for each in differences))
+    names = names if len(names) <= 1 + _IN_TABLE else names[:1]
+    titles = {metric.name: _title(metric) for metric in results.counted} | _OVERALL
+    references = {each.cell: each.reference for each in differences}
+    is_one = len(set(references.values())) == 1
+    found = {(each.cell, each.of): each for each in differences}
     rows = [
-        [_text(cell), _text(reference), *(_difference(found[reference, cell, name]) for name in names)]
-        for reference, cell in pairs
+        [
+            _text(cell) if is_one else f"{_text(cell)} - {_text(reference)}",
+            *(_difference(found[cell, name]) for name in names),
+        ]
+        for cell, reference in references.items()
     ]
-    yield _table(["cell", "compared to", *(titles[name] for name in names)], rows, left=2)
+    return _table(["cell", *(titles[name] for name in names)], rows)
 
 
 def _tuned(results: Results) -> Iterator[str]:
@@ -231,7 +260,8 @@ def _difference(found: Difference) -> str:
     if found.low is None:
         return f"{_signed(found.mean)} {found.verdict}"
     mean = _signed(found.mean, _decimals(found.low, found.high))
-    return f"{mean} {_interval(found.low, found.high)} {found.verdict}"
+    star = "\\*" if found.is_small and found.verdict in _CLEAR else ""
+    return f"{mean} {_interval(found.low, found.high)} {found.verdict}{star}"
 
 
 def _title(metric: Metric) -> str:

@@ -1,6 +1,5 @@
 """A grid of methods and seeds: ordinary runs with the same start, continued, added to, or refused."""
 
-
 import pytest
 
 from tests.trainer.compare.conftest import METHODS, REFUSED, SEEDS
