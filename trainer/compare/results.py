@@ -72,7 +72,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class DeltaM:
-    """How much better a cell is than the baseline, in percent: positive is better.
+    """Percent by which a cell is better than the baseline; negative: worse.
 
     Attributes:
       mean: Δm of the means over seeds, which is the mean of that of each seed against the baseline's mean.

@@ -1,4 +1,4 @@
-"""What a reader of a comparison's results must know beside the numbers, a sentence each."""
+"""Sentences that a reader of a comparison's results must know beside the numbers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
