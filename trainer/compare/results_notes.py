@@ -7,7 +7,7 @@ from trainer.compare.results import BEST, COMPLETE, CellResult, Results
 from trainer.output.page import digits
 from trainer.output.reports import VALIDATION
 
-_LISTED = 6  # of many names
+_LISTED = 8  # of many names
 
 
 def of(results: Results) -> tuple[str, ...]:
@@ -59,20 +59,23 @@ def _counted(results: Results) -> Iterator[str]:
 
 
 def _cells(results: Results) -> Iterator[str]:
+    without: dict[str, list[str]] = {}
     for cell in results.cells:
-        if not cell.failures:
-            continue
-        seeds: dict[str, list[int]] = {}
-        for seed, reason in cell.failures.items():
-            seeds.setdefault(reason.rstrip("."), []).append(seed)
-        why = "; ".join(
-            f"{'seeds' if len(own) > 1 else 'seed'} {listed(map(str, own))}: {r}" for r, own in seeds.items()
-        )
-        if cell.seeds:
+        if cell.failures and cell.seeds:
             counts = f"{len(cell.failures)} of {len(cell.failures) + len(cell.seeds)} runs"
-            yield f"{cell.name}: {counts} not complete and in no number ({why})."
-        else:
-            yield f"{cell.name} takes no part: no run of it is complete ({why})."
+            yield f"{cell.name}: {counts} not complete and in no number ({_why(cell)})."
+        elif cell.failures:
+            without.setdefault(_why(cell), []).append(cell.name)
+    for why, cells in without.items():
+        yield f"No part, as no run is complete: {listed(cells)} ({why})."
+
+
+def _why(cell: CellResult) -> str:
+    """The reasons why runs of a cell are not complete, each with its seeds."""
+    seeds: dict[str, list[int]] = {}
+    for seed, reason in cell.failures.items():
+        seeds.setdefault(reason.rstrip("."), []).append(seed)
+    return "; ".join(f"{'seeds' if own[1:] else 'seed'} {listed(map(str, own))}: {why}" for why, own in seeds.items())
 
 
 def _missing_numbers(results: Results) -> Iterator[str]:

@@ -63,6 +63,10 @@ def headline(results: Results) -> str:
     if verdicts:
         others = "; ".join(f"{verdict}: {listed(cells)}" for verdict, cells in verdicts.items())
         sentences.append(f"The others, compared to it: {_text(others)}.")
+    ranked = [cell for cell in results.cells if cell.mean_rank is not None]
+    first = min(ranked, key=lambda cell: cell.mean_rank)
+    if first.mean_rank < best.mean_rank:
+        sentences.append(f"By mean rank it is {_text(first.name)} ({digits.number(first.mean_rank, 3)}).")
     if best.delta_m and best.delta_m.mean < 0:
         sentences.append("No cell is better than its tasks alone.")
     return " ".join(sentences)
@@ -143,15 +147,15 @@ def _tuned(results: Results) -> Iterator[str]:
     rows = [
         [
             _text(cell.name),
-            str(len(cell.tuning.get("trials", ()))),
             _text(", ".join(f"{key}={value}" for key, value in cell.tuning.get("settings", {}).items())),
+            str(len(cell.tuning.get("trials", ()))),
         ]
         for cell in results.cells
         if cell.tuning is not None
     ]
     if rows:
         yield "## What was tuned"
-        yield _table(["cell", "trials", "chosen"], rows)
+        yield _table(["cell", "chosen", "trials"], rows, left=2)
 
 
 def _every_value(results: Results) -> Iterator[str]:

@@ -147,6 +147,29 @@ def test_the_order_of_cells_and_the_units_of_a_metric_change_no_rank_and_no_delt
     assert again.best == results.best
 
 
+def test_the_headline_says_what_is_best_and_what_can_be_told_apart(results):
+    """Numbers of which some are told apart, and of which the order by Δm is not that by mean rank."""
+    assert results_text.headline(results).startswith("The best cell is **weighted** (Δm +")
+
+    def runs(accuracy, mae):
+        return [
+            {"digit/accuracy": accuracy + s / 1000, "ink/mae": mae, "ink/mse": 1, "loss/plain": 1} for s in range(3)
+        ]
+
+    cells = [
+        cell("weighted", CONFIG, runs(0.90, 0.5)),
+        cell("pcgrad", CONFIG, runs(0.91, 0.6)),
+        cell("mgda", CONFIG, runs(0.92, 0.6)),
+        cell("upgrad", CONFIG, runs(0.8995, 0.5)),
+        *(cell(f"single_task={t}", config({t: LOSSES[t]}), runs(0.95, 0.2), single_task=t) for t in LOSSES),
+    ]
+    assert results_text.headline(results_of(cells)) == (
+        "The best cell is **weighted** (Δm −26.8 %). The others, compared to it: worse: pcgrad, mgda; "
+        "worse by less than another seed changes: upgrad. By mean rank it is mgda (2.17). "
+        "No cell is better than its tasks alone."
+    )
+
+
 def test_without_references_the_best_is_by_mean_rank():
     found = results_of(three_cells())
     assert found.baseline is None
@@ -161,20 +184,22 @@ def test_without_references_the_best_is_by_mean_rank():
 
 
 def test_references_are_those_of_the_same_settings():
-    def cells(batch):
-        settings = {"batch_size": batch}
-        alone = [{name: value * batch for name, value in values_of(0, 9).items()}] * 2
-        names = [f"weighted batch_size={batch}", f"mgda batch_size={batch}"]
-        found = [cell(name, CONFIG, alone, settings=settings) for name in names]
+    def of(name, settings):
+        return " ".join([name, *(f"batch_size={size}" for size in settings.values())])
+
+    def cells(settings, factor):
+        alone = [{name: value * factor for name, value in values_of(0, 9).items()}] * 2
+        found = [cell(of(name, settings), CONFIG, alone, settings=settings) for name in ("weighted", "mgda")]
         return found + [
-            cell(f"single_task={t} {batch}", config({t: LOSSES[t]}), alone, single_task=t, settings=settings)
+            cell(of(f"single_task={t}", settings), config({t: LOSSES[t]}), alone, single_task=t, settings=settings)
             for t in LOSSES
         ]
 
-    found = results_of([*cells(32), *cells(64)])
-    assert [cell_.delta_m.mean for cell_ in found.cells[:4]] == [0, 0, 0, 0]
+    every = {}, {"batch_size": 32}, {"batch_size": 64}
+    found = results_of([each for factor, settings in enumerate(every, 1) for each in cells(settings, factor)])
+    assert [cell_.delta_m.mean for cell_ in found.cells[:6]] == [0] * 6
     fixed = {each.cell: each.reference for each in found.differences if each.kind == "fixed"}
-    assert fixed == {f"mgda batch_size={batch}": f"weighted batch_size={batch}" for batch in (32, 64)}
+    assert fixed == {of("mgda", settings): of("weighted", settings) for settings in every}
 
 
 def test_costs_are_relative_to_sum_of_the_timing():

@@ -50,7 +50,9 @@ def test_a_failed_seed_and_a_failed_cell_take_no_part_and_are_said():
     assert all(each.count == 2 for each in found.differences if "pcgrad" in (each.cell, each.reference))
     text = results_text.report(found)
     assert "pcgrad: 2 of 4 runs not complete and in no number (seed 1: loss digit is NaN in step 7; seed 3: not" in text
-    assert "cagrad takes no part: no run of it is complete (seeds 0, 1: killed by signal 9;" in text
+    assert (
+        "No part, as no run is complete: cagrad (seeds 0, 1: killed by signal 9; seeds 2, 3: not trained yet)." in text
+    )
     assert "| cagrad | 0 of 4 | – |" in text
 
 
@@ -99,6 +101,9 @@ def test_one_cell_without_a_test_split_or_a_best_step_decides_for_all():
     assert (found.split, found.at) == ("validation", "final")
     assert found.estimate("mgda", "ink/mae").mean == pytest.approx(1 / 10)
     assert "Runs were not equally long: 10 to 20 steps." in found.notes
+    tested = cell("mgda", CONFIG, [[*_at([20]), (20, "test", values_of(0, 0))]])
+    assert results_of([tested]).split == "test"
+    assert results_of([tested, cell("sum", CONFIG, [_at([20])])]).split == "validation"
 
 
 def test_values_that_are_no_numbers():

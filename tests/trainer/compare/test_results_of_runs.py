@@ -92,6 +92,6 @@ def test_a_cell_that_cannot_run_is_a_row_that_says_why(compared, tree):
     assert all("micro_batches" in reason for reason in cell["failures"].values())
     report = (compared.workdir / "report.md").read_text()
     assert f"| {REFUSED} | 0 of 2 |" in report
-    assert f"{REFUSED} takes no part: no run of it is complete (seeds 0, 1: " in report
+    assert f"No part, as no run is complete: {REFUSED} (seeds 0, 1: " in report
     assert tree["commands"][0].startswith("python -m trainer.compare")
     assert tree["commands"][0] in report
