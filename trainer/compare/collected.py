@@ -61,7 +61,7 @@ class Comparison:
 
     Attributes:
       workdir: where they go.
-      command: the command that repeats it.
+      command: the commands that repeat it, a line for each.
       seeds: the seeds of each cell's runs.
       cells: the cells.
       timing: cell's name → its timing; those of all methods, and of `sum`, where they were timed.
