@@ -162,5 +162,7 @@ def _count(results: Results, cell: CellResult, metric: str) -> int:
 def listed(names: Iterable[str]) -> str:
     """Returns names in a row, the first ones where they are many."""
     found: Sequence[str] = list(names)
+    if len(found) <= _LISTED + 1:  # the name of the last one is no longer than that there is one more
+        return ", ".join(found)
     shown = ", ".join(found[:_LISTED])
-    return shown if len(found) <= _LISTED else f"{shown} and {len(found) - _LISTED} more"
+    return f"{shown} and {len(found) - _LISTED} more"

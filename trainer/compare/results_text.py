@@ -53,7 +53,10 @@ def headline(results: Results) -> str:
     if results.best is None:
         return "No cell has all numbers, so that there is no best one."
     best = results.cell(results.best)
-    by = f"Δm {_signed(best.delta_m.mean)} %" if best.delta_m else f"mean rank {digits.number(best.mean_rank, 3)}"
+    by = f"mean rank {digits.number(best.mean_rank, 3)}"
+    if best.delta_m:
+        task = best.delta_m.dominated_by
+        by = f"Δm {_signed(best.delta_m.mean)} %" + (f", mostly that of {_text(task)}" if task else "")
     sentences = [f"The best cell is **{_text(best.name)}** ({by})."]
     verdicts: dict[str, list[str]] = {}
     for each in results.differences:
@@ -66,7 +69,7 @@ def headline(results: Results) -> str:
     ranked = [cell for cell in results.cells if cell.mean_rank is not None]
     first = min(ranked, key=lambda cell: cell.mean_rank)
     if first.mean_rank < best.mean_rank:
-        sentences.append(f"By mean rank it is {_text(first.name)} ({digits.number(first.mean_rank, 3)}).")
+        sentences.append(f"By mean rank it is {_text(first.name)} ({first.mean_rank:.2f} to {best.mean_rank:.2f}).")
     if best.delta_m and best.delta_m.mean < 0:
         sentences.append("No cell is better than its tasks alone.")
     return " ".join(sentences)
