@@ -129,7 +129,9 @@ def _certainty(results: Results) -> Iterator[str]:
     if not counts:
         return
     most = max(counts)
-    if most < 2:
+    if not most:
+        yield "The cells have no seed in common, so that no difference is known."
+    elif most < 2:
         yield "With one seed there is no deviation and no interval: any difference may be chance."
     elif most < statistics.FEWEST:
         yield "With two seeds nothing can be told apart: any difference may be chance."

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from trainer.compare import results_verdict
 from trainer.compare.results import (
     BETTER,
     DELTA_M,
@@ -20,7 +21,6 @@ from trainer.config.directions import DOWN, UP
 from trainer.output.page import digits
 
 _IN_TABLE = 6  # metrics that stand in the table of the cells; more have one of their own
-_CLEAR = (BETTER, WORSE)
 _ARROWS = {UP: " ↑", DOWN: " ↓", None: ""}
 _OVERALL = {DELTA_M: "Δm, %", MEAN_RANK: "mean rank"}
 _Rows = Iterable[Sequence[str]]
@@ -31,7 +31,7 @@ def report(results: Results) -> str:
     main = [cell for cell in results.cells if cell.single_task is None]
     parts = [
         _title_of(results, main),
-        headline(results),
+        _text(" ".join(results_verdict.sentences(results))),
         "## The cells",
         _cells(results, main),
         *_differences(results),
@@ -46,33 +46,6 @@ def report(results: Results) -> str:
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def headline(results: Results) -> str:
-    """Returns in a few sentences which cell is best, and from which others it can be told apart; Markdown."""
-    if results.best is None:
-        return "No cell has all numbers, so that there is no best one."
-    best = results.cell(results.best)
-    by = f"mean rank {digits.number(best.mean_rank, 3)}"
-    if best.delta_m:
-        task = best.delta_m.dominated_by
-        by = f"Δm {_signed(best.delta_m.mean)} %" + (f", mostly that of {_text(task)}" if task else "")
-    sentences = [f"The best cell is **{_text(best.name)}** ({by})."]
-    verdicts: dict[str, list[str]] = {}
-    for each in results.differences:
-        if each.kind == TO_BEST and each.of in _OVERALL:
-            small = " by less than another seed changes" if each.is_small and each.verdict in _CLEAR else ""
-            verdicts.setdefault(each.verdict + small, []).append(each.cell)
-    if verdicts:
-        others = "; ".join(f"{verdict}: {listed(cells)}" for verdict, cells in verdicts.items())
-        sentences.append(f"The others, compared to it: {_text(others)}.")
-    ranked = [cell for cell in results.cells if cell.mean_rank is not None]
-    first = min(ranked, key=lambda cell: cell.mean_rank)
-    if first.mean_rank < best.mean_rank:
-        sentences.append(f"By mean rank it is {_text(first.name)} ({first.mean_rank:.2f} to {best.mean_rank:.2f}).")
-    if best.delta_m and best.delta_m.mean < 0:
-        sentences.append("No cell is better than its tasks alone.")
-    return " ".join(sentences)
 
 
 def _title_of(results: Results, main: Sequence[CellResult]) -> str:
@@ -267,7 +240,7 @@ def _difference(found: Difference) -> str:
     if found.low is None:
         return f"{_signed(found.mean)} {found.verdict}"
     mean = _signed(found.mean, _decimals(found.low, found.high))
-    star = "\\*" if found.is_small and found.verdict in _CLEAR else ""
+    star = "\\*" if found.is_small and found.verdict in (BETTER, WORSE) else ""
     return f"{mean} {_interval(found.low, found.high)} {found.verdict}{star}"
 
 

@@ -1,6 +1,7 @@
 """Results of comparisons where something is missing, and what is said of it; their files."""
 
 import csv
+import dataclasses
 import io
 import json
 import random
@@ -61,6 +62,16 @@ def test_an_unfinished_run_takes_no_part():
     assert found.cell("pcgrad").failures[0] == "not finished: 20 steps are taken"
     assert next(run for run in found.runs if run.cell == "pcgrad").values["validation"]["final"] == values_of(0, 0)
     assert found.best == "weighted"
+
+
+def test_runs_from_elsewhere_are_those_that_there_are():
+    first, second = cell("pcgrad", CONFIG, [values_of(0, 0)]), cell("mgda", CONFIG, [None, values_of(1, 0)])
+    found = results_of([dataclasses.replace(each, path=None) for each in (first, second)])
+    assert [(run.cell, run.seed, run.state) for run in found.runs] == [
+        ("pcgrad", 0, "complete"),
+        ("mgda", 1, "complete"),
+    ]
+    assert [(each.mean, each.count, each.verdict) for each in found.differences][:1] == [(None, 0, "too few seeds")]
 
 
 def test_one_seed_has_no_deviation_and_no_verdict():
