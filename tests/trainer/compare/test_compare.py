@@ -67,9 +67,9 @@ def test_killed_it_loses_the_run_in_hand_at_most(compared, root, tmp_path):
     workdir, flags = tmp_path / "all", [*compared.flags[:-1], f"--workdir={tmp_path / 'all'}", "--timed_steps=0"]
     in_hand = workdir / "sum" / "seed_1"
     with forked.started("trainer.compare", *flags, cwd=root) as program:
-        _wait_for(in_hand / "config.json")
+        wait_for(in_hand / "config.json")
         program.kill()
-    _wait_for_end(in_hand)
+    wait_for_end(in_hand)
     first = workdir / "sum" / "seed_0"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert forked.run("trainer.compare", *flags, cwd=root).returncode == 1
@@ -80,14 +80,15 @@ def test_killed_it_loses_the_run_in_hand_at_most(compared, root, tmp_path):
             assert _reports(workdir / run) == _reports(compared.workdir / run)
 
 
-def _wait_for(path: pathlib.Path) -> None:
+def wait_for(path: pathlib.Path) -> None:
+    """Waits until a file is there."""
     deadline = time.monotonic() + _SECONDS
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def _wait_for_end(run: pathlib.Path) -> None:
+def wait_for_end(run: pathlib.Path) -> None:
     """Waits until the process that has written to a run's lock is gone."""
     number = int((run / "lock").read_text().split()[1])
     deadline = time.monotonic() + _SECONDS
