@@ -76,7 +76,8 @@ def headline(results: Results) -> str:
         return f"{text}; with so few seeds it cannot be distinguished from the others"
     near = verdicts.get(NOT_DISTINGUISHABLE, []) + verdicts.get(BETTER, [])
     if not near:
-        return f"{text}, and distinguishable from all others"
+        seeds = digits.count(len(best.seeds), "seed")
+        return f"{text}, and distinguishable from all others on {seeds}"
     return f"{text}, but not distinguishable from {listed(near)}"
 
 

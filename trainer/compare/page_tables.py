@@ -14,7 +14,7 @@ _BYTES = 2**20
 def section(results: Results) -> Section:
     """Returns the section with the table of all cells, the notes, further values and differences."""
     others = [metric for metric in results.metrics if not metric.counts]
-    parts: list[Markup] = [_main(results), _notes(results.notes)]
+    parts: list[Markup] = [_main(results), document.notes(results.notes)]
     if others:
         parts.append(document.folded("All other values", _values(results, others)))
     if results.differences:
@@ -171,7 +171,3 @@ def _differences(results: Results) -> Markup:
         )
     headings = ["cell", "minus", "of", "difference", "95 % interval", "seeds", "verdict"]
     return document.table(headings, rows, label="Differences on equal seeds", is_sortable=True)
-
-
-def _notes(notes: Sequence[str]) -> Markup:
-    return element("ul", *(element("li", note) for note in notes), class_="notes") if notes else Markup()

@@ -79,7 +79,8 @@ def _results(
     for split in splits:
         rows = []
         for name in names:
-            cells = [Cell(name, note=config["losses"].get(name, {}).get("head") or "")]
+            head = config["losses"].get(name, {}).get("head") or name
+            cells = [Cell(name, note="" if head == name else f"head {head}")]
             for value in (f"loss/{name}", *(f"{name}/{kind}" for kind in kinds)):
                 cells.append(_value(curves, value, split, directions.of_value(value, known)))
             rows.append(cells)
