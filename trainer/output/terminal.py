@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import importlib.util
 import pathlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
@@ -45,7 +44,7 @@ class Terminal:
         self._submit = submit
         self._steps = steps
         self._losses = losses
-        self._clock, self._clock_step, self._rate = time.monotonic(), first, None
+        self._rate: float | None = None
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -67,25 +66,23 @@ class Terminal:
         self._progress.stop()
         self._log.close()
 
-    def start_clock(self, step: int) -> None:
-        """Measures the rate of training from here: after tracing, and not across evaluations."""
-        self._clock, self._clock_step = time.monotonic(), step
-
     def advance(self, step: int) -> None:
         """Moves the bar."""
         self._progress.update(self._task, completed=step)
 
-    def write(self, report: Report) -> None:
-        """Shows one report: in one line where it fits on the terminal, else in one for each loss; in the log in one."""
+    def write(self, report: Report, rate: float | None = None) -> None:
+        """Shows one report: in one line where it fits on the terminal, else in one for each loss; in the log in one.
+
+        Args:
+          report: the report.
+          rate: steps per second; None: the last one that is known.
+        """
         title = f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}"
         results = self._results(report)
         if report.split != TRAIN:
             self._say_report(title, results, "")
             return
-        seconds = time.monotonic() - self._clock
-        if report.step > self._clock_step and seconds > 0:
-            self._rate = (report.step - self._clock_step) / seconds
-        self.start_clock(report.step)
+        self._rate = rate or self._rate
         pace = f"{self._rate:.1f} steps/s" if self._rate else ""
         self._progress.update(self._task, completed=report.step, rate=pace)
         left = (

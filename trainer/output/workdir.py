@@ -4,6 +4,7 @@ config.json      the resolved configuration, and the format of everything else
 data.json        what was learned from the training split, and fingerprints of the data
 initial_values.json  the variables that began with trained values, where `init_from` names some
 metrics.jsonl    one JSON object per report
+speed.jsonl      the speed and the memory at each training report, which no resumed run reads
 log.txt          what the terminal showed
 lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
@@ -90,6 +91,11 @@ class Workdir:
         return self.path / "metrics.jsonl"
 
     @property
+    def speed(self) -> pathlib.Path:
+        """The speed and the memory at each training report."""
+        return self.path / "speed.jsonl"
+
+    @property
     def log(self) -> pathlib.Path:
         """Every line for the user, with the time."""
         return self.path / "log.txt"
@@ -122,7 +128,7 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
+        records = (self.config, self.data, self.metrics, self.speed, self.log, self.tensorboard)
         return (*records, self.checkpoints, self.report, self.curves)
 
 

@@ -16,11 +16,12 @@ from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
-from trainer.output import profiling, results, summary, writer
+from trainer.output import profiling, results, speed, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
+from trainer.output.speed import Stopwatch, Total
 from trainer.output.workdir import Workdir
 from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
@@ -62,6 +63,7 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
+    stopwatch = Stopwatch()
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
     run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
@@ -87,7 +89,8 @@ def train(
             if workers.count == 1:
                 request = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
-                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, *followers)
+                shown = (watchdog, recorder, stopwatch)
+                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
                 _take_steps(steps, run, start, found.warnings, iterator, console)
     return Reports(run.metrics) if run else ()
 
@@ -203,7 +206,9 @@ def _take_steps(
     end = steps.run(start, iterator)
     at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
-    recorder.wait()  # an error of the disk ends the run before it says that it is done
+    with steps.stopwatch.within(speed.SAVING):
+        recorder.wait()  # an error of the disk ends the run before it says that it is done
+    recorder.finish(steps.stopwatch.lap(end.step, built.config.batch_size))
     if run:
         if end.is_early:
             recorder.say(f"stopped early at step {end.step}: {_why_early(steps)}")
