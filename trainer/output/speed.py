@@ -1,14 +1,8 @@
-"""The speed of a run, in what its time goes, and the memory of its process."""
+"""The speed of a run, and what its time goes into."""
 
 import contextlib
-import os
-import pathlib
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-
-import tensorflow as tf
 
 from trainer.output.reports import TRAIN, Report
 
@@ -28,11 +22,12 @@ class Stopwatch:
     The start ends with the first steps, which TensorFlow prepares; from then on whatever is nothing else is steps.
 
     Args:
+      memory: gives the memory in use by name, as `lap` returns it.
       clock: gives seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock, self._since = clock, clock()
+    def __init__(self, memory: Callable[[], Mapping[str, float]] = dict, clock: Callable[[], float] = time.monotonic):
+        self._memory, self._clock, self._since = memory, clock, clock()
         self._doing = [START]
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._counted: int | None = None  # number of steps taken up to which their time is accounted for
@@ -63,9 +58,7 @@ class Stopwatch:
 
         Returns:
           A report of `speed/steps` that were taken, `speed/seconds/<part>`, `speed/steps_per_second` and
-          `speed/examples_per_second` of the steps alone (None where none was taken), `speed/memory`, that of the
-          process that is resident, and `speed/gpu_memory/<number>`, the most that TensorFlow has held of each GPU, both
-          in bytes.
+          `speed/examples_per_second` of the steps alone (None where none was taken), and the memory.
         """
         self._turn()
         seconds, self._seconds = self._seconds, dict.fromkeys(PARTS, 0.0)
@@ -77,7 +70,7 @@ class Stopwatch:
             EXAMPLES_PER_SECOND: rate and rate * batch_size,
             _TAKEN: steps,
             **{f"{_SECONDS}{part}": round(each, 6) for part, each in seconds.items()},
-            **memory(),
+            **self._memory(),
         }
         return Report(step, TRAIN, values)
 
@@ -85,22 +78,6 @@ class Stopwatch:
         now = self._clock()
         self._seconds[self._doing[-1]] += now - self._since
         self._since = now
-
-
-def memory() -> dict[str, float]:
-    """The memory of this process in bytes by name, as `Stopwatch.lap` has it."""
-    used = {MEMORY: _resident()}
-    for number, _ in enumerate(tf.config.list_logical_devices("GPU")):
-        used[f"{GPU_MEMORY}/{number}"] = tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
-    return used
-
-
-def _resident() -> int:
-    statistics = pathlib.Path("/proc/self/statm")
-    if statistics.exists():
-        return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # there is no present value without /proc
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Total:

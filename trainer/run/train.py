@@ -16,7 +16,7 @@ from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
-from trainer.output import profiling, results, speed, summary, writer
+from trainer.output import memory, profiling, results, speed, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
@@ -63,7 +63,7 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(memory.used)
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
     # The directory comes first: from here on no other process can resume this run.
     run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
