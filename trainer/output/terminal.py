@@ -146,15 +146,13 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
-        metrics = [
-            f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
-        ]
+        metrics = [f"{name.partition('/')[2]} {number(value)}" for name, value in values if name.startswith(f"{loss}/")]
         if f"loss/{loss}" in report.values:
-            rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+            rows.append((head, loss, number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
         elif metrics:
             rows.append((head, loss, "", ", ".join(metrics)))
     added = (name for name in report.values if name.startswith(monitors.PREFIX))
-    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
+    return rows + [("", name.removeprefix(monitors.PREFIX), number(report.values[name]), "") for name in added]
 
 
 def segment_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, ...]]:
@@ -209,5 +207,6 @@ def _with_time(line: str) -> str:
     return f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A value of a report in four digits."""
     return "missing" if value is None else f"{value:.4g}"
