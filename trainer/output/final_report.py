@@ -100,7 +100,7 @@ def markdown(summary: Summary, config: Config, about: About, total: Total, best:
         _fallbacks(summary.fallbacks, config),
         *(f"Warning: {note}.\n" for note in about.notes),
         "![Curves](curves.png)\n",
-        _section("Versions", _versions() + (f"\n```bash\n{about.command}\n```\n" if about.command else "")),
+        _section("What was run", _what_was_run(about)),
         _section("Time", total.markdown()),  # last: all that comes before is the same whenever the run is repeated
     ]
     return "\n".join(filter(None, parts))
@@ -132,10 +132,15 @@ def _best_values(summary: Summary, final: Report) -> str:
     return "".join(["| value | best | at step | last |\n| --- | ---: | ---: | ---: |\n", *rows]) if rows else ""
 
 
-def _versions() -> str:
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that compute, as far as they are loaded, by their names."""
     found = {name: getattr(sys.modules.get(module), "__version__", "") for module, name in _PACKAGES.items()}
-    versions = [f"{name} {version}" for name, version in found.items() if version]  # of what is loaded
-    return f"{', '.join([f'Python {platform.python_version()}', *versions])}.\n"
+    return {"Python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+def _what_was_run(about: About) -> str:
+    words = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{words}.\n" + (f"\nThe same run again:\n\n```bash\n{about.command}\n```\n" if about.command else "")
 
 
 def _fallbacks(count: int, config: Config) -> str:

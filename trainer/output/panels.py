@@ -1,14 +1,14 @@
 """The panels of a run's picture: which there are, and how each is painted."""
 
 import math
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainer.config import monitors
-from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.output.curves import Curves
+from trainer.output.reports import TRAIN, VALIDATION
 
 LOSS, METRIC, NORM, COEFFICIENT, COSINE, MATRIX = "loss", "metric", "norm", "coefficient", "cosine", "matrix"
 ROWS = " rows"  # after a kind: its panel is a heat map
@@ -16,9 +16,6 @@ MOST_LINES = 8  # in one panel; more are rows of a heat map
 _MOST_PAIRS = 40  # rows of a heat map of pairs; of more, those that conflict most
 _COLUMNS = 100  # of a heat map, each the mean of the reports in its steps
 _TICKS = 6
-
-# A name of reports → split → steps and values, as machine numbers: a long run has millions of them.
-Curves = Mapping[str, Mapping[str, tuple[array, array]]]
 
 
 class Panel(NamedTuple):
@@ -35,18 +32,6 @@ class Panel(NamedTuple):
     title: str
     names: Mapping[str, str]
     rows: int = 0
-
-
-def curves_of(reports: Iterable[Report]) -> Curves:
-    """All values of some reports, which are read once."""
-    curves: dict[str, dict[str, tuple[array, array]]] = {}
-    for report in reports:
-        for name, value in report.values.items():
-            steps, values = curves.setdefault(name, {}).setdefault(report.split, (array("d"), array("d")))
-            if value is not None:
-                steps.append(report.step)
-                values.append(value)
-    return curves
 
 
 def panels_of(curves: Curves, losses: Sequence[str]) -> list[Panel]:

@@ -4,15 +4,16 @@ import io
 import math
 import pathlib
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainer.common import atomic_files
 from trainer.output import panels as panels_lib
-from trainer.output.panels import COSINE, MATRIX, MOST_LINES, Curves, Panel
-from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.output.curves import Curves
+from trainer.output.panels import COSINE, MATRIX, MOST_LINES, Panel
+from trainer.output.reports import TRAIN, VALIDATION
 
 _SMALL = 16  # rows of a heat map that have room for their names in a panel of the usual size
 _MANY = 20  # panels, which are drawn in fewer pixels
@@ -46,13 +47,11 @@ class Box(NamedTuple):
     height: float
 
 
-def save_curves(
-    reports: Iterable[Report], losses: Sequence[str], path: pathlib.Path, title: str = ""
-) -> Picture | None:
+def save_curves(curves: Curves, losses: Sequence[str], path: pathlib.Path, title: str = "") -> Picture | None:
     """Draws losses (training and validation), metrics, gradient norms, coefficients and cosines against steps.
 
     Args:
-      reports: all reports of the run, which are read once.
+      curves: all values of the run.
       losses: names of the losses, and of metrics without one.
       path: PNG file to write.
       title: above all panels.
@@ -62,7 +61,7 @@ def save_curves(
     """
     from PIL import Image
 
-    figure, boxes = draw(panels_lib.curves_of(reports), losses, title)
+    figure, boxes = draw(curves, losses, title)
     figure.canvas.draw()
     pixels, file = np.asarray(figure.canvas.buffer_rgba())[:, :, :3], io.BytesIO()
     Image.fromarray(pixels).save(file, "png")

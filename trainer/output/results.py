@@ -6,7 +6,7 @@ from rich.console import Console
 
 from trainer.common import atomic_files
 from trainer.config.settings import Config
-from trainer.output import final_report, plots, terminal
+from trainer.output import curves, final_report, plots, terminal
 from trainer.output.final_report import About
 from trainer.output.history import Reports
 from trainer.output.plots import Picture
@@ -36,4 +36,4 @@ def write(
     run.refuse_lost()
     atomic_files.write_whole(run.report, final_report.markdown(summary, config, about, total, best))
     title = f"{run.path.name} · {final_report.combination(config)}"
-    return total.lines(), plots.save_curves(history, list(about.heads), run.curves, title)
+    return total.lines(), plots.save_curves(curves.of_reports(history), list(about.heads), run.curves, title)

@@ -28,6 +28,7 @@ from trainer.output.workdir import Workdir
 from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
+from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
@@ -57,6 +58,7 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
+    hooks: Sequence[Hook] = (),
     origin: Origin = UNKNOWN,
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
@@ -72,6 +74,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
+      hooks: called like those of the configuration, after them; of one worker alone.
       origin: what the run was asked for with.
 
     Returns:
@@ -93,7 +96,7 @@ def train(
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
@@ -122,6 +125,7 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
+    hooks: Sequence[Hook],
 ) -> tuple[Found, int, Experiment, Loaded]:
     """Builds the experiment, the same on all workers.
 
@@ -139,7 +143,7 @@ def _built(
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
-    loaded = following.load(config, workers)
+    loaded = following.load(config, workers, hooks)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
