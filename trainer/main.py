@@ -129,7 +129,7 @@ def _train() -> None:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
         origin = train.Origin(pathlib.PurePath(path).stem, command_line.repeating("trainer.main", _given))
-        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin)
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin=origin)
 
 
 def _profiled_steps() -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from trainer.output import checkpoint, manifest, reports, speed, tensorboard, terminal, workdir, writer
@@ -41,6 +42,9 @@ class Recorder:
 
     def finish(self, lap: Report) -> None:
         """Takes the speed since the last report, once everything else is written."""
+
+    def show_cosines(self, picture: np.ndarray | None, step: int) -> None:
+        """Takes the picture of the cosines between gradients at the end of a run; None: it has none."""
 
     def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
         """Saves the variables as they are now, and the monitors' state; the checkpoint of step `best` must stay."""
@@ -90,6 +94,8 @@ class Files(Recorder):
         self._lines, self._events = reports.JsonLines(run.metrics), tensorboard.TensorBoard(run.tensorboard)
         self._speed = reports.JsonLines(run.speed)
         self._profiler = Profiler(run.tensorboard, boundaries)
+        if first == 0:
+            self._writer.submit(self._events.describe, config)
         self._saving: Future[None] | None = None
         self._stack = contextlib.ExitStack()
 
@@ -135,6 +141,11 @@ class Files(Recorder):
         """Writes the speed since the last report."""
         self._writer.submit(self._speed.write, lap)
         self._writer.wait()
+
+    def show_cosines(self, picture: np.ndarray | None, step: int) -> None:
+        """Writes the picture for TensorBoard."""
+        if picture is not None:
+            self._writer.submit(self._events.show, "cosines between gradients", picture, step)
 
     def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
         """Takes a snapshot of the variables, to be written while the run continues; removes old checkpoints."""

@@ -249,7 +249,7 @@ def _take_steps(
             built.notes,
         )
         lines, cosines = results.write(run, built.config, about, best=steps.monitors.best_step, console=console)
-        recorder.show_cosines(end.step, cosines)
+        recorder.show_cosines(cosines, end.step)
         for line in lines:
             recorder.say(line)
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
