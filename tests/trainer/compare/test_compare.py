@@ -19,7 +19,10 @@ def found(compared):
 
 def test_every_run_is_there_and_a_method_that_cannot_run_says_why(compared, found):
     assert compared.result.returncode == 1
-    assert compared.result.stderr == f"error: these runs failed, and the results say why: {REFUSED} (seed 0), {REFUSED} (seed 1)\n"
+    assert (
+        compared.result.stderr
+        == f"error: these runs failed, and the results say why: {REFUSED} (seed 0), {REFUSED} (seed 1)\n"
+    )
     assert list(found) == [*METHODS, REFUSED]
     for name in METHODS:
         assert list(found[name].runs) == list(SEEDS)
