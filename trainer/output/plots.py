@@ -21,6 +21,7 @@ _INCHES = (3.6, 2.7)  # of a panel: its width and height; large ones are wider, 
 _ROW = 0.115  # inches
 _AROUND = {False: (0.95, 0.25, 0.5, 0.35), True: (2.3, 0.25, 0.5, 0.35)}  # a panel's axes: left, right, below, above
 _COLUMN_NAMES = 0.4  # inches more below a matrix
+_SCALE = 0.25  # inches more beside a heat map, for the numbers of its scale
 _CHARACTERS = {False: 18, True: 42}  # of a row's name
 _HEAD = 0.45  # above all panels, for the title; a line of the legend takes _LINE more
 _LINE = 0.22
@@ -81,10 +82,11 @@ def draw(curves: Curves, losses: Sequence[str], title: str) -> tuple[Any, list[t
     handles, columns, head = _legend(losses, width)
     figure = Figure(figsize=(width, height + head), dpi=110 if len(panels) <= _MANY else 90)
     FigureCanvasAgg(figure)
+    last = max((steps[-1] for own in curves.values() for steps, _ in own.values() if steps), default=1.0)
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(losses)}
     with rc_context(_STYLE):
         for panel, box in zip(panels, boxes, strict=True):
-            _add(figure, panel, box, curves, colours)
+            _add(figure, panel, box, curves, colours, last)
             if len(panels) > _MANY and any(_is_below(other, box) for other in boxes):
                 figure.axes[-1].xaxis.set_visible(False)  # the lowest one of a column has the steps of all
     top = figure.get_figheight()
@@ -94,9 +96,11 @@ def draw(curves: Curves, losses: Sequence[str], title: str) -> tuple[Any, list[t
     return figure, list(zip(panels, boxes, strict=True))
 
 
-def _add(figure: Any, panel: Panel, box: Box, curves: Curves, colours: Mapping[str, str]) -> None:
+def _add(figure: Any, panel: Panel, box: Box, curves: Curves, colours: Mapping[str, str], last: float) -> None:
+    """Paints a panel in its box; all of them show the steps up to `last`."""
     large = _is_large(panel)
     left, right, below, above = _AROUND[large]
+    right += _SCALE if panel.rows else 0
     below += _COLUMN_NAMES if panel.kind == MATRIX else 0
     inside = (box.left + left, box.bottom + below, box.width - left - right, box.height - below - above)
     axis = figure.add_axes([each / of for each, of in zip(inside, (*figure.get_size_inches(),) * 2, strict=True)])
@@ -104,6 +108,7 @@ def _add(figure: Any, panel: Panel, box: Box, curves: Curves, colours: Mapping[s
     axis.set_title("\n".join(textwrap.wrap(panel.title, 90 if large else 46)[:2]))
     if panel.kind != MATRIX:
         axis.locator_params(axis="x", nbins=10 if large else 4)
+        axis.set_xlim(0 if panel.rows else -0.02 * last, last if panel.rows else 1.02 * last)
         axis.set_xlabel("step")
 
 
@@ -133,7 +138,9 @@ def _layout(panels: Sequence[Panel]) -> tuple[list[Box], float, float]:
     """Returns the panels' places, those of large ones below all others, and the width and height of all together."""
     large = [panel for panel in panels if _is_large(panel)]
     small = len(panels) - len(large)
-    columns = min(max(small, 2), max(2, min(8, math.ceil(math.sqrt(1.3 * small + 4 * len(large))))))
+    wanted = max(2, min(8, math.ceil(math.sqrt(1.3 * small + 4 * len(large)))))
+    near = [columns for columns in (wanted, wanted - 1, wanted + 1) if 2 <= columns <= min(8, max(small, 2))]
+    columns = min(near or [max(small, 2)], key=lambda columns: -small % columns)  # as few empty places as can be
     width = _INCHES[0] * columns
     bands = -(-len(large) // max(1, columns // 2))
     most = -(-len(large) // max(1, bands))  # in a band

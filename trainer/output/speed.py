@@ -111,7 +111,7 @@ class Total:
         seconds = sum(self.seconds.values())
         if not seconds:
             return []
-        shares = ", ".join(f"{part} {each / seconds:.0%}" for part, each in self.seconds.items())
+        shares = ", ".join(f"{part} {100 * each / seconds:.0f} %" for part, each in self.seconds.items())
         return [f"{duration(seconds)}: {shares}", ", ".join(f"{text} {name}" for name, text in self._rates())]
 
     def markdown(self) -> str:
@@ -120,7 +120,7 @@ class Total:
         if not seconds:
             return ""
         parts = "".join(
-            f"| {part} | {duration(each)} | {each / seconds:.1%} |\n" for part, each in self.seconds.items()
+            f"| {part} | {duration(each)} | {100 * each / seconds:.1f} % |\n" for part, each in self.seconds.items()
         )
         rates = ", ".join(f"{text} {name}" for name, text in self._rates())
         return f"| part | time | share |\n| --- | ---: | ---: |\n{parts}| all | {duration(seconds)} | |\n\n{rates}.\n"
@@ -152,7 +152,7 @@ def _figure(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time in words: `1 h 2 min`, `2 min 5 s`, `3.2 s`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
