@@ -99,6 +99,7 @@ def markdown(summary: Summary, config: Config, about: About, total: Total, best:
         *(_section(each, terminal.markdown_table(report, heads)) for each, report in others),
         _fallbacks(summary.fallbacks, config),
         *(f"Warning: {note}.\n" for note in about.notes),
+        "[All of this and every report as pictures](report.html)\n",
         "![Curves](curves.png)\n",
         _section("What was run", _what_was_run(about)),
         _section("Time", total.markdown()),  # last: all that comes before is the same whenever the run is repeated

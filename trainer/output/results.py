@@ -1,14 +1,15 @@
-"""Results at the end of a run: the table on the terminal, `report.md` and `curves.png`."""
+"""Results at the end of a run: the table on the terminal, `report.md` `report.html` and `curves.png`."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from trainer.common import atomic_files
+from trainer.common import atomic_files, schema
 from trainer.config.settings import Config
 from trainer.output import curves, final_report, plots, terminal
 from trainer.output.final_report import About
 from trainer.output.history import Reports
+from trainer.output.page import run as page_of_run
 from trainer.output.plots import Picture
 from trainer.output.speed import Total
 from trainer.output.workdir import Workdir
@@ -17,7 +18,7 @@ from trainer.output.workdir import Workdir
 def write(
     run: Workdir, config: Config, about: About, *, best: int | None = None, console: Console | None = None
 ) -> tuple[Sequence[str], Picture | None]:
-    """Prints the table of each split's last report, and writes them to `report.md`, all reports' curves beside it.
+    """Prints the table of each split's last report, and writes `report.md`, the page and the picture of all curves.
 
     Args:
       run: the run's directory, with one report at least.
@@ -31,9 +32,24 @@ def write(
     """
     history, total = Reports(run.metrics), Total(Reports(run.speed), config.batch_size)
     summary = final_report.summarised(history, about.directions)
-    for title, report in final_report.tables(summary, config, best).items():
+    tables = final_report.tables(summary, config, best)
+    for title, report in tables.items():
         terminal.print_table(report, dict(about.heads), title=title, console=console)
     run.refuse_lost()
     atomic_files.write_whole(run.report, final_report.markdown(summary, config, about, total, best))
-    title = f"{run.path.name} · {final_report.combination(config)}"
-    return total.lines(), plots.save_curves(curves.of_reports(history), list(about.heads), run.curves, title)
+    found, words = curves.of_reports(history), final_report.combination(config)
+    commands = [about.command] if about.command else []
+    page = page_of_run.page(
+        run.path.name,
+        schema.as_dict(config),
+        found,
+        titles={report.split: title for title, report in tables.items()},
+        words=words,
+        parameters=about.parameters,
+        times=total.lines(),
+        notes=about.notes,
+        versions=final_report.versions(),
+        commands=commands,
+    )
+    atomic_files.write_whole(run.page, page)
+    return total.lines(), plots.save_curves(found, list(about.heads), run.curves, f"{run.path.name} · {words}")

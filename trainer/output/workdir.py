@@ -9,7 +9,7 @@ log.txt          what the terminal showed
 lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
 checkpoints/     `step_<number>`, variables of the model and of every optimizer
-report.md        the final results; curves.png beside it
+report.md        the final results; curves.png beside it, and report.html with everything in one page
 loggers.json     how far each logger has got the reports, where the run has some
 """
 
@@ -117,6 +117,11 @@ class Workdir:
         return self.path / "report.md"
 
     @property
+    def page(self) -> pathlib.Path:
+        """The final results and all reports as one page."""
+        return self.path / "report.html"
+
+    @property
     def curves(self) -> pathlib.Path:
         """The plot of all reports."""
         return self.path / "curves.png"
@@ -130,7 +135,7 @@ class Workdir:
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
         records = (self.config, self.data, self.metrics, self.speed, self.log, self.tensorboard)
-        return (*records, self.checkpoints, self.report, self.curves)
+        return (*records, self.checkpoints, self.report, self.page, self.curves)
 
 
 def current() -> pathlib.Path:

@@ -252,7 +252,7 @@ def _take_steps(
         recorder.show_cosines(cosines, end.step)
         for line in lines:
             recorder.say(line)
-        recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
+        recorder.say(f"{run.shown}: report.md, report.html, curves.png; tensorboard --logdir {run.shown}")
     steps.call_hooks_at_end(following.last_validation(run) if run and built.config.hooks else None)
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)

@@ -8,7 +8,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Page(HTMLParser):
-    """What a page holds.
+    """The parts of a page.
 
     Attributes:
       tables: all tables, each a list of rows of (text, value): the number that the page says a cell has, or None. What

@@ -37,7 +37,9 @@ def _reports(losses: list[str], steps: int = 3, cosine: float | None = -0.5) -> 
 
 
 def _page(losses: list[str], reports: list[Report], name: str = "run", **arguments) -> str:
-    return run.page(name, _config(losses), of_reports(reports), words="pcgrad applied jointly", **arguments)
+    return run.page(
+        name, _config(losses), of_reports(reports), titles={VALIDATION: "Validation"}, words="pcgrad", **arguments
+    )
 
 
 HEADINGS = ["Results", "Losses", "Metrics", "Conflicts", "Gradient norms", "Coefficients", "What was run"]
@@ -101,7 +103,7 @@ def test_a_long_run_is_thinned_to_its_means():
     validated = {VALIDATION: (array("d", steps), array("d", np.abs(values)))}
     curves = {"cosine/a/b": pair, "cosine/a/c": pair, "grad_norm/a": pair, "loss/a": pair | validated}
     started = time.process_time()
-    html = run.page("long", _config(["a", "b", "c"]), curves, words="sum applied jointly")
+    html = run.page("long", _config(["a", "b", "c"]), curves, titles={VALIDATION: "Validation"}, words="sum")
     assert time.process_time() - started < 2  # 0.2 alone
     assert len(html) < 150_000
     assert f"{(values < 0).mean():.0%}".replace("%", "\xa0%") in Page(html).text
