@@ -12,10 +12,11 @@ from trainer.common.errors import ConfigError, NotPreparedError
 from trainer.compare import plan_file
 from trainer.compare.children import Launch, Stopping
 from trainer.compare.grid import Prepared
-from trainer.compare.messages import Event, Request, RunRequest
-from trainer.compare.plan_file import Cell, Failures
+from trainer.compare.messages import Event, Request, RunRequest, TuningRequest
+from trainer.compare.plan_file import NOT_TUNED, Cell, Failures, Tuned
 from trainer.compare.progress import Progress
 from trainer.config.settings import Config
+from trainer.distributed import signals
 from trainer.output import records
 
 
@@ -38,19 +39,21 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Where and how the runs of a comparison are trained.
+    """The place and the way in which the runs of a comparison are trained.
 
     Attributes:
       place: the comparison's directory.
       devices: where to run, and what the data need; without runs.
       stopping: signals that end it.
       launch: does what a cell's process does.
+      tuned: what is tuned before.
     """
 
     place: Place
     devices: Request
     stopping: Stopping
     launch: Launch
+    tuned: Tuned = NOT_TUNED
 
 
 def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
@@ -103,8 +106,11 @@ class _CellTrainer:
         work, self.left, self.current = self.work, list(seeds), None
         log = plan_file.log_path(work.place.path, self.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        request = dataclasses.replace(work.devices, runs=[self._request(seed) for seed in seeds])
+        runs = [self._request(seed) for seed in seeds]
+        request = dataclasses.replace(work.devices, runs=runs, tuning=self._tuning())
         code = work.launch(request, log, work.place.base, work.stopping, self._take)
+        if code in signals.EXIT_CODES.values():
+            work.stopping.note(code)
         if work.stopping.signal is None and self.left:  # it ended before its work did
             seed = self.left[0] if self.current is None else self.current
             self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
@@ -114,13 +120,22 @@ class _CellTrainer:
         path = plan_file.run_path(self.work.place.given, self.cell, seed)
         return RunRequest(seed, str(path), schema.as_dict(dataclasses.replace(self.config, seed=seed)))
 
+    def _tuning(self) -> TuningRequest | None:
+        tuned = self.work.tuned
+        if not tuned.trials:
+            return None
+        path, tree = self.work.place.given / self.cell.folder, schema.as_dict(self.config)
+        return TuningRequest(str(path), tree, tuned.trials, tuned.objective_of(self.cell))
+
     def _shown(self, log: pathlib.Path) -> pathlib.Path:
         return self.work.place.given / log.relative_to(self.work.place.path)
 
     def _take(self, event: Event) -> None:
         if event.kind == "refused":
             raise refusal(event)
-        if event.kind == "started":
+        if event.trial is not None:
+            self.current = None
+        elif event.kind == "started":
             self.current = event.seed
         elif event.kind in ("done", "failed"):
             self.failures.set(event.seed, event.reason or None)
