@@ -6,6 +6,7 @@ if __name__ == "__main__":
     interrupts.end_at_once()  # what is imported below takes a while
 
 import os
+import pathlib
 import re
 import sys
 import time
@@ -54,6 +55,7 @@ Flags:
 """
 
 _overrides: list[tuple[str, str]] = []
+_given: list[str] = []  # all arguments
 
 
 def main(argv: Sequence[str]) -> None:
@@ -84,6 +86,7 @@ def _run() -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
+    _given[:] = argv[1:]
     return command_line.parse(argv, _overrides, description=_HELP)
 
 
@@ -125,7 +128,8 @@ def _train() -> None:
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
-        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base)
+        origin = train.Origin(pathlib.PurePath(path).stem, command_line.repeating("trainer.main", _given))
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin=origin)
 
 
 def _profiled_steps() -> tuple[int, int] | None:

@@ -47,6 +47,8 @@ def page(comparison: Comparison, results: Results) -> str:
         sections += [conflicts.section(cosines), *over_time.gradients(groups, losses)]
     sections.append(page_settings.section(comparison, results))
     lead = [_shape(comparison, results, losses)]
+    if results.best is not None and (delta := results.cell(results.best).delta_m) is not None and delta.mean < 0:
+        lead.append("Every cell is worse than its tasks alone.")
     if (conflict := conflicts.most(cosines)) is not None:
         label, row = conflict
         share = digits.percent(row.below)

@@ -109,8 +109,8 @@ class _CellTrainer:
         runs = [self._request(seed) for seed in seeds]
         request = dataclasses.replace(work.devices, runs=runs, tuning=self._tuning())
         code = work.launch(request, log, work.place.base, work.stopping, self._take)
-        if code in signals.EXIT_CODES.values():
-            work.stopping.note(code)
+        if code in signals.EXIT_CODES.values() or -code in signals.EXIT_CODES:  # whoever signals both, it was first
+            work.stopping.note(signals.EXIT_CODES.get(-code, code))
         if work.stopping.signal is None and self.left:  # it ended before its work did
             for seed in [*self.left] if self.current is None else [self.current]:
                 self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))

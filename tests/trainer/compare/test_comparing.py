@@ -8,8 +8,8 @@ from rich.console import Console
 from tests import problems
 from tests.trainer.compare.pretended import STEPS, Launcher
 from trainer.common.errors import ConfigError
-from trainer.compare import collected, comparing, grid, messages, objectives, plan_file
-from trainer.compare.comparing import Asked
+from trainer.compare import asking, children, collected, comparing, grid, messages, objectives, plan_file
+from trainer.compare.asking import Asked
 from trainer.compare.plan_file import Tuned
 
 
@@ -142,6 +142,27 @@ def test_a_comparison_is_used_by_one_process_at_a_time(compare):
 
     compare(["sum"], Second())
     assert caught == [True]
+
+
+def test_cells_are_trained_one_by_one(tmp_path, monkeypatch):
+    """By processes that know of each other's cells, until one call reports on all."""
+    monkeypatch.setattr(children, "_MODULE", "tests.trainer.compare.pretended")
+    asked = Asked(problems.tree(seed=5), ["sum", "mgda"], seeds=2, workdir="all", command="the command")
+    assert asking.listed(asked) == ["sum", "mgda"]
+    quiet = Console(quiet=True)
+    assert comparing.train_cell(asked, 2, tmp_path, quiet) == ([], None)
+    assert not (tmp_path / "all" / "sum").exists()
+    with plan_file.locked(tmp_path / "all", tmp_path / "all", shared=True):  # as who trains another cell
+        assert comparing.train_cell(asked, 1, tmp_path, quiet) == ([], None)
+        with pytest.raises(ConfigError, match="another comparison is using it"):
+            comparing.compare(asked, tmp_path, quiet, Launcher())
+    assert not (tmp_path / "all" / "report.md").exists()
+    launch = Launcher()
+    outcome = comparing.compare(asked, tmp_path, quiet, launch)
+    assert launch.trained == []
+    assert [list(cell.runs) for cell in outcome.comparison.cells] == [[5, 6], [5, 6]]
+    with pytest.raises(ConfigError, match="--cell=3: must be at most 2"):
+        comparing.train_cell(asked, 3, tmp_path, quiet)
 
 
 def test_methods_and_the_sum_are_timed_once(compare, tmp_path):
