@@ -142,8 +142,8 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
     if (place.path / "config.json").exists():
         raise ConfigError(plan_file.FIELD, str(place.given), "is the directory of a run; choose another one")
     for cell, config, _ in prepared:
-        for seed in seeds if config is not None else ():
+        chosen = None if config is None else trials.chosen(place.path / cell.folder, config)
+        for seed in seeds if chosen is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
-            config = trials.chosen(place.path / cell.folder, config)
             check = workdir_lib.check_ended if training.is_complete(place.base / path) else workdir_lib.check
-            check(str(path), dataclasses.replace(config, seed=seed), place.base)
+            check(str(path), dataclasses.replace(chosen, seed=seed), place.base)
