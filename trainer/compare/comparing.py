@@ -85,9 +85,16 @@ def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch =
                 names = (*begun.methods, timings.REFERENCE)
                 timed = grid.cells(begun.config, names, asked.variations, single_tasks=False)
                 timings.measure(grid.prepare(asked.tree, timed), asked.timed_steps, work, progress.say)
+        _say_stopped(stopping, console)
         comparison = collected.read(place.path)
         results, page_ = write(comparison, place.given, console)
     return Outcome(comparison, results, page_, _failed(comparison, begun.plan.cells, seeds), stopping.signal)
+
+
+def _say_stopped(stopping: Stopping, console: Console) -> None:
+    if stopping.signal is not None:
+        reason = "what was trained is saved, and the same command with this workdir continues"
+        console.print(f"stopped by {stopping.signal.name}; {reason}", soft_wrap=True)
 
 
 def _failed(comparison: Comparison, cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
@@ -117,6 +124,7 @@ def train_cell(asked: Asked, number: int, base: pathlib.Path, console: Console) 
         work = Work(place, asked.devices, stopping, children.run, asked.tuned)
         with _progress(begun, cells, console) as progress:
             training.train(begun.prepared, seeds, work, progress)
+        _say_stopped(stopping, console)
     return CellOutcome(_failed(collected.read(place.path), cells, seeds), stopping.signal)
 
 
