@@ -91,10 +91,15 @@ COMPARISONS = (
     "--workdir=runs/compared",
     "python -m trainer.compare --workdirs='runs/compared/*/seed_0' --workdir=runs/first_seeds",
 )
+TUNED = (
+    "python -m trainer.compare --config=configs/own_table.py --combine=weighted,cagrad --tuned=8 --seeds=10 "
+    "--objective='{loss/progression} + {loss/high_pressure}' --workdir=runs/tuned"
+)
 # File with a test → the name here of the commands that it runs, and these.
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
     "tests/trainer/compare/test_compare.py": ("COMPARISONS", COMPARISONS),
+    "tests/trainer/compare/test_tuning.py": ("TUNED", (TUNED,)),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
     "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),

@@ -3,14 +3,15 @@
 import dataclasses
 import json
 import math
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 
-from tests import config_files, forked, problems
+from tests import forked, problems
+from tests.readmes import TUNED
 from tests.trainer.compare import test_compare
-from tests.trainer.compare.conftest import TREE
 from trainer.common import schema
 from trainer.common.errors import ConfigError, NonFiniteError
 from trainer.compare import search_space, trials
@@ -172,10 +173,9 @@ def test_a_cell_that_cannot_be_trained_says_why(tmp_path):
 @pytest.mark.ci_only
 def test_a_tuned_comparison_that_is_killed_and_resumes(root, tmp_path):
     """The command, killed in a trial: what follows is what a process that sees the same reports would do at once."""
-    config = tmp_path / "config.py"
-    config.write_text(config_files.text(TREE | {"steps": 10, "eval_every": 5}))
-    flags = (f"--config={config}", "--combine=weighted", "--seeds=1", "--tuned=3", "--objective=loss/number")
-    flags += (f"--workdir={tmp_path / 'all'}", "--timed_steps=0")
+    _, _, _, *flags = shlex.split(TUNED)
+    few = ("--combine=weighted", "--tuned=3", "--seeds=1", "--timed_steps=0")
+    flags += [*few, "--config.steps=10", "--config.eval_every=5", f"--workdir={tmp_path / 'all'}"]
     cell = tmp_path / "all" / "weighted"
     with forked.started("trainer.compare", *flags, cwd=root) as program:
         test_compare.wait_for(trials.path(cell, 1) / "config.json")
@@ -194,14 +194,14 @@ def test_a_tuned_comparison_that_is_killed_and_resumes(root, tmp_path):
             if report.split == VALIDATION:
                 hook.function(_Run(), report.step, HookReport("evaluation", VALIDATION, report.values))
 
-    tree = TREE | {"steps": 10, "eval_every": 5, "combine": {"name": "weighted"}}
-    wanted = tuning.Wanted(3, "loss/number")
-    chosen = tuning.tune(loading.resolve(tree), tmp_path / "replayed", wanted, replay)
+    wanted = tuning.Wanted(3, "{loss/progression} + {loss/high_pressure}")
+    config = loading.load("configs/own_table.py", [("steps", "10"), ("eval_every", "5")], "weighted")
+    chosen = tuning.tune(config, tmp_path / "replayed", wanted, replay)
     assert (tmp_path / "replayed" / trials.NAME).read_bytes() == (cell / trials.NAME).read_bytes()
     run = records.read(cell / "seed_1")
     assert (run.config, run.is_complete) == (schema.as_dict(dataclasses.replace(chosen, seed=1)), True)
     tuned = json.loads((tmp_path / "all" / "results.json").read_text())["cells"][0]["tuning"]
     assert tuned == json.loads((cell / trials.NAME).read_text())
-    again = forked.run("trainer.compare", *flags[:3], "--tuned=4", *flags[4:], cwd=root)
+    again = forked.run("trainer.compare", *flags, "--tuned=4", cwd=root)
     assert again.returncode == 2
-    assert "holds a comparison with --tuned=3 --objective='loss/number'; choose another directory" in again.stderr
+    assert "holds a comparison with --tuned=3 --objective='{loss/progression} + {loss/high_pressure}'" in again.stderr
