@@ -136,6 +136,9 @@ def test_everything_else_is_there(run):
     report = (path / "report.md").read_text()
     assert "| label | label |" in report
     assert f"{history[-1].values['label/accuracy']:.4g}" in report
+    assert "(report.html)" in report
+    page = Page((path / "report.html").read_text()).named_rows()
+    assert page["label"][1][1] == history[-1].values["loss/label"]
     assert (path / "curves.png").read_bytes().startswith(b"\x89PNG")
     log = (path / "log.txt").read_text()
     assert "25/25  validation" in log
