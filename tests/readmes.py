@@ -84,9 +84,15 @@ SERVICE = (
     "row = dict(age=29, sex=1, bmi=30, s1=180, s2=93.4, s3=43, s4=4, s5=5.3845, s6=88); "
     "print(run(**{name: tf.constant([value], tf.float64) for name, value in row.items()}))'",
 )
+COMPARISONS = (
+    "python -m trainer.compare --config=configs/own_table.py --combine=weighted,pcgrad --single_task "
+    "--workdir=runs/compared",
+    "python -m trainer.compare --workdirs='runs/compared/*/seed_0' --workdir=runs/first_seeds",
+)
 # File with a test → the name here of the commands that it runs, and these.
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
+    "tests/trainer/compare/test_compare.py": ("COMPARISONS", COMPARISONS),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
     "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),

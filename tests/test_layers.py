@@ -52,6 +52,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.combine",
     "trainer.combine.registry",
     "trainer.combine.cards",
+    "trainer.compare.results_files",
     "trainer.distributed.cluster",
     "trainer.distributed.introductions",
     "trainer.distributed.rendezvous",

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import pytest
@@ -51,10 +53,12 @@ from trainer.combine.registry import METHODS
 LONGEST, LONGEST_FRONT, LONGEST_CONFIGURATION, WIDEST = 300, 120, 25, 120
 # One holds all tables, the other is made from the registry.
 LONGER = {MEASURED, "trainer/combine/README.md"}
+STARTING_PROCESSES = {"trainer/compare/README.md"}
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
     "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
+    "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json",
 }  # fmt: skip
 
 
@@ -219,7 +223,13 @@ def test_tensorboard_serves(project):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "text"), blocks("python"))
+def _python() -> Iterator[Any]:
+    """A parameter for each block; those of a page whose example starts processes are for CI."""
+    for name, text in blocks("python"):
+        yield pytest.param(name, text, marks=[pytest.mark.ci_only] if name in STARTING_PROCESSES else [])
+
+
+@pytest.mark.parametrize(("name", "text"), _python())
 def test_python_stands_in_a_configuration_or_runs(name, text, tmp_path, monkeypatch):
     """tests/configs trains every configuration."""
     if any(text in (ROOT / file).read_text() for file in FILES if re.fullmatch(r"configs/\w+\.py", file)):

@@ -129,6 +129,7 @@ def compare(
                 on = devices.chosen(strategy, virtual_devices, allow_cpu)
                 launch = in_process.launcher(on, trusted)
             else:
+                devices.check_name(strategy)
                 launch = children.run
                 request = Request([], strategy, virtual_devices, allow_cpu, list(trust))
                 asked = dataclasses.replace(asked, devices=request)

@@ -206,7 +206,8 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
         for seed in seeds if config is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
             config = trials.chosen(place.path / cell.folder, config)
-            workdir_lib.check(str(path), dataclasses.replace(config, seed=seed), place.base)
+            check = workdir_lib.check_ended if training.is_complete(place.base / path) else workdir_lib.check
+            check(str(path), dataclasses.replace(config, seed=seed), place.base)
 
 
 def _continued(place: Place, plan: Plan, config: Config) -> Plan:

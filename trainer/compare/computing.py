@@ -138,7 +138,7 @@ def _ratio(value: float | None, other: float | None) -> float | None:
 
 
 def _tuning(cell: CellRuns) -> Mapping[str, Any] | None:
-    """What was tuned in a cell; None where nothing was, or its file cannot be read."""
+    """Content of a cell's `tuning.json`; None where nothing was, or its file cannot be read."""
     try:
         return None if cell.path is None else json_text.parse((cell.path / "tuning.json").read_bytes())
     except (OSError, ValueError):

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainer.compare.results import BETTER, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS, WORSE
 from trainer.config.directions import UP
 
 RESAMPLES, LEVEL = 10_000, 0.95
 FEWEST = 3  # values from which a verdict is made
-BETTER, WORSE, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS = "better", "worse", "not distinguishable", "too few seeds"
 _SEED = 0
 _ONE_IN = ((50, 17), (20, 14), (10, 10), (8, 9), (7, 8), (6, 7), (5, 6), (4, 5), (FEWEST, 4))
 

@@ -58,7 +58,7 @@ class Work:
 
 def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
     """Returns the seeds whose runs have not ended."""
-    return [seed for seed in seeds if not _is_complete(plan_file.run_path(place.path, cell, seed))]
+    return [seed for seed in seeds if not is_complete(plan_file.run_path(place.path, cell, seed))]
 
 
 def train(prepared: Sequence[Prepared], seeds: Sequence[int], work: Work, progress: Progress) -> None:
@@ -112,8 +112,8 @@ class _CellTrainer:
         if code in signals.EXIT_CODES.values():
             work.stopping.note(code)
         if work.stopping.signal is None and self.left:  # it ended before its work did
-            seed = self.left[0] if self.current is None else self.current
-            self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
+            for seed in [*self.left] if self.current is None else [self.current]:
+                self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
         return self.left
 
     def _request(self, seed: int) -> RunRequest:
@@ -159,7 +159,8 @@ def ending(code: int) -> str:
     return f"{name} ended its process{hint}"
 
 
-def _is_complete(path: pathlib.Path) -> bool:
+def is_complete(path: pathlib.Path) -> bool:
+    """True for the directory of a run that has ended."""
     with contextlib.suppress(ConfigError):
         return records.read(path).is_complete
     return False

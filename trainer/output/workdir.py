@@ -156,6 +156,15 @@ def check(path: str | None, config: Config, base: pathlib.Path | None = None) ->
         held.release()
 
 
+def check_ended(path: str, config: Config, base: pathlib.Path) -> None:
+    """Raises ConfigError where the run at `path` below `base` is of another configuration; not even its lock is taken.
+
+    For runs that have ended, whose directories stay as they are.
+    """
+    if reason := _why_not_resumed(_at(path, base), config):
+        raise ConfigError(_FIELD, path, reason)
+
+
 def claim(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir | None:
     """Returns the directory of a run to resume, locked; None where a new run can start at `path`.
 

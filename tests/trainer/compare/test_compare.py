@@ -3,12 +3,15 @@
 import json
 import os
 import pathlib
+import shlex
+import shutil
 import signal
 import time
 
 import pytest
 
 from tests import config_files, forked
+from tests.readmes import COMPARISONS
 from tests.trainer.compare.conftest import METHODS, REFUSED, SEEDS, TREE
 from trainer.compare import collected
 
@@ -24,7 +27,7 @@ def test_every_run_is_there_and_a_method_that_cannot_run_says_why(compared):
     failed = f"{REFUSED} (seed 0), {REFUSED} (seed 1)"
     assert compared.result.stderr == f"error: these runs failed, and the report says why: {failed}\n"
     lines = compared.result.stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines if "seed" in line] == [
+    assert [line.partition(":")[0] for line in lines if ", seed " in line] == [
         f"{method}, seed {seed}" for method in METHODS for seed in SEEDS
     ]
     found = {cell.name: cell for cell in collected.read(compared.workdir).cells}
@@ -46,7 +49,8 @@ def test_a_run_is_the_one_that_the_trainer_makes(compared, root, tmp_path):
     assert (tmp_path / "run" / "config.json").read_text() == (
         compared.workdir / "sum" / "seed_1" / "config.json"
     ).read_text()
-    evaluated = forked.run("trainer.main", "--mode=eval", f"--workdir={compared.workdir / 'sum' / 'seed_1'}", cwd=root)
+    flags = ("--mode=eval", "--trust=tests", f"--workdir={compared.workdir / 'sum' / 'seed_1'}")
+    evaluated = forked.run("trainer.main", *flags, cwd=root)
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
 
 
@@ -63,9 +67,9 @@ def test_killed_it_loses_the_run_in_hand_at_most(compared, root, tmp_path):
     workdir, flags = tmp_path / "all", [*compared.flags[:-1], f"--workdir={tmp_path / 'all'}", "--timed_steps=0"]
     in_hand = workdir / "sum" / "seed_1"
     with forked.started("trainer.compare", *flags, cwd=root) as program:
-        _wait_for(in_hand / "config.json")
+        wait_for(in_hand / "config.json")
         program.kill()
-    _wait_for_end(in_hand)
+    wait_for_end(in_hand)
     first = workdir / "sum" / "seed_0"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert forked.run("trainer.compare", *flags, cwd=root).returncode == 1
@@ -76,14 +80,15 @@ def test_killed_it_loses_the_run_in_hand_at_most(compared, root, tmp_path):
             assert _reports(workdir / run) == _reports(compared.workdir / run)
 
 
-def _wait_for(path: pathlib.Path) -> None:
+def wait_for(path: pathlib.Path) -> None:
+    """Waits until a file is there."""
     deadline = time.monotonic() + _SECONDS
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def _wait_for_end(run: pathlib.Path) -> None:
+def wait_for_end(run: pathlib.Path) -> None:
     """Waits until the process that has written to a run's lock is gone."""
     number = int((run / "lock").read_text().split()[1])
     deadline = time.monotonic() + _SECONDS
@@ -119,3 +124,20 @@ def test_losses_alone_a_crash_and_more_seeds(root, tmp_path):
             assert run.config["best"]["metric"] == watched
     results = json.loads((tmp_path / "all" / "results.json").read_text())
     assert results["baseline"]
+
+
+@pytest.mark.ci_only
+def test_the_commands_of_the_page(root, tmp_path):
+    """With fewer steps and seeds than they have, and without timing."""
+    shutil.copy(root / "configs" / "diabetes.csv", tmp_path)
+    first, second = (shlex.split(command)[3:] for command in COMPARISONS)
+    first = [each.replace("configs/", f"{root}/configs/") for each in first]
+    few = ("--seeds=1", "--timed_steps=0", "--config.steps=20")
+    assert forked.run("trainer.compare", *first, *few, cwd=tmp_path).returncode == 0
+    for folder in ("weighted", "pcgrad", "single_task=progression", "single_task=high_pressure"):
+        assert (tmp_path / "runs" / "compared" / folder / "seed_0" / "report.md").exists()
+    assert forked.run("trainer.compare", *second, cwd=tmp_path).returncode == 0
+    both = [json.loads((tmp_path / "runs" / each / "results.json").read_text()) for each in ("compared", "first_seeds")]
+    assert both[0]["baseline"] == both[1]["baseline"] == "single_task"
+    values = [{cell["name"]: cell["estimates"] for cell in each["cells"]} for each in both]
+    assert values[0] == values[1]

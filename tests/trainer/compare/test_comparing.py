@@ -8,8 +8,9 @@ from rich.console import Console
 from tests import problems
 from tests.trainer.compare.pretended import STEPS, Launcher
 from trainer.common.errors import ConfigError
-from trainer.compare import collected, comparing, grid, plan_file
+from trainer.compare import collected, comparing, grid, messages, objectives, plan_file
 from trainer.compare.comparing import Asked
+from trainer.compare.plan_file import Tuned
 
 
 @pytest.fixture
@@ -104,6 +105,29 @@ def test_nothing_is_written_for_what_cannot_be(compare, tmp_path):
     with pytest.raises(ConfigError, match="modle"):
         compare(["sum"], Launcher(), vary=["modle.name=a"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tuned_runs_have_fresh_seeds_and_single_tasks_their_own_objective(compare, monkeypatch):
+    monkeypatch.setattr(objectives, "check_installed", lambda value: None)
+    requests = []
+
+    class Noting(Launcher):
+        def __call__(self, request, *given):
+            requests.append(request)
+            return super().__call__(request, *given)
+
+    launch, tuned = Noting(), Tuned(3, "loss/label")
+    outcome = compare(["sum", "mgda"], launch, single_tasks=True, tuned=tuned)
+    assert {seed for _, seed in launch.trained} == {6, 7} == set(outcome.comparison.seeds)
+    for request, cell in zip(requests, outcome.comparison.cells, strict=True):
+        assert messages.Request.of_json(request.to_json()) == request
+        tuning, is_alone = request.tuning, cell.single_task is not None
+        assert (tuning.trials, tuning.config["seed"]) == (3, 5)
+        assert (tuning.objective, tuning.path) == (None if is_alone else "loss/label", f"all/{cell.path.name}")
+    with pytest.raises(ConfigError, match="holds a comparison with --tuned=3 --objective='loss/label'"):
+        compare(["sum"], launch, tuned=Tuned(3))
+    with pytest.raises(ConfigError, match="--objective='loss/lable': unknown validation value; did you mean"):
+        compare(["sum"], launch, tuned=Tuned(3, "loss/lable"))
 
 
 def test_a_comparison_is_used_by_one_process_at_a_time(compare):
