@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests import problems
 from tests.properties import built_once, interrupted
+from tests.trainer.output.pages import Page
 from trainer.common import errors
 from trainer.common.errors import NonFiniteError, RunError
 from trainer.config import loading
