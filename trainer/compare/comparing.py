@@ -19,6 +19,7 @@ from trainer.compare import (
     page,
     plan_file,
     results_files,
+    results_verdict,
     timings,
     training,
     trials,
@@ -197,7 +198,10 @@ def write(comparison: Comparison, shown: pathlib.Path, console: Console) -> tupl
     except OSError as error:
         reason = f"cannot write {error.filename or comparison.workdir}: {system_reason(error)}"
         raise RunError(reason) from error
-    for line in (page.headline(results), f"{shown}: {page.NAME}, {', '.join(results_files.NAMES)}"):
+    for line in (
+        " ".join(results_verdict.sentences(results)),
+        f"{shown}: {page.NAME}, {', '.join(results_files.NAMES)}",
+    ):
         console.print(line, markup=False, soft_wrap=True)
     return results, report
 
