@@ -71,6 +71,8 @@ SLURM = (
     "sbatch --nodes=2 --time=1:00:00 launch/slurm.sbatch --combine=pcgrad",
     "printf '%s\\n' --combine={weighted,pcgrad}' '--config.seed={0,1,2} > sweep.txt",
     "sbatch --array=1-6 launch/slurm.sbatch --sweep=sweep.txt --config.steps=1000",
+    "sbatch --array=1-2 launch/slurm.sbatch --sweep --combine=weighted,pcgrad --workdir=runs/compared",
+    "python -m trainer.compare --combine=weighted,pcgrad --workdir=runs/compared",
 )
 SERVICE = (
     "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",

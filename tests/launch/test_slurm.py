@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from tests import forked
 from tests.launch.slurm import cluster as slurm
 from tests.launch.small import SLOW, SMALL
 from tests.properties.test_resume import results
@@ -171,6 +172,25 @@ def test_an_array_is_a_sweep(cluster, project):
     assert found == {"1": ("pcgrad", 1, 10.0), "2": ("weighted", 2, 2.0)}
 
 
+def test_an_array_trains_the_cells_of_a_comparison(cluster, project):
+    """The page's commands, with fewer steps: a task for each cell, then a call that trains nothing and reports."""
+    *_, cells, report = SLURM
+    few = (*SMALL, "--config.steps=20", "--seeds=1", "--timed_steps=0")
+    array = cluster.submit(project, *cells.split()[1:], *few)
+    for task in (1, 2):
+        ended = cluster.wait_for_end(f"{array}_{task}", ENDED)
+        assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), _printed(project, f"{array}_{task}")
+    runs = sorted((project / "runs" / "compared").glob("*/seed_0/metrics.jsonl"))
+    before = {path: (path.parent.parent.name, path.stat().st_mtime_ns) for path in runs}
+    assert [name for name, _ in before.values()] == ["pcgrad", "weighted"]
+    assert not (project / "runs" / "compared" / "report.md").exists()
+    result = forked.run(*report.split()[2:], *few, cwd=project)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(path.stat().st_mtime_ns == time for path, (_, time) in before.items())
+    results = json.loads((project / "runs" / "compared" / "results.json").read_text())
+    assert [cell["name"] for cell in results["cells"]] == ["weighted", "pcgrad"]
+
+
 def test_a_worker_for_every_gpu(cluster, project):
     options = ("--ntasks-per-node=2", "--gpus-per-task=1", "--cpus-per-task=2")
     job = _submit(cluster, project, *EXACT, "--config.steps=1000000", options=options)
@@ -182,7 +202,14 @@ def test_a_worker_for_every_gpu(cluster, project):
 
 
 REFUSED = [
-    (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K"),
+    (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K, or --sweep"),
+    ([], ["--sweep"], "--sweep: needs a job array, for example sbatch --array=1-5"),
+    (["--array=1"], ["--sweep"], "--sweep: needs --workdir=FOLDER, that of the whole comparison"),
+    (
+        ["--array=1", "--nodes=2"],
+        ["--sweep", "--workdir=runs/all"],
+        "--sweep: trains a cell on one node, with one task",
+    ),
     ([], ["--sweep=two.txt"], "--sweep=two.txt: needs a job array, for example sbatch --array=1-6"),
     (["--array=1"], ["--sweep=none.txt"], "--sweep=none.txt: cannot be read in {project}"),
     (["--array=0"], ["--sweep=two.txt"], "--array=0: two.txt has the lines 1 to 2"),
@@ -274,7 +301,7 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
 
 def test_the_readmes_commands(cluster, project):
     """As they are written, except for the number of steps and the size of the model."""
-    alone, write, sweep = SLURM
+    alone, write, sweep, *_ = SLURM
     subprocess.run(["bash", "-c", write], cwd=project, check=True)
     lines = (project / "sweep.txt").read_text().splitlines()
     assert len(set(lines)) == 6

@@ -15,8 +15,8 @@ from rich.console import Console
 from trainer import command_line
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, NotPreparedError, RunError
-from trainer.compare import comparing, grid
-from trainer.compare.comparing import Asked
+from trainer.compare import asking, comparing, grid
+from trainer.compare.asking import Asked
 from trainer.compare.messages import Request
 from trainer.compare.plan_file import Tuned
 from trainer.config import loading
@@ -33,6 +33,10 @@ _TUNED = flags.DEFINE_integer("tuned", 0, "Trials by which each method is tuned 
 _OBJECTIVE = flags.DEFINE_string(
     "objective", None, "Of --tuned: a metric, or an expression to be least (default: best.metric, or all losses)."
 )
+_CELL = flags.DEFINE_integer(
+    "cell", None, "Train the cell of this number alone, as a task of an array; the same command without it reports.", 1
+)
+_LIST = flags.DEFINE_bool("list", False, "Print the cells with their numbers, and train nothing.")
 _WORKDIRS = flags.DEFINE_list(
     "workdirs", None, "Train nothing: compare these runs, folders of runs or of comparisons, or patterns of them."
 )
@@ -44,6 +48,10 @@ _TIMED_STEPS = flags.DEFINE_integer(
 )
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 
+_OF_TRAINING = (
+    *(_CONFIG, _COMBINE, _REDUCTION, _SEEDS, _SINGLE_TASK, _VARY, _TUNED, _OBJECTIVE),
+    *(_TIMED_STEPS, _DOWNLOAD, _CELL, _LIST),
+)
 _HELP = """Compares methods: every one is trained with the same budget, split and start, and with several seeds.
 
   python -m trainer.compare --config=configs/digits.py --combine=weighted,pcgrad,mgda --seeds=3 --workdir=runs/compared
@@ -68,7 +76,14 @@ def main(argv: Sequence[str]) -> None:
             _report(console)
             return
         try:
-            outcome = comparing.compare(_asked(), workdir.current(), console)
+            asked = _asked()
+            if _LIST.value:
+                names = asking.listed(asked)
+                command_line.show("\n".join(f"{number:>3}  {name}" for number, name in enumerate(names, start=1)))
+            if _CELL.value is None:
+                outcome = comparing.compare(asked, workdir.current(), console)
+            else:
+                outcome = comparing.train_cell(asked, _CELL.value, workdir.current(), console)
         except NotPreparedError as error:
             raise command_line.with_download(error, "trainer.compare") from error
     if outcome.signal is not None:
@@ -83,7 +98,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _report(console: Console) -> None:
-    for flag in (_CONFIG, _COMBINE, _REDUCTION, _SEEDS, _SINGLE_TASK, _VARY, _TUNED, _TIMED_STEPS, _DOWNLOAD):
+    for flag in _OF_TRAINING:
         if flag.present:
             raise ConfigError(f"--{flag.name}", flag.value, "is for training; --workdirs compares runs as they are")
     if _overrides:

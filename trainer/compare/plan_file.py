@@ -22,6 +22,10 @@ _LONGEST = 24  # characters of a value in a name
 _UNSAFE = re.compile(r"[^\w.=,+-]+")  # of a path that TensorFlow may read as a pattern
 
 
+class InUseError(ConfigError):
+    """Another comparison is using the directory."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """Runs that differ in their seed alone.
@@ -132,14 +136,16 @@ def write(workdir: pathlib.Path, plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path, given: pathlib.Path) -> Iterator[None]:
+def locked(workdir: pathlib.Path, given: pathlib.Path, *, shared: bool = False) -> Iterator[None]:
     """A context in which no other comparison can use the directory, which is made.
 
     Args:
       workdir: the directory.
       given: the directory as messages name it.
+      shared: whether others that say so, too, can.
 
     Raises:
+      InUseError: another comparison is using it.
       ConfigError: it cannot be used.
     """
     shown = str(given)
@@ -150,10 +156,10 @@ def locked(workdir: pathlib.Path, given: pathlib.Path) -> Iterator[None]:
         raise ConfigError(FIELD, shown, f"cannot be written: {system_reason(error)}") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise ConfigError(FIELD, shown, f"another comparison is using it ({holder})") from error
+            raise InUseError(FIELD, shown, f"another comparison is using it ({holder})") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

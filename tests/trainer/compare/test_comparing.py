@@ -9,7 +9,7 @@ from tests import problems
 from tests.trainer.compare.pretended import STEPS, Launcher
 from trainer.common.errors import ConfigError
 from trainer.compare import collected, comparing, grid, messages, objectives, plan_file
-from trainer.compare.comparing import Asked
+from trainer.compare.asking import Asked
 from trainer.compare.plan_file import Tuned
 
 
