@@ -43,7 +43,7 @@ def test_a_task_of_many_metrics_counts_as_one_of_few():
 
 
 def test_delta_m_is_libmtls():
-    """The example beside its `count_improvement`: metrics 96 → 93 (more is better), 98 → 99 (less), 0.2 → 0.5 (more)."""
+    """The example beside its `count_improvement`: 96 → 93 (more is better), 98 → 99 (less is), 0.2 → 0.5 (more is)."""
     shares = statistics.improvements(np.array([93, 99, 0.5]), np.array([96, 98, 0.2]), ["up", "down", "up"])
     expected = 100 * ((-3 / 96 - 1 / 98) / 2 + 0.3 / 0.2) / 2
     assert shares @ statistics.task_weights(["A", "A", "B"]) == pytest.approx(expected, rel=1e-14)
