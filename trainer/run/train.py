@@ -17,7 +17,7 @@ from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
-from trainer.output import final_report, memory, profiling, results, speed, summary, writer
+from trainer.output import final_report, memory, new_names, profiling, results, speed, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.final_report import About
 from trainer.output.history import Reports
@@ -104,7 +104,7 @@ def train(
         calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base, workdir_lib.label(origin.name, config))
+            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
         watchdog.log = run and run.log
         evaluated = _prepared(run, config, built, found, start)  # before files are opened
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
