@@ -56,7 +56,7 @@ def compute(comparison: Comparison) -> Results:
         runs=tuple(runs),
         differences=tuple(results_differences.differences(numbers, overall, of, best, fixed) if best else ()),
         notes=(),
-        commands=(comparison.command,),
+        commands=tuple(comparison.command.splitlines()),
         versions=_versions(),
     )
     return dataclasses.replace(results, notes=results_notes.of(results))

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from trainer.common import atomic_files
 from trainer.compare import page_pareto, page_settings, page_tables
 from trainer.compare.collected import CellRuns, Comparison
-from trainer.compare.results import BEST, BETTER, DELTA_M, MEAN_RANK, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS, Results
+from trainer.compare.results import BEST, DELTA_M, MEAN_RANK, TO_BEST, Results
+from trainer.compare.results_notes import listed
+from trainer.compare.statistics import BETTER, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS
 from trainer.output import curves
 from trainer.output.page import conflicts, digits, document, over_time
 from trainer.output.page.series import Group
@@ -65,7 +67,7 @@ def headline(results: Results) -> str:
         kind, by = MEAN_RANK, f"mean rank ({digits.number(best.mean_rank, 3)})"
     verdicts: dict[str, list[str]] = {}
     for each in results.differences:
-        if each.kind == "best" and each.of == kind:
+        if each.kind == TO_BEST and each.of == kind:
             verdicts.setdefault(each.verdict, []).append(each.cell)
     text = f"{best.name} is best by {by}"
     if not verdicts:
@@ -74,15 +76,9 @@ def headline(results: Results) -> str:
         return f"{text}; with so few seeds it cannot be distinguished from the others"
     near = verdicts.get(NOT_DISTINGUISHABLE, []) + verdicts.get(BETTER, [])
     if not near:
-        return f"{text}, and distinguishable from all others"
+        seeds = digits.count(len(best.seeds), "seed")
+        return f"{text}, and distinguishable from all others on {seeds}"
     return f"{text}, but not distinguishable from {listed(near)}"
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Returns names in words, the first ones where there are many."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _shape(comparison: Comparison, results: Results, losses: Sequence[str]) -> str:

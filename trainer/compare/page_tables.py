@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from trainer.compare.results import DELTA_M, MEAN_RANK, CellResult, Metric, Results
+from trainer.compare.results import DELTA_M, MEAN_RANK, TO_BEST, CellResult, Metric, Results
 from trainer.output.page import digits, document
 from trainer.output.page.document import Cell, Section
-from trainer.output.page.markup import Markup, element, joined
+from trainer.output.page.markup import Markup, joined
 
 _BYTES = 2**20
 
@@ -14,7 +14,7 @@ _BYTES = 2**20
 def section(results: Results) -> Section:
     """Returns the section with the table of all cells, the notes, further values and differences."""
     others = [metric for metric in results.metrics if not metric.counts]
-    parts: list[Markup] = [_main(results), _notes(results.notes)]
+    parts: list[Markup] = [_main(results), document.notes(results.notes)]
     if others:
         parts.append(document.folded("All other values", _values(results, others)))
     if results.differences:
@@ -30,14 +30,14 @@ def arrow(metric: Metric) -> str:
 def _main(results: Results) -> Markup:
     cells = [cell for cell in results.cells if cell.single_task is None]
     verdicts = {
-        each.cell: each.verdict for each in results.differences if each.kind == "best" and each.of == _of(results)
+        each.cell: each.verdict for each in results.differences if each.kind == TO_BEST and each.of == _of(results)
     }
     metrics = results.counted
     has_delta = any(cell.delta_m is not None for cell in cells)
-    has_time = any(cell.timing is not None for cell in cells)
+    has_cost = any(cell.cost is not None for cell in cells)
     headings = ["cell", *(["Δm ↑"] if has_delta else []), "mean rank ↓"]
     headings += [f"{metric.name}{arrow(metric)}" for metric in metrics]
-    headings += ["ms per step ↓", "memory ↓"] if has_time else []
+    headings += ["ms per step ↓", "memory ↓"] if has_cost else []
     bests = _bests(results, cells, metrics)
     rows = []
     for cell in cells:
@@ -45,9 +45,9 @@ def _main(results: Results) -> Markup:
         row += [_delta_m(cell, results)] if has_delta else []
         row.append(_number(cell.mean_rank, cell.name == bests.get(MEAN_RANK), digits_=3))
         row += [_estimate(results, cell.name, metric.name, bests.get(metric.name)) for metric in metrics]
-        row += _timing(cell) if has_time else []
+        row += _cost(cell) if has_cost else []
         rows.append(row)
-    rows += _baseline_rows(results, metrics, has_delta, has_time)
+    rows += _baseline_rows(results, metrics, has_delta, has_cost)
     return document.table(headings, rows, label="Results of all cells", is_sortable=True)
 
 
@@ -92,22 +92,26 @@ def _number(value: float | None, is_best: bool, *, digits_: int = 4) -> Cell:
     return Cell(digits.MISSING) if value is None else Cell(digits.number(value, digits_), value, is_best=is_best)
 
 
-def _timing(cell: CellResult) -> list[Cell]:
-    timing = cell.timing
-    if timing is None:
+def _cost(cell: CellResult) -> list[Cell]:
+    cost = cell.cost
+    if cost is None:
         return [Cell(digits.MISSING)] * 2
-    seconds = Cell(digits.number(1000 * timing.seconds, 3), 1000 * timing.seconds, _times(timing.relative_seconds))
-    if timing.memory is None:
+    if cost.seconds is None:
+        seconds = Cell(digits.MISSING, note=cost.failure or "")
+    else:
+        milliseconds = 1000 * cost.seconds
+        seconds = Cell(digits.number(milliseconds, 3), milliseconds, _times(cost.relative_seconds))
+    if cost.memory is None:
         return [seconds, Cell(digits.MISSING)]
-    memory = Cell(f"{digits.number(timing.memory / _BYTES, 3)} MiB", timing.memory, _times(timing.relative_memory))
-    return [seconds, memory]
+    text = f"{digits.number(cost.memory / _BYTES, 3)} MiB"
+    return [seconds, Cell(text, cost.memory, _times(cost.relative_memory))]
 
 
 def _times(factor: float | None) -> str:
     return "" if factor is None else f"{digits.number(factor, 3)} × sum"
 
 
-def _baseline_rows(results: Results, metrics: Sequence[Metric], has_delta: bool, has_time: bool) -> list[list[Cell]]:
+def _baseline_rows(results: Results, metrics: Sequence[Metric], has_delta: bool, has_cost: bool) -> list[list[Cell]]:
     """One row of all single-task references: each metric's value is that of its task's own cell."""
     own = _single(results)
     if not own:
@@ -118,7 +122,7 @@ def _baseline_rows(results: Results, metrics: Sequence[Metric], has_delta: bool,
     for metric in metrics:
         cell = own.get(metric.task)
         row.append(Cell(digits.MISSING) if cell is None else _estimate(results, cell.name, metric.name, None))
-    return [[*row, *[Cell(digits.MISSING)] * (2 * has_time)]]
+    return [[*row, *[Cell(digits.MISSING)] * (2 * has_cost)]]
 
 
 def _single(results: Results) -> dict[str, CellResult]:
@@ -167,7 +171,3 @@ def _differences(results: Results) -> Markup:
         )
     headings = ["cell", "minus", "of", "difference", "95 % interval", "seeds", "verdict"]
     return document.table(headings, rows, label="Differences on equal seeds", is_sortable=True)
-
-
-def _notes(notes: Sequence[str]) -> Markup:
-    return element("ul", *(element("li", note) for note in notes), class_="notes") if notes else Markup()

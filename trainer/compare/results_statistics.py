@@ -165,7 +165,7 @@ def delta_m(
 def _delta_interval(
     numbers: Judged, cell: CellRuns, metrics: Sequence[Metric], references: Mapping[str, CellRuns]
 ) -> tuple[float | None, float | None]:
-    """The bootstrap interval of Δm: a resample takes the same seeds of the cell and of a reference that has the same."""
+    """The bootstrap interval of Δm; a resample takes the same seeds of a cell and of a reference that has the same."""
     seeds = numbers.complete_seeds(cell, metrics)
     columns = []
     for metric in metrics:
