@@ -12,6 +12,7 @@ from input_pipelines import saved_data
 from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
+from trainer.config import monitors
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
@@ -243,7 +244,7 @@ def _take_steps(
             recorder.say(f"stopped early at step {end.step}: {_why_early(steps)}")
         about = About(
             built.heads,
-            built.evaluator.directions(),
+            _directions(built),
             summary.parameters(overview.of(built)),
             origin.command,
             built.notes,
@@ -257,6 +258,13 @@ def _take_steps(
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
+
+
+def _directions(built: Experiment) -> dict[str, str | None]:
+    """Name of a validation value → the direction of better ones; what a monitor watches goes by its `mode`."""
+    watched = (own.config for own in built.monitors if own is not None)
+    modes = {monitors.reported_name(each.metric): "up" if each.mode == "max" else "down" for each in watched}
+    return built.evaluator.directions() | modes
 
 
 def _why_early(steps: Loop) -> str:
