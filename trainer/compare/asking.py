@@ -14,6 +14,7 @@ from trainer.compare.plan_file import NOT_TUNED, Plan, Tuned
 from trainer.compare.training import Place
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
+from trainer.output import new_names
 from trainer.output import workdir as workdir_lib
 
 
@@ -121,7 +122,7 @@ def continued(place: Place, plan: Plan, config: Config) -> Plan:
 
 def new_workdir(base: pathlib.Path) -> str:
     """Returns a directory below `base` that is not there yet, named for the date and time."""
-    return next(name for name in workdir_lib.dated_names() if not (base / name).exists())
+    return next(name for name in new_names.dated("compare") if not (base / name).exists())
 
 
 def _methods(asked: Asked, config: Config) -> Sequence[str]:
