@@ -60,6 +60,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.distributed.watchdog",
     "trainer.predict.arguments",
     "trainer.output.records",
+    "trainer.compare.comparing",
     "trainer.cost.machine",
     "trainer.cost.passes",
     "trainer.cost.steps",

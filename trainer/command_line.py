@@ -131,18 +131,6 @@ def _print_topic(topic: str, topics: Mapping[str, Callable[[], str]]) -> NoRetur
     show(topics[topic]())
 
 
-def repeating(module: str, arguments: Sequence[str]) -> str:
-    """The command that does once more, in a new directory, what a module was started for with these arguments."""
-    kept, skips = [], False
-    for argument in arguments:
-        name, given, _ = argument.partition("=")
-        if skips or name in ("--workdir", "-workdir"):
-            skips = not skips and not given
-        else:
-            kept.append(argument)
-    return shlex.join(["python", "-m", module, *kept])
-
-
 def show(text: str) -> NoReturn:
     """Prints a text and exits with code 0, or as `refuse_lost_output` does."""
     print(text)

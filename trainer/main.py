@@ -16,7 +16,7 @@ from absl import flags, logging
 
 from input_pipelines.configuration import VALIDATION
 from trainer import command_line
-from trainer.common import schema
+from trainer.common import commands, schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
@@ -55,7 +55,6 @@ Flags:
 """
 
 _overrides: list[tuple[str, str]] = []
-_given: list[str] = []  # all arguments
 
 
 def main(argv: Sequence[str]) -> None:
@@ -86,7 +85,6 @@ def _run() -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
-    _given[:] = argv[1:]
     return command_line.parse(argv, _overrides, description=_HELP)
 
 
@@ -128,7 +126,7 @@ def _train() -> None:
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
-        origin = train.Origin(pathlib.PurePath(path).stem, command_line.repeating("trainer.main", _given))
+        origin = train.Origin(pathlib.PurePath(path).stem, commands.repeating("trainer.main", sys.argv[1:]))
         train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin=origin)
 
 

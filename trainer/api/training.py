@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ from rich.console import Console
 
 from trainer.api import configuration, devices, process
 from trainer.api.run import Run
-from trainer.common import import_paths
+from trainer.common import commands, import_paths
 from trainer.common import trust as trust_lib
 from trainer.common.errors import StoppedError
 from trainer.distributed import signals
+from trainer.output import new_names
 from trainer.output import workdir as workdir_lib
 from trainer.run import train as run_lib
 
@@ -66,7 +66,7 @@ def train(
         trusted = trust_lib.in_packages(trust)
         on = devices.chosen(strategy, virtual_devices, allow_cpu)
         name = pathlib.PurePath(config).stem if isinstance(config, str | os.PathLike) else ""
-        path = os.fspath(workdir) if workdir is not None else _new(base, workdir_lib.label(name, given.config))
+        path = os.fspath(workdir) if workdir is not None else _new(base, new_names.label(name, given.config))
         run = Run(base / path, given, trusted, shown=pathlib.Path(path))
         console = Console(highlight=False, file=output, quiet=not progress)
         try:
@@ -80,10 +80,10 @@ def train(
 
 
 def _new(base: pathlib.Path, label: str) -> str:
-    return next(name for name in workdir_lib.dated_names(label) if not (base / name).exists())
+    return next(name for name in new_names.dated(label) if not (base / name).exists())
 
 
 def _repeating(path: str) -> str:
     """The command that trains the configuration of a run once more."""
     code = f"import trainer; trainer.train(dict(trainer.load_run({path!r}).config))"
-    return shlex.join(["python", "-c", code])
+    return commands.joined(["python", "-c", code])

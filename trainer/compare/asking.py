@@ -14,6 +14,7 @@ from trainer.compare.plan_file import NOT_TUNED, Plan, Tuned
 from trainer.compare.training import Place
 from trainer.config import loading, resuming
 from trainer.config.settings import Config
+from trainer.output import new_names
 from trainer.output import workdir as workdir_lib
 
 
@@ -121,7 +122,7 @@ def continued(place: Place, plan: Plan, config: Config) -> Plan:
 
 def new_workdir(base: pathlib.Path) -> str:
     """Returns a directory below `base` that is not there yet, named for the date and time."""
-    return next(name for name in workdir_lib.dated_names() if not (base / name).exists())
+    return next(name for name in new_names.dated("compare") if not (base / name).exists())
 
 
 def _methods(asked: Asked, config: Config) -> Sequence[str]:
@@ -145,5 +146,9 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
         chosen = None if config is None else trials.chosen(place.path / cell.folder, config)
         for seed in seeds if chosen is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
-            check = workdir_lib.check_ended if training.is_complete(place.base / path) else workdir_lib.check
-            check(str(path), dataclasses.replace(chosen, seed=seed), place.base)
+            own = dataclasses.replace(chosen, seed=seed)
+            if not training.is_complete(place.base / path):
+                workdir_lib.check(str(path), own, place.base)
+            elif different := resuming.differences(loading.load_saved(place.base / path / "config.json"), own):
+                reason = f"its run has another configuration: {'; '.join(different)}; choose another directory"
+                raise ConfigError(plan_file.FIELD, str(path), reason)

@@ -19,6 +19,7 @@ from trainer.compare import (
     page,
     plan_file,
     results_files,
+    results_verdict,
     timings,
     training,
     trials,
@@ -85,9 +86,16 @@ def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch =
                 names = (*begun.methods, timings.REFERENCE)
                 timed = grid.cells(begun.config, names, asked.variations, single_tasks=False)
                 timings.measure(grid.prepare(asked.tree, timed), asked.timed_steps, work, progress.say)
+        _say_stopped(stopping, console)
         comparison = collected.read(place.path)
         results, page_ = write(comparison, place.given, console)
     return Outcome(comparison, results, page_, _failed(comparison, begun.plan.cells, seeds), stopping.signal)
+
+
+def _say_stopped(stopping: Stopping, console: Console) -> None:
+    if stopping.signal is not None:
+        reason = "what was trained is saved, and the same command with this workdir continues"
+        console.print(f"stopped by {stopping.signal.name}; {reason}", soft_wrap=True)
 
 
 def _failed(comparison: Comparison, cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
@@ -117,6 +125,7 @@ def train_cell(asked: Asked, number: int, base: pathlib.Path, console: Console) 
         work = Work(place, asked.devices, stopping, children.run, asked.tuned)
         with _progress(begun, cells, console) as progress:
             training.train(begun.prepared, seeds, work, progress)
+        _say_stopped(stopping, console)
     return CellOutcome(_failed(collected.read(place.path), cells, seeds), stopping.signal)
 
 
@@ -189,7 +198,10 @@ def write(comparison: Comparison, shown: pathlib.Path, console: Console) -> tupl
     except OSError as error:
         reason = f"cannot write {error.filename or comparison.workdir}: {system_reason(error)}"
         raise RunError(reason) from error
-    for line in (page.headline(results), f"{shown}: {page.NAME}, {', '.join(results_files.NAMES)}"):
+    for line in (
+        " ".join(results_verdict.sentences(results)),
+        f"{shown}: {page.NAME}, {', '.join(results_files.NAMES)}",
+    ):
         console.print(line, markup=False, soft_wrap=True)
     return results, report
 

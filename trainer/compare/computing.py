@@ -120,7 +120,7 @@ def _cost(cell: CellRuns, cells: Sequence[CellRuns], timing: Mapping[str, Timing
     if cell.name not in timing:
         return None
     own = timing[cell.name]
-    plain = [each for each in cells if each.method == _PLAIN and each.single_task is None and each.name in timing]
+    plain = [each for each in cells if each.method == _PLAIN and each.name in timing]
     same = results_statistics.matching(cell, plain)
     other = timing.get(same.name if same is not None else _PLAIN)
     return Cost(

@@ -119,8 +119,8 @@ def _dominated(results: Results) -> Iterator[str]:
             if single.single_task == task and (each := results.estimate(single.name, name))
         ]
         yield (
-            f"Δm of {listed(cells)} is mostly that of {task}, whose single-task baseline is small beside the "
-            f"differences ({listed(values)}): look at each task."
+            f"Δm of {listed(cells)} is mostly that of {task}, whose differences are large beside its single-task "
+            f"values ({listed(values)}): look at each task."
         )
 
 

@@ -1,5 +1,6 @@
 """The memory of this process and of its GPUs."""
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -17,11 +18,12 @@ def used() -> dict[str, float]:
 
     Returns:
       `speed/memory`, what of the process is resident (the most so far, where the system does not say how much it is
-      now); `speed/gpu_memory/<number>`, the most that TensorFlow has held of each GPU.
+      now); `speed/gpu_memory/<number>`, the most that TensorFlow has held of each GPU of which it says so.
     """
     found = {MEMORY: _resident()}
-    for number, _ in enumerate(tf.config.list_logical_devices("GPU")):
-        found[f"{GPU_MEMORY}/{number}"] = tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
+    for number, _ in enumerate(tf.config.get_visible_devices("GPU")):
+        with contextlib.suppress(ValueError):  # among several workers it is not the only one of this name
+            found[f"{GPU_MEMORY}/{number}"] = tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
     return found
 
 

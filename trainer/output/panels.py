@@ -198,7 +198,7 @@ def _add_scale(axis: Any, image: Any) -> None:
 
 
 def _short(text: str, most: int) -> str:
-    """A name of at most so many characters; both parts of a pair's keep their beginnings."""
+    """A name of `most` characters at most; both parts of a pair's keep their beginnings."""
     if len(text) <= most:
         return text
     first, slash, second = text.partition("/")

@@ -15,22 +15,19 @@ loggers.json     how far each logger has got the reports, where the run has some
 
 import contextlib
 import dataclasses
-import datetime
 import fcntl
-import itertools
 import os
 import pathlib
-import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
 from trainer.config import initial_values, loading, resuming
 from trainer.config.settings import Config
+from trainer.output import new_names
 
 _FIELD = "--workdir"
-_DATED = "runs"  # where new runs are without it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,18 +148,8 @@ def check(path: str | None, config: Config, base: pathlib.Path | None = None) ->
 
     None stands for `create`'s own choice. Nothing is written.
     """
-    held = claim(path, config, base)
-    if held is not None:
+    if (held := claim(path, config, base)) is not None:
         held.release()
-
-
-def check_ended(path: str, config: Config, base: pathlib.Path) -> None:
-    """Raises ConfigError where the run at `path` below `base` is of another configuration; not even its lock is taken.
-
-    For runs that have ended, whose directories stay as they are.
-    """
-    if reason := _why_not_resumed(_at(path, base), config):
-        raise ConfigError(_FIELD, path, reason)
 
 
 def claim(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir | None:
@@ -230,7 +217,7 @@ def _at(path: str, base: pathlib.Path | None) -> Workdir:
 
 
 def _check_free(path: str | None, base: pathlib.Path | None) -> None:
-    target = _at(path or _DATED, base)
+    target = _at(path or new_names.FOLDER, base)
     left = next(
         (entry for entry in (*target.contents, target.initial_values) if path is not None and entry.exists()), None
     )
@@ -238,8 +225,7 @@ def _check_free(path: str | None, base: pathlib.Path | None) -> None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
         )
-    candidates = (target.path, *target.path.absolute().parents)
-    existing = next(candidate for candidate in candidates if candidate.exists())
+    existing = next(each for each in (target.path, *target.path.absolute().parents) if each.exists())
     where = target.shown if existing == target.path else existing
     if not existing.is_dir():
         raise ConfigError(_FIELD, str(target.shown), f"must be a directory, but {where} is a file")
@@ -265,7 +251,7 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None, n
     """Makes and locks the directory of a new run and saves its configuration there.
 
     Args:
-      path: where; None for a new folder under `runs/`, one of `dated_names`.
+      path: where; None for a new folder under `runs/`, one of `new_names.dated`.
       config: the run's configuration.
       base: the directory that a relative `path` is in; None for the current one.
       name: what a new folder's name says beside the date and time.
@@ -280,7 +266,7 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None, n
             _at(path, base).path.mkdir(parents=True, exist_ok=True)
         workdir = _lock(_new_dated(base, name) if path is None else _at(path, base))
     except OSError as error:
-        raise ConfigError(_FIELD, path or _DATED, f"cannot be written: {system_reason(error)}") from error
+        raise ConfigError(_FIELD, path or new_names.FOLDER, f"cannot be written: {system_reason(error)}") from error
     try:
         if workdir.config.exists():
             raise ConfigError(_FIELD, path, "another run has just started there")
@@ -305,19 +291,8 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def label(name: str, config: Config) -> str:
-    """The words by which a run is told from others, for `dated_names`: a configuration's name and the method."""
-    return "_".join(re.sub(r"[^\w.-]+", "-", each, flags=re.ASCII) for each in (name, config.combine.name) if each)
-
-
-def dated_names(name: str = "") -> Iterator[str]:
-    """Relative paths for a new run, by date, time and `name`; the first that is free is taken."""
-    stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}" + (f"_{name}" if name else "")
-    return (f"{_DATED}/{stamp}{suffix}" for suffix in itertools.chain([""], (f"_{n}" for n in itertools.count(2))))
-
-
 def _new_dated(base: pathlib.Path | None, name: str) -> Workdir:
-    for path in dated_names(name):
+    for path in new_names.dated(name):
         with contextlib.suppress(FileExistsError):  # another run started in the same second
             workdir = _at(path, base)
             workdir.path.mkdir(parents=True)

@@ -12,12 +12,13 @@ from input_pipelines import saved_data
 from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
+from trainer.config import monitors
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
-from trainer.output import final_report, memory, profiling, results, speed, summary, writer
+from trainer.output import final_report, memory, new_names, profiling, results, speed, summary, writer
 from trainer.output import workdir as workdir_lib
 from trainer.output.final_report import About
 from trainer.output.history import Reports
@@ -104,7 +105,7 @@ def train(
         calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base, workdir_lib.label(origin.name, config))
+            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
         watchdog.log = run and run.log
         evaluated = _prepared(run, config, built, found, start)  # before files are opened
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
@@ -243,7 +244,7 @@ def _take_steps(
             recorder.say(f"stopped early at step {end.step}: {_why_early(steps)}")
         about = About(
             built.heads,
-            built.evaluator.directions(),
+            _directions(built),
             summary.parameters(overview.of(built)),
             origin.command,
             built.notes,
@@ -257,6 +258,13 @@ def _take_steps(
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
+
+
+def _directions(built: Experiment) -> dict[str, str | None]:
+    """Name of a validation value → the direction of better ones; what a monitor watches goes by its `mode`."""
+    watched = (own.config for own in built.monitors if own is not None)
+    modes = {monitors.reported_name(each.metric): "up" if each.mode == "max" else "down" for each in watched}
+    return built.evaluator.directions() | modes
 
 
 def _why_early(steps: Loop) -> str:

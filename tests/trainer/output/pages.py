@@ -1,5 +1,6 @@
 """Pages, read as a browser would: their tables, pictures and whatever they would load."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ET  # noqa: N817 (its usual name)
 from html.parser import HTMLParser
@@ -78,5 +79,7 @@ def is_rounded(text: str, value: float) -> bool:
 
 
 def places(path: str) -> list[tuple[float, float]]:
-    """The places that a path of straight lines goes through."""
-    return [tuple(map(float, place.split(" "))) for place in re.split("[ML]", path)[1:]]
+    """The places that a path of straight lines goes through, which are differences but for the first one."""
+    numbers = [float(number) for number in re.split("[Ml ]", path)[1:]]
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return list(itertools.accumulate(pairs, lambda place, move: (place[0] + move[0], place[1] + move[1])))

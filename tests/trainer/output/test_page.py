@@ -160,13 +160,13 @@ def test_numbers_of_an_axis_say_where_they_stand(low, high, is_log):
     assert len({text for _, text in ticks}) == len(ticks)
 
 
-def test_cosines_below_zero_are_hatched_and_counted():
+def test_cosines_are_coloured_and_those_below_zero_counted():
     values = np.array([0.5, -0.2, -0.05, np.nan, 0.05, -1.0, 1.0])
     row = heat_map.Row("a · b", values, mean=0.1, below=0.5)
     drawn = picture(heat_map.draw("cosines", [row], np.arange(1.0, 8.0)), "cosines")
     paths = {each.get("class"): each.get("d") for each in drawn.iter(f"{SVG}path")}
-    assert paths["hatched"].count("M") == 3  # -0.2, -0.05 and -1, each of another colour
     assert {class_ for class_ in paths if class_[0] == "q"} == {"q6", "q2", "q3", "q4", "q0", "q7"}
+    assert [path.count("M") for class_, path in paths.items() if class_[0] == "q"] == [1] * 6
     width = (float(paths["q0"].split("H")[1].split("v")[0]) - float(paths["q0"][1:].split(" ")[0])) / 1
     assert width == pytest.approx((float(paths["q7"].split("H")[1].split("v")[0]) - _left(drawn)) / 7, abs=0.1)
     losses = ["a", "b", "c"]

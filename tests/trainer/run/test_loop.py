@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests import problems
 from tests.properties import built_once, interrupted
+from tests.trainer.output.pages import Page
 from trainer.common import errors
 from trainer.common.errors import NonFiniteError, RunError
 from trainer.config import loading
@@ -136,6 +137,9 @@ def test_everything_else_is_there(run):
     report = (path / "report.md").read_text()
     assert "| label | label |" in report
     assert f"{history[-1].values['label/accuracy']:.4g}" in report
+    assert "(report.html)" in report
+    page = Page((path / "report.html").read_text()).named_rows()
+    assert page["label"][1][1] == history[-1].values["loss/label"]
     assert (path / "curves.png").read_bytes().startswith(b"\x89PNG")
     log = (path / "log.txt").read_text()
     assert "25/25  validation" in log

@@ -164,7 +164,7 @@ def _recording() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         for owner, name, what in FUNCTIONS:
             _recorded(patch, happened, owner, name, what)
-        _recorded(patch, happened, Files, "publish", lambda _, report: f"publish {report.split} {report.step}")
+        _recorded(patch, happened, Files, "publish", lambda _, report, lap: f"publish {report.split} {report.step}")
         _recorded(patch, happened, Files, "save", lambda _, step, *rest: f"save step {step}")
         build = experiment.build
 
