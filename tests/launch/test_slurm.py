@@ -5,14 +5,12 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests import forked
 from tests.launch.slurm import cluster as slurm
 from tests.launch.small import SLOW, SMALL
 from tests.properties.test_resume import results
@@ -26,23 +24,8 @@ EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100", *SMALL, 
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    if reason := slurm.missing():
-        pytest.skip(reason)
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    with slurm.running(first_job=1 + 50 * process) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, root):
-    """A copy of the project with its environment."""
-    copy = tmp_path_factory.mktemp("slurm") / "project"
-    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "slurm-*.out", ".*_cache", "__pycache__")
-    shutil.copytree(root, copy, ignore=ignored)
-    if (root / ".venv").exists():
-        (copy / ".venv").symlink_to(root / ".venv")
-    return copy
+def project(slurm_project):
+    return slurm_project
 
 
 def _submit(cluster: slurm.Cluster, project: pathlib.Path, *flags: str, options: tuple[str, ...] = ()) -> str:
@@ -170,25 +153,6 @@ def test_an_array_is_a_sweep(cluster, project):
         config = json.loads((project / "runs" / f"slurm_{job}_{task}" / "config.json").read_text())
         found[task] = (config["combine"]["name"], config["seed"], config["losses"]["ink"]["weight"])
     assert found == {"1": ("pcgrad", 1, 10.0), "2": ("weighted", 2, 2.0)}
-
-
-def test_an_array_trains_the_cells_of_a_comparison(cluster, project):
-    """The page's commands, with fewer steps: a task for each cell, then a call that trains nothing and reports."""
-    *_, cells, report = SLURM
-    few = (*SMALL, "--config.steps=20", "--seeds=1", "--timed_steps=0")
-    array = cluster.submit(project, *cells.split()[1:], *few)
-    for task in (1, 2):
-        ended = cluster.wait_for_end(f"{array}_{task}", ENDED)
-        assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), _printed(project, f"{array}_{task}")
-    runs = sorted((project / "runs" / "compared").glob("*/seed_0/metrics.jsonl"))
-    before = {path: (path.parent.parent.name, path.stat().st_mtime_ns) for path in runs}
-    assert [name for name, _ in before.values()] == ["pcgrad", "weighted"]
-    assert not (project / "runs" / "compared" / "report.md").exists()
-    result = forked.run(*report.split()[2:], *few, cwd=project)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert all(path.stat().st_mtime_ns == time for path, (_, time) in before.items())
-    results = json.loads((project / "runs" / "compared" / "results.json").read_text())
-    assert [cell["name"] for cell in results["cells"]] == ["weighted", "pcgrad"]
 
 
 def test_a_worker_for_every_gpu(cluster, project):

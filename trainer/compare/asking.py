@@ -146,5 +146,9 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
         for seed in seeds if config is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
             config = trials.chosen(place.path / cell.folder, config)
-            check = workdir_lib.check_ended if training.is_complete(place.base / path) else workdir_lib.check
-            check(str(path), dataclasses.replace(config, seed=seed), place.base)
+            own = dataclasses.replace(config, seed=seed)
+            if not training.is_complete(place.base / path):
+                workdir_lib.check(str(path), own, place.base)
+            elif different := resuming.differences(loading.load_saved(place.base / path / "config.json"), own):
+                reason = f"its run has another configuration: {'; '.join(different)}; choose another directory"
+                raise ConfigError(plan_file.FIELD, str(path), reason)

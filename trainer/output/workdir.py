@@ -148,18 +148,8 @@ def check(path: str | None, config: Config, base: pathlib.Path | None = None) ->
 
     None stands for `create`'s own choice. Nothing is written.
     """
-    held = claim(path, config, base)
-    if held is not None:
+    if (held := claim(path, config, base)) is not None:
         held.release()
-
-
-def check_ended(path: str, config: Config, base: pathlib.Path) -> None:
-    """Raises ConfigError where the run at `path` below `base` is of another configuration; not even its lock is taken.
-
-    For runs that have ended, whose directories stay as they are.
-    """
-    if reason := _why_not_resumed(_at(path, base), config):
-        raise ConfigError(_FIELD, path, reason)
 
 
 def claim(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir | None:
@@ -235,8 +225,7 @@ def _check_free(path: str | None, base: pathlib.Path | None) -> None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
         )
-    candidates = (target.path, *target.path.absolute().parents)
-    existing = next(candidate for candidate in candidates if candidate.exists())
+    existing = next(each for each in (target.path, *target.path.absolute().parents) if each.exists())
     where = target.shown if existing == target.path else existing
     if not existing.is_dir():
         raise ConfigError(_FIELD, str(target.shown), f"must be a directory, but {where} is a file")
