@@ -31,23 +31,9 @@ from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
 from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
+from trainer.run.request import NOTHING, RunRequest
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
-
-
-class Origin(NamedTuple):
-    """The request that a run comes from.
-
-    Attributes:
-      name: of its configuration, for the name of a new directory; empty: it has none.
-      command: the one that repeats it, in a new directory; empty: there is none.
-    """
-
-    name: str = ""
-    command: str = ""
-
-
-UNKNOWN = Origin()
 
 
 def train(
@@ -59,8 +45,7 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
-    hooks: Sequence[Hook] = (),
-    origin: Origin = UNKNOWN,
+    request: RunRequest = NOTHING,
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -75,8 +60,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
-      hooks: called after those of the configuration, which does not hold them; the same on all workers.
-      origin: what the run was asked for with.
+      request: what else is asked for.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -95,26 +79,22 @@ def train(
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
-            request = stack.enter_context(signals.listening())
+            stop = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
-        watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-        start = resume.start(run, found, step, built, workers, base)
-        boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
-        iterator = iter(built.batches(first_step=start.step))
-        calls = (*_traced(built, iterator, start, workers), boundaries)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, request.hooks)
+        start, iterator, calls = _ready(run, found, step, built, workers, base, profile, watchdog)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
+            run = workdir_lib.create(workdir, config, base, new_names.label(request.name, config))
         watchdog.log = run and run.log
         evaluated = _prepared(run, config, built, found, start)  # before files are opened
-        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
+        with _recorder(run, built, start.step, found.damaged, calls.boundaries, console) as recorder:
             if workers.count == 1:
-                request = stack.enter_context(signals.listening())  # before, there is nothing to save
+                stop = stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
-                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
-                _take_steps(steps, run, start, found.warnings, iterator, console, origin)
+                steps = Loop(built, workers, *shown, stop, start.monitors, evaluated, *calls, *followers)
+                _take_steps(steps, run, start, found.warnings, iterator, console, request)
     return Reports(run.metrics) if run else ()
 
 
@@ -153,6 +133,36 @@ def _built(
     agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return found, step, built, loaded
+
+
+class _Calls(NamedTuple):
+    """The in-graph loop over steps, the evaluation, and the steps at which the loop stops for the profiler."""
+
+    train_steps: Callable[..., tuple[State, Totals]]
+    evaluate: Evaluate
+    boundaries: tuple[int, ...]
+
+
+def _ready(
+    run: Workdir | None,
+    found: Found,
+    step: int,
+    built: Experiment,
+    workers: Workers,
+    base: pathlib.Path,
+    profile: tuple[int, int] | None,
+    watchdog: Watchdog,
+) -> tuple[Start, Iterator, _Calls]:
+    """The point from which steps are taken, with its variables in place; their batches; and what is called for them.
+
+    Raises:
+      ConfigError: the checkpoint does not fit, the steps to profile do not come, or something cannot be traced.
+    """
+    watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
+    start = resume.start(run, found, step, built, workers, base)
+    boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
+    iterator = iter(built.batches(first_step=start.step))
+    return start, iterator, _Calls(*_traced(built, iterator, start, workers), boundaries)
 
 
 def _traced(
@@ -217,7 +227,7 @@ def _take_steps(
     warnings: Sequence[str],
     iterator: Iterator,
     console: Console | None,
-    origin: Origin,
+    request: RunRequest,
 ) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
@@ -246,7 +256,7 @@ def _take_steps(
             built.heads,
             _directions(built),
             summary.parameters(overview.of(built)),
-            origin.command,
+            request.command,
             built.notes,
         )
         lines, cosines = results.write(run, built.config, about, best=steps.monitors.best_step, console=console)
