@@ -57,6 +57,7 @@ NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
     "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
     "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
+    "speed.jsonl",
 }  # fmt: skip
 
 

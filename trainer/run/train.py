@@ -64,11 +64,9 @@ def train(
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
-    Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
-
     Args:
-      config: the resolved configuration.
-      workdir: directory of the run, made once all is known to fit; None for a new dated one under `runs/`.
+      config: the resolved configuration. Every worker is called with the same arguments.
+      workdir: directory of the run, of the chief alone, made once all is known to fit; None for a new one in `runs/`.
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
@@ -88,32 +86,28 @@ def train(
     """
     stopwatch = Stopwatch(memory.used)
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
-    # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None  # first: now nobody else can resume it
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
-            request = stack.enter_context(signals.listening())
+        # Whoever asks one worker to stop means all, and they agree only once they take steps.
+        request = stack.enter_context(signals.listening()) if workers.count > 1 else None
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
-        iterator = iter(built.batches(first_step=start.step))
-        calls = (*_traced(built, iterator, start, workers), boundaries)
+        iterator, *calls = _traced(built, start, workers)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
-        watchdog.log = run and run.log
-        evaluated = _prepared(run, config, built, found, start)  # before files are opened
+        watchdog.log, evaluated = run and run.log, _prepared(run, config, built, found, start)  # no file is open
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
-            if workers.count == 1:
-                request = stack.enter_context(signals.listening())  # before, there is nothing to save
+            request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
-                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
+                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, boundaries, *followers)
                 _take_steps(steps, run, start, found.warnings, iterator, console, origin)
     return Reports(run.metrics) if run else ()
 
@@ -156,19 +150,20 @@ def _built(
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start, workers: Workers
-) -> tuple[Callable[..., tuple[State, Totals]], Evaluate]:
-    """The in-graph loop over steps and the evaluation.
+    built: Experiment, start: Start, workers: Workers
+) -> tuple[Iterator, Callable[..., tuple[State, Totals]], Evaluate]:
+    """The training data, the in-graph loop over steps and the evaluation.
 
     Raises:
       ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
     """
+    iterator = iter(built.batches(first_step=start.step))
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
     agreement.on_code(workers)  # also what a model or a loss imports when it is called
-    return train_steps, evaluate
+    return iterator, train_steps, evaluate
 
 
 def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Found, start: Start) -> int | None:
