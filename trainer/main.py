@@ -116,7 +116,6 @@ def _train() -> None:
         from input_pipelines.sources import catalogue
         from trainer.distributed import strategy, usable_gpus  # what comes before must not wait for TensorFlow
         from trainer.run import train
-        from trainer.run.request import RunRequest
     usable_gpus.check(_STRATEGY.value, virtual_devices=_VIRTUAL_DEVICES.value, allow_cpu=_ALLOW_CPU.value)
     if _DOWNLOAD.value:
         catalogue.prepare(config.dataset, trust)
@@ -127,8 +126,8 @@ def _train() -> None:
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
-        request = RunRequest(pathlib.PurePath(path).stem, commands.repeating("trainer.main", sys.argv[1:]))
-        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, request)
+        origin = train.Origin(pathlib.PurePath(path).stem, commands.repeating("trainer.main", sys.argv[1:]))
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin=origin)
 
 
 def _profiled_steps() -> tuple[int, int] | None:

@@ -20,7 +20,6 @@ from trainer.distributed import signals
 from trainer.output import new_names
 from trainer.output import workdir as workdir_lib
 from trainer.run import train as run_lib
-from trainer.run.request import RunRequest
 
 
 def train(
@@ -72,8 +71,8 @@ def train(
         console = Console(highlight=False, file=output, quiet=not progress)
         try:
             with import_paths.objects(given.objects), signals.staying():
-                request = RunRequest(name, "" if given.objects else _repeating(path))
-                run_lib.train(given.config, path, on, console, trust=trusted, base=base, request=request)
+                origin = run_lib.Origin(name, "" if given.objects else _repeating(path))
+                run_lib.train(given.config, path, on, console, trust=trusted, base=base, origin=origin)
         except StoppedError as error:
             if error.code != signals.EXIT_CODES[signal.SIGINT]:
                 raise

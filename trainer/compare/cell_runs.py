@@ -24,7 +24,6 @@ from trainer.output import workdir
 from trainer.output.reports import TRAIN
 from trainer.run import train as train_lib
 from trainer.run.hooks import Hook, HookReport, TrainingRun
-from trainer.run.request import RunRequest
 
 Say = Callable[[Event], None]
 
@@ -71,7 +70,7 @@ def work(
 
     def train(config: Config, path: str, hooks: Sequence[Hook]) -> None:
         with process.preserved():
-            train_lib.train(config, path, strategy, console, trust=trust, base=base, request=RunRequest(hooks=hooks))
+            train_lib.train(config, path, strategy, console, trust=trust, base=base, hooks=hooks)
 
     if request.tuning is not None:
         configs = _tuned(configs, request.tuning, train, base, say)

@@ -31,9 +31,23 @@ from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
 from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
-from trainer.run.request import NOTHING, RunRequest
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
+
+
+class Origin(NamedTuple):
+    """The request that a run comes from.
+
+    Attributes:
+      name: of its configuration, for the name of a new directory; empty: it has none.
+      command: the one that repeats it, in a new directory; empty: there is none.
+    """
+
+    name: str = ""
+    command: str = ""
+
+
+UNKNOWN = Origin()
 
 
 def train(
@@ -45,22 +59,22 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
-    request: RunRequest = NOTHING,
+    hooks: Sequence[Hook] = (),
+    origin: Origin = UNKNOWN,
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
-    Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
-
     Args:
-      config: the resolved configuration.
-      workdir: directory of the run, made once all is known to fit; None for a new dated one under `runs/`.
+      config: the resolved configuration. Every worker is called with the same arguments.
+      workdir: directory of the run, of the chief alone, made once all is known to fit; None for a new one in `runs/`.
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
-      request: what else is asked for.
+      hooks: called after those of the configuration, which does not hold them; the same on all workers.
+      origin: what the run was asked for with.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -72,29 +86,29 @@ def train(
     """
     stopwatch = Stopwatch(memory.used)
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
-    # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None  # first: now nobody else can resume it
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
-            stop = stack.enter_context(signals.listening())
+        request = stack.enter_context(signals.listening()) if workers.count > 1 else None  # they agree in their steps
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, request.hooks)
-        start, iterator, calls = _ready(run, found, step, built, workers, base, profile, watchdog)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
+        watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
+        start = resume.start(run, found, step, built, workers, base)
+        boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
+        iterator = iter(built.batches(first_step=start.step))
+        calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base, new_names.label(request.name, config))
-        watchdog.log = run and run.log
-        evaluated = _prepared(run, config, built, found, start)  # before files are opened
-        with _recorder(run, built, start.step, found.damaged, calls.boundaries, console) as recorder:
-            if workers.count == 1:
-                stop = stack.enter_context(signals.listening())  # before, there is nothing to save
+            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
+        watchdog.log, evaluated = run and run.log, _prepared(run, config, built, found, start)  # no file is open
+        with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
+            request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
-                steps = Loop(built, workers, *shown, stop, start.monitors, evaluated, *calls, *followers)
-                _take_steps(steps, run, start, found.warnings, iterator, console, request)
+                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
+                _take_steps(steps, run, start, found.warnings, iterator, console, origin)
     return Reports(run.metrics) if run else ()
 
 
@@ -133,36 +147,6 @@ def _built(
     agreement.on_code(workers)  # with what was imported to build it
     agreement.on_data(built.data.saved, workers)
     return found, step, built, loaded
-
-
-class _Calls(NamedTuple):
-    """The in-graph loop over steps, the evaluation, and the steps at which the loop stops for the profiler."""
-
-    train_steps: Callable[..., tuple[State, Totals]]
-    evaluate: Evaluate
-    boundaries: tuple[int, ...]
-
-
-def _ready(
-    run: Workdir | None,
-    found: Found,
-    step: int,
-    built: Experiment,
-    workers: Workers,
-    base: pathlib.Path,
-    profile: tuple[int, int] | None,
-    watchdog: Watchdog,
-) -> tuple[Start, Iterator, _Calls]:
-    """The point from which steps are taken, with its variables in place; their batches; and what is called for them.
-
-    Raises:
-      ConfigError: the checkpoint does not fit, the steps to profile do not come, or something cannot be traced.
-    """
-    watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
-    start = resume.start(run, found, step, built, workers, base)
-    boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
-    iterator = iter(built.batches(first_step=start.step))
-    return start, iterator, _Calls(*_traced(built, iterator, start, workers), boundaries)
 
 
 def _traced(
@@ -227,7 +211,7 @@ def _take_steps(
     warnings: Sequence[str],
     iterator: Iterator,
     console: Console | None,
-    request: RunRequest,
+    origin: Origin,
 ) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
@@ -256,7 +240,7 @@ def _take_steps(
             built.heads,
             _directions(built),
             summary.parameters(overview.of(built)),
-            request.command,
+            origin.command,
             built.notes,
         )
         lines, cosines = results.write(run, built.config, about, best=steps.monitors.best_step, console=console)

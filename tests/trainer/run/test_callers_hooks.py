@@ -9,7 +9,6 @@ from tests import problems
 from trainer.common.errors import RunError
 from trainer.output import checkpoint
 from trainer.run import hooks, train
-from trainer.run.request import RunRequest
 
 
 @pytest.mark.ci_only
@@ -20,7 +19,6 @@ def test_a_hook_of_the_caller_fails_as_one_of_the_configuration(tmp_path, eagerl
     config = problems.config(**problems.SIMPLE, steps=3, report_every=3, eval_every=1)
     hook = hooks.Hook(failing, "mine", {})
     with pytest.raises(RunError, match="hook mine raised ValueError: no such figure at step 1"):
-        console, request = Console(quiet=True), RunRequest(hooks=[hook])
-        train.train(config, str(tmp_path / "run"), problems.strategy(1), console, request=request)
+        train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(quiet=True), hooks=[hook])
     assert checkpoint.step_of(checkpoint.newest_good(tmp_path / "run" / "checkpoints", print)) == 1
     assert json.loads((tmp_path / "run" / "config.json").read_text())["hooks"] == []
