@@ -58,7 +58,6 @@ NOT_IN_THE_PROJECT = {
     "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
     "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
     "speed.jsonl",
-    "speed.jsonl",
 }  # fmt: skip
 
 
