@@ -54,7 +54,7 @@ LONGER = {MEASURED, "trainer/combine/README.md"}
 FOR_CI = {"trainer/compare/README.md"}  # its example starts processes
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
-    "mine.py", "config.json", "data.json", "metrics.jsonl", "speed.jsonl", "log.txt", "report.md", "curves.png", "run.json",
+    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
     "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
     "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
     "speed.jsonl",

@@ -1,7 +1,7 @@
 """The public function that compares from Python."""
 
-import dataclasses
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -19,7 +19,7 @@ from trainer.common import import_paths, schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, StoppedError
 from trainer.common.trust import Trust
-from trainer.compare import children, comparing, grid, in_process
+from trainer.compare import children, comparing, grid, in_process, results_files
 from trainer.compare.asking import Asked
 from trainer.compare.children import Launch
 from trainer.compare.comparing import Outcome
@@ -42,7 +42,7 @@ class Compared:
 
     def __init__(self, outcome: Outcome, found: Mapping[str, Any], trust: Trust):
         self.path = outcome.comparison.workdir
-        self.results: dict[str, Any] = dataclasses.asdict(outcome.results)
+        self.results: dict[str, Any] = json.loads(results_files.json_of(outcome.results))
         self.report = outcome.report
         self.failed = list(outcome.failed)
         self._outcome, self._objects, self._trust = outcome, found, trust

@@ -91,14 +91,14 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        # Whoever asks one worker to stop means all, and they agree only once they take steps.
-        request = stack.enter_context(signals.listening()) if workers.count > 1 else None
+        request = stack.enter_context(signals.listening()) if workers.count > 1 else None  # they agree in their steps
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
-        iterator, *calls = _traced(built, start, workers)
+        iterator = iter(built.batches(first_step=start.step))
+        calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
@@ -107,7 +107,7 @@ def train(
             request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
-                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, boundaries, *followers)
+                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
                 _take_steps(steps, run, start, found.warnings, iterator, console, origin)
     return Reports(run.metrics) if run else ()
 
@@ -150,20 +150,19 @@ def _built(
 
 
 def _traced(
-    built: Experiment, start: Start, workers: Workers
-) -> tuple[Iterator, Callable[..., tuple[State, Totals]], Evaluate]:
-    """The training data, the in-graph loop over steps and the evaluation.
+    built: Experiment, iterator: Iterator, start: Start, workers: Workers
+) -> tuple[Callable[..., tuple[State, Totals]], Evaluate]:
+    """The in-graph loop over steps and the evaluation.
 
     Raises:
       ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
     """
-    iterator = iter(built.batches(first_step=start.step))
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
     agreement.on_code(workers)  # also what a model or a loss imports when it is called
-    return iterator, train_steps, evaluate
+    return train_steps, evaluate
 
 
 def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Found, start: Start) -> int | None:
