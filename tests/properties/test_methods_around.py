@@ -142,10 +142,10 @@ SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted
     "changes",
     [
         {"combine__name": "geometric", "reduction": "fused"},
-        {"combine__name": "famo"},
         *(
             pytest.param(changes, marks=pytest.mark.ci_only)
             for changes in (
+                {"combine__name": "famo"},
                 {"combine__name": "log_sum"},
                 {"combine__name": "mgda", "combine__log_losses": True, "reduction": "features"},
                 {"combine__name": "db_mtl"},

@@ -31,16 +31,21 @@ VARIANTS += [("pcgrad", "joint", {"combine__use_weights": True})]
 WHOLE = ("weighted", "independent")
 
 
-def _by_hand(name: str, apply: str, changes: dict) -> bool:
+def _represents(name: str, apply: str, changes: dict) -> bool:
     """One method of each kind."""
     return name in problems.REPRESENTATIVES and not changes and (apply == "joint" or name == "independent")
+
+
+def _by_hand(name: str, apply: str, changes: dict) -> bool:
+    """All of them but the one of two halves, which test_methods_around.py has on two replicas."""
+    return _represents(name, apply, changes) and name != "modo"
 
 
 def _trains(name: str, apply: str, changes: dict) -> bool:
     """These have a training of their own: one method of each kind, and those that look beyond one step's gradients."""
     method = METHODS[name]
     beyond = bool(method.keeps) or method.observe is not None
-    return _by_hand(name, apply, changes) or (name in WHOLE and not changes) or beyond
+    return _represents(name, apply, changes) or (name in WHOLE and not changes) or beyond
 
 
 # The others combine the gradients of one training, side by side.

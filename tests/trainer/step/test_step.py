@@ -98,7 +98,7 @@ def test_non_finite_step_touches_nothing(apply):
         np.testing.assert_array_equal(value, np.array(expected))
 
 
-@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize("apply", ["joint", pytest.param("per_loss", marks=pytest.mark.ci_only)])
 def test_optimizer_of_an_inactive_loss_rests(eagerly, apply):
     built = _build(2, **problems.SIMPLE, combine__apply=apply, dataset__options={"missing": True})
     result = problems.train(built, 10)
