@@ -129,7 +129,7 @@ def _run(
     sys.path.insert(0, cwd)
     sys.argv = [module, *arguments]
     if not pictures:
-        plots.save_curves = lambda *_: None
+        plots.save_curves = lambda *_, **__: None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit:
