@@ -1,0 +1,161 @@
+"""Eight methods on four data sets: the tables of README.md beside this file, and the picture of the front page.
+
+python -m tests.benchmarks.comparisons
+python -m tests.benchmarks.comparisons --read=runs/compared --picture=.github/comparison.png
+
+The first prints the tables of the committed results; the second takes these results anew from the comparisons in
+`runs/compared`, a folder for each data set that the page's commands have made, and draws the picture.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from absl import app, flags
+
+from tests.benchmarks import comparisons_plot
+from trainer.output.page import digits
+
+COMMITTED = pathlib.Path(__file__).with_suffix(".json")
+# Folder of a comparison → its title.
+TITLES = {
+    "digits": "Digits",
+    "census": "Census",
+    "fashion": "Fashion-MNIST",
+    "river": "River",
+    "digits_tuned": "Digits, tuned",
+    "census_tuned": "Census, tuned",
+}
+FIXED = "weighted"
+
+_READ = flags.DEFINE_string("read", None, "The folder of the comparisons, to read their results.json anew.")
+_PICTURE = flags.DEFINE_string("picture", None, "Where to save the picture.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One method on one data set, means over seeds.
+
+    Attributes:
+      method: its name.
+      values: metric → mean and sample deviation on the reported split.
+      delta_m: Δm in percent, and the lower and upper end of its 95 % interval; None without one.
+      mean_rank: its mean rank among the methods.
+      verdict: Δm's paired difference from fixed weights in words; None for fixed weights themselves.
+      seconds: of a step, as a multiple of that with `sum`; None where it was not measured.
+    """
+
+    method: str
+    values: Mapping[str, tuple[float, float | None]]
+    delta_m: tuple[float, float | None, float | None] | None
+    mean_rank: float | None
+    verdict: str | None
+    seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A comparison's results, as far as they are shown.
+
+    Attributes:
+      split: the split of all values.
+      directions: metric → "up" or "down", those of which Δm and ranks are made.
+      alone: metric → mean and deviation of the loss trained alone.
+      rows: a row for each method, in the order of the comparison.
+    """
+
+    split: str
+    directions: Mapping[str, str]
+    alone: Mapping[str, tuple[float, float | None]]
+    rows: tuple[Row, ...]
+
+
+def shown(results: Mapping[str, Any]) -> Compared:
+    """What is shown of a comparison's results.json."""
+    metrics = [metric for metric in results["metrics"] if metric["counts"]]
+    verdicts = {
+        each["cell"]: each["verdict"]
+        for each in results["differences"]
+        if each["kind"] == "fixed" and each["of"] == "delta_m"
+    }
+    alone, rows = {}, []
+    for cell in results["cells"]:
+        estimates = cell["estimates"].get(results["split"], {}).get(results["at"], {})
+        values = {
+            metric["name"]: (estimates[metric["name"]]["mean"], estimates[metric["name"]]["deviation"])
+            for metric in metrics
+            if metric["name"] in estimates
+        }
+        if cell["single_task"] is not None:
+            alone |= values
+            continue
+        delta, cost = cell["delta_m"], cell["cost"]
+        rows.append(
+            Row(
+                cell["method"],
+                values,
+                None if delta is None else (delta["mean"], delta["low"], delta["high"]),
+                cell["mean_rank"],
+                verdicts.get(cell["name"]) if cell["method"] != FIXED else None,
+                None if cost is None else cost["relative_seconds"],
+            )
+        )
+    return Compared(results["split"], {metric["name"]: metric["direction"] for metric in metrics}, alone, tuple(rows))
+
+
+def committed() -> dict[str, Compared]:
+    """The results that the page and the picture show, by the folders of their comparisons."""
+    found = json.loads(COMMITTED.read_text())
+    return {
+        name: Compared(each["split"], each["directions"], each["alone"], tuple(Row(**row) for row in each["rows"]))
+        for name, each in found.items()
+    }
+
+
+def table(name: str, compared: Compared) -> str:
+    """The table of one comparison in Markdown."""
+    heads = [f"{metric} {'↑' if direction == 'up' else '↓'}" for metric, direction in compared.directions.items()]
+    title = f"{TITLES[name]} ({compared.split})"
+    lines = [
+        f"| {' | '.join([title, *heads, 'Δm, % ↑', 'mean rank ↓', 'step'])} |",
+        f"| --- |{' ---: |' * (len(heads) + 3)}",
+    ]
+    for row in compared.rows:
+        cells = [f"`{row.method}`", *_values(compared, row.values), _delta_m(row), digits.fixed(row.mean_rank, 2)]
+        lines.append(f"| {' | '.join([*cells, digits.fixed(row.seconds, 2)])} |")
+    lines.append(f"| each loss alone | {' | '.join([*_values(compared, compared.alone), '0', '', ''])} |")
+    return "\n".join(lines)
+
+
+def _values(compared: Compared, values: Mapping[str, tuple[float, float | None]]) -> list[str]:
+    return [digits.with_deviation(*values.get(metric, (None, None))) for metric in compared.directions]
+
+
+def _delta_m(row: Row) -> str:
+    """Δm with its interval, and an asterisk where it is distinguishable from that of fixed weights."""
+    if row.delta_m is None:
+        return digits.MISSING
+    mean, low, high = row.delta_m
+    star = {"better": " better", "worse": " worse"}.get(row.verdict or "", "")
+    interval = "" if low is None else f" [{digits.fixed(low, 2)}, {digits.fixed(high, 2)}]"
+    return f"{digits.fixed(mean, 2)}{interval}{star}"
+
+
+def main(argv: list[str]) -> None:
+    """Prints the tables; reads results anew, and draws, where asked to."""
+    del argv
+    if _READ.value is not None:
+        files = {name: pathlib.Path(_READ.value) / name / "results.json" for name in TITLES}
+        found = {name: shown(json.loads(file.read_text())) for name, file in files.items() if file.exists()}
+        plain = {name: dataclasses.asdict(compared) for name, compared in found.items()}
+        COMMITTED.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    results = committed()
+    print("\n\n".join(table(name, compared) for name, compared in results.items()))
+    if _PICTURE.value is not None:
+        comparisons_plot.save(results, TITLES, _PICTURE.value)
+
+
+if __name__ == "__main__":
+    app.run(main)
