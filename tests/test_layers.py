@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # From the roof down. Units of one floor do not import each other.
 FLOORS = (
     ("trainer.__main__", "trainer.main"),
+    ("trainer.compare",),
     ("trainer.api",),
     ("trainer.describe", "trainer.predict", "trainer.export"),
     ("trainer.cost", "trainer.selfcheck"),
@@ -57,6 +58,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.distributed.signals",
     "trainer.distributed.watchdog",
     "trainer.predict.arguments",
+    "trainer.output.records",
     "trainer.cost.machine",
     "trainer.cost.passes",
     "trainer.cost.steps",

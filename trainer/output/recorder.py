@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.output import checkpoint, manifest, reports, terminal, workdir, writer
+from trainer.output import checkpoint, manifest, reports, tensorboard, terminal, workdir, writer
 from trainer.output.manifest import Manifest
 from trainer.output.profiling import Profiler
 from trainer.output.reports import Report
@@ -87,7 +87,7 @@ class Files(Recorder):
         self._config, self._data, self._damaged = config, data, damaged
         self._writer = writer.Writer()
         self._terminal = terminal.Terminal(run.log, first, steps, heads, self._writer.submit, console)
-        self._lines, self._events = reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard)
+        self._lines, self._events = reports.JsonLines(run.metrics), tensorboard.TensorBoard(run.tensorboard)
         self._profiler = Profiler(run.tensorboard, boundaries)
         self._saving: Future[None] | None = None
         self._stack = contextlib.ExitStack()

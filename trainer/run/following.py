@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trainer.common.errors import RunError
@@ -27,9 +27,16 @@ class Loaded(NamedTuple):
     loggers: tuple[loggers_lib.Named, ...]
 
 
-def load(config: Config, workers: Workers) -> Loaded:
-    """Imports hooks and loggers, on all workers alike; raises ConfigError where one cannot be used."""
-    return Loaded(hooks_lib.load(config.hooks), loggers_lib.build(config.loggers, is_chief=workers.is_chief))
+def load(config: Config, workers: Workers, hooks: Sequence[Hook] = ()) -> Loaded:
+    """Imports hooks and loggers, on all workers alike; raises ConfigError where one cannot be used.
+
+    Args:
+      config: names them.
+      workers: who takes part.
+      hooks: further ones, of the caller.
+    """
+    loggers = loggers_lib.build(config.loggers, is_chief=workers.is_chief)
+    return Loaded((*hooks_lib.load(config.hooks), *hooks), loggers)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from trainer.output.workdir import Workdir
 from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
+from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
@@ -39,6 +40,7 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
@@ -53,6 +55,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
+      hooks: called like those of the configuration, after them; of one worker alone.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -72,7 +75,7 @@ def train(
         if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
             request = stack.enter_context(signals.listening())
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
@@ -100,6 +103,7 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
+    hooks: Sequence[Hook],
 ) -> tuple[Found, int, Experiment, Loaded]:
     """Builds the experiment, the same on all workers.
 
@@ -117,7 +121,7 @@ def _built(
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
-    loaded = following.load(config, workers)
+    loaded = following.load(config, workers, hooks)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):

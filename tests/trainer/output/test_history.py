@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from trainer.output import history, manifest, reports
+from trainer.output import history, manifest, reports, tensorboard
 from trainer.output.manifest import Manifest, Written
 from trainer.output.reports import TRAIN, VALIDATION, Report
 
@@ -26,7 +26,7 @@ def run(tmp_path):
 
 def _write(path, written):
     """Appends reports; returns step → the manifest of a checkpoint then."""
-    lines, events = reports.JsonLines(path / "metrics.jsonl"), reports.TensorBoard(path / "tensorboard")
+    lines, events = reports.JsonLines(path / "metrics.jsonl"), tensorboard.TensorBoard(path / "tensorboard")
     saved = {}
     for report in [None, *written]:
         if report is not None:
@@ -184,7 +184,7 @@ def test_a_manifest_comes_back(run):
 def test_tensorboard_keeps_no_value(tmp_path):
     """TensorFlow keeps a tensor for every Python number that it was ever given: 6 kB for each report of a long run."""
     value, step = 0.1 + sys.maxsize, 10**6 + 7
-    writer = reports.TensorBoard(tmp_path)
+    writer = tensorboard.TensorBoard(tmp_path)
     before = sys.getrefcount(value), sys.getrefcount(step)
     writer.write(Report(step, TRAIN, {"loss/a": value}))
     assert (sys.getrefcount(value), sys.getrefcount(step)) == before

@@ -1,0 +1,1 @@
+"""One command that trains several methods on the same data and shows which way pays."""

@@ -1,0 +1,92 @@
+"""Compares methods on the same data: python -m trainer.compare --combine=weighted,pcgrad,mgda --seeds=3."""
+
+from trainer.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # what is imported below takes a while
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from rich.console import Console
+
+from trainer import command_line
+from trainer.common import trust as trust_lib
+from trainer.common.errors import ConfigError, NotPreparedError
+from trainer.compare import comparing, grid
+from trainer.compare.comparing import Asked, Outcome
+from trainer.compare.messages import Request
+from trainer.config import loading
+from trainer.distributed import signals
+from trainer.output import workdir
+
+_CONFIG, _COMBINE, _REDUCTION = command_line.config_flags(
+    "The methods to compare, parted by commas; see --help=methods."
+)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each method: the configuration's seed, and those after it.", 1)
+_SINGLE_TASK = flags.DEFINE_bool("single_task", False, "Also train each loss alone.")
+_VARY = flags.DEFINE_multi_string("vary", [], "config.<key>=<value>,<value>: train every method with each value.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison, continued if it is there; by default new.")
+_STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
+_TRUST = command_line.trust_flag()
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
+
+_HELP = """Compares methods: every one is trained with the same budget, split and start, and with several seeds.
+
+  python -m trainer.compare --config=configs/digits.py --combine=weighted,pcgrad,mgda --seeds=3 --workdir=runs/compared
+  python -m trainer.compare --combine=pcgrad --vary=config.batch_size=32,64 --single_task --workdir=runs/batch_sizes
+
+Given again, a command continues where it stopped; with more methods, seeds or values it adds their runs. Every run is
+an ordinary one, in <workdir>/<method>/seed_<n>.
+
+Flags:
+"""
+
+_overrides: list[tuple[str, str]] = []
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compares what the flags ask for; exits 2 with one line where they cannot be used, 1 where a run failed."""
+    command_line.refuse_arguments(argv)
+    with command_line.errors_in_one_line():
+        try:
+            outcome = comparing.compare(_asked(), workdir.current(), Console(highlight=False, file=sys.stdout))
+        except NotPreparedError as error:
+            raise command_line.with_download(error, "trainer.compare") from error
+    if outcome.signal is not None:
+        sys.exit(signals.EXIT_CODES[outcome.signal])
+    if failed := _failed(outcome):
+        command_line.fail(RuntimeError(f"these runs failed, and the results say why: {', '.join(failed)}"), 1)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Takes in flags and overrides; exits 2 with one line where it cannot, 0 after --help."""
+    return command_line.parse(argv, _overrides, description=_HELP)
+
+
+def _asked() -> Asked:
+    if _STRATEGY.value == "multi_worker":
+        raise ConfigError(
+            "--strategy", "multi_worker", "has no place in a comparison, which takes mirrored or one_device"
+        )
+    trust_lib.in_packages(_TRUST.value)
+    names = [] if _COMBINE.value is None else grid.methods(_COMBINE.value.split(","))
+    variations = [grid.variation(each) for each in _VARY.value]
+    path = command_line.DEFAULT_CONFIG if _CONFIG.value is None else _CONFIG.value
+    reduction = [] if _REDUCTION.value is None else [("reduction", _REDUCTION.value)]
+    with command_line.quiet():  # a configuration may import TensorFlow
+        tree = loading.read_tree(path, [*_overrides, *reduction])
+    devices = Request([], _STRATEGY.value, _VIRTUAL_DEVICES.value, _ALLOW_CPU.value, _TRUST.value, _DOWNLOAD.value)
+    command = shlex.join(["python", "-m", "trainer.compare", *sys.argv[1:]])
+    return Asked(tree, names, variations, _SEEDS.value, _SINGLE_TASK.value, _WORKDIR.value, command, devices)
+
+
+def _failed(outcome: Outcome) -> list[str]:
+    cells = outcome.comparison.cells
+    return [f"{cell.name} (seed {seed})" for cell in cells for seed in cell.failures]
+
+
+if __name__ == "__main__":
+    command_line.run(main, parse_flags)

@@ -1,0 +1,128 @@
+"""The plan of a comparison in its directory, `comparison.json`, and the paths of what else it leaves there."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trainer.common import atomic_files, json_text
+from trainer.common.errors import ConfigError, first_line
+
+NAME = "comparison.json"
+FIELD = "--workdir"
+_FORMAT = 1
+_UNSAFE = re.compile(r"[^\w.=,+-]+")  # of a path that TensorFlow may read as a pattern
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+      method: the name of the combination method.
+      settings: what varies between the cells of a comparison: key of the configuration → value.
+      single_task: the only loss that is trained; None: all are.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    single_task: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which tables and pictures call it: `pcgrad`, `cagrad c=0.2`, `single_task=ink`."""
+        first = self.method if self.single_task is None else f"single_task={self.single_task}"
+        own = f"combine.{self.method}."
+        return " ".join([first, *(f"{key.removeprefix(own)}={value}" for key, value in self.settings.items())])
+
+    @property
+    def folder(self) -> str:
+        """The name of its directory."""
+        return _UNSAFE.sub("_", self.name).strip("_.") or "_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a comparison consists of.
+
+    Attributes:
+      command: the command that began it, or continued it with more.
+      config: the resolved configuration from which every cell is made, as nested dictionaries.
+      cells: its cells, whose names and directories differ.
+      seeds: the seeds of each cell's runs.
+    """
+
+    command: str
+    config: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+
+
+def run_path(workdir: pathlib.Path, cell: Cell, seed: int) -> pathlib.Path:
+    """Returns the directory of a run."""
+    return workdir / cell.folder / f"seed_{seed}"
+
+
+def log_path(workdir: pathlib.Path, cell: Cell) -> pathlib.Path:
+    """Returns the file with what a cell's process prints."""
+    return workdir / cell.folder / "log.txt"
+
+
+def read(workdir: pathlib.Path) -> Plan | None:
+    """Reads a comparison's plan; None where there is none. Raises ConfigError where it cannot be read."""
+    try:
+        tree = json_text.parse((workdir / NAME).read_bytes(), finite=False)
+        if tree["format"] != _FORMAT:
+            raise ValueError(f"it is of format {tree['format']}, not {_FORMAT}")
+        cells = tuple(Cell(**each) for each in tree["cells"])
+        return Plan(tree["command"], tree["config"], cells, tuple(tree["seeds"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"holds no readable comparison ({NAME}: {first_line(error)})"
+        raise ConfigError(FIELD, str(workdir), reason) from error
+
+
+def write(workdir: pathlib.Path, plan: Plan) -> None:
+    """Writes a comparison's plan; raises OSError where it cannot."""
+    tree = {"format": _FORMAT, **dataclasses.asdict(plan)}
+    atomic_files.write_whole(workdir / NAME, json.dumps(tree, indent=1) + "\n")
+
+
+def united(before: Sequence[Any], now: Iterable[Any]) -> tuple[Any, ...]:
+    """Returns what was there before, and after it what is new."""
+    return (*before, *(each for each in now if each not in before))
+
+
+class Failures:
+    """Why runs of a cell could not be trained, by seed: `failures.json` in its directory.
+
+    Args:
+      workdir: the comparison's directory.
+      cell: the cell.
+    """
+
+    def __init__(self, workdir: pathlib.Path, cell: Cell):
+        self._path = workdir / cell.folder / "failures.json"
+
+    def read(self) -> dict[int, str]:
+        """Seed → the reason in a line; empty where nothing failed, or the file cannot be read."""
+        try:
+            return {int(seed): str(reason) for seed, reason in json_text.parse(self._path.read_bytes()).items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+    def set(self, seed: int, reason: str | None) -> None:
+        """Keeps the reason why a run failed; None where it did not."""
+        found = self.read()
+        if found.get(seed) == reason:
+            return
+        found[seed] = reason
+        kept = {str(seed): reason for seed, reason in found.items() if reason is not None}
+        if kept:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_files.write_whole(self._path, json.dumps(kept, indent=1) + "\n")
+        else:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""Trains what of a comparison is not trained yet: cells one after another, each in a process of its own."""
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trainer.common import schema
+from trainer.common.errors import ConfigError, NotPreparedError
+from trainer.compare import children, plan_file
+from trainer.compare.children import Stopping
+from trainer.compare.grid import Prepared
+from trainer.compare.messages import Event, Request, RunRequest
+from trainer.compare.plan_file import Cell, Failures
+from trainer.compare.progress import Progress
+from trainer.config.settings import Config
+from trainer.output import records
+
+
+class Place(NamedTuple):
+    """The directory of a comparison.
+
+    Attributes:
+      given: as it was given.
+      base: the directory that it is in where it is relative.
+    """
+
+    given: pathlib.Path
+    base: pathlib.Path
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The directory, found wherever a user's code goes."""
+        return self.base / self.given
+
+
+def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
+    """Returns the seeds whose runs have not ended."""
+    return [seed for seed in seeds if not _is_complete(plan_file.run_path(place.path, cell, seed))]
+
+
+def train(
+    prepared: Sequence[Prepared],
+    seeds: Sequence[int],
+    place: Place,
+    devices: Request,
+    progress: Progress,
+    stopping: Stopping,
+) -> None:
+    """Trains the runs that have not ended; why one cannot be trained is kept beside it, and the others go on.
+
+    Args:
+      prepared: the cells.
+      seeds: of the runs of each.
+      place: the comparison's directory.
+      devices: where to run, and what the data need; without runs.
+      progress: shows it.
+      stopping: signals that end it.
+
+    Raises:
+      ConfigError: the devices or the data cannot be used.
+    """
+    for cell, config, failure in prepared:
+        failures = Failures(place.path, cell)
+        if config is None:
+            for seed in seeds:
+                failures.set(seed, failure)
+            progress.fail(cell.name, failure)
+            continue
+        trainer = _CellTrainer(cell, config, place, devices, progress, failures)
+        left = seeds_left(place, cell, seeds)
+        for seed in seeds:
+            if seed not in left:
+                failures.set(seed, None)
+        while left and stopping.signal is None:
+            left = trainer.train(left, stopping)
+
+
+@dataclasses.dataclass
+class _CellTrainer:
+    """Lets processes train a cell's runs, and keeps what they say."""
+
+    cell: Cell
+    config: Config
+    place: Place
+    devices: Request
+    progress: Progress
+    failures: Failures
+    left: list[int] = dataclasses.field(default_factory=list)
+    current: int | None = None
+
+    def train(self, seeds: Sequence[int], stopping: Stopping) -> list[int]:
+        """Trains the runs with these seeds in a process; returns the seeds that it has left when it ends."""
+        self.left, self.current = list(seeds), None
+        log = plan_file.log_path(self.place.path, self.cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        request = dataclasses.replace(self.devices, runs=[self._request(seed) for seed in seeds])
+        code = children.run(request, log, self.place.base, stopping, self._take)
+        if stopping.signal is None and self.left:  # it ended before its work did
+            seed = self.left[0] if self.current is None else self.current
+            self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
+        return self.left
+
+    def _request(self, seed: int) -> RunRequest:
+        path = plan_file.run_path(self.place.given, self.cell, seed)
+        return RunRequest(seed, str(path), schema.as_dict(dataclasses.replace(self.config, seed=seed)))
+
+    def _shown(self, log: pathlib.Path) -> pathlib.Path:
+        return self.place.given / log.relative_to(self.place.path)
+
+    def _take(self, event: Event) -> None:
+        if event.kind == "refused":
+            raise refusal(event)
+        if event.kind == "started":
+            self.current = event.seed
+        elif event.kind in ("done", "failed"):
+            self.failures.set(event.seed, event.reason or None)
+            self.left.remove(event.seed)
+            self.current = None
+        self.progress.take(self.cell.name, event)
+
+
+def refusal(event: Event) -> ConfigError:
+    """Returns the error that a process has met before it could do anything."""
+    kind = NotPreparedError if event.is_unprepared else ConfigError
+    return kind(event.field, ConfigError.ABSENT if event.value is None else event.value, event.reason)
+
+
+def ending(code: int) -> str:
+    """Returns in words how a process ended that had more to do."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+    return f"{name} ended its process{hint}"
+
+
+def _is_complete(path: pathlib.Path) -> bool:
+    with contextlib.suppress(ConfigError):
+        return records.read(path).is_complete
+    return False
