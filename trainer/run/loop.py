@@ -15,9 +15,10 @@ from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
+from trainer.output import best
 from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import failures, monitor, plateau, resume
+from trainer.run import failures, plateau, resume
 from trainer.run.experiment import Experiment
 from trainer.run.hooks import END, Hooks
 from trainer.run.loggers import Loggers
@@ -177,7 +178,7 @@ class Loop:
 
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
         """Evaluates the validation split; `others` are reports of the same step that `best` and the like may watch."""
-        report = self.built.watched.added(monitor.joined(self._evaluated(VALIDATION, step), others.values()))
+        report = self.built.watched.added(best.joined(self._evaluated(VALIDATION, step), others.values()))
         is_due = step % self.built.intervals.evaluation == 0
         self.monitors = self.monitors.after(report, is_due=is_due)
         own = {name: value for name, value in report.values.items() if name.partition("/")[0] not in others}
