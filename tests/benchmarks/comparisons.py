@@ -118,14 +118,18 @@ def table(name: str, compared: Compared) -> str:
     """The table of one comparison in Markdown."""
     heads = [f"{metric} {'↑' if direction == 'up' else '↓'}" for metric, direction in compared.directions.items()]
     title = f"{TITLES[name]} ({compared.split})"
+    is_timed = any(row.seconds is not None for row in compared.rows)
+    last = ["Δm, % ↑", "mean rank ↓", *(["step"] if is_timed else [])]
     lines = [
-        f"| {' | '.join([title, *heads, 'Δm, % ↑', 'mean rank ↓', 'step'])} |",
-        f"| --- |{' ---: |' * (len(heads) + 3)}",
+        f"| {' | '.join([title, *heads, *last])} |",
+        f"| --- |{' ---: |' * (len(heads) + len(last))}",
     ]
     for row in compared.rows:
         cells = [f"`{row.method}`", *_values(compared, row.values), _delta_m(row), digits.fixed(row.mean_rank, 2)]
-        lines.append(f"| {' | '.join([*cells, digits.fixed(row.seconds, 2)])} |")
-    lines.append(f"| each loss alone | {' | '.join([*_values(compared, compared.alone), '0', '', ''])} |")
+        lines.append(f"| {' | '.join([*cells, *([digits.fixed(row.seconds, 2)] if is_timed else [])])} |")
+    lines.append(
+        f"| each loss alone | {' | '.join([*_values(compared, compared.alone), '0', *[''] * (len(last) - 1)])} |"
+    )
     return "\n".join(lines)
 
 
@@ -134,13 +138,13 @@ def _values(compared: Compared, values: Mapping[str, tuple[float, float | None]]
 
 
 def _delta_m(row: Row) -> str:
-    """Δm with its interval, and an asterisk where it is distinguishable from that of fixed weights."""
+    """Δm with its interval, and whether it is distinguishable from that of fixed weights."""
     if row.delta_m is None:
         return digits.MISSING
     mean, low, high = row.delta_m
-    star = {"better": " better", "worse": " worse"}.get(row.verdict or "", "")
+    verdict = {"better": " better", "worse": " worse"}.get(row.verdict or "", "")
     interval = "" if low is None else f" [{digits.fixed(low, 2)}, {digits.fixed(high, 2)}]"
-    return f"{digits.fixed(mean, 2)}{interval}{star}"
+    return f"{digits.fixed(mean, 2)}{interval}{verdict}"
 
 
 def main(argv: list[str]) -> None:
