@@ -48,6 +48,7 @@ TOGETHER = {
     "tests/trainer/run/test_order.py",
     "tests/trainer/test_runs_of_others.py",
 }
+COMPARED = "tests/trainer/compare/"  # so do those of this folder, which share a comparison
 
 
 def pytest_configure() -> None:
@@ -80,6 +81,8 @@ class _Scheduling(LoadScopeScheduling):
         file = nodeid.partition("::")[0]
         if file in ONE_AFTER_ANOTHER:
             return "one after another"
+        if file.startswith(COMPARED):
+            return COMPARED
         return file if file in TOGETHER else nodeid
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from trainer import command_line
 from trainer.common import trust as trust_lib
-from trainer.common.errors import ConfigError, NotPreparedError
+from trainer.common.errors import ConfigError, NotPreparedError, RunError
 from trainer.compare import comparing, grid
-from trainer.compare.comparing import Asked, Outcome
+from trainer.compare.comparing import Asked
 from trainer.compare.messages import Request
 from trainer.config import loading
 from trainer.distributed import signals
@@ -31,6 +31,9 @@ _VARY = flags.DEFINE_multi_string("vary", [], "config.<key>=<value>,<value>: tra
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison, continued if it is there; by default new.")
 _STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
 _TRUST = command_line.trust_flag()
+_TIMED_STEPS = flags.DEFINE_integer(
+    "timed_steps", 100, "The most steps of a round by which each method is timed alone in the end; 0: none is.", 0
+)
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Download and prepare what dataset.name needs.")
 
 _HELP = """Compares methods: every one is trained with the same budget, split and start, and with several seeds.
@@ -57,8 +60,8 @@ def main(argv: Sequence[str]) -> None:
             raise command_line.with_download(error, "trainer.compare") from error
     if outcome.signal is not None:
         sys.exit(signals.EXIT_CODES[outcome.signal])
-    if failed := _failed(outcome):
-        command_line.fail(RuntimeError(f"these runs failed, and the results say why: {', '.join(failed)}"), 1)
+    if outcome.failed:
+        command_line.fail(RunError(f"these runs failed, and the report says why: {', '.join(outcome.failed)}"), 1)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -80,12 +83,17 @@ def _asked() -> Asked:
         tree = loading.read_tree(path, [*_overrides, *reduction])
     devices = Request([], _STRATEGY.value, _VIRTUAL_DEVICES.value, _ALLOW_CPU.value, _TRUST.value, _DOWNLOAD.value)
     command = shlex.join(["python", "-m", "trainer.compare", *sys.argv[1:]])
-    return Asked(tree, names, variations, _SEEDS.value, _SINGLE_TASK.value, _WORKDIR.value, command, devices)
-
-
-def _failed(outcome: Outcome) -> list[str]:
-    cells = outcome.comparison.cells
-    return [f"{cell.name} (seed {seed})" for cell in cells for seed in cell.failures]
+    return Asked(
+        tree=tree,
+        methods=names,
+        variations=variations,
+        seeds=_SEEDS.value,
+        single_tasks=_SINGLE_TASK.value,
+        workdir=_WORKDIR.value,
+        command=command,
+        devices=devices,
+        timed_steps=_TIMED_STEPS.value,
+    )
 
 
 if __name__ == "__main__":

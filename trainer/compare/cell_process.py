@@ -27,7 +27,7 @@ def main() -> None:
     if not line:
         return
     request = Request.of_json(line)
-    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+    threading.Thread(target=end_with_the_parent, name="parent", daemon=True).start()
     with command_line.quiet():
         command_line.import_keras()
         from trainer.compare import cell_runs  # the thread above must not wait for TensorFlow
@@ -42,11 +42,12 @@ def main() -> None:
             sys.exit(error.code)
 
 
-def _end_with_the_parent() -> None:
+def end_with_the_parent() -> None:
+    """Waits until the input ends; then kills this process with those that it has started."""
     with contextlib.suppress(OSError):
         while os.read(0, 2**16):
             pass
-    os.killpg(0, signal.SIGKILL)  # with what the data or a user's code have started
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 import functools
 import pathlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 from rich.console import Console
@@ -28,65 +27,63 @@ from trainer.run.hooks import Hook, HookReport, TrainingRun
 Say = Callable[[Event], None]
 
 
-class Run(NamedTuple):
-    """A run to be trained: its directory, and its resolved configuration, which has its seed."""
-
-    path: str
-    config: Config
-
-
 def serve(request: Request, say: Say) -> None:
     """Does what a request asks for; raises StoppedError where a signal stopped it."""
     try:
-        runs = [Run(each.path, loading.resolve(each.config)) for each in request.runs]
         trust = trust_lib.in_packages(request.trust)
         usable_gpus.check(request.strategy, virtual_devices=request.virtual_devices, allow_cpu=request.allow_cpu)
         if request.download:
-            catalogue.prepare(runs[0].config.dataset, trust)
+            catalogue.prepare(loading.resolve(request.runs[0].config).dataset, trust)
         strategy = strategy_lib.build(request.strategy, request.virtual_devices)
     except ConfigError as error:
         say(_refusal(error))
         return
-    if request.timed_steps:
-        time(runs[0].config, strategy, trust, request.timed_steps, say)
-    else:
-        train(runs, strategy, trust, workdir.current(), say)
+    work(request, strategy, trust, workdir.current(), Console(highlight=False), say)
 
 
-def train(runs: Sequence[Run], strategy: tf.distribute.Strategy, trust: Trust, base: pathlib.Path, say: Say) -> None:
-    """Trains runs one after another; what fails is said, and the next one follows.
+def work(
+    request: Request,
+    strategy: tf.distribute.Strategy,
+    trust: Trust,
+    base: pathlib.Path,
+    console: Console,
+    say: Say,
+) -> None:
+    """Trains runs one after another, or times the first; what fails is said, and the next one follows.
 
     Args:
-      runs: the runs.
+      request: the runs.
       strategy: where to run.
       trust: whose code may be called where the data name it.
       base: the directory that relative paths are in.
+      console: where each run shows its progress.
       say: gets what happens.
 
     Raises:
       StoppedError: a signal stopped a run, which is saved.
     """
-    for run in runs:
-        seed = run.config.seed
-        say(Event("started", seed))
-        hook = Hook(functools.partial(_report, say, seed), __name__, {})
+    configs = [loading.resolve(each.config) for each in request.runs]
+    if request.timed_steps:
+        _time(configs[0], strategy, trust, request.timed_steps, say)
+        return
+    for run, config in zip(request.runs, configs, strict=True):
+        say(Event("started", run.seed))
+        hook = Hook(functools.partial(_report, say, run.seed), __name__, {})
         try:
             with process.preserved():
-                console = Console(highlight=False)
-                train_lib.train(run.config, run.path, strategy, console, trust=trust, base=base, hooks=[hook])
+                train_lib.train(config, run.path, strategy, console, trust=trust, base=base, hooks=[hook])
         except StoppedError:
             raise
         except NotPreparedError as error:
             say(_refusal(error))
             return
         except Exception as error:
-            say(Event("failed", seed, reason=_reason(error)))
+            say(Event("failed", run.seed, reason=_reason(error)))
         else:
-            say(Event("done", seed))
+            say(Event("done", run.seed))
 
 
-def time(config: Config, strategy: tf.distribute.Strategy, trust: Trust, steps: int, say: Say) -> None:
-    """Times steps of a configuration, and says what was found."""
+def _time(config: Config, strategy: tf.distribute.Strategy, trust: Trust, steps: int, say: Say) -> None:
     try:
         say(Event("timed", values=timing.measure(config, strategy, trust, steps)))
     except Exception as error:

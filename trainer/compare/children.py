@@ -33,6 +33,7 @@ class Stopping:
         self.signal: signal.Signals | None = None
         self._interrupts = 0
         self._child: subprocess.Popen | None = None
+        self._raises = False
         self._handlers: dict = {}
 
     def __enter__(self) -> "Stopping":
@@ -55,11 +56,35 @@ class Stopping:
         finally:
             self._child = None
 
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """A context in which this process trains: a signal that no run listens to raises KeyboardInterrupt."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def note(self, code: int) -> None:
+        """Takes note of the signal that stopped a run of this process, which had its own way to hear it.
+
+        Args:
+          code: the exit code that it stands for.
+        """
+        found = (number for number, own in signals.EXIT_CODES.items() if own == code)
+        self.signal = self.signal or next(found, signal.SIGTERM)
+
     def _pass_on(self, number: int, frame: object) -> None:
         self.signal = self.signal or signal.Signals(number)
         self._interrupts += number == signal.SIGINT
+        if self._raises:
+            raise KeyboardInterrupt
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(signal.SIGKILL if self._interrupts > 1 else number)
+
+
+# Request, log, current directory, signals, what takes events → exit code.
+Launch = Callable[[Request, pathlib.Path, pathlib.Path, Stopping, Callable[[Event], None]], int]
 
 
 def run(

@@ -13,15 +13,16 @@ from typing import Any
 from rich.console import Console
 
 from trainer.common import atomic_files, schema
-from trainer.common.errors import ConfigError, system_reason
-from trainer.compare import collected, grid, plan_file, training
-from trainer.compare.children import Stopping
+from trainer.common.errors import ConfigError, RunError, system_reason
+from trainer.compare import children, collected, grid, page, plan_file, results_files, timings, training
+from trainer.compare.children import Launch, Stopping
 from trainer.compare.collected import Comparison
 from trainer.compare.grid import Prepared, Variation
 from trainer.compare.messages import Request
-from trainer.compare.plan_file import Plan
+from trainer.compare.plan_file import Cell, Plan
 from trainer.compare.progress import Progress
-from trainer.compare.training import Place
+from trainer.compare.results import Results
+from trainer.compare.training import Place, Work
 from trainer.config import loading, monitors, resuming
 from trainer.config.settings import Config
 from trainer.output import workdir as workdir_lib
@@ -40,6 +41,7 @@ class Asked:
       workdir: the directory; None: a new one.
       command: the command that repeats it.
       devices: where runs are trained.
+      timed_steps: the most steps of a round by which each method is timed alone in the end; 0: none is.
     """
 
     tree: Mapping[str, Any]
@@ -50,6 +52,7 @@ class Asked:
     workdir: str | None = None
     command: str = ""
     devices: Request = dataclasses.field(default_factory=lambda: Request([], "mirrored"))
+    timed_steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +61,31 @@ class Outcome:
 
     Attributes:
       comparison: all its runs.
+      results: its numbers.
+      report: its page.
+      failed: the runs that were asked for and failed, as `<cell> (seed <n>)`.
       signal: what stopped it; None where nothing did.
     """
 
     comparison: Comparison
+    results: Results
+    report: pathlib.Path
+    failed: Sequence[str]
     signal: signal.Signals | None
 
 
-def compare(asked: Asked, base: pathlib.Path, console: Console) -> Outcome:
-    """Trains what is asked for and is not there yet.
+def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch = children.run) -> Outcome:
+    """Trains what is asked for and is not there yet, times it, and writes the results of all that is there.
+
+    Args:
+      asked: what the comparison is to be.
+      base: the directory that a relative one is in.
+      console: where to show progress.
+      launch: does what a cell's process does.
 
     Raises:
       ConfigError: it cannot be; nothing was written, unless the devices or the data are what cannot be used.
+      RunError: the results cannot be written.
     """
     config = loading.resolve(asked.tree)
     names = asked.methods or (config.combine.name,)
@@ -83,12 +99,35 @@ def compare(asked: Asked, base: pathlib.Path, console: Console) -> Outcome:
     with _locked(place), Stopping() as stopping:
         plan_file.write(place.path, plan)
         counts = {cell.name: _count(place, cell, seeds) for cell in cells}
+        work = Work(place, asked.devices, stopping, launch)
         with Progress(counts, _watched(config), console) as progress:
-            training.train(prepared, seeds, place, asked.devices, progress, stopping)
-    return Outcome(collected.read(place.path), stopping.signal)
+            training.train(prepared, seeds, work, progress)
+            if asked.timed_steps:
+                wanted = grid.cells(config, (*names, timings.REFERENCE), asked.variations, single_tasks=False)
+                timings.measure(grid.prepare(asked.tree, wanted), asked.timed_steps, work, progress.say)
+        outcome = _written(collected.read(place.path), cells, seeds, stopping.signal)
+    for line in (page.headline(outcome.results), f"{place.given}: {page.NAME}, {', '.join(results_files.NAMES)}"):
+        console.print(line, markup=False, soft_wrap=True)
+    return outcome
 
 
-def _count(place: Place, cell: plan_file.Cell, seeds: Sequence[int]) -> tuple[int, int]:
+def _written(
+    comparison: Comparison, cells: Sequence[Cell], seeds: Sequence[int], stopped: signal.Signals | None
+) -> Outcome:
+    """Writes the results of all runs."""
+    try:
+        results = results_files.write(comparison)
+        report = page.write(comparison, results)
+    except OSError as error:
+        reason = f"cannot write {error.filename or comparison.workdir}: {system_reason(error)}"
+        raise RunError(reason) from error
+    names = {cell.name for cell in cells}
+    asked = [cell for cell in comparison.cells if cell.name in names]
+    failed = [f"{cell.name} (seed {seed})" for cell in asked for seed in sorted(cell.failures) if seed in seeds]
+    return Outcome(comparison, results, report, failed, stopped)
+
+
+def _count(place: Place, cell: Cell, seeds: Sequence[int]) -> tuple[int, int]:
     return len(seeds), len(seeds) - len(training.seeds_left(place, cell, seeds))
 
 

@@ -54,7 +54,14 @@ def variation(text: str, field: str = "--vary") -> Variation:
 
 
 def varied(key: str, values: Sequence[Any], field: str) -> Variation:
-    """Returns a variation; raises ConfigError for a key that a comparison sets otherwise, and for a value twice."""
+    """Returns a variation.
+
+    Raises:
+      ConfigError: a comparison sets this key otherwise, or a value is not plain or there twice.
+    """
+    values = loading.plain(list(values), None, f"{field}.{key}")
+    if not values:
+        raise ConfigError(field, key, "needs at least one value")
     if key in _ELSEWHERE:
         raise ConfigError(field, key, _ELSEWHERE[key])
     if any(value in values[:place] for place, value in enumerate(values)):

@@ -11,7 +11,7 @@ from trainer.compare import computing, results_text
 from trainer.compare.collected import Comparison
 from trainer.compare.results import BEST, Results
 
-JSON, CSV, REPORT = "results.json", "results.csv", "report.md"
+NAMES = JSON, CSV, REPORT = "results.json", "results.csv", "report.md"
 COLUMNS = ("cell", "method", "single_task", "seed", "state", "folder", "split", "at", "step", "metric", "value")
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from trainer.common import schema
 from trainer.common.errors import ConfigError, NotPreparedError
-from trainer.compare import children, plan_file
-from trainer.compare.children import Stopping
+from trainer.compare import plan_file
+from trainer.compare.children import Launch, Stopping
 from trainer.compare.grid import Prepared
 from trainer.compare.messages import Event, Request, RunRequest
 from trainer.compare.plan_file import Cell, Failures
@@ -36,46 +36,54 @@ class Place(NamedTuple):
         return self.base / self.given
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Where and how the runs of a comparison are trained.
+
+    Attributes:
+      place: the comparison's directory.
+      devices: where to run, and what the data need; without runs.
+      stopping: signals that end it.
+      launch: does what a cell's process does.
+    """
+
+    place: Place
+    devices: Request
+    stopping: Stopping
+    launch: Launch
+
+
 def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
     """Returns the seeds whose runs have not ended."""
     return [seed for seed in seeds if not _is_complete(plan_file.run_path(place.path, cell, seed))]
 
 
-def train(
-    prepared: Sequence[Prepared],
-    seeds: Sequence[int],
-    place: Place,
-    devices: Request,
-    progress: Progress,
-    stopping: Stopping,
-) -> None:
+def train(prepared: Sequence[Prepared], seeds: Sequence[int], work: Work, progress: Progress) -> None:
     """Trains the runs that have not ended; why one cannot be trained is kept beside it, and the others go on.
 
     Args:
       prepared: the cells.
       seeds: of the runs of each.
-      place: the comparison's directory.
-      devices: where to run, and what the data need; without runs.
+      work: where and how.
       progress: shows it.
-      stopping: signals that end it.
 
     Raises:
       ConfigError: the devices or the data cannot be used.
     """
     for cell, config, failure in prepared:
-        failures = Failures(place.path, cell)
+        failures = Failures(work.place.path, cell)
         if config is None:
             for seed in seeds:
                 failures.set(seed, failure)
             progress.fail(cell.name, failure)
             continue
-        trainer = _CellTrainer(cell, config, place, devices, progress, failures)
-        left = seeds_left(place, cell, seeds)
+        trainer = _CellTrainer(cell, config, work, progress, failures)
+        left = seeds_left(work.place, cell, seeds)
         for seed in seeds:
             if seed not in left:
                 failures.set(seed, None)
-        while left and stopping.signal is None:
-            left = trainer.train(left, stopping)
+        while left and work.stopping.signal is None:
+            left = trainer.train(left)
 
 
 @dataclasses.dataclass
@@ -84,31 +92,30 @@ class _CellTrainer:
 
     cell: Cell
     config: Config
-    place: Place
-    devices: Request
+    work: Work
     progress: Progress
     failures: Failures
     left: list[int] = dataclasses.field(default_factory=list)
     current: int | None = None
 
-    def train(self, seeds: Sequence[int], stopping: Stopping) -> list[int]:
+    def train(self, seeds: Sequence[int]) -> list[int]:
         """Trains the runs with these seeds in a process; returns the seeds that it has left when it ends."""
-        self.left, self.current = list(seeds), None
-        log = plan_file.log_path(self.place.path, self.cell)
+        work, self.left, self.current = self.work, list(seeds), None
+        log = plan_file.log_path(work.place.path, self.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        request = dataclasses.replace(self.devices, runs=[self._request(seed) for seed in seeds])
-        code = children.run(request, log, self.place.base, stopping, self._take)
-        if stopping.signal is None and self.left:  # it ended before its work did
+        request = dataclasses.replace(work.devices, runs=[self._request(seed) for seed in seeds])
+        code = work.launch(request, log, work.place.base, work.stopping, self._take)
+        if work.stopping.signal is None and self.left:  # it ended before its work did
             seed = self.left[0] if self.current is None else self.current
             self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
         return self.left
 
     def _request(self, seed: int) -> RunRequest:
-        path = plan_file.run_path(self.place.given, self.cell, seed)
+        path = plan_file.run_path(self.work.place.given, self.cell, seed)
         return RunRequest(seed, str(path), schema.as_dict(dataclasses.replace(self.config, seed=seed)))
 
     def _shown(self, log: pathlib.Path) -> pathlib.Path:
-        return self.place.given / log.relative_to(self.place.path)
+        return self.work.place.given / log.relative_to(self.work.place.path)
 
     def _take(self, event: Event) -> None:
         if event.kind == "refused":

@@ -15,7 +15,8 @@ from trainer.output.reports import TRAIN
 
 PREFIX = "cosine/"
 _COLUMNS = 48
-_ROWS = 24  # pairs in one heat map; those that conflict most
+_POINTS = 16  # of the lines, which jump from report to report
+_ROWS = 28  # pairs in one heat map; those that conflict most
 _TEXT = (
     "The cosine between two losses' gradients over their shared variables. Below 0 (hatched) they conflict: a step "
     "along one makes the other worse. A column is the mean of the reports in its steps; the number right of a row says "
@@ -61,7 +62,8 @@ def section(cosines: Sequence[Found]) -> Section | None:
         over_time = [each.over_time for each in cosines]
         share = lines.panel("share of pairs in conflict (%)", over_time, can_be_log=False, around=(-4.0, 104.0))
         pictures.append(share)
-    pictures += [_heat_map(each, len(cosines) > 1) for each in cosines]
+    shown = _often(cosines, pairs)
+    pictures += [_heat_map(each, shown, len(cosines) > 1) for each in cosines]
     body = [document.paragraph(_TEXT), _scale()]
     if len(pairs) > _ROWS:
         note = f"Heat maps show {_ROWS} of {len(pairs)} pairs, those most often in conflict; the table has all."
@@ -81,7 +83,7 @@ def _found(group: Group) -> Found | None:
     rows = []
     for name, own in points.items():
         at, values = (np.concatenate(each) for each in zip(*own, strict=True))
-        label = " · ".join(name.removeprefix(PREFIX).split("/"))
+        label = heat_map.SEPARATOR.join(name.removeprefix(PREFIX).split("/"))
         means = series.interval_means(at, values, edges)
         rows.append(Row(label, means, float(values.mean()), float((values < 0).mean())))
     return Found(group, tuple(rows), edges, _over_time(group, points))
@@ -92,15 +94,25 @@ def _over_time(group: Group, points: dict[str, list[tuple[np.ndarray, np.ndarray
     at, values = (np.concatenate([each[part] for own in points.values() for each in own]) for part in (0, 1))
     steps = np.unique(at)
     shares = 100 * series.interval_means(at, (values < 0).astype(float), steps)
-    drawn = series.of_points([(steps, shares)], group.label, group.style)
+    drawn = series.of_points([(steps, shares)], group.label, group.style, most=_POINTS)
     assert drawn is not None
     return dataclasses.replace(drawn, low=drawn.values, high=drawn.values)
 
 
-def _heat_map(each: Found, is_named: bool) -> Picture:
-    rows = each.rows
-    if len(rows) > _ROWS:
-        rows = tuple(sorted(rows, key=lambda row: -row.below)[:_ROWS])
+def _often(cosines: Sequence[Found], pairs: Sequence[str]) -> list[str]:
+    """All pairs where they are few, else those that conflict most often, these first; the same ones for all groups."""
+    if len(pairs) <= _ROWS:
+        return list(pairs)
+    sums = dict.fromkeys(pairs, 0.0)
+    for each in cosines:
+        for row in each.rows:
+            sums[row.label] += row.below
+    return sorted(pairs, key=lambda pair: -sums[pair])[:_ROWS]
+
+
+def _heat_map(each: Found, pairs: Sequence[str], is_named: bool) -> Picture:
+    known = {row.label: row for row in each.rows}
+    rows = [known[pair] for pair in pairs if pair in known] or each.rows[:_ROWS]
     return Picture(heat_map.draw(each.group.label if is_named else "cosines of each pair", rows, each.edges))
 
 

@@ -1,8 +1,10 @@
 """Numbers as a reader wants them: as many digits as say something."""
 
 import math
+from collections.abc import Iterable
 
 MISSING = "–"
+PERCENT = "\N{NO-BREAK SPACE}%"
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -30,22 +32,44 @@ def exponential(value: float, decimals: int) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
 
 
-def with_deviation(mean: float | None, deviation: float | None) -> str:
-    """Returns `mean ± deviation`, both to the second significant digit of the deviation; the mean without one."""
+def with_deviation(mean: float | None, deviation: float | None, decimals: int | None = None) -> str:
+    """Returns `mean ± deviation`, or the mean where there is no deviation.
+
+    Args:
+      mean: the one.
+      deviation: the other.
+      decimals: digits after the point; None for those up to the second significant digit of the deviation.
+    """
     if deviation is None or not math.isfinite(deviation) or mean is None or not math.isfinite(mean):
         return number(mean)
-    if not deviation or not 1e-6 <= deviation < 1e7 or abs(mean) >= 1e7:
+    if decimals is None:
+        decimals = decimals_of([deviation])
+    if decimals is None or abs(mean) >= 1e7:
         return f"{number(mean)} ± {number(deviation, 2)}"
-    decimals = min(6, max(0, 1 - math.floor(math.log10(deviation))))
     return f"{fixed(mean, decimals)} ± {fixed(deviation, decimals)}"
+
+
+def decimals_of(deviations: Iterable[float | None]) -> int | None:
+    """Returns how many digits after the point suit values that are compared: those that their deviations leave.
+
+    None where no deviation is of a size that suits such digits.
+    """
+    known = sorted(each for each in deviations if each is not None and 1e-6 <= each < 1e7)
+    return min(6, max(0, 1 - math.floor(math.log10(known[len(known) // 2])))) if known else None
 
 
 def percent(share: float | None, decimals: int = 0) -> str:
     """Returns a share between 0 and 1 in percent; a dash where it does not exist."""
     text = fixed(None if share is None else 100 * share, decimals)
-    return text if text == MISSING else f"{text} %"
+    return text if text == MISSING else f"{text}{PERCENT}"
 
 
-def count(value: int, noun: str) -> str:
-    """Returns a number of things in words."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+def signed(value: float | None, decimals: int | None = None) -> str:
+    """Returns a number with its sign, also `+`; `decimals` are those after the point, None for 3 significant digits."""
+    text = number(value, 3) if decimals is None else fixed(value, decimals)
+    return f"+{text}" if value is not None and value > 0 and text != MISSING else text
+
+
+def count(value: int, noun: str, several: str | None = None) -> str:
+    """Returns a number of things in words; `several` is the noun's plural where that is not made with an s."""
+    return f"{value:,} {noun if value == 1 else several or f'{noun}s'}"

@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.resources
+import re
 from collections.abc import Iterable, Sequence
 
 from trainer.output.page import styles
 from trainer.output.page.markup import Markup, element, joined
 from trainer.output.page.picture import Picture
 
+_CODE = re.compile("`([^`]*)`")
 _FIRST = 12  # pictures of a section that are not folded
 
 
@@ -68,14 +70,13 @@ def page(title: str, kicker: str, headline: str, lead: Iterable[str], sections: 
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def figures(pictures: Sequence[Picture], *, is_wide: bool = False) -> Markup:
-    """Returns pictures side by side as the page has room, those after the first ones folded."""
+def figures(pictures: Sequence[Picture], *, folds: bool = True) -> Markup:
+    """Returns pictures side by side as the page has room; where it `folds`, those after the first ones are folded."""
     shown = [_figure(each) for each in pictures]
-    class_ = "figures wide" if is_wide else "figures"
-    first = element("div", *shown[:_FIRST], class_=class_)
-    if len(shown) <= _FIRST:
-        return first
-    return joined(first, folded(f"{len(shown) - _FIRST} more", element("div", *shown[_FIRST:], class_=class_)))
+    if len(shown) <= _FIRST or not folds:
+        return element("div", *shown, class_="figures")
+    first, others = (element("div", *part, class_="figures") for part in (shown[:_FIRST], shown[_FIRST:]))
+    return joined(first, folded(f"{len(shown) - _FIRST} more", others))
 
 
 def _figure(picture: Picture) -> Markup:
@@ -133,6 +134,15 @@ def _key(label: str, style: int) -> Markup:
     drawn = element("g", stroke, styles.marks(style, [(16, 7)]), class_=f"series {styles.colour(style)}")
     swatch = element("svg", drawn, viewBox="0 0 32 14", width="32", height="14", aria_hidden="true")
     return element("button", swatch, label, type="button", data_series=label, aria_pressed="false")
+
+
+def notes(texts: Iterable[str]) -> Markup:
+    """Returns sentences as a list; what stands in backticks is code."""
+    items = [
+        element("li", *(element("code", part) if index % 2 else part for index, part in enumerate(_CODE.split(text))))
+        for text in texts
+    ]
+    return element("ul", *items, class_="notes") if items else Markup()
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Markup:

@@ -12,6 +12,7 @@ from trainer.output.page.scale import of_steps
 
 # The upper ends of the cosines of one colour; below 0 gradients are in conflict.
 EDGES = (-0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6)
+SEPARATOR = " · "  # of the losses of a pair
 _ROW = 17.0
 _RIGHT = 48.0  # for the share of reports in conflict
 _CHARACTERS = 22  # of a row's name
@@ -34,6 +35,11 @@ class Row:
     mean: float
     below: float
 
+    @property
+    def names(self) -> str:
+        """Both losses, in words."""
+        return self.label.replace(SEPARATOR, " and ")
+
 
 def draw(title: str, rows: Sequence[Row], edges: np.ndarray) -> Markup:
     """Returns the picture.
@@ -47,14 +53,15 @@ def draw(title: str, rows: Sequence[Row], edges: np.ndarray) -> Markup:
     right, bottom = WIDTH - _RIGHT, TITLE + 12 + _ROW * len(rows)
     x = of_steps(float(edges[-1]), left, right)
     places = x.at(np.concatenate([[0.0], edges]))
-    painted: dict[str, str] = {}
-    texts: list[str] = [words("< 0", WIDTH, TITLE + 5, "name", "end")]
+    painted: dict[str, str] = {}  # class → path
+    texts: list[str] = [words("below 0", WIDTH, TITLE + 5, "name", "end")]
     for index, row in enumerate(rows):
         top = TITLE + 12 + _ROW * index
-        for kind, path in _cells(row.values, places, top):
-            painted[kind] = painted.get(kind, "") + path
+        for class_, path in _cells(row.values, places, top):
+            painted[class_] = painted.get(class_, "") + path
         texts.append(_row(row, left, right, top))
-    cells = [element("path", d=path, class_=kind) for kind, path in sorted(painted.items())]
+    last_hatched = sorted(painted.items(), reverse=True)
+    cells = [element("path", d=path, class_=class_) for class_, path in last_hatched]
     parts = joined(element("g", *cells, class_="cells"), element("g", *texts, class_="ticks"))
     most = max(rows, key=lambda row: row.below)
     description = (
@@ -62,11 +69,6 @@ def draw(title: str, rows: Sequence[Row], edges: np.ndarray) -> Markup:
         f"{most.label} is below 0 in {digits.percent(most.below)} of the reports, the most of all."
     )
     return svg(title, description, WIDTH, bottom + _BELOW, parts, horizontal(x, bottom, "step"))
-
-
-def kind(value: float) -> int:
-    """Returns the number of a cosine's colour, from 0 for the strongest conflict."""
-    return int(np.searchsorted(EDGES, value, side="right"))
 
 
 def _cells(values: np.ndarray, places: np.ndarray, top: float) -> list[tuple[str, str]]:

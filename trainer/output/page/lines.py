@@ -36,7 +36,8 @@ def panel(
     top, bottom = TITLE, TITLE + _HEIGHT
     y = _scale(lines, bottom, top, can_be_log) if around is None else Scale(*around, bottom, top)
     x = of_steps(max(float(each.steps[-1]) for each in lines), left_margin(y), right)
-    drawn = [_drawn(each, x, y) for each in sorted(lines, key=lambda each: not each.is_faint)]
+    dashes = {each.style: styles.dash(each.style) for each in named if len(named) > 1}
+    drawn = [_drawn(each, x, y, dashes.get(each.style)) for each in sorted(lines, key=lambda each: not each.is_faint)]
     names = _names(named, x, y) if shows_names else []
     description = f"{digits.count(len(lines), 'line')} over steps. " + " ".join(
         f"{each.label} ends at {digits.number(each.values[-1])}." for each in named[:_DESCRIBED]
@@ -56,13 +57,15 @@ def _scale(lines: Sequence[Line], start: float, end: float, can_be_log: bool) ->
     return of_values(np.concatenate([means, bands]), start, end, can_be_log=can_be_log)
 
 
-def _drawn(line: Line, x: Scale, y: Scale) -> Markup:
+def _drawn(line: Line, x: Scale, y: Scale, dashes: str | None) -> Markup:
     across, down = x.at(line.steps), y.at(line.values)
     parts: list[str] = [element("title", _described(line))]
     if (line.high > line.low).any():
         edge = path(np.concatenate([across, across[::-1]]), y.at(np.concatenate([line.high, line.low[::-1]])))
         parts.append(element("path", d=f"{edge}Z", class_="band"))
-    parts.append(element("path", d=path(across, down), class_="line", stroke_dasharray=styles.dash(line.style)))
+    parts.append(
+        element("path", d=path(across, down), class_="line", stroke_dasharray=None if line.is_faint else dashes)
+    )
     count = len(across)
     if not line.is_faint or count == 1:
         every = max(1, -(-count // 5))

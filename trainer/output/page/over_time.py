@@ -12,10 +12,11 @@ from trainer.output.page import document, lines
 from trainer.output.page.document import Section
 from trainer.output.page.markup import Markup, joined
 from trainer.output.page.picture import Picture
-from trainer.output.page.series import Group, Line, line
+from trainer.output.page.series import POINTS, Group, Line, line
 from trainer.output.reports import TRAIN, VALIDATION
 
 _TOGETHER = 8  # losses whose lines fit in one panel
+_POINTS = 32  # of lines through values of single steps, which jump
 _PREFIXES = ("loss", "grad_norm", "coefficient", "cosine", "learning_rate", "labels", "segment", "monitor")
 
 
@@ -30,7 +31,8 @@ def sections(groups: Sequence[Group], losses: Sequence[str], metrics: Sequence[s
     found = [_losses(groups, losses)]
     watched = [name for name in values(groups) if name.startswith(monitors.PREFIX)]
     metrics = [*metrics, *watched]
-    pictures = _by_kind(groups[0], metrics) if len(groups) == 1 else _each(groups, metrics, VALIDATION)
+    alone = len(groups) == 1
+    pictures = _by_kind(groups[0], metrics, losses) if alone else _each(groups, metrics, VALIDATION)
     if pictures:
         found.append(Section("Metrics", "metrics", joined(_note(groups, "On the validation split."), _all(pictures))))
     return [each for each in found if each is not None]
@@ -47,9 +49,9 @@ def gradients(groups: Sequence[Group], losses: Sequence[str]) -> list[Section]:
     ):
         names = {loss: f"{prefix}/{loss}" for loss in losses}
         if len(groups) == 1 and len(losses) <= _TOGETHER:
-            pictures = _together(title.lower(), groups[0], names, TRAIN)
+            pictures = _together(title.lower(), groups[0], names, TRAIN, losses)
         else:
-            pictures = _each(groups, names.values(), TRAIN)
+            pictures = _each(groups, names.values(), TRAIN, most=_POINTS if len(groups) > 1 else POINTS)
         if pictures:
             found.append(Section(title, prefix.replace("_", "-"), joined(_note(groups, text), _all(pictures))))
     return found
@@ -90,8 +92,8 @@ def _losses(groups: Sequence[Group], losses: Sequence[str]) -> Section | None:
         folds = [document.folded("Training losses", _all(training))] if training else []
         return Section("Losses", "losses", joined(_note(groups, text), _all(pictures), *folds)) if pictures else None
     pictures = []
-    for index, name in enumerate(names):
-        group = dataclasses.replace(groups[0], style=index)
+    for loss, name in zip(losses, names, strict=True):
+        group = _styled(groups[0], loss, losses)
         found = _known(
             [
                 line(group, name, TRAIN, is_faint=True, label=TRAIN),
@@ -104,22 +106,19 @@ def _losses(groups: Sequence[Group], losses: Sequence[str]) -> Section | None:
     return Section("Losses", "losses", joined(document.paragraph(text), _all(pictures))) if pictures else None
 
 
-def _each(groups: Sequence[Group], names: Iterable[str], split: str) -> list[Picture]:
+def _each(groups: Sequence[Group], names: Iterable[str], split: str, most: int = POINTS) -> list[Picture]:
     """A panel for each value, with a line for each group that has it."""
-    found = ((name, _known(line(group, name, split) for group in groups)) for name in names)
-    return [lines.panel(name, drawn) for name, drawn in found if drawn]
+    found = ((name, _known(line(group, name, split, most=most) for group in groups)) for name in names)
+    return [lines.panel(name, drawn, can_be_log=_can_be_log(name, drawn)) for name, drawn in found if drawn]
 
 
-def _together(title: str, group: Group, names: Mapping[str, str], split: str) -> list[Picture]:
-    """One panel with a line for each value (label → name) of a group."""
-    drawn = _known(
-        line(dataclasses.replace(group, style=index), name, split, label=label)
-        for index, (label, name) in enumerate(names.items())
-    )
-    return [lines.panel(title, drawn)] if drawn else []
+def _together(title: str, group: Group, names: Mapping[str, str], split: str, losses: Sequence[str]) -> list[Picture]:
+    """One panel with a line for each value (label → name) of a group, in the style of its loss."""
+    drawn = _known(line(_styled(group, label, losses), name, split, label=label) for label, name in names.items())
+    return [lines.panel(title, drawn, can_be_log=_can_be_log(next(iter(names.values())), drawn))] if drawn else []
 
 
-def _by_kind(group: Group, names: Sequence[str]) -> list[Picture]:
+def _by_kind(group: Group, names: Sequence[str], losses: Sequence[str]) -> list[Picture]:
     """A panel for each kind of metric with a line for each loss; one for each metric where there are many losses."""
     kinds: dict[str, dict[str, str]] = {}
     for name in names:
@@ -127,9 +126,22 @@ def _by_kind(group: Group, names: Sequence[str]) -> list[Picture]:
         kinds.setdefault(kind, {})[loss] = name
     pictures = []
     for kind, of in kinds.items():
-        alone = len(of) == 1 or len(of) > _TOGETHER
-        pictures += _each([group], of.values(), VALIDATION) if alone else _together(kind, group, of, VALIDATION)
+        if 1 < len(of) <= _TOGETHER:
+            pictures += _together(kind, group, of, VALIDATION, losses)
+        else:
+            for loss, name in of.items():
+                pictures += _each([_styled(group, loss, losses)], [name], VALIDATION)
     return pictures
+
+
+def _styled(group: Group, loss: str, losses: Sequence[str]) -> Group:
+    return dataclasses.replace(group, style=losses.index(loss) if loss in losses else len(losses))
+
+
+def _can_be_log(name: str, drawn: Sequence[Line]) -> bool:
+    """False for metrics that grow, such as an accuracy: what is left to gain shows better on a linear scale."""
+    is_metric = name.partition("/")[0] not in _PREFIXES
+    return not is_metric or sum(each.values[-1] - each.values[0] for each in drawn) < 0
 
 
 def _known(found: Iterable[Line | None]) -> list[Line]:

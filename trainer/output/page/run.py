@@ -1,6 +1,7 @@
 """The page of a single run."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,6 @@ def page(
     losses, others = list(config["losses"]), list(config["metrics"])
     metrics = over_time.metric_names(groups, losses, others)
     cosines = conflicts.found(groups)
-    last = _last_step(curves)
     splits = [split for split in dict.fromkeys(s for own in curves.values() for s in own) if split != TRAIN]
     sections = [
         _results(curves, config, [*losses, *others], metrics, splits),
@@ -51,13 +51,13 @@ def page(
     ]
     lead = [f"{words}, batches of {config['batch_size']:,} examples, seed {config['seed']}.", *notes]
     if (conflict := conflicts.most(cosines)) is not None:
-        pair, share = conflict[1].label, digits.percent(conflict[1].below)
+        pair, share = conflict[1].names, digits.percent(conflict[1].below)
         lead.append(f"The gradients of {pair} conflict in {share} of the reports, the most of all pairs.")
     title = f"{name} · {config['combine']['name']}"
-    return document.page(title, title, _headline(curves, losses, metrics, last), lead, sections)
+    return document.page(title, title, _headline(curves, losses, metrics), lead, sections)
 
 
-def _headline(curves: Curves, losses: Sequence[str], metrics: Sequence[str], last: int) -> str:
+def _headline(curves: Curves, losses: Sequence[str], metrics: Sequence[str]) -> str:
     """The last values on the validation split: of each loss a metric, or itself where it has none."""
     shown = [next((name for name in metrics if name.startswith(f"{loss}/")), f"loss/{loss}") for loss in losses]
     texts = []
@@ -65,6 +65,7 @@ def _headline(curves: Curves, losses: Sequence[str], metrics: Sequence[str], las
         if (value := _last(curves, name, VALIDATION)) is not None:
             loss, _, kind = name.partition("/")
             texts.append(f"{f'{loss} {kind}' if name in metrics else f'loss {kind}'} {digits.number(value)}")
+    last = _last_step(curves, VALIDATION)
     more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
     return f"After {digits.count(last, 'step')}: {', '.join(texts)}{more}" if texts else f"{last:,} steps"
 
@@ -78,7 +79,8 @@ def _results(
     for split in splits:
         rows = []
         for name in names:
-            cells = [Cell(name, note=config["losses"].get(name, {}).get("head") or "")]
+            head = config["losses"].get(name, {}).get("head") or name
+            cells = [Cell(name, note="" if head == name else f"head {head}")]
             for value in (f"loss/{name}", *(f"{name}/{kind}" for kind in kinds)):
                 cells.append(_value(curves, value, split, directions.of_value(value, known)))
             rows.append(cells)
@@ -120,9 +122,13 @@ def configuration(title: str, config: Mapping[str, Any]) -> Markup:
 
 
 def _last(curves: Curves, name: str, split: str) -> float | None:
+    """The value in the last report of a split; None where that has none, or none that is finite."""
     found = curves.get(name, {}).get(split)
-    return found[1][-1] if found and len(found[1]) else None
+    if not found or not found[0] or found[0][-1] != _last_step(curves, split) or not math.isfinite(found[1][-1]):
+        return None
+    return found[1][-1]
 
 
-def _last_step(curves: Curves) -> int:
-    return int(max((steps[-1] for own in curves.values() for steps, _ in own.values() if len(steps)), default=0))
+def _last_step(curves: Curves, split: str) -> int:
+    """The step of the last report of a split; 0 where there is none."""
+    return int(max((own[split][0][-1] for own in curves.values() if split in own and own[split][0]), default=0))

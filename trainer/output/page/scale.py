@@ -7,7 +7,7 @@ import numpy as np
 
 from trainer.output.page import digits
 
-_WIDE = 20.0  # a range of positive values over this factor has a logarithmic scale
+_WIDE = 6.0  # a range of positive values over this factor has a logarithmic scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Scale:
         first = math.ceil(self.low / width - 1e-9)
         values = [index * width for index in range(first, math.floor(self.high / width + 1e-9) + 1)]
         decimals = max(0, -math.floor(math.log10(width) + 1e-9))
+        decimals += not math.isclose(round(width, decimals), width)  # 2.5 has a digit more than 2
         if decimals > 6 or max(abs(self.low), abs(self.high)) >= 1e6:
             return [(value, digits.number(value, 3)) for value in values]
         return [(value, digits.fixed(value, decimals)) for value in values]

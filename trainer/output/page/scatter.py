@@ -70,8 +70,9 @@ def draw(points: Sequence[Point], x: Axis, y: Axis) -> Picture:
     places = {id(p): (float(across.at(np.float64(p.x))), float(down.at(np.float64(p.y)))) for p in points}
     parts = [axes(across, down, x.title), words(y.title, 0, TITLE + 4, "name")]
     parts.append(element("path", d=_stairs(best, x, y, across, down), class_="front"))
-    parts += [_drawn(p, places[id(p)], across, down, is_hollow=p not in best) for p in points]
+    parts += [_bars(p, places[id(p)], across, down) for p in points]
     parts += _names(points, places, across)
+    parts += [_mark(p, places[id(p)], is_hollow=p not in best) for p in points]
     description = (
         f"{digits.count(len(points), 'cell')}. On the Pareto front: {', '.join(p.label for p in best)}. "
         f"Across: {x.title}. Up: {y.title}."
@@ -96,7 +97,7 @@ def _stairs(best: Sequence[Point], x: Axis, y: Axis, across: Scale, down: Scale)
     return "M" + "L".join(f"{across.at(np.float64(a)):.1f} {down.at(np.float64(b)):.1f}" for a, b in corners)
 
 
-def _drawn(point: Point, place: tuple[float, float], across: Scale, down: Scale, *, is_hollow: bool) -> Markup:
+def _bars(point: Point, place: tuple[float, float], across: Scale, down: Scale) -> Markup:
     a, b = place
     bars = ""
     if point.x_deviation:
@@ -105,14 +106,16 @@ def _drawn(point: Point, place: tuple[float, float], across: Scale, down: Scale,
     if point.y_deviation:
         ends = down.at(_ends(point.y, point.y_deviation))
         bars += f"M{a:.1f} {ends[0]:.1f}V{ends[1]:.1f}"
-    return element(
-        "g",
-        element("title", ", ".join((point.label, *_values(point)))),
-        *([element("path", d=bars, class_="bars")] if bars else ()),
-        styles.marks(point.style, [place], size=4.6, is_hollow=is_hollow),
-        class_=f"series {styles.colour(point.style)}",
-        data_series=point.label,
-    )
+    return _series(point, element("path", d=bars, class_="bars")) if bars else Markup()
+
+
+def _mark(point: Point, place: tuple[float, float], *, is_hollow: bool) -> Markup:
+    title = element("title", ", ".join((point.label, *_values(point))))
+    return _series(point, title, styles.marks(point.style, [place], size=4.6, is_hollow=is_hollow))
+
+
+def _series(point: Point, *parts: str, class_: str = "series") -> Markup:
+    return element("g", *parts, class_=f"{class_} {styles.colour(point.style)}", data_series=point.label)
 
 
 def _names(points: Sequence[Point], places: dict[int, tuple[float, float]], across: Scale) -> list[Markup]:
@@ -128,16 +131,12 @@ def _names(points: Sequence[Point], places: dict[int, tuple[float, float]], acro
         for point, place in zip(own, downs, strict=True):
             at = places[id(point)][0] + (8 if is_right else -8)
             name = words(shortened(point.label, _CHARACTERS), at, place + 3.5, None, None if is_right else "end")
-            classes = f"series label {styles.colour(point.style)}"
-            found.append(element("g", name, class_=classes, data_series=point.label))
+            found.append(_series(point, name, class_="series label"))
     return found
 
 
 def _values(point: Point) -> tuple[str, str]:
-    return (
-        digits.with_deviation(point.x, point.x_deviation),
-        digits.with_deviation(point.y, point.y_deviation),
-    )
+    return digits.with_deviation(point.x, point.x_deviation), digits.with_deviation(point.y, point.y_deviation)
 
 
 def _row(point: Point, is_best: bool) -> tuple[str, ...]:

@@ -49,19 +49,22 @@ class Line:
     is_faint: bool = False
 
 
-def line(group: Group, name: str, split: str, *, is_faint: bool = False, label: str | None = None) -> Line | None:
-    """Returns the line of a group's values of a name, None where no run has a finite one."""
-    return of_points(points(group.runs, name, split), group.label if label is None else label, group.style, is_faint)
+def line(
+    group: Group, name: str, split: str, *, is_faint: bool = False, label: str | None = None, most: int = POINTS
+) -> Line | None:
+    """Returns the line of a group's values of a name, `most` points at most; None where no run has a finite one."""
+    label = group.label if label is None else label
+    return of_points(points(group.runs, name, split), label, group.style, is_faint, most)
 
 
 def of_points(
-    runs: Sequence[tuple[np.ndarray, np.ndarray]], label: str, style: int, is_faint: bool = False
+    runs: Sequence[tuple[np.ndarray, np.ndarray]], label: str, style: int, is_faint: bool = False, most: int = POINTS
 ) -> Line | None:
-    """Returns the line of the points (steps, values) of each run; None where there is none."""
+    """Returns the line of the points (steps, values) of each run, `most` at most; None where there is none."""
     if not runs:
         return None
     every = np.unique(np.concatenate([steps for steps, _ in runs]))
-    edges = every if len(every) <= POINTS else np.linspace(every[0], every[-1], POINTS + 1)[1:]
+    edges = every if len(every) <= most else np.linspace(every[0], every[-1], most + 1)[1:]
     means = np.stack([interval_means(steps, values, edges) for steps, values in runs])
     known = np.isfinite(means).any(axis=0)
     means, edges = means[:, known], edges[known]
