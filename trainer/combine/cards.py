@@ -190,6 +190,7 @@ def _card(name: str, method: Method) -> str:
 - **Looks at**: {method.sees(_defaults(method))}
 - **Cost**: {_passes(method)[1]}; {card.work}
 - **Options**:{"".join(options) or " none"}
+- **Tuned over**: {_tuned(method)}
 - **When to use**: {card.use}
 - **When not**: {card.avoid}
 - **Differences from the authors' code**: {card.differences}
@@ -219,6 +220,15 @@ def _defaults(method: Method) -> dict[str, Any]:
 def _option(field: dataclasses.Field) -> str:
     accepted = schema.accepted(field.metadata["check"])
     return f"\n  - `{field.name}={field.metadata['default']}`: {field.metadata['meaning']} ({accepted})"
+
+
+def _tuned(method: Method) -> str:
+    """The ranges of `trainer.compare --tuned`, beside that of the learning rate."""
+    if method.weighted:
+        return "the losses' weights"
+    fields = () if method.options is None else dataclasses.fields(method.options)
+    ranges = [f"`{field.name}` {field.metadata['search']}" for field in fields if field.metadata["search"] is not None]
+    return "; ".join(ranges) or "nothing of its own"
 
 
 if __name__ == "__main__":

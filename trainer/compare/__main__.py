@@ -18,6 +18,7 @@ from trainer.common.errors import ConfigError, NotPreparedError, RunError
 from trainer.compare import comparing, grid
 from trainer.compare.comparing import Asked
 from trainer.compare.messages import Request
+from trainer.compare.plan_file import Tuned
 from trainer.config import loading
 from trainer.distributed import signals
 from trainer.output import workdir
@@ -28,6 +29,10 @@ _CONFIG, _COMBINE, _REDUCTION = command_line.config_flags(
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each method: the configuration's seed, and those after it.", 1)
 _SINGLE_TASK = flags.DEFINE_bool("single_task", False, "Also train each loss alone.")
 _VARY = flags.DEFINE_multi_string("vary", [], "config.<key>=<value>,<value>: train every method with each value.")
+_TUNED = flags.DEFINE_integer("tuned", 0, "Trials by which each method is tuned first; needs the extra 'tune'.", 0)
+_OBJECTIVE = flags.DEFINE_string(
+    "objective", None, "Of --tuned: a metric, or an expression to be least (default: best.metric, or all losses)."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the comparison, continued if it is there; by default new.")
 _STRATEGY, _VIRTUAL_DEVICES, _ALLOW_CPU = command_line.device_flags()
 _TRUST = command_line.trust_flag()
@@ -83,6 +88,8 @@ def _asked() -> Asked:
         tree = loading.read_tree(path, [*_overrides, *reduction])
     devices = Request([], _STRATEGY.value, _VIRTUAL_DEVICES.value, _ALLOW_CPU.value, _TRUST.value, _DOWNLOAD.value)
     command = shlex.join(["python", "-m", "trainer.compare", *sys.argv[1:]])
+    if _OBJECTIVE.value is not None and not _TUNED.value:
+        raise ConfigError("--objective", _OBJECTIVE.value, "is for --tuned")
     return Asked(
         tree=tree,
         methods=names,
@@ -92,6 +99,7 @@ def _asked() -> Asked:
         workdir=_WORKDIR.value,
         command=command,
         devices=devices,
+        tuned=Tuned(_TUNED.value, _OBJECTIVE.value),
         timed_steps=_TIMED_STEPS.value,
     )
 

@@ -15,13 +15,14 @@ from rich.console import Console
 from trainer.api import configuration, devices, process
 from trainer.api.configuration import Given
 from trainer.api.run import Run
-from trainer.common import import_paths
+from trainer.common import import_paths, schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, StoppedError
 from trainer.common.trust import Trust
 from trainer.compare import children, comparing, grid, in_process
 from trainer.compare.comparing import Asked, Outcome
 from trainer.compare.messages import Request
+from trainer.compare.plan_file import Tuned
 from trainer.config import loading
 from trainer.distributed import signals
 from trainer.output import workdir as workdir_lib
@@ -64,6 +65,8 @@ def compare(
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
     single_task: bool = False,
+    tuned: int = 0,
+    objective: str | None = None,
     workdir: str | os.PathLike[str] | None = None,
     timed_steps: int = 100,
     strategy: str | tf.distribute.Strategy = "mirrored",
@@ -85,6 +88,8 @@ def compare(
       seeds: how many runs each has: with the configuration's seed, and with those after it.
       vary: key of the configuration → values; every method is trained with each combination of them.
       single_task: whether each loss is trained alone, too.
+      tuned: how many trials tune each method first, on the configuration's seed; needs the extra `tune`. 0: none.
+      objective: what tuning optimizes: a metric, or an expression to be least. None: `best.metric`, or all losses.
       workdir: the directory; None: a new one under `runs/`.
       timed_steps: the most steps of a round by which each method is timed alone in the end; 0: none is.
       strategy: as for `train`.
@@ -101,8 +106,9 @@ def compare(
     base, output = workdir_lib.current(), sys.stdout  # before a user's code runs, which may change either
     names = grid.methods([combine] if isinstance(combine, str) else combine, "combine")
     variations = [grid.varied(key, values, "vary") for key, values in (vary or {}).items()]
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ConfigError("seeds", seeds, "must be a whole number of at least 1")
+    seeds, trials = schema.integer(1)(seeds, "seeds"), schema.integer(0)(tuned, "tuned")
+    if objective is not None and not trials:
+        raise ConfigError("objective", objective, "is for tuned")
     with process.preserved():
         tree, found = configuration.read_tree(config, changes)
         trusted = trust_lib.in_packages(trust)
@@ -115,6 +121,7 @@ def compare(
             workdir=None if workdir is None else os.fspath(workdir),
             command="trainer.compare(...)",
             timed_steps=timed_steps,
+            tuned=Tuned(trials, objective),
         )
         console = Console(highlight=False, file=output, quiet=not progress)
         with import_paths.objects(found):

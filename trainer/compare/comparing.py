@@ -14,12 +14,23 @@ from rich.console import Console
 
 from trainer.common import atomic_files, schema
 from trainer.common.errors import ConfigError, RunError, system_reason
-from trainer.compare import children, collected, grid, page, plan_file, results_files, timings, training
+from trainer.compare import (
+    children,
+    collected,
+    grid,
+    objectives,
+    page,
+    plan_file,
+    results_files,
+    timings,
+    training,
+    trials,
+)
 from trainer.compare.children import Launch, Stopping
 from trainer.compare.collected import Comparison
 from trainer.compare.grid import Prepared, Variation
 from trainer.compare.messages import Request
-from trainer.compare.plan_file import Cell, Plan
+from trainer.compare.plan_file import NOT_TUNED, Cell, Plan, Tuned
 from trainer.compare.progress import Progress
 from trainer.compare.results import Results
 from trainer.compare.training import Place, Work
@@ -41,6 +52,7 @@ class Asked:
       workdir: the directory; None: a new one.
       command: the command that repeats it.
       devices: where runs are trained.
+      tuned: how each cell is tuned before: its trials have the configuration's own seed, the runs those after it.
       timed_steps: the most steps of a round by which each method is timed alone in the end; 0: none is.
     """
 
@@ -52,6 +64,7 @@ class Asked:
     workdir: str | None = None
     command: str = ""
     devices: Request = dataclasses.field(default_factory=lambda: Request([], "mirrored"))
+    tuned: Tuned = NOT_TUNED
     timed_steps: int = 0
 
 
@@ -91,15 +104,17 @@ def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch =
     names = asked.methods or (config.combine.name,)
     cells = grid.cells(config, names, asked.variations, single_tasks=asked.single_tasks)
     prepared = grid.prepare(asked.tree, cells)
-    seeds = range(config.seed, config.seed + asked.seeds)
+    first = config.seed + bool(asked.tuned.trials)
+    seeds = range(first, first + asked.seeds)
     place = Place(pathlib.Path(asked.workdir or _new(base)), base)
-    plan = Plan(asked.command, schema.as_dict(config), cells, tuple(seeds))
+    plan = Plan(asked.command, schema.as_dict(config), cells, tuple(seeds), asked.tuned)
+    _check_tuned(asked.tuned, prepared)
     _check(place, prepared, seeds)
     plan = _continued(place, plan, config)
     with _locked(place), Stopping() as stopping:
         plan_file.write(place.path, plan)
-        counts = {cell.name: _count(place, cell, seeds) for cell in cells}
-        work = Work(place, asked.devices, stopping, launch)
+        counts = {cell.name: _count(place, cell, seeds, asked.tuned) for cell in cells}
+        work = Work(place, asked.devices, stopping, launch, asked.tuned)
         with Progress(counts, _watched(config), console) as progress:
             training.train(prepared, seeds, work, progress)
             if asked.timed_steps:
@@ -127,8 +142,20 @@ def _written(
     return Outcome(comparison, results, report, failed, stopped)
 
 
-def _count(place: Place, cell: Cell, seeds: Sequence[int]) -> tuple[int, int]:
-    return len(seeds), len(seeds) - len(training.seeds_left(place, cell, seeds))
+def _count(place: Place, cell: Cell, seeds: Sequence[int], tuned: Tuned) -> tuple[int, int]:
+    """The number of a cell's runs, with its trials, and how many of them have ended."""
+    ended = len(seeds) - len(training.seeds_left(place, cell, seeds))
+    tuning = trials.read(place.path / cell.folder) if tuned.trials else None
+    return tuned.trials + len(seeds), ended + (0 if tuning is None else len(tuning.trials))
+
+
+def _check_tuned(tuned: Tuned, prepared: Sequence[Prepared]) -> None:
+    """Raises ConfigError where a cell cannot be tuned."""
+    if tuned.trials:
+        objectives.check_installed(tuned.trials)
+        for cell, config, _ in prepared:
+            if config is not None:
+                objectives.of(config, tuned.objective_of(cell))
 
 
 def _watched(config: Config) -> str:
@@ -146,6 +173,7 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
     for cell, config, _ in prepared:
         for seed in seeds if config is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
+            config = trials.chosen(place.path / cell.folder, config)
             workdir_lib.check(str(path), dataclasses.replace(config, seed=seed), place.base)
 
 
@@ -157,6 +185,10 @@ def _continued(place: Place, plan: Plan, config: Config) -> Plan:
     different = resuming.differences_from_chief(loading.resolve(before.config), config)
     if different:
         reason = f"holds a comparison with another configuration: {'; '.join(different)}; choose another directory"
+        raise ConfigError(plan_file.FIELD, str(place.given), reason)
+    if before.tuned != plan.tuned:
+        objective = "" if before.tuned.objective is None else f" --objective={before.tuned.objective!r}"
+        reason = f"holds a comparison with --tuned={before.tuned.trials}{objective}; choose another directory"
         raise ConfigError(plan_file.FIELD, str(place.given), reason)
     cells, seeds = (plan_file.united(getattr(before, each), getattr(plan, each)) for each in ("cells", "seeds"))
     return dataclasses.replace(plan, cells=cells, seeds=tuple(sorted(seeds)))

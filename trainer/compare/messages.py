@@ -22,6 +22,23 @@ class RunRequest:
 
 
 @dataclasses.dataclass(frozen=True)
+class TuningRequest:
+    """What is tuned before a cell's runs, which then have the chosen values.
+
+    Attributes:
+      path: the cell's directory, absolute or below the current one.
+      config: its resolved configuration, whose seed is that of all trials.
+      trials: the number of trials.
+      objective: what is optimized, as for `objectives.of`.
+    """
+
+    path: str
+    config: Mapping[str, Any]
+    trials: int
+    objective: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The work of a process.
 
@@ -32,6 +49,7 @@ class Request:
       allow_cpu: take the CPU where GPUs cannot be used.
       trust: packages whose code data may name.
       download: whether to prepare what the data need.
+      tuning: what is tuned first; None: nothing.
       timed_steps: time that many steps of the first run's configuration instead, and write nothing; 0: train.
       events: the descriptor on which it answers.
     """
@@ -42,6 +60,7 @@ class Request:
     allow_cpu: bool = False
     trust: Sequence[str] | None = None
     download: bool = False
+    tuning: TuningRequest | None = None
     timed_steps: int = 0
     events: int = -1
 
@@ -53,7 +72,8 @@ class Request:
     def of_json(cls, line: str | bytes) -> "Request":
         """Reads a line that `to_json` wrote."""
         tree = json.loads(line)
-        return cls(**tree | {"runs": [RunRequest(**each) for each in tree["runs"]]})
+        runs, tuning = [RunRequest(**each) for each in tree["runs"]], tree["tuning"]
+        return cls(**tree | {"runs": runs, "tuning": tuning and TuningRequest(**tuning)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +87,12 @@ class Event:
       steps: of a report: the length of the run.
       split: of a report.
       values: of a report that is not of training: the losses and metrics; of "timed": its result.
-      reason: of a failure: why, in a line; of a refusal: what is allowed.
+      reason: of a failure: why, in a line; of a trial that is done: what became of it, where that is not plain; of a
+        refusal: what is allowed.
       field: of a refusal: what is wrong.
       value: of a refusal: what was given; None: nothing.
       is_unprepared: of a refusal: whether the data must be prepared first.
+      trial: the number of the trial that the run is; None: it is none.
     """
 
     kind: Literal["started", "report", "done", "failed", "timed", "refused"]
@@ -83,6 +105,7 @@ class Event:
     field: str = ""
     value: str | None = None
     is_unprepared: bool = False
+    trial: int | None = None
 
     def to_json(self) -> str:
         """Returns what `of_json` reads, in one line."""

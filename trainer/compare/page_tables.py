@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from trainer.compare.results import DELTA_M, MEAN_RANK, TO_BEST, CellResult, Metric, Results
 from trainer.output.page import digits, document
 from trainer.output.page.document import Cell, Section
-from trainer.output.page.markup import Markup, element, joined
+from trainer.output.page.markup import Markup, joined
 
 _BYTES = 2**20
 

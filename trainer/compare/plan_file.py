@@ -44,6 +44,26 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tuned:
+    """The way in which every cell is tuned.
+
+    Attributes:
+      trials: of each cell; 0: nothing is tuned.
+      objective: what is optimized, as for `objectives.of`.
+    """
+
+    trials: int = 0
+    objective: str | None = None
+
+    def objective_of(self, cell: Cell) -> str | None:
+        """What is optimized in a cell: a loss that is trained alone has its own objective."""
+        return self.objective if cell.single_task is None else None
+
+
+NOT_TUNED = Tuned()
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What a comparison consists of.
 
@@ -52,12 +72,14 @@ class Plan:
       config: the resolved configuration from which every cell is made, as nested dictionaries.
       cells: its cells, whose names and directories differ.
       seeds: the seeds of each cell's runs.
+      tuned: how each cell is tuned before.
     """
 
     command: str
     config: Mapping[str, Any]
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
+    tuned: Tuned = NOT_TUNED
 
 
 def run_path(workdir: pathlib.Path, cell: Cell, seed: int) -> pathlib.Path:
@@ -77,7 +99,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
         if tree["format"] != _FORMAT:
             raise ValueError(f"it is of format {tree['format']}, not {_FORMAT}")
         cells = tuple(Cell(**each) for each in tree["cells"])
-        return Plan(tree["command"], tree["config"], cells, tuple(tree["seeds"]))
+        return Plan(tree["command"], tree["config"], cells, tuple(tree["seeds"]), Tuned(**tree["tuned"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -98,10 +98,11 @@ class Progress:
         self.say(f"{cell}: {reason}")
 
     def _say_end(self, cell: str, row: _Row, event: Event) -> None:
-        if event.kind == "failed":
-            self.say(f"{cell}, seed {event.seed}: {event.reason}")
+        run = f"{cell}, seed {event.seed}" if event.trial is None else f"{cell}, trial {event.trial}"
+        if event.reason:
+            self.say(f"{run}: {event.reason}")
         elif not self._console.is_terminal:
-            self.say(f"{cell}, seed {event.seed}: {row.step} steps  {'  '.join(self._shown(row.values))}{self._left()}")
+            self.say(f"{run}: {row.step} steps  {'  '.join(self._shown(row.values))}{self._left()}")
 
     def _left(self) -> str:
         seconds = self._seconds_left()

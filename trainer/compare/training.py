@@ -12,8 +12,8 @@ from trainer.common.errors import ConfigError, NotPreparedError
 from trainer.compare import plan_file
 from trainer.compare.children import Launch, Stopping
 from trainer.compare.grid import Prepared
-from trainer.compare.messages import Event, Request, RunRequest
-from trainer.compare.plan_file import Cell, Failures
+from trainer.compare.messages import Event, Request, RunRequest, TuningRequest
+from trainer.compare.plan_file import NOT_TUNED, Cell, Failures, Tuned
 from trainer.compare.progress import Progress
 from trainer.config.settings import Config
 from trainer.output import records
@@ -45,12 +45,14 @@ class Work:
       devices: where to run, and what the data need; without runs.
       stopping: signals that end it.
       launch: does what a cell's process does.
+      tuned: what is tuned before.
     """
 
     place: Place
     devices: Request
     stopping: Stopping
     launch: Launch
+    tuned: Tuned = NOT_TUNED
 
 
 def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
@@ -103,7 +105,8 @@ class _CellTrainer:
         work, self.left, self.current = self.work, list(seeds), None
         log = plan_file.log_path(work.place.path, self.cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        request = dataclasses.replace(work.devices, runs=[self._request(seed) for seed in seeds])
+        runs = [self._request(seed) for seed in seeds]
+        request = dataclasses.replace(work.devices, runs=runs, tuning=self._tuning())
         code = work.launch(request, log, work.place.base, work.stopping, self._take)
         if work.stopping.signal is None and self.left:  # it ended before its work did
             seed = self.left[0] if self.current is None else self.current
@@ -114,13 +117,22 @@ class _CellTrainer:
         path = plan_file.run_path(self.work.place.given, self.cell, seed)
         return RunRequest(seed, str(path), schema.as_dict(dataclasses.replace(self.config, seed=seed)))
 
+    def _tuning(self) -> TuningRequest | None:
+        tuned = self.work.tuned
+        if not tuned.trials:
+            return None
+        path, tree = self.work.place.given / self.cell.folder, schema.as_dict(self.config)
+        return TuningRequest(str(path), tree, tuned.trials, tuned.objective_of(self.cell))
+
     def _shown(self, log: pathlib.Path) -> pathlib.Path:
         return self.work.place.given / log.relative_to(self.work.place.path)
 
     def _take(self, event: Event) -> None:
         if event.kind == "refused":
             raise refusal(event)
-        if event.kind == "started":
+        if event.trial is not None:
+            self.current = None
+        elif event.kind == "started":
             self.current = event.seed
         elif event.kind in ("done", "failed"):
             self.failures.set(event.seed, event.reason or None)

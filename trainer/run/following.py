@@ -56,7 +56,7 @@ def started(
     Raises:
       RunError: a logger cannot start; the same on all workers.
     """
-    hooks, loggers, failure = Hooks(), Loggers(), ""
+    hooks, loggers, failure = Hooks(loaded.hooks), Loggers(), ""
     if run is not None:
         seen = TrainingRun(built.model, built.config, run.path, built.timeline.steps)
         hooks, loggers = Hooks(loaded.hooks, seen, start.stopped), Loggers(loaded.loggers, run, recorder.say)

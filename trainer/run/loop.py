@@ -108,7 +108,7 @@ class Loop:
                 save_due = save_due or stopped or improved
                 if step == timeline.steps or stopped:
                     failures.refuse_non_finite_result(evaluation, [loss.name for loss in built.losses])
-            elif built.config.hooks and (report_due or others_due):
+            elif self.hooks.exist and (report_due or others_due):
                 stopped = self._is_stopping()
                 save_due = save_due or stopped
             if save_due or signal:
@@ -158,7 +158,7 @@ class Loop:
 
     def refuse_failed_hook(self) -> None:
         """Raises RunError on all workers where a hook has failed."""
-        if self.built.config.hooks and (failure := self.workers.first_text(self.hooks.failure or "")):
+        if self.hooks.exist and (failure := self.workers.first_text(self.hooks.failure or "")):
             raise RunError(f"{failure}; what was trained is saved, the same command with this workdir resumes")
 
     def call_hooks_at_end(self, final: Report | None) -> None:

@@ -55,7 +55,7 @@ def train(
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
-      hooks: called like those of the configuration, after them; of one worker alone.
+      hooks: called after those of the configuration, which does not hold them; the same on all workers.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -221,7 +221,7 @@ def _take_steps(
             console=console,
         )
         recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
-    steps.call_hooks_at_end(following.last_validation(run) if run and built.config.hooks else None)
+    steps.call_hooks_at_end(following.last_validation(run) if run and steps.hooks.exist else None)
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
