@@ -9,6 +9,7 @@ The first prints the tables of the committed results; the second takes these res
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -142,9 +143,12 @@ def _delta_m(row: Row) -> str:
     if row.delta_m is None:
         return digits.MISSING
     mean, low, high = row.delta_m
-    verdict = {"better": " better", "worse": " worse"}.get(row.verdict or "", "")
-    interval = "" if low is None else f" [{digits.fixed(low, 2)}, {digits.fixed(high, 2)}]"
-    return f"{digits.fixed(mean, 2)}{interval}{verdict}"
+    if low is None or high is None:
+        return digits.number(mean)
+    decimals = max(0, 1 - math.floor(math.log10(max(high - low, 1e-6) / 2)))  # two digits of half the interval
+    shown_mean, shown_low, shown_high = (digits.fixed(value, decimals) for value in (mean, low, high))
+    verdict = f" {row.verdict}" if row.verdict in ("better", "worse") else ""
+    return f"{shown_mean} [{shown_low}, {shown_high}]{verdict}"
 
 
 def main(argv: list[str]) -> None:

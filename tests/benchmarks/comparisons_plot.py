@@ -1,7 +1,7 @@
 """The picture of the comparisons: Δm of every method on every data set, with its interval."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -62,7 +62,7 @@ def _handles(tuned: bool) -> list[Line2D]:
 def _panel(axis: Axes, both: Mapping[str, Any], methods: list[str]) -> None:
     """Draws one data set; what is far from the others stands at the edge, with its number."""
     rows = {(kind, row.method): row for kind, compared in both.items() for row in compared.rows if row.delta_m}
-    low, high = _range([row.delta_m for row in rows.values()])
+    low, high = ends([row.delta_m for row in rows.values()])
     axis.set_xlim(low, high)
     axis.axvline(0, color=_QUIET, linewidth=1.2, zorder=1)
     for (kind, method), row in rows.items():
@@ -100,11 +100,11 @@ def _panel(axis: Axes, both: Mapping[str, Any], methods: list[str]) -> None:
         spine.set_edgecolor(_RULE)
 
 
-def _range(values: list[tuple[float, float | None, float | None]]) -> tuple[float, float]:
-    """The ends of an axis on which all can be told apart, but for a few that lie far below the others."""
+def ends(values: Sequence[tuple[float, float | None, float | None]]) -> tuple[float, float]:
+    """The ends of an axis with 0 and all values (mean, lower and upper end), but for those far below the others."""
     means = np.array([mean for mean, *_ in values])
-    lower, middle = np.percentile(means, [25, 50])
-    near = [value for value in values if value[0] >= lower - 5 * max(middle - lower, 1e-9)]
-    ends = [end for value in near for end in value if end is not None] + [0.0]
-    margin = 0.07 * (max(ends) - min(ends))
-    return min(ends) - margin, max(ends) + margin
+    middle, highest = np.median(means), max(means.max(), 0.0)
+    near = [value for value in values if value[0] >= middle - 5 * (highest - middle)]
+    shown = [end for value in near for end in value if end is not None] + [0.0]
+    margin = 0.07 * (max(shown) - min(shown))
+    return min(shown) - margin, max(shown) + margin
