@@ -4,13 +4,15 @@ python -m tests.benchmarks.comparisons
 python -m tests.benchmarks.comparisons --read=runs/compared --picture=.github/comparison.png
 
 The first prints the tables of the committed results; the second takes these results anew from the comparisons in
-`runs/compared`, a folder for each data set that the page's commands have made, and draws the picture.
+`runs/compared`, a folder for each data set that the page's commands have made, puts the tables into the page and draws
+the picture.
 """
 
 import dataclasses
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +21,7 @@ from absl import app, flags
 from tests.benchmarks import comparisons_plot
 from trainer.output.page import digits
 
-COMMITTED = pathlib.Path(__file__).with_suffix(".json")
+COMMITTED, PAGE = pathlib.Path(__file__).with_suffix(".json"), pathlib.Path(__file__).with_name("README.md")
 # Folder of a comparison → its title.
 TITLES = {
     "digits": "Digits",
@@ -134,6 +136,15 @@ def table(name: str, compared: Compared) -> str:
     return "\n".join(lines)
 
 
+def updated(page: str, results: Mapping[str, Compared]) -> str:
+    """The page with the tables of these results in place of those with the same titles."""
+    for name, compared in results.items():
+        old = re.compile(rf"^\| {re.escape(TITLES[name])} \(.*\n(?:\|.*\n)+", re.MULTILINE)
+        new = f"{table(name, compared)}\n"
+        page = old.sub(lambda _, new=new: new, page)
+    return page
+
+
 def _values(compared: Compared, values: Mapping[str, tuple[float, float | None]]) -> list[str]:
     return [digits.with_deviation(*values.get(metric, (None, None))) for metric in compared.directions]
 
@@ -152,13 +163,14 @@ def _delta_m(row: Row) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Prints the tables; reads results anew, and draws, where asked to."""
+    """Prints the tables; reads results anew into the page, and draws, where asked to."""
     del argv
     if _READ.value is not None:
         files = {name: pathlib.Path(_READ.value) / name / "results.json" for name in TITLES}
         found = {name: shown(json.loads(file.read_text())) for name, file in files.items() if file.exists()}
         plain = {name: dataclasses.asdict(compared) for name, compared in found.items()}
         COMMITTED.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+        PAGE.write_text(updated(PAGE.read_text(), found))
     results = committed()
     print("\n\n".join(table(name, compared) for name, compared in results.items()))
     if _PICTURE.value is not None:

@@ -66,6 +66,14 @@ def test_nothing_was_timed(compared):
     assert {line.count("|") for line in lines} == {6}
 
 
+def test_tables_of_a_page_are_replaced(compared):
+    """The one with the same title, wherever it stands."""
+    page = "# A page\n\n| Digits (test) | old |\n| --- |\n| `x` |\n\n| Digits, tuned (test) | other |\n| --- |\n\nEnd\n"
+    new = comparisons.table("digits", compared)
+    expected = f"# A page\n\n{new}\n\n| Digits, tuned (test) | other |\n| --- |\n\nEnd\n"
+    assert comparisons.updated(page, {"digits": compared}) == expected
+
+
 @pytest.mark.parametrize(
     ("means", "low", "high"),
     [
