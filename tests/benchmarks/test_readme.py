@@ -49,7 +49,7 @@ def test_table_of_methods_is_complete():
 
 
 def test_tables_of_comparisons():
-    """They are those of the committed results, which have all methods on all data sets."""
+    """They are those of the committed results, all methods on all data sets."""
     results = comparisons.committed()
     assert list(results) == list(comparisons.TITLES)
     for name, compared in results.items():
