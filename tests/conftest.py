@@ -26,6 +26,7 @@ ONE_AFTER_ANOTHER = {
     "tests/launch/test_faults.py",
     "tests/launch/test_pods.py",
     "tests/launch/test_slurm.py",
+    "tests/launch/test_slurm_comparison.py",
     "tests/launch/test_unlike_workers.py",
     "tests/properties/test_several_workers.py",
 }

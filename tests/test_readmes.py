@@ -51,10 +51,12 @@ from trainer.combine.registry import METHODS
 LONGEST, LONGEST_FRONT, LONGEST_CONFIGURATION, WIDEST = 300, 120, 25, 120
 # One holds all tables, the other is made from the registry.
 LONGER = {MEASURED, "trainer/combine/README.md"}
+FOR_CI = {"trainer/compare/README.md"}  # its example starts processes
 # What users and runs make; every other file that a page names is there.
 NOT_IN_THE_PROJECT = {
     "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
     "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
+    "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
 }  # fmt: skip
 
 
@@ -219,7 +221,10 @@ def test_tensorboard_serves(project):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "text"), blocks("python"))
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [pytest.param(*block, marks=[pytest.mark.ci_only] * (block[0] in FOR_CI)) for block in blocks("python")],
+)
 def test_python_stands_in_a_configuration_or_runs(name, text, tmp_path, monkeypatch):
     """tests/configs trains every configuration."""
     if any(text in (ROOT / file).read_text() for file in FILES if re.fullmatch(r"configs/\w+\.py", file)):

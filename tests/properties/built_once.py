@@ -45,6 +45,6 @@ def building_once() -> Iterator[None]:
         mock.patch.object(experiment, "build", building),
         mock.patch.object(train, "_traced", tracing),
         mock.patch.object(Evaluator, "build", evaluating),
-        mock.patch.object(plots, "save_curves"),
+        mock.patch.object(plots, "save_curves", return_value=None),
     ):
         yield

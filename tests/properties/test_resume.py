@@ -12,7 +12,7 @@ from tests.properties.interrupted import results
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
-from trainer.output import checkpoint, plots, workdir
+from trainer.output import checkpoint, plots, tensorboard, workdir
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,9 @@ def test_the_best_checkpoint_stays(tmp_path):
     assert checkpoint.saved_steps(tmp_path / "run" / "checkpoints") == sorted({expected, 12})
     results = f"|  | `{best['metric']}` | {values[12]:.4g} |"
     assert results in (tmp_path / "run" / "report.md").read_text()
-    assert f"monitor/{best['metric']}" in {tag for _, _, tag, _ in interrupted.values_of_events(tmp_path / "run")}
+    assert tensorboard.tag(f"monitor/{best['metric']}") in {
+        tag for _, _, tag, _ in interrupted.values_of_events(tmp_path / "run")
+    }
 
     equal = {"metric": "0 * {total_loss}", "mode": "min"}  # of equals the first one
     undefined = {"metric": "{loss/label} / (2 - 2)", "mode": "min", "patience": 99}

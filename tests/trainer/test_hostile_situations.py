@@ -65,7 +65,7 @@ def test_code_of_the_users_own_takes_neither_the_output_nor_the_place(place):
     assert (trained.returncode, trained.stderr) == (0, "")
     lines = trained.stdout.splitlines()
     assert lines[0].startswith("run: 4 steps on 1 CPU")
-    assert lines[-1] == "run: report.md, curves.png, metrics.jsonl; tensorboard --logdir run"
+    assert lines[-1] == "run: report.md, report.html, curves.png; tensorboard --logdir run"
     evaluated = forked.run("trainer.main", "--mode=eval", "--workdir=run", "--trust=tests", cwd=place)
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
     assert "Validation of run/checkpoints/step_00000004" in evaluated.stdout
@@ -117,7 +117,7 @@ def test_training_continues_when_nobody_reads_and_a_terminal_knows_only_ascii(pl
     result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
     assert result.stderr.splitlines() == ["0"]
     assert result.stdout.startswith("run: 4 steps on 1 CPU")
-    assert "report.md, curves.png" in (place / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "report.md, report.html, curves.png" in (place / "run" / "log.txt").read_text(encoding="utf-8")
 
 
 def _interrupted(

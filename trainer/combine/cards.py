@@ -20,7 +20,7 @@ your own](#your-own) is a function in a file of yours.
 | `registry.py` | the table of names: which entry, in which file, a name means |
 | `user_function.py` | makes a method of a function of your own |
 | `methods/` | a file for each method or family: its functions and, below them, its entry with options and card |
-| `entry.py` | what an entry is: `Method`, `LooksAt`, `Card` |
+| `entry.py` | what an entry is: `Method`, `LooksAt`, `Card`, and the ranges in which options are tuned |
 | `problem.py` | what a method may look at, and what it answers |
 | `solvers/` | quadratic problems with K unknowns, the projection onto the simplex, Adam for K numbers |
 | `combination.py` | a method with its options and what can be put around any: scaled losses, logarithms, smoothing |
@@ -34,6 +34,7 @@ your own](#your-own) is a function in a file of yours.
    entry `NAME = Method(function=..., looks_at=..., summary=..., card=Card(...))`. `methods/cagrad.py` is one with an
    option, `methods/famo.py` one that remembers something. TensorFlow comes as
    `from trainer.combine import lazy_tensorflow as tf`, so that `--help` and configuration errors need not load it.
+   An option's setting ends with the values that `trainer.compare --tuned` tries, such as `Between(0.05, 0.95)`.
 2. Add the name to the table in `registry.py`. Its options, `--help` and what is saved follow from the entry.
 3. Say in `tests/trainer/combine/test_aggregate.py` what its results are compared with. The properties tested there hold
    for every name.

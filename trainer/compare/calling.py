@@ -20,7 +20,8 @@ from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, StoppedError
 from trainer.common.trust import Trust
 from trainer.compare import children, comparing, grid, in_process
-from trainer.compare.comparing import Asked, Outcome
+from trainer.compare.asking import Asked
+from trainer.compare.comparing import Outcome
 from trainer.compare.messages import Request
 from trainer.compare.plan_file import Tuned
 from trainer.config import loading
@@ -129,6 +130,7 @@ def compare(
                 on = devices.chosen(strategy, virtual_devices, allow_cpu)
                 launch = in_process.launcher(on, trusted)
             else:
+                devices.check_name(strategy)
                 launch = children.run
                 request = Request([], strategy, virtual_devices, allow_cpu, list(trust))
                 asked = dataclasses.replace(asked, devices=request)

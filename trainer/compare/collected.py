@@ -17,7 +17,7 @@ TIMING = "timing.json"
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long a step of a cell takes and how much memory, measured alone.
+    """The time and the memory that a step of a cell takes, measured alone.
 
     Attributes:
       seconds_per_step: the median; None where it could not be measured.
@@ -61,7 +61,7 @@ class Comparison:
 
     Attributes:
       workdir: where they go.
-      command: the command that repeats it.
+      command: the commands that repeat it, a line for each.
       seeds: the seeds of each cell's runs.
       cells: the cells.
       timing: cell's name → its timing; those of all methods, and of `sum`, where they were timed.

@@ -1,71 +1,39 @@
 """A comparison from what is asked for to its results: what is done in which order."""
 
-import contextlib
 import dataclasses
-import fcntl
-import os
 import pathlib
 import signal
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 
-from trainer.common import atomic_files, schema
 from trainer.common.errors import ConfigError, RunError, system_reason
 from trainer.compare import (
+    asking,
     children,
     collected,
+    existing,
     grid,
-    objectives,
     page,
     plan_file,
     results_files,
+    results_verdict,
     timings,
     training,
     trials,
 )
+from trainer.compare.asking import Asked, Begun
 from trainer.compare.children import Launch, Stopping
 from trainer.compare.collected import Comparison
-from trainer.compare.grid import Prepared, Variation
-from trainer.compare.messages import Request
-from trainer.compare.plan_file import NOT_TUNED, Cell, Plan, Tuned
+from trainer.compare.plan_file import Cell, InUseError, Tuned
 from trainer.compare.progress import Progress
 from trainer.compare.results import Results
 from trainer.compare.training import Place, Work
-from trainer.config import loading, monitors, resuming
-from trainer.config.settings import Config
-from trainer.output import workdir as workdir_lib
+from trainer.config import monitors
 
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What a comparison is to be.
-
-    Attributes:
-      tree: the configuration from which every cell is made, as nested dictionaries.
-      methods: names of combination methods; empty: that of the configuration.
-      variations: what varies besides.
-      seeds: how many runs each cell has; the first has the configuration's own seed.
-      single_tasks: whether each loss is trained alone, too.
-      workdir: the directory; None: a new one.
-      command: the command that repeats it.
-      devices: where runs are trained.
-      tuned: how each cell is tuned before: its trials have the configuration's own seed, the runs those after it.
-      timed_steps: the most steps of a round by which each method is timed alone in the end; 0: none is.
-    """
-
-    tree: Mapping[str, Any]
-    methods: Sequence[str] = ()
-    variations: Sequence[Variation] = ()
-    seeds: int = 1
-    single_tasks: bool = False
-    workdir: str | None = None
-    command: str = ""
-    devices: Request = dataclasses.field(default_factory=lambda: Request([], "mirrored"))
-    tuned: Tuned = NOT_TUNED
-    timed_steps: int = 0
+_WAIT = 60.0  # seconds for whoever writes the plan of the same comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +55,13 @@ class Outcome:
     signal: signal.Signals | None
 
 
+class CellOutcome(NamedTuple):
+    """The end of one cell: its failed runs as an `Outcome` has them, and what stopped it; None where nothing did."""
+
+    failed: Sequence[str]
+    signal: signal.Signals | None
+
+
 def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch = children.run) -> Outcome:
     """Trains what is asked for and is not there yet, times it, and writes the results of all that is there.
 
@@ -100,46 +75,135 @@ def compare(asked: Asked, base: pathlib.Path, console: Console, launch: Launch =
       ConfigError: it cannot be; nothing was written, unless the devices or the data are what cannot be used.
       RunError: the results cannot be written.
     """
-    config = loading.resolve(asked.tree)
-    names = asked.methods or (config.combine.name,)
-    cells = grid.cells(config, names, asked.variations, single_tasks=asked.single_tasks)
-    prepared = grid.prepare(asked.tree, cells)
-    first = config.seed + bool(asked.tuned.trials)
-    seeds = range(first, first + asked.seeds)
-    place = Place(pathlib.Path(asked.workdir or _new(base)), base)
-    plan = Plan(asked.command, schema.as_dict(config), cells, tuple(seeds), asked.tuned)
-    _check_tuned(asked.tuned, prepared)
-    _check(place, prepared, seeds)
-    plan = _continued(place, plan, config)
-    with _locked(place), Stopping() as stopping:
-        plan_file.write(place.path, plan)
-        counts = {cell.name: _count(place, cell, seeds, asked.tuned) for cell in cells}
+    begun = asking.begin(asked, base)
+    place, seeds = begun.place, begun.plan.seeds
+    with plan_file.locked(place.path, place.given), Stopping() as stopping:
+        plan_file.write(place.path, begun.whole)
         work = Work(place, asked.devices, stopping, launch, asked.tuned)
-        with Progress(counts, _watched(config), console) as progress:
-            training.train(prepared, seeds, work, progress)
+        with _progress(begun, begun.plan.cells, console) as progress:
+            training.train(begun.prepared, seeds, work, progress)
             if asked.timed_steps:
-                wanted = grid.cells(config, (*names, timings.REFERENCE), asked.variations, single_tasks=False)
-                timings.measure(grid.prepare(asked.tree, wanted), asked.timed_steps, work, progress.say)
-        outcome = _written(collected.read(place.path), cells, seeds, stopping.signal)
-    for line in (page.headline(outcome.results), f"{place.given}: {page.NAME}, {', '.join(results_files.NAMES)}"):
-        console.print(line, markup=False, soft_wrap=True)
-    return outcome
+                names = (*begun.methods, timings.REFERENCE)
+                timed = grid.cells(begun.config, names, asked.variations, single_tasks=False)
+                timings.measure(grid.prepare(asked.tree, timed), asked.timed_steps, work, progress.say)
+        _say_stopped(stopping, console)
+        comparison = collected.read(place.path)
+        results, page_ = write(comparison, place.given, console)
+    return Outcome(comparison, results, page_, _failed(comparison, begun.plan.cells, seeds), stopping.signal)
 
 
-def _written(
-    comparison: Comparison, cells: Sequence[Cell], seeds: Sequence[int], stopped: signal.Signals | None
-) -> Outcome:
-    """Writes the results of all runs."""
+def _say_stopped(stopping: Stopping, console: Console) -> None:
+    if stopping.signal is not None:
+        reason = "what was trained is saved, and the same command with this workdir continues"
+        console.print(f"stopped by {stopping.signal.name}; {reason}", soft_wrap=True)
+
+
+def _failed(comparison: Comparison, cells: Sequence[Cell], seeds: Sequence[int]) -> list[str]:
+    wanted = {cell.name for cell in cells}
+    found = [cell for cell in comparison.cells if cell.name in wanted]
+    return [f"{cell.name} (seed {seed})" for cell in found for seed in sorted(cell.failures) if seed in seeds]
+
+
+def train_cell(asked: Asked, number: int, base: pathlib.Path, console: Console) -> CellOutcome:
+    """Trains one cell of what is asked for; other processes may train others of the same comparison meanwhile.
+
+    Args:
+      asked: the whole comparison.
+      number: the cell's, counted from 1 as `listed` has them.
+      base: the directory that a relative one is in.
+      console: where to show progress.
+
+    Raises:
+      ConfigError: as `compare`; or there is no such cell.
+    """
+    if asked.workdir is None:
+        raise ConfigError(plan_file.FIELD, ConfigError.ABSENT, "is missing: the folder of the whole comparison")
+    begun = asking.begin(asked, base, number)
+    place, cells, seeds = begun.place, [each.cell for each in begun.prepared], begun.plan.seeds
+    _write_shared(place, begun)
+    with plan_file.locked(place.path, place.given, shared=True), Stopping() as stopping:
+        work = Work(place, asked.devices, stopping, children.run, asked.tuned)
+        with _progress(begun, cells, console) as progress:
+            training.train(begun.prepared, seeds, work, progress)
+        _say_stopped(stopping, console)
+    return CellOutcome(_failed(collected.read(place.path), cells, seeds), stopping.signal)
+
+
+def _write_shared(place: Place, begun: Begun) -> None:
+    """Writes the plan unless it is there already, as whoever trains another cell may have written it."""
+    deadline = time.monotonic() + _WAIT
+    while True:
+        before = plan_file.read(place.path)
+        whole = asking.continued(place, begun.plan, begun.config)
+        if before is not None and (before.cells, before.seeds) == (whole.cells, whole.seeds):
+            return
+        try:
+            with plan_file.locked(place.path, place.given):
+                plan_file.write(place.path, asking.continued(place, begun.plan, begun.config))
+            return
+        except InUseError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_WAIT / 100)
+
+
+def _progress(begun: Begun, cells: Sequence[Cell], console: Console) -> Progress:
+    seeds, tuned = begun.plan.seeds, begun.plan.tuned
+    counts = {cell.name: _count(begun.place, cell, seeds, tuned) for cell in cells}
+    best = begun.config.best
+    return Progress(counts, "" if best is None else monitors.reported_name(best.metric), console)
+
+
+def report(given: Sequence[str], workdir: str | None, command: str, base: pathlib.Path, console: Console) -> None:
+    """Writes the results of runs that are there; nothing is trained.
+
+    Args:
+      given: as for `existing.collect`.
+      workdir: where the results go; None: a new directory.
+      command: the command that repeats it.
+      base: the directory that relative ones are in.
+      console: where to say what they are.
+
+    Raises:
+      ConfigError: the runs cannot be compared, or the directory is used otherwise.
+      RunError: the results cannot be written.
+    """
+    place = Place(pathlib.Path(workdir or asking.new_workdir(base)), base)
+    comparison = existing.collect(given, base, place.path, command)
+    for name in ("config.json", plan_file.NAME):
+        if (place.path / name).exists():
+            reason = f"holds {name}; results of other runs need a directory of their own"
+            raise ConfigError(plan_file.FIELD, str(place.given), reason)
+    with plan_file.locked(place.path, place.given):
+        write(comparison, place.given, console)
+
+
+def write(comparison: Comparison, shown: pathlib.Path, console: Console) -> tuple[Results, pathlib.Path]:
+    """Writes the results of a comparison, and says in a line what they are.
+
+    Args:
+      comparison: its runs.
+      shown: its directory as it was given.
+      console: where to say it.
+
+    Returns:
+      The results, and the path of their page.
+
+    Raises:
+      RunError: they cannot be written.
+    """
     try:
         results = results_files.write(comparison)
         report = page.write(comparison, results)
     except OSError as error:
         reason = f"cannot write {error.filename or comparison.workdir}: {system_reason(error)}"
         raise RunError(reason) from error
-    names = {cell.name for cell in cells}
-    asked = [cell for cell in comparison.cells if cell.name in names]
-    failed = [f"{cell.name} (seed {seed})" for cell in asked for seed in sorted(cell.failures) if seed in seeds]
-    return Outcome(comparison, results, report, failed, stopped)
+    for line in (
+        " ".join(results_verdict.sentences(results)),
+        f"{shown}: {page.NAME}, {', '.join(results_files.NAMES)}",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+    return results, report
 
 
 def _count(place: Place, cell: Cell, seeds: Sequence[int], tuned: Tuned) -> tuple[int, int]:
@@ -147,70 +211,3 @@ def _count(place: Place, cell: Cell, seeds: Sequence[int], tuned: Tuned) -> tupl
     ended = len(seeds) - len(training.seeds_left(place, cell, seeds))
     tuning = trials.read(place.path / cell.folder) if tuned.trials else None
     return tuned.trials + len(seeds), ended + (0 if tuning is None else len(tuning.trials))
-
-
-def _check_tuned(tuned: Tuned, prepared: Sequence[Prepared]) -> None:
-    """Raises ConfigError where a cell cannot be tuned."""
-    if tuned.trials:
-        objectives.check_installed(tuned.trials)
-        for cell, config, _ in prepared:
-            if config is not None:
-                objectives.of(config, tuned.objective_of(cell))
-
-
-def _watched(config: Config) -> str:
-    return "" if config.best is None else monitors.reported_name(config.best.metric)
-
-
-def _new(base: pathlib.Path) -> str:
-    return next(name for name in workdir_lib.dated_names() if not (base / name).exists())
-
-
-def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> None:
-    """Raises ConfigError where a run can neither start nor resume in its directory."""
-    if (place.path / "config.json").exists():
-        raise ConfigError(plan_file.FIELD, str(place.given), "is the directory of a run; choose another one")
-    for cell, config, _ in prepared:
-        for seed in seeds if config is not None else ():
-            path = plan_file.run_path(place.given, cell, seed)
-            config = trials.chosen(place.path / cell.folder, config)
-            workdir_lib.check(str(path), dataclasses.replace(config, seed=seed), place.base)
-
-
-def _continued(place: Place, plan: Plan, config: Config) -> Plan:
-    """The plan with what the directory holds already; raises ConfigError where that is of another configuration."""
-    before = plan_file.read(place.path)
-    if before is None:
-        return plan
-    different = resuming.differences_from_chief(loading.resolve(before.config), config)
-    if different:
-        reason = f"holds a comparison with another configuration: {'; '.join(different)}; choose another directory"
-        raise ConfigError(plan_file.FIELD, str(place.given), reason)
-    if before.tuned != plan.tuned:
-        objective = "" if before.tuned.objective is None else f" --objective={before.tuned.objective!r}"
-        reason = f"holds a comparison with --tuned={before.tuned.trials}{objective}; choose another directory"
-        raise ConfigError(plan_file.FIELD, str(place.given), reason)
-    cells, seeds = (plan_file.united(getattr(before, each), getattr(plan, each)) for each in ("cells", "seeds"))
-    return dataclasses.replace(plan, cells=cells, seeds=tuple(sorted(seeds)))
-
-
-@contextlib.contextmanager
-def _locked(place: Place) -> Iterator[None]:
-    """A context in which no other comparison can use the directory, which is made."""
-    shown = str(place.given)
-    try:
-        place.path.mkdir(parents=True, exist_ok=True)
-        descriptor = atomic_files.open_no_link(place.path / "lock", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise ConfigError(plan_file.FIELD, shown, f"cannot be written: {system_reason(error)}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise ConfigError(plan_file.FIELD, shown, f"another comparison is using it ({holder})") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)

@@ -56,7 +56,7 @@ def compute(comparison: Comparison) -> Results:
         runs=tuple(runs),
         differences=tuple(results_differences.differences(numbers, overall, of, best, fixed) if best else ()),
         notes=(),
-        commands=(comparison.command,),
+        commands=tuple(comparison.command.splitlines()),
         versions=_versions(),
     )
     return dataclasses.replace(results, notes=results_notes.of(results))
@@ -120,7 +120,7 @@ def _cost(cell: CellRuns, cells: Sequence[CellRuns], timing: Mapping[str, Timing
     if cell.name not in timing:
         return None
     own = timing[cell.name]
-    plain = [each for each in cells if each.method == _PLAIN and each.single_task is None and each.name in timing]
+    plain = [each for each in cells if each.method == _PLAIN and each.name in timing]
     same = results_statistics.matching(cell, plain)
     other = timing.get(same.name if same is not None else _PLAIN)
     return Cost(
@@ -138,7 +138,7 @@ def _ratio(value: float | None, other: float | None) -> float | None:
 
 
 def _tuning(cell: CellRuns) -> Mapping[str, Any] | None:
-    """What was tuned in a cell; None where nothing was, or its file cannot be read."""
+    """Content of a cell's `tuning.json`; None where nothing was, or its file cannot be read."""
     try:
         return None if cell.path is None else json_text.parse((cell.path / "tuning.json").read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the process of a comparison and those that it starts say to one another: a line of JSON for each message."""
+"""Messages between the process of a comparison and those that it starts, each a line of JSON."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ class RunRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TuningRequest:
-    """What is tuned before a cell's runs, which then have the chosen values.
+    """The tuning before a cell's runs, which then have the chosen values.
 
     Attributes:
       path: the cell's directory, absolute or below the current one.

@@ -4,11 +4,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from trainer.common import atomic_files
-from trainer.compare import page_pareto, page_settings, page_tables
+from trainer.compare import page_pareto, page_settings, page_tables, results_verdict
 from trainer.compare.collected import CellRuns, Comparison
-from trainer.compare.results import BEST, DELTA_M, MEAN_RANK, TO_BEST, Results
-from trainer.compare.results_notes import listed
-from trainer.compare.statistics import BETTER, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS
+from trainer.compare.results import BEST, Results
 from trainer.output import curves
 from trainer.output.page import conflicts, digits, document, over_time
 from trainer.output.page.series import Group
@@ -46,39 +44,15 @@ def page(comparison: Comparison, results: Results) -> str:
         sections += over_time.sections([*groups, *baselines], losses, metrics)
         sections += [conflicts.section(cosines), *over_time.gradients(groups, losses)]
     sections.append(page_settings.section(comparison, results))
-    lead = [_shape(comparison, results, losses)]
+    headline, *verdict = results_verdict.sentences(results)
+    lead = [*verdict, _shape(comparison, results, losses)]
     if (conflict := conflicts.most(cosines)) is not None:
         label, row = conflict
         share = digits.percent(row.below)
         lead.append(f"The gradients of {row.names} conflict most often, with {label} in {share} of the reports.")
     name = comparison.workdir.name or "comparison"
     title = f"{name} · comparison"
-    return document.page(title, title, headline(results), lead, [each for each in sections if each is not None])
-
-
-def headline(results: Results) -> str:
-    """Returns in words which cell is best, by what, and from which others it cannot be distinguished."""
-    if results.best is None:
-        return "No cell can be ranked"
-    best = results.cell(results.best)
-    if best.delta_m is not None:
-        kind, by = DELTA_M, f"Δm ({digits.signed(best.delta_m.mean, 1)}{digits.PERCENT} against {results.baseline})"
-    else:
-        kind, by = MEAN_RANK, f"mean rank ({digits.number(best.mean_rank, 3)})"
-    verdicts: dict[str, list[str]] = {}
-    for each in results.differences:
-        if each.kind == TO_BEST and each.of == kind:
-            verdicts.setdefault(each.verdict, []).append(each.cell)
-    text = f"{best.name} is best by {by}"
-    if not verdicts:
-        return text
-    if TOO_FEW_SEEDS in verdicts:
-        return f"{text}; with so few seeds it cannot be distinguished from the others"
-    near = verdicts.get(NOT_DISTINGUISHABLE, []) + verdicts.get(BETTER, [])
-    if not near:
-        seeds = digits.count(len(best.seeds), "seed")
-        return f"{text}, and distinguishable from all others on {seeds}"
-    return f"{text}, but not distinguishable from {listed(near)}"
+    return document.page(title, title, headline, lead, [each for each in sections if each is not None])
 
 
 def _shape(comparison: Comparison, results: Results, losses: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from trainer.compare.results import DELTA_M, MEAN_RANK, TO_BEST, CellResult, Metric, Results
+from trainer.compare.results import BETTER, DELTA_M, MEAN_RANK, TO_BEST, WORSE, CellResult, Difference, Metric, Results
 from trainer.output.page import digits, document
 from trainer.output.page.document import Cell, Section
 from trainer.output.page.markup import Markup, joined
@@ -30,7 +30,7 @@ def arrow(metric: Metric) -> str:
 def _main(results: Results) -> Markup:
     cells = [cell for cell in results.cells if cell.single_task is None]
     verdicts = {
-        each.cell: each.verdict for each in results.differences if each.kind == TO_BEST and each.of == _of(results)
+        each.cell: _verdict(each) for each in results.differences if each.kind == TO_BEST and each.of == _of(results)
     }
     metrics = results.counted
     has_delta = any(cell.delta_m is not None for cell in cells)
@@ -56,6 +56,11 @@ def _of(results: Results) -> str:
     return DELTA_M if best is not None and best.delta_m is not None else MEAN_RANK
 
 
+def _verdict(difference: Difference) -> str:
+    is_small = difference.is_small and difference.verdict in (BETTER, WORSE)
+    return f"{difference.verdict}, by less than another seed changes" if is_small else difference.verdict
+
+
 def _name(cell: CellResult, results: Results, verdict: str | None) -> Cell:
     """The cell's name; below it why runs of it failed, or how it compares with the best cell."""
     note = ""
@@ -66,7 +71,7 @@ def _name(cell: CellResult, results: Results, verdict: str | None) -> Cell:
     elif cell.name == results.best:
         note = "best"
     elif verdict is not None:
-        note = verdict if "seed" in verdict else f"{verdict} {'from' if 'not' in verdict else 'than'} the best"
+        note = f"compared to the best: {verdict}"
     return Cell(cell.name, note=note)
 
 
@@ -166,7 +171,7 @@ def _differences(results: Results) -> Markup:
                 mean,
                 Cell(interval),
                 Cell(str(each.count)),
-                Cell(each.verdict),
+                Cell(_verdict(each)),
             ]
         )
     headings = ["cell", "minus", "of", "difference", "95 % interval", "seeds", "verdict"]

@@ -1,19 +1,29 @@
 """The plan of a comparison in its directory, `comparison.json`, and the paths of what else it leaves there."""
 
+import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import json
+import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.common import atomic_files, json_text
-from trainer.common.errors import ConfigError, first_line
+from trainer.common.errors import ConfigError, first_line, system_reason
 
 NAME = "comparison.json"
 FIELD = "--workdir"
 _FORMAT = 1
+_LONGEST = 24  # characters of a value in a name
 _UNSAFE = re.compile(r"[^\w.=,+-]+")  # of a path that TensorFlow may read as a pattern
+
+
+class InUseError(ConfigError):
+    """Another comparison is using the directory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +45,24 @@ class Cell:
         """The name by which tables and pictures call it: `pcgrad`, `cagrad c=0.2`, `single_task=ink`."""
         first = self.method if self.single_task is None else f"single_task={self.single_task}"
         own = f"combine.{self.method}."
-        return " ".join([first, *(f"{key.removeprefix(own)}={value}" for key, value in self.settings.items())])
+        return " ".join([first, *(f"{key.removeprefix(own)}={_short(value)}" for key, value in self.settings.items())])
 
     @property
     def folder(self) -> str:
-        """The name of its directory."""
-        return _UNSAFE.sub("_", self.name).strip("_.") or "_"
+        """The name of its directory: its own without what a path must not have, and then with some digits of it."""
+        plain = self.name.replace(" ", "_")
+        safe = _UNSAFE.sub("_", plain)
+        return safe if safe == plain and not safe.startswith(".") else f"{safe.strip('_.')}_{_digits(self.name)}"
+
+
+def _short(value: Any) -> str:
+    """The value, or where it is long its beginning with some digits of the whole."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{_digits(text)}"
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:6]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +78,7 @@ class Tuned:
     objective: str | None = None
 
     def objective_of(self, cell: Cell) -> str | None:
-        """What is optimized in a cell: a loss that is trained alone has its own objective."""
+        """Returns what is optimized in a cell: a loss that is trained alone has its own objective."""
         return self.objective if cell.single_task is None else None
 
 
@@ -65,10 +87,10 @@ NOT_TUNED = Tuned()
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a comparison consists of.
+    """The parts of a comparison.
 
     Attributes:
-      command: the command that began it, or continued it with more.
+      command: the commands that began it and continued it with more, a line for each.
       config: the resolved configuration from which every cell is made, as nested dictionaries.
       cells: its cells, whose names and directories differ.
       seeds: the seeds of each cell's runs.
@@ -111,6 +133,38 @@ def write(workdir: pathlib.Path, plan: Plan) -> None:
     """Writes a comparison's plan; raises OSError where it cannot."""
     tree = {"format": _FORMAT, **dataclasses.asdict(plan)}
     atomic_files.write_whole(workdir / NAME, json.dumps(tree, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path, given: pathlib.Path, *, shared: bool = False) -> Iterator[None]:
+    """A context in which no other comparison can use the directory, which is made.
+
+    Args:
+      workdir: the directory.
+      given: the directory as messages name it.
+      shared: whether others that say so, too, can.
+
+    Raises:
+      InUseError: another comparison is using it.
+      ConfigError: it cannot be used.
+    """
+    shown = str(given)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        descriptor = atomic_files.open_no_link(workdir / "lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise ConfigError(FIELD, shown, f"cannot be written: {system_reason(error)}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            raise InUseError(FIELD, shown, f"another comparison is using it ({holder})") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def united(before: Sequence[Any], now: Iterable[Any]) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from trainer.compare.messages import Event
 from trainer.output.reports import VALIDATION
 
 _LOSS = "loss/"
-_NAME, _FIXED = 24, 22  # columns of a cell's name at most, and of what stands beside name and values
+_NAME = 24  # characters of a cell's name
 _FRAME = 4  # lines around the rows
 
 
@@ -54,7 +54,8 @@ class Progress:
     def __init__(self, cells: Mapping[str, tuple[int, int]], watched: str, console: Console):
         self._rows = {name: _Row(ended, runs) for name, (runs, ended) in cells.items()}
         self._watched, self._console = watched, console
-        self._current: str | None = None
+        self._current: str | None = None  # the cell of the last run
+        self._running = False
         self._began = time.monotonic()
         self._spent: list[float] = []  # seconds of each run that has ended
         self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=False)
@@ -78,7 +79,7 @@ class Progress:
         """Takes what has happened to a run of a cell."""
         row = self._rows[cell]
         if event.kind == "started":
-            self._current, self._began = cell, time.monotonic()
+            self._current, self._running, self._began = cell, True, time.monotonic()
             row.step = row.steps = 0
         elif event.kind == "report":
             row.step, row.steps = event.step, event.steps
@@ -86,6 +87,7 @@ class Progress:
                 row.values = event.values
         elif event.kind in ("done", "failed"):
             row.ended += 1
+            self._running = False
             if event.kind == "done":
                 self._spent.append(time.monotonic() - self._began)
             row.note = "failed" if event.kind == "failed" else ""
@@ -112,8 +114,8 @@ class Progress:
         """The mean time of the runs so far for each that is left; None where nothing tells it."""
         rows = self._rows.values()
         left = sum(row.runs - row.ended for row in rows)
-        current = self._rows.get(self._current) if self._current else None
-        done = current.step / current.steps if current and current.steps and current.ended < current.runs else 0.0
+        current = self._rows[self._current] if self._running else None
+        done = current.step / current.steps if current and current.steps else 0.0
         spent = list(self._spent)
         if not spent and done:
             spent.append((time.monotonic() - self._began) / done)
@@ -133,13 +135,15 @@ class Progress:
         for heading, justify in (("cell", "left"), ("runs", "right"), ("step", "right"), ("validation", "left")):
             table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis")
         names = self._visible()
-        longest = min(_NAME, max(len(name) for name in self._rows))
+        counts = {name: f"{row.ended}/{row.runs}" for name, row in self._rows.items()}
+        steps = {name: f"{row.step}/{row.steps}" if row.steps else "" for name, row in self._rows.items()}
+        longest = min(_NAME, max(map(len, names)))
+        room = width - longest - sum(max(4, *(len(texts[name]) for name in names)) for texts in (counts, steps)) - 3
         for name in names:
             row = self._rows[name]
-            values = row.note or _fitted(self._shown(row.values), width - longest - _FIXED)
-            step = f"{row.step}/{row.steps}" if row.steps else ""
-            style = "bold" if name == self._current and row.ended < row.runs else ""
-            cells = (_shortened(name, longest), f"{row.ended}/{row.runs}", step, values)
+            values = row.note or _fitted(self._shown(row.values), room)
+            style = "bold" if name == self._current and self._running else ""
+            cells = (_shortened(name, longest), counts[name], steps[name], values)
             table.add_row(*(Text(printable(cell)) for cell in cells), style=style)
         ended, runs = (sum(getattr(row, field) for row in self._rows.values()) for field in ("ended", "runs"))
         return Group(table, Text(f"{ended} of {runs} runs{self._left()}"))

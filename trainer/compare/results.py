@@ -7,6 +7,7 @@ from typing import Any
 FORMAT = 1
 FINAL, BEST = "final", "best"  # the variables that values are of: after the last step, or at a run's best one
 COMPLETE, UNFINISHED, FAILED = "complete", "unfinished", "failed"
+BETTER, WORSE, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS = "better", "worse", "not distinguishable", "too few seeds"
 DELTA_M, MEAN_RANK = "delta_m", "mean_rank"  # compared as metrics are: all tasks together
 TO_BEST, TO_FIXED = "best", "fixed"  # kinds of references
 
@@ -71,7 +72,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class DeltaM:
-    """How much better a cell is than the baseline, in percent: positive is better.
+    """Percent by which a cell is better than the baseline; negative: worse.
 
     Attributes:
       mean: Δm of the means over seeds, which is the mean of that of each seed against the baseline's mean.
@@ -162,6 +163,7 @@ class Difference:
       high: upper end.
       count: how many seeds both have.
       verdict: "better", "worse" (0 lies outside the interval), "not distinguishable", or "too few seeds" (below three).
+      is_small: whether it is less than another seed changes: less than the reference's deviation over all its seeds.
     """
 
     cell: str
@@ -173,6 +175,7 @@ class Difference:
     high: float | None
     count: int
     verdict: str
+    is_small: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,5 +65,9 @@ def _difference(
 ) -> Difference:
     """The difference of two cells' numbers by seeds; `names` are the first fields of the result."""
     values = [own[seed] - others[seed] for seed in sorted(own.keys() & others.keys())]
-    mean, low, high = statistics.mean_and_deviation(values)[0], *statistics.mean_interval(values)
-    return Difference(*names, mean, low, high, len(values), statistics.verdict(low, high, len(values), direction))
+    mean, _ = statistics.mean_and_deviation(values)
+    _, deviation = statistics.mean_and_deviation(list(others.values()))
+    low, high = statistics.mean_interval(values)
+    verdict = statistics.verdict(low, high, len(values), direction)
+    is_small = mean is not None and deviation is not None and abs(mean) < deviation
+    return Difference(*names, mean, low, high, len(values), verdict, is_small)

@@ -21,8 +21,9 @@ def runs_of(comparison: Comparison) -> list[RunResult]:
 
 
 def seeds_of(comparison: Comparison, cell: CellRuns) -> list[int]:
-    """Returns the seeds with which a cell has runs or should have."""
-    return sorted({*comparison.seeds, *cell.runs, *cell.failures})
+    """Returns the seeds with which a cell has runs or should have; of runs from elsewhere those that there are."""
+    wanted = () if cell.path is None else comparison.seeds
+    return sorted({*wanted, *cell.runs, *cell.failures})
 
 
 def metrics_of(cells: Sequence[CellRuns], runs: Iterable[RunResult]) -> tuple[Metric, ...]:

@@ -1,4 +1,4 @@
-"""What a reader of a comparison's results must know beside the numbers, a sentence each."""
+"""Sentences that a reader of a comparison's results must know beside the numbers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,7 +7,7 @@ from trainer.compare.results import BEST, COMPLETE, CellResult, Results
 from trainer.output.page import digits
 from trainer.output.reports import VALIDATION
 
-_LISTED = 6  # of many names
+_LISTED = 8  # of many names
 
 
 def of(results: Results) -> tuple[str, ...]:
@@ -59,20 +59,23 @@ def _counted(results: Results) -> Iterator[str]:
 
 
 def _cells(results: Results) -> Iterator[str]:
+    without: dict[str, list[str]] = {}
     for cell in results.cells:
-        if not cell.failures:
-            continue
-        seeds: dict[str, list[int]] = {}
-        for seed, reason in cell.failures.items():
-            seeds.setdefault(reason.rstrip("."), []).append(seed)
-        why = "; ".join(
-            f"{'seeds' if len(own) > 1 else 'seed'} {listed(map(str, own))}: {r}" for r, own in seeds.items()
-        )
-        if cell.seeds:
+        if cell.failures and cell.seeds:
             counts = f"{len(cell.failures)} of {len(cell.failures) + len(cell.seeds)} runs"
-            yield f"{cell.name}: {counts} not complete and in no number ({why})."
-        else:
-            yield f"{cell.name} takes no part: no run of it is complete ({why})."
+            yield f"{cell.name}: {counts} not complete and in no number ({_why(cell)})."
+        elif cell.failures:
+            without.setdefault(_why(cell), []).append(cell.name)
+    for why, cells in without.items():
+        yield f"No part, as no run is complete: {listed(cells)} ({why})."
+
+
+def _why(cell: CellResult) -> str:
+    """The reasons why runs of a cell are not complete, each with its seeds."""
+    seeds: dict[str, list[int]] = {}
+    for seed, reason in cell.failures.items():
+        seeds.setdefault(reason.rstrip("."), []).append(seed)
+    return "; ".join(f"{'seeds' if own[1:] else 'seed'} {listed(map(str, own))}: {why}" for why, own in seeds.items())
 
 
 def _missing_numbers(results: Results) -> Iterator[str]:
@@ -116,8 +119,8 @@ def _dominated(results: Results) -> Iterator[str]:
             if single.single_task == task and (each := results.estimate(single.name, name))
         ]
         yield (
-            f"Δm of {listed(cells)} is mostly that of {task}, whose single-task baseline is small beside the "
-            f"differences ({listed(values)}): look at each task."
+            f"Δm of {listed(cells)} is mostly that of {task}, whose differences are large beside its single-task "
+            f"values ({listed(values)}): look at each task."
         )
 
 
@@ -126,7 +129,9 @@ def _certainty(results: Results) -> Iterator[str]:
     if not counts:
         return
     most = max(counts)
-    if most < 2:
+    if not most:
+        yield "The cells have no seed in common, so that no difference is known."
+    elif most < 2:
         yield "With one seed there is no deviation and no interval: any difference may be chance."
     elif most < statistics.FEWEST:
         yield "With two seeds nothing can be told apart: any difference may be chance."
@@ -159,5 +164,7 @@ def _count(results: Results, cell: CellResult, metric: str) -> int:
 def listed(names: Iterable[str]) -> str:
     """Returns names in a row, the first ones where they are many."""
     found: Sequence[str] = list(names)
+    if len(found) <= _LISTED + 1:  # the name of the last one is no longer than that there is one more
+        return ", ".join(found)
     shown = ", ".join(found[:_LISTED])
-    return shown if len(found) <= _LISTED else f"{shown} and {len(found) - _LISTED} more"
+    return f"{shown} and {len(found) - _LISTED} more"

@@ -3,7 +3,19 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from trainer.compare.results import DELTA_M, MEAN_RANK, TO_BEST, CellResult, Difference, Metric, Results
+from trainer.compare import results_verdict
+from trainer.compare.results import (
+    BETTER,
+    DELTA_M,
+    MEAN_RANK,
+    TO_BEST,
+    TO_FIXED,
+    WORSE,
+    CellResult,
+    Difference,
+    Metric,
+    Results,
+)
 from trainer.compare.results_notes import listed
 from trainer.config.directions import DOWN, UP
 from trainer.output.page import digits
@@ -19,7 +31,7 @@ def report(results: Results) -> str:
     main = [cell for cell in results.cells if cell.single_task is None]
     parts = [
         _title_of(results, main),
-        headline(results),
+        _text(" ".join(results_verdict.sentences(results))),
         "## The cells",
         _cells(results, main),
         *_differences(results),
@@ -34,25 +46,6 @@ def report(results: Results) -> str:
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def headline(results: Results) -> str:
-    """Returns in a few sentences which cell is best, and from which others it can be told apart."""
-    if results.best is None:
-        return "No cell has all numbers, so that there is no best one."
-    best = results.cell(results.best)
-    by = f"Δm, {_signed(best.delta_m.mean)} %" if best.delta_m else f"mean rank, {digits.number(best.mean_rank, 3)}"
-    overall = [each for each in results.differences if each.kind == TO_BEST and each.of in _OVERALL]
-    verdicts: dict[str, list[str]] = {}
-    for each in overall:
-        verdicts.setdefault(each.verdict, []).append(each.cell)
-    others = "; ".join(f"{verdict}: {listed(cells)}" for verdict, cells in verdicts.items())
-    sentences = [f"The best cell by {by}, is **{_text(best.name)}**."]
-    if others:
-        sentences.append(f"The others, compared to it: {_text(others)}.")
-    if best.delta_m and best.delta_m.mean < 0:
-        sentences.append("Every cell is worse than its tasks alone.")
-    return " ".join(sentences)
 
 
 def _title_of(results: Results, main: Sequence[CellResult]) -> str:
@@ -91,38 +84,54 @@ def _cells(results: Results, main: Sequence[CellResult]) -> str:
 
 def _differences(results: Results) -> Iterator[str]:
     """Sections of the paired differences: all tasks together, then metric by metric where they are few."""
+    kinds = {kind: [each for each in results.differences if each.kind == kind] for kind in (TO_BEST, TO_FIXED)}
+    pairs = {kind: {(each.cell, each.reference) for each in found} for kind, found in kinds.items()}
     if not results.differences:
         return
     yield "## Which differences are more than chance"
     yield (
         "Cell minus reference, paired by seeds: the mean, and the 95 % bootstrap interval in brackets. Where 0 lies in "
-        "it, the two cannot be told apart."
+        "it, the two cannot be told apart. A star: less than another seed changes (the deviation of the reference)."
     )
-    shown = results.counted if len(results.counted) <= _IN_TABLE else ()
-    names = [next(each.of for each in results.differences if each.of in _OVERALL), *(metric.name for metric in shown)]
-    titles = {metric.name: _title(metric) for metric in shown} | _OVERALL
-    pairs = dict.fromkeys((each.reference, each.cell) for each in results.differences)
-    found = {(each.reference, each.cell, each.of): each for each in results.differences}
+    if kinds[TO_BEST]:
+        yield f"Compared to the best cell, {_text(results.best)}:"
+        yield _pairs(results, kinds[TO_BEST])
+    if not pairs[TO_FIXED] <= pairs[TO_BEST]:
+        yield f"Compared to fixed weights, `{results.fixed}`:"
+        yield _pairs(results, kinds[TO_FIXED])
+
+
+def _pairs(results: Results, differences: Sequence[Difference]) -> str:
+    """A row for each cell; where references differ, with their names."""
+    names = list(dict.fromkeys(each.of for each in differences))
+    names = names if len(names) <= 1 + _IN_TABLE else names[:1]
+    titles = {metric.name: _title(metric) for metric in results.counted} | _OVERALL
+    references = {each.cell: each.reference for each in differences}
+    is_one = len(set(references.values())) == 1
+    found = {(each.cell, each.of): each for each in differences}
     rows = [
-        [_text(cell), _text(reference), *(_difference(found[reference, cell, name]) for name in names)]
-        for reference, cell in pairs
+        [
+            _text(cell) if is_one else f"{_text(cell)} - {_text(reference)}",
+            *(_difference(found[cell, name]) for name in names),
+        ]
+        for cell, reference in references.items()
     ]
-    yield _table(["cell", "compared to", *(titles[name] for name in names)], rows, left=2)
+    return _table(["cell", *(titles[name] for name in names)], rows)
 
 
 def _tuned(results: Results) -> Iterator[str]:
     rows = [
         [
             _text(cell.name),
-            str(len(cell.tuning.get("trials", ()))),
             _text(", ".join(f"{key}={value}" for key, value in cell.tuning.get("settings", {}).items())),
+            str(len(cell.tuning.get("trials", ()))),
         ]
         for cell in results.cells
         if cell.tuning is not None
     ]
     if rows:
         yield "## What was tuned"
-        yield _table(["cell", "trials", "chosen"], rows)
+        yield _table(["cell", "chosen", "trials"], rows, left=2)
 
 
 def _every_value(results: Results) -> Iterator[str]:
@@ -231,7 +240,8 @@ def _difference(found: Difference) -> str:
     if found.low is None:
         return f"{_signed(found.mean)} {found.verdict}"
     mean = _signed(found.mean, _decimals(found.low, found.high))
-    return f"{mean} {_interval(found.low, found.high)} {found.verdict}"
+    star = "\\*" if found.is_small and found.verdict in (BETTER, WORSE) else ""
+    return f"{mean} {_interval(found.low, found.high)} {found.verdict}{star}"
 
 
 def _title(metric: Metric) -> str:

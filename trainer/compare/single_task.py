@@ -48,7 +48,7 @@ def _heads(loss: LossConfig) -> set[str | None]:
 
 
 def _watched(loss: str, own: Collection[str], names: Collection[str], monitor: monitors.MonitorConfig) -> dict:
-    """What changes in a monitor so that it watches nothing of losses that are left out."""
+    """The changes by which a monitor watches nothing of losses that are left out."""
     found = monitors.expression(monitor)
     watched = [monitor.metric] if found is None else found.names
     places = [_place(name, names) for name in watched]

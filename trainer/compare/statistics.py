@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainer.compare.results import BETTER, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS, WORSE
 from trainer.config.directions import UP
 
 RESAMPLES, LEVEL = 10_000, 0.95
 FEWEST = 3  # values from which a verdict is made
-BETTER, WORSE, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS = "better", "worse", "not distinguishable", "too few seeds"
 _SEED = 0
 _ONE_IN = ((50, 17), (20, 14), (10, 10), (8, 9), (7, 8), (6, 7), (5, 6), (4, 5), (FEWEST, 4))
 
@@ -41,8 +41,8 @@ def ranks(values: Sequence[float], direction: str) -> list[float]:
 def task_weights(tasks: Sequence[str]) -> np.ndarray:
     """Returns the weight of every metric in a mean over each task's metrics first, then over tasks.
 
-    So has LibMTL its Δp, and a task of many metrics counts as one of few. Where every task has one metric, it is the
-    plain mean of Maninis 2019, and of the papers since.
+    So does LibMTL for its Δp, and a task of many metrics counts as one of few. CAGrad and papers after it take the mean
+    over all metrics at once; where every task has one, all are the same.
 
     Args:
       tasks: the task of each metric.
@@ -54,7 +54,7 @@ def improvements(values: np.ndarray, baselines: np.ndarray, directions: Sequence
     """Returns by how much values are better than baselines, in percent of the baselines' size; negative: worse.
 
     Of a loss or an error it is 100 (B - M) / |B|, of an accuracy 100 (M - B) / |B|: the sign of Maninis 2019
-    (https://arxiv.org/abs/1904.08918). Papers since Nash-MTL print the opposite one.
+    (https://arxiv.org/abs/1904.08918) and LibMTL. CAGrad and papers after it print the opposite one.
 
     Args:
       values: (..., metrics).

@@ -16,6 +16,7 @@ from trainer.compare.messages import Event, Request, RunRequest, TuningRequest
 from trainer.compare.plan_file import NOT_TUNED, Cell, Failures, Tuned
 from trainer.compare.progress import Progress
 from trainer.config.settings import Config
+from trainer.distributed import signals
 from trainer.output import records
 
 
@@ -38,7 +39,7 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Where and how the runs of a comparison are trained.
+    """The place and the way in which the runs of a comparison are trained.
 
     Attributes:
       place: the comparison's directory.
@@ -57,7 +58,7 @@ class Work:
 
 def seeds_left(place: Place, cell: Cell, seeds: Sequence[int]) -> list[int]:
     """Returns the seeds whose runs have not ended."""
-    return [seed for seed in seeds if not _is_complete(plan_file.run_path(place.path, cell, seed))]
+    return [seed for seed in seeds if not is_complete(plan_file.run_path(place.path, cell, seed))]
 
 
 def train(prepared: Sequence[Prepared], seeds: Sequence[int], work: Work, progress: Progress) -> None:
@@ -108,9 +109,11 @@ class _CellTrainer:
         runs = [self._request(seed) for seed in seeds]
         request = dataclasses.replace(work.devices, runs=runs, tuning=self._tuning())
         code = work.launch(request, log, work.place.base, work.stopping, self._take)
+        if code in signals.EXIT_CODES.values() or -code in signals.EXIT_CODES:  # whoever signals both, it was first
+            work.stopping.note(signals.EXIT_CODES.get(-code, code))
         if work.stopping.signal is None and self.left:  # it ended before its work did
-            seed = self.left[0] if self.current is None else self.current
-            self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
+            for seed in [*self.left] if self.current is None else [self.current]:
+                self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
         return self.left
 
     def _request(self, seed: int) -> RunRequest:
@@ -156,7 +159,8 @@ def ending(code: int) -> str:
     return f"{name} ended its process{hint}"
 
 
-def _is_complete(path: pathlib.Path) -> bool:
+def is_complete(path: pathlib.Path) -> bool:
+    """True for the directory of a run that has ended."""
     with contextlib.suppress(ConfigError):
         return records.read(path).is_complete
     return False

@@ -43,7 +43,7 @@ Train = Callable[[Config, int, Hook], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What tuning is asked for.
+    """A number of trials, and what they optimize.
 
     Attributes:
       trials: the number of trials.

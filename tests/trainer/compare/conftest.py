@@ -51,6 +51,14 @@ class Compared:
     result: subprocess.CompletedProcess
 
 
+@pytest.hookimpl(tryfirst=True)  # before the suite skips what is for CI
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that look at the comparison for CI: it takes as long as a dozen other tests."""
+    for item in items:
+        if "compared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ci_only)
+
+
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory, root) -> Compared:
     folder = tmp_path_factory.mktemp("compared")

@@ -1,4 +1,4 @@
-"""What the process of a cell does, without training: a launcher for this process, and a program for others.
+"""Processes of a cell that do not train: a launcher for this process, and a program for others.
 
 The program: python -m tests.trainer.compare.pretended. What becomes of a run is said by the learning rate of its
 configuration, which is one of `ENDS`, or another one, with which it ends as it should.
@@ -91,6 +91,7 @@ def main() -> None:
                 sys.exit(3)
             if rate == ASLEEP:
                 signal.signal(signal.SIGTERM, lambda *_: sys.exit(42))
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # as while it saves
                 pathlib.Path(run.path).write_text(str(os.getpid()))
                 time.sleep(60)
             train(run, pathlib.Path(), say)

@@ -8,8 +8,9 @@ from rich.console import Console
 from tests import problems
 from tests.trainer.compare.pretended import STEPS, Launcher
 from trainer.common.errors import ConfigError
-from trainer.compare import collected, comparing, grid, plan_file
-from trainer.compare.comparing import Asked
+from trainer.compare import asking, children, collected, comparing, grid, messages, objectives, plan_file
+from trainer.compare.asking import Asked
+from trainer.compare.plan_file import Tuned
 
 
 @pytest.fixture
@@ -61,7 +62,8 @@ def test_more_methods_seeds_and_values_are_added(compare):
     assert [cell.name for cell in outcome.comparison.cells] == ["sum", "pcgrad steps=20", "pcgrad steps=30"]
     assert list(outcome.comparison.seeds) == [5, 6]
     assert list(outcome.comparison.cells[0].runs) == [5]
-    assert (outcome.results.cells[0].runs, outcome.results.cells[1].runs) == (1, 2)
+    complete = [run.cell for run in outcome.results.runs if run.state == "complete"]
+    assert complete == ["sum", *["pcgrad steps=20"] * 2, *["pcgrad steps=30"] * 2]
 
 
 def test_another_configuration_is_refused_with_what_differs(compare, tmp_path):
@@ -105,6 +107,29 @@ def test_nothing_is_written_for_what_cannot_be(compare, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tuned_runs_have_fresh_seeds_and_single_tasks_their_own_objective(compare, monkeypatch):
+    monkeypatch.setattr(objectives, "check_installed", lambda value: None)
+    requests = []
+
+    class Noting(Launcher):
+        def __call__(self, request, *given):
+            requests.append(request)
+            return super().__call__(request, *given)
+
+    launch, tuned = Noting(), Tuned(3, "loss/label")
+    outcome = compare(["sum", "mgda"], launch, single_tasks=True, tuned=tuned)
+    assert {seed for _, seed in launch.trained} == {6, 7} == set(outcome.comparison.seeds)
+    for request, cell in zip(requests, outcome.comparison.cells, strict=True):
+        assert messages.Request.of_json(request.to_json()) == request
+        tuning, is_alone = request.tuning, cell.single_task is not None
+        assert (tuning.trials, tuning.config["seed"]) == (3, 5)
+        assert (tuning.objective, tuning.path) == (None if is_alone else "loss/label", f"all/{cell.path.name}")
+    with pytest.raises(ConfigError, match="holds a comparison with --tuned=3 --objective='loss/label'"):
+        compare(["sum"], launch, tuned=Tuned(3))
+    with pytest.raises(ConfigError, match="--objective='loss/lable': unknown validation value; did you mean"):
+        compare(["sum"], launch, tuned=Tuned(3, "loss/lable"))
+
+
 def test_a_comparison_is_used_by_one_process_at_a_time(compare):
     caught = []
 
@@ -117,6 +142,27 @@ def test_a_comparison_is_used_by_one_process_at_a_time(compare):
 
     compare(["sum"], Second())
     assert caught == [True]
+
+
+def test_cells_are_trained_one_by_one(tmp_path, monkeypatch):
+    """By processes that know of each other's cells, until one call reports on all."""
+    monkeypatch.setattr(children, "_MODULE", "tests.trainer.compare.pretended")
+    asked = Asked(problems.tree(seed=5), ["sum", "mgda"], seeds=2, workdir="all", command="the command")
+    assert asking.listed(asked) == ["sum", "mgda"]
+    quiet = Console(quiet=True)
+    assert comparing.train_cell(asked, 2, tmp_path, quiet) == ([], None)
+    assert not (tmp_path / "all" / "sum").exists()
+    with plan_file.locked(tmp_path / "all", tmp_path / "all", shared=True):  # as who trains another cell
+        assert comparing.train_cell(asked, 1, tmp_path, quiet) == ([], None)
+        with pytest.raises(ConfigError, match="another comparison is using it"):
+            comparing.compare(asked, tmp_path, quiet, Launcher())
+    assert not (tmp_path / "all" / "report.md").exists()
+    launch = Launcher()
+    outcome = comparing.compare(asked, tmp_path, quiet, launch)
+    assert launch.trained == []
+    assert [list(cell.runs) for cell in outcome.comparison.cells] == [[5, 6], [5, 6]]
+    with pytest.raises(ConfigError, match="--cell=3: must be at most 2"):
+        comparing.train_cell(asked, 3, tmp_path, quiet)
 
 
 def test_methods_and_the_sum_are_timed_once(compare, tmp_path):

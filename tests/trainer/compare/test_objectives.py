@@ -78,7 +78,7 @@ def test_a_run_counts_by_the_variables_that_would_be_used():
 )
 def test_what_cannot_be_an_objective(given, line):
     schedule = {"name": "polynomial_decay", "initial_learning_rate": 0.01, "decay_steps": 5}
-    metrics = ["accuracy", {"name": "tests.own_metrics:mine", "as": "mine"}]
+    metrics = ["accuracy", {"name": "tests.problems:load", "as": "mine"}]
     config = configuration(evaluate={"test": "at_every_evaluation"}, losses__vector__weight=schedule)
     if given == "label/mine":
         config = loading.resolve(problems.tree(losses__label__metrics=metrics))

@@ -42,6 +42,13 @@ def test_a_task_of_many_metrics_counts_as_one_of_few():
     )
 
 
+def test_delta_m_is_libmtls():
+    """The example beside its `count_improvement`: 96 → 93 (more is better), 98 → 99 (less is), 0.2 → 0.5 (more is)."""
+    shares = statistics.improvements(np.array([93, 99, 0.5]), np.array([96, 98, 0.2]), ["up", "down", "up"])
+    expected = 100 * ((-3 / 96 - 1 / 98) / 2 + 0.3 / 0.2) / 2
+    assert shares @ statistics.task_weights(["A", "A", "B"]) == pytest.approx(expected, rel=1e-14)
+
+
 def test_the_interval_of_three_values_is_their_range():
     """Of the 27 ways to draw three of three, one gives the smallest value thrice: more than the 2.5 % left out."""
     values = [0.2, -0.1, 0.5]

@@ -1,16 +1,24 @@
-"""Tuning chooses the best of equally many trials, and goes on where it was; trials that cost nothing stand for runs."""
+"""Tuning chooses the best of equally many trials, and resumes; trials that cost nothing stand for runs."""
 
 import dataclasses
 import json
 import math
+import shlex
+import shutil
 
 import numpy as np
 import pytest
 
-from tests import problems
+from tests import forked, problems
+from tests.readmes import TUNED
+from tests.trainer.compare import test_compare
+from trainer.common import schema
 from trainer.common.errors import ConfigError, NonFiniteError
 from trainer.compare import search_space, trials
 from trainer.config import loading
+from trainer.output import records
+from trainer.output.history import Reports
+from trainer.output.reports import VALIDATION
 from trainer.run.hooks import HookReport
 
 pytest.importorskip("optuna", reason="tuning needs the extra 'tune'")
@@ -122,7 +130,7 @@ def test_only_what_is_worse_than_the_median_is_pruned(tuned):
     assert pruned
 
 
-def test_a_killed_process_goes_on_where_it_was(tuned, tmp_path):
+def test_a_killed_process_resumes(tuned, tmp_path):
     """Killed in every trial once: the trials, what is chosen and the file are as if nothing had happened."""
     trainer = Trainer(tmp_path, interrupted=dict.fromkeys(range(WANTED.trials), 6))
     for _ in range(WANTED.trials):
@@ -160,3 +168,40 @@ def test_a_cell_that_cannot_be_trained_says_why(tmp_path):
     broken = Trainer(tmp_path / "failing", failing=lambda *_: ValueError("of a user's code"))
     with pytest.raises(tuning.RunError, match="none of 2 trials has a value of .* first: ValueError: of a user's code"):
         tuning.tune(CONFIG, tmp_path / "failing", wanted, broken)
+
+
+@pytest.mark.ci_only
+def test_a_tuned_comparison_that_is_killed_and_resumes(root, tmp_path):
+    """The command, killed in a trial: what follows is what a process that sees the same reports would do at once."""
+    _, _, _, *flags = shlex.split(TUNED)
+    few = ("--combine=weighted", "--tuned=3", "--seeds=1", "--timed_steps=0")
+    flags += [*few, "--config.steps=10", "--config.eval_every=5", f"--workdir={tmp_path / 'all'}"]
+    cell = tmp_path / "all" / "weighted"
+    with forked.started("trainer.compare", *flags, cwd=root) as program:
+        test_compare.wait_for(trials.path(cell, 1) / "config.json")
+        program.kill()
+    test_compare.wait_for_end(trials.path(cell, 1))
+    assert trials.read(cell).chosen is None
+    result = forked.run("trainer.compare", *flags, cwd=root)
+    assert (result.returncode, result.stderr) == (0, "")
+
+    def replay(config, number, hook):
+        assert loading.load_saved(trials.path(cell, number) / "config.json") == config
+        path = trials.path(tmp_path / "replayed", number)
+        path.mkdir()
+        shutil.copy(trials.path(cell, number) / "metrics.jsonl", path)
+        for report in Reports(path / "metrics.jsonl"):
+            if report.split == VALIDATION:
+                hook.function(_Run(), report.step, HookReport("evaluation", VALIDATION, report.values))
+
+    wanted = tuning.Wanted(3, "{loss/progression} + {loss/high_pressure}")
+    config = loading.load("configs/own_table.py", [("steps", "10"), ("eval_every", "5")], "weighted")
+    chosen = tuning.tune(config, tmp_path / "replayed", wanted, replay)
+    assert (tmp_path / "replayed" / trials.NAME).read_bytes() == (cell / trials.NAME).read_bytes()
+    run = records.read(cell / "seed_1")
+    assert (run.config, run.is_complete) == (schema.as_dict(dataclasses.replace(chosen, seed=1)), True)
+    tuned = json.loads((tmp_path / "all" / "results.json").read_text())["cells"][0]["tuning"]
+    assert tuned == json.loads((cell / trials.NAME).read_text())
+    again = forked.run("trainer.compare", *flags, "--tuned=4", cwd=root)
+    assert again.returncode == 2
+    assert "holds a comparison with --tuned=3 --objective='{loss/progression} + {loss/high_pressure}'" in again.stderr

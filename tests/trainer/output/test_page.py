@@ -37,7 +37,9 @@ def _reports(losses: list[str], steps: int = 3, cosine: float | None = -0.5) -> 
 
 
 def _page(losses: list[str], reports: list[Report], name: str = "run", **arguments) -> str:
-    return run.page(name, _config(losses), of_reports(reports), words="pcgrad applied jointly", **arguments)
+    return run.page(
+        name, _config(losses), of_reports(reports), titles={VALIDATION: "Validation"}, words="pcgrad", **arguments
+    )
 
 
 HEADINGS = ["Results", "Losses", "Metrics", "Conflicts", "Gradient norms", "Coefficients", "What was run"]
@@ -70,11 +72,11 @@ def test_sections_of_whatever_a_run_has_reported(losses, reports, missing):
     for each in pictures(html):
         assert each.find(f"{SVG}desc").text
         assert "nan" not in " ".join(path.get("d", "") for path in each.iter(f"{SVG}path"))
-    rows = {cells[0][0]: cells for cells in page.rows if cells}
+    rows = page.named_rows()
     last = {name: value for report in reports if report.split == VALIDATION for name, value in report.values.items()}
     for loss in losses:
         expected = last[f"loss/{loss}"]
-        shown = rows[f"{loss}all"][1]
+        shown = rows[loss][1]
         assert shown[1] == (None if expected is None or math.isnan(expected) else expected)
 
 
@@ -91,7 +93,7 @@ def test_names_are_text():
 
 def test_best_values_go_by_their_direction_and_say_their_step():
     reports = [Report(step, VALIDATION, {"loss/a": value}) for step, value in ((5, 0.5), (1_000, 0.25), (2_000, 1.0))]
-    assert ("1.000best 0.2500 at 1,000", 1.0) in Page(_page(["a"], reports)).rows[1]
+    assert Page(_page(["a"], reports)).named_rows()["a"][1] == ("1.000\nbest 0.2500 at 1,000", 1.0)
 
 
 def test_a_long_run_is_thinned_to_its_means():
@@ -101,7 +103,7 @@ def test_a_long_run_is_thinned_to_its_means():
     validated = {VALIDATION: (array("d", steps), array("d", np.abs(values)))}
     curves = {"cosine/a/b": pair, "cosine/a/c": pair, "grad_norm/a": pair, "loss/a": pair | validated}
     started = time.process_time()
-    html = run.page("long", _config(["a", "b", "c"]), curves, words="sum applied jointly")
+    html = run.page("long", _config(["a", "b", "c"]), curves, titles={VALIDATION: "Validation"}, words="sum")
     assert time.process_time() - started < 2  # 0.2 alone
     assert len(html) < 150_000
     assert f"{(values < 0).mean():.0%}".replace("%", "\xa0%") in Page(html).text
@@ -158,13 +160,13 @@ def test_numbers_of_an_axis_say_where_they_stand(low, high, is_log):
     assert len({text for _, text in ticks}) == len(ticks)
 
 
-def test_cosines_below_zero_are_hatched_and_counted():
+def test_cosines_are_coloured_and_those_below_zero_counted():
     values = np.array([0.5, -0.2, -0.05, np.nan, 0.05, -1.0, 1.0])
     row = heat_map.Row("a · b", values, mean=0.1, below=0.5)
     drawn = picture(heat_map.draw("cosines", [row], np.arange(1.0, 8.0)), "cosines")
     paths = {each.get("class"): each.get("d") for each in drawn.iter(f"{SVG}path")}
-    assert paths["hatched"].count("M") == 3  # -0.2, -0.05 and -1, each of another colour
     assert {class_ for class_ in paths if class_[0] == "q"} == {"q6", "q2", "q3", "q4", "q0", "q7"}
+    assert [path.count("M") for class_, path in paths.items() if class_[0] == "q"] == [1] * 6
     width = (float(paths["q0"].split("H")[1].split("v")[0]) - float(paths["q0"][1:].split(" ")[0])) / 1
     assert width == pytest.approx((float(paths["q7"].split("H")[1].split("v")[0]) - _left(drawn)) / 7, abs=0.1)
     losses = ["a", "b", "c"]
@@ -173,7 +175,7 @@ def test_cosines_below_zero_are_hatched_and_counted():
         for step, ab in enumerate((-0.5, 0.25, -0.25, 0.1), start=1)
     ]
     page = Page(_page(losses, [*reports, Report(4, VALIDATION, {"loss/a": 1.0})]))
-    rows = {cells[0][0]: cells[1:] for cells in page.rows if cells}
+    rows = {name: cells[1:] for name, cells in page.named_rows().items()}
     assert rows["a · b"] == [("50\xa0%", 0.5), ("−0.10", pytest.approx(-0.1))]
     assert rows["a · c"] == [("0\xa0%", 0.0), ("0.50", 0.5)]
     assert "The gradients of a and b conflict in 50\xa0% of the reports" in page.text

@@ -18,8 +18,7 @@ def test_80_columns_hold_the_step_and_every_number_whole(count, tmp_path):
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=80, highlight=False, color_system=None)
     with Terminal(tmp_path / "log.txt", 0, 100_000, losses, lambda call, *given: call(*given), console) as shown:
-        shown.start_clock(0)
-        shown.write(Report(1_000, TRAIN, values))
+        shown.write(Report(1_000, TRAIN, values), 123.4)
         shown.write(Report(2_000, VALIDATION, values))
         shown.advance(2_000)
     lines = [Text.from_ansi(line.rsplit("\r", 1)[-1]).plain.rstrip() for line in output.getvalue().split("\n")]
@@ -28,7 +27,7 @@ def test_80_columns_hold_the_step_and_every_number_whole(count, tmp_path):
         assert lines.count(f"  {name} {1234.5 + k:.4g} (mean_absolute_error 0.001234)") == 2
     bar = next(line for line in reversed(lines) if line.startswith("step") and TRAIN not in line)
     assert "2000/100000" in bar
-    assert "steps/s" in bar
+    assert "123.4 steps/s" in bar
     assert bar.split()[-1].count(":") in (1, 2)  # time left, whole
     logged = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.count("mean_absolute_error") for line in logged] == [count, count]

@@ -16,6 +16,7 @@ from trainer.output.reports import TRAIN
 PREFIX = "cosine/"
 _COLUMNS = 48
 _POINTS = 16  # of the lines, which jump from report to report
+_DECIMALS = 5  # that a table of pairs is sorted by
 _ROWS = 28  # pairs in one heat map; those that conflict most
 _TEXT = (
     "The cosine between two losses' gradients over their shared variables. Below 0 (hatched) they conflict: a step "
@@ -130,7 +131,8 @@ def _table(cosines: Sequence[Found], pairs: Sequence[str]) -> Markup:
             if row is None:
                 cells += [Cell(digits.MISSING)] * 2
             else:
-                cells += [Cell(digits.percent(row.below), row.below), Cell(digits.fixed(row.mean, 2), row.mean)]
+                below, mean = (round(value, _DECIMALS) for value in (row.below, row.mean))
+                cells += [Cell(digits.percent(below), below), Cell(digits.fixed(mean, 2), mean)]
         rows.append(cells)
     return document.table(headings, rows, label="Conflicts of each pair", is_sortable=True)
 
@@ -139,10 +141,7 @@ def _scale() -> Markup:
     """The colours of cosines from -1 to 1."""
     parts = []
     for index in range(len(heat_map.EDGES) + 1):
-        box = {"x": 30 * index, "y": 0, "width": 30, "height": 10}
-        parts.append(element("rect", **box, class_=f"q{index}"))
-        if index <= heat_map.EDGES.index(0.0):
-            parts.append(element("rect", **box, class_="hatched"))
+        parts.append(element("rect", x=30 * index, y=0, width=30, height=10, class_=f"q{index}"))
     for index, edge in enumerate(heat_map.EDGES):
         parts.append(words(digits.number(edge, 1), 30 * (index + 1), 21, anchor="middle"))
     label = "Colours of cosines: hatched below 0"

@@ -5,7 +5,7 @@ import importlib.resources
 import re
 from collections.abc import Iterable, Sequence
 
-from trainer.output.page import styles
+from trainer.output.page import heat_map, styles
 from trainer.output.page.markup import Markup, element, joined
 from trainer.output.page.picture import Picture
 
@@ -66,7 +66,7 @@ def page(title: str, kicker: str, headline: str, lead: Iterable[str], sections: 
         element("nav", *links, aria_label="Sections"),
     )
     parts = (element("section", element("h2", each.title), each.body, id=each.identifier) for each in sections)
-    body = element("body", top, element("main", *parts), _PATTERNS, element("script", _file("page.js")))
+    body = element("body", top, element("main", *parts), _hatching(), element("script", _file("page.js")))
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
@@ -161,9 +161,19 @@ def _file(name: str) -> Markup:
     return Markup(importlib.resources.files("trainer.output.page").joinpath(name).read_text(encoding="utf-8"))
 
 
-# The hatching of cells below 0, which pictures share; a download takes it along.
-_PATTERNS = Markup(
-    '<svg id="patterns" width="0" height="0" aria-hidden="true"><defs><pattern id="hatch" width="4" height="4" '
-    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M0 0V4" class="hatch"/></pattern></defs>'
-    "</svg>"
-)
+def _hatching() -> Markup:
+    """The fillings of cells below 0, which all pictures share; a download takes them along."""
+    fills = (
+        element(
+            "pattern",
+            element("rect", width=4, height=4, class_="under"),
+            element("path", d="M0 0V4", class_="hatch"),
+            id=f"h{index}",
+            width=4,
+            height=4,
+            patternUnits="userSpaceOnUse",
+            patternTransform="rotate(45)",
+        )
+        for index in range(heat_map.EDGES.index(0.0) + 1)
+    )
+    return element("svg", element("defs", *fills), id="patterns", width=0, height=0, aria_hidden="true")

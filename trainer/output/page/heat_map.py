@@ -10,7 +10,7 @@ from trainer.output.page.markup import Markup, element, joined, shortened
 from trainer.output.page.picture import CHARACTER, TITLE, WIDTH, horizontal, svg, words
 from trainer.output.page.scale import of_steps
 
-# The upper ends of the cosines of one colour; below 0 gradients are in conflict.
+# The upper ends of the cosines of one colour (`q0` ... of picture.css); those below 0, conflicts, are hatched there.
 EDGES = (-0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6)
 SEPARATOR = " · "  # of the losses of a pair
 _ROW = 17.0
@@ -60,8 +60,7 @@ def draw(title: str, rows: Sequence[Row], edges: np.ndarray) -> Markup:
         for class_, path in _cells(row.values, places, top):
             painted[class_] = painted.get(class_, "") + path
         texts.append(_row(row, left, right, top))
-    last_hatched = sorted(painted.items(), reverse=True)
-    cells = [element("path", d=path, class_=class_) for class_, path in last_hatched]
+    cells = [element("path", d=path, class_=class_) for class_, path in sorted(painted.items())]
     parts = joined(element("g", *cells, class_="cells"), element("g", *texts, class_="ticks"))
     most = max(rows, key=lambda row: row.below)
     description = (
@@ -72,7 +71,7 @@ def draw(title: str, rows: Sequence[Row], edges: np.ndarray) -> Markup:
 
 
 def _cells(values: np.ndarray, places: np.ndarray, top: float) -> list[tuple[str, str]]:
-    """(class, path) of each run of cells of one colour; those below 0 once more as `hatched`."""
+    """(class, path) of each run of cells of one colour."""
     kinds = np.where(np.isfinite(values), np.searchsorted(EDGES, values, side="right"), -1)
     starts = np.flatnonzero(np.diff(kinds, prepend=-2))
     found = []
@@ -80,8 +79,6 @@ def _cells(values: np.ndarray, places: np.ndarray, top: float) -> list[tuple[str
         if (number := int(kinds[start])) >= 0:
             path = f"M{places[start]:.1f} {top:.1f}H{places[end]:.1f}v{_ROW - 1:g}H{places[start]:.1f}z"
             found.append((f"q{number}", path))
-            if number <= EDGES.index(0.0):
-                found.append(("hatched", path))
     return found
 
 

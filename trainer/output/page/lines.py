@@ -16,6 +16,7 @@ _NAMES = 13  # lines that have room for a name at their end
 _CHARACTERS = 13  # of such a name
 _LINE = 11.5  # the least distance of two names
 _DESCRIBED = 8
+_MARKS = 3  # of a line, beside that at its end
 HEADINGS = ("line", "first", "lowest", "at step", "highest", "at step", "last", "at step")
 
 
@@ -68,7 +69,7 @@ def _drawn(line: Line, x: Scale, y: Scale, dashes: str | None) -> Markup:
     )
     count = len(across)
     if not line.is_faint or count == 1:
-        every = max(1, -(-count // 5))
+        every = max(1, -(-count // _MARKS))
         chosen = sorted({*range(min(line.style % every, count - 1), count, every), count - 1})
         parts.append(styles.marks(line.style, [(float(across[at]), float(down[at])) for at in chosen], size=2.6))
     classes = f"series {styles.colour(line.style)}{' faint' if line.is_faint else ''}"

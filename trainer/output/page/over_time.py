@@ -16,8 +16,10 @@ from trainer.output.page.series import POINTS, Group, Line, line
 from trainer.output.reports import TRAIN, VALIDATION
 
 _TOGETHER = 8  # losses whose lines fit in one panel
-_POINTS = 32  # of lines through values of single steps, which jump
-_PREFIXES = ("loss", "grad_norm", "coefficient", "cosine", "learning_rate", "labels", "segment", "monitor")
+_POINTS = 32  # of each line where a panel has one for each cell; fewer in more panels than 25, to keep the page small
+_ALL_POINTS = 800
+_COEFFICIENT = "coefficient"
+_PREFIXES = ("loss", "grad_norm", _COEFFICIENT, "cosine", "learning_rate", "labels", "segment", "monitor")
 
 
 def sections(groups: Sequence[Group], losses: Sequence[str], metrics: Sequence[str]) -> list[Section]:
@@ -45,15 +47,16 @@ def gradients(groups: Sequence[Group], losses: Sequence[str]) -> list[Section]:
     found = []
     for title, prefix, text in (
         ("Gradient norms", "grad_norm", norms),
-        ("Coefficients", "coefficient", coefficients),
+        ("Coefficients", _COEFFICIENT, coefficients),
     ):
         names = {loss: f"{prefix}/{loss}" for loss in losses}
+        own = [group for group in groups if any(name in curves for curves in group.runs for name in names.values())]
         if len(groups) == 1 and len(losses) <= _TOGETHER:
             pictures = _together(title.lower(), groups[0], names, TRAIN, losses)
         else:
-            pictures = _each(groups, names.values(), TRAIN, most=_POINTS if len(groups) > 1 else POINTS)
+            pictures = _each(own, names.values(), TRAIN)
         if pictures:
-            found.append(Section(title, prefix.replace("_", "-"), joined(_note(groups, text), _all(pictures))))
+            found.append(Section(title, prefix.replace("_", "-"), joined(_note(own, text), _all(pictures))))
     return found
 
 
@@ -106,8 +109,10 @@ def _losses(groups: Sequence[Group], losses: Sequence[str]) -> Section | None:
     return Section("Losses", "losses", joined(document.paragraph(text), _all(pictures))) if pictures else None
 
 
-def _each(groups: Sequence[Group], names: Iterable[str], split: str, most: int = POINTS) -> list[Picture]:
+def _each(groups: Sequence[Group], names: Iterable[str], split: str) -> list[Picture]:
     """A panel for each value, with a line for each group that has it."""
+    names = list(names)
+    most = POINTS if len(groups) == 1 else max(1, min(_POINTS, _ALL_POINTS // max(1, len(names))))
     found = ((name, _known(line(group, name, split, most=most) for group in groups)) for name in names)
     return [lines.panel(name, drawn, can_be_log=_can_be_log(name, drawn)) for name, drawn in found if drawn]
 
@@ -139,9 +144,11 @@ def _styled(group: Group, loss: str, losses: Sequence[str]) -> Group:
 
 
 def _can_be_log(name: str, drawn: Sequence[Line]) -> bool:
-    """False for metrics that grow, such as an accuracy: what is left to gain shows better on a linear scale."""
-    is_metric = name.partition("/")[0] not in _PREFIXES
-    return not is_metric or sum(each.values[-1] - each.values[0] for each in drawn) < 0
+    """False for coefficients, and for metrics that grow, whose last gains a linear scale shows better."""
+    kind = name.partition("/")[0]
+    if kind in _PREFIXES:
+        return kind != _COEFFICIENT
+    return sum(each.values[-1] - each.values[0] for each in drawn) < 0
 
 
 def _known(found: Iterable[Line | None]) -> list[Line]:

@@ -37,7 +37,6 @@ def svg(title: str, description: str, width: float, height: float, *parts: str) 
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
-        aria_label=f"{title}. {description}",
     )
 
 
@@ -47,8 +46,10 @@ def words(text: str, x: float, y: float, class_: str | None = None, anchor: str 
 
 
 def path(x: np.ndarray, y: np.ndarray) -> str:
-    """Returns the path through some places, as SVG writes it."""
-    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    """Returns the path through some places, to a tenth of a unit, as SVG writes it: the first one, then differences."""
+    tenths = np.rint(10 * np.stack([x, y], axis=1)).astype(int)
+    (across, down), *moves = [tenths[0].tolist(), *np.diff(tenths, axis=0).tolist()]
+    return f"M{across / 10:g} {down / 10:g}l{' '.join(f'{a / 10:g} {b / 10:g}' for a, b in moves)}".rstrip("l")
 
 
 def axes(x: Scale, y: Scale, name: str, x_ticks: int = 4, y_ticks: int = 5) -> Markup:

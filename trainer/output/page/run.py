@@ -9,9 +9,9 @@ from trainer.config import directions
 from trainer.output.curves import Curves
 from trainer.output.page import conflicts, digits, document, over_time
 from trainer.output.page.document import Cell, Section
-from trainer.output.page.markup import Markup, joined
+from trainer.output.page.markup import Markup, element, joined
 from trainer.output.page.series import Group, points
-from trainer.output.reports import TRAIN, VALIDATION
+from trainer.output.reports import VALIDATION
 
 _NAMED = 4  # results in the headline
 
@@ -21,7 +21,10 @@ def page(
     config: Mapping[str, Any],
     curves: Curves,
     *,
+    titles: Mapping[str, str],
     words: str,
+    parameters: str = "",
+    times: Sequence[str] = (),
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
     commands: Sequence[str] = (),
@@ -32,8 +35,11 @@ def page(
       name: the run's.
       config: its configuration, resolved, as nested dictionaries.
       curves: all values that it has reported; of the validation split one at least.
+      titles: split → what stands above the table of its last values.
       words: how the losses are combined.
-      notes: what a reader must know, a sentence each.
+      parameters: the numbers of the model's parameters, in words; empty: they are not known.
+      times: lines on its time, rate and memory.
+      notes: lines of warning.
       versions: package → version.
       commands: those that repeat the run.
     """
@@ -41,15 +47,16 @@ def page(
     losses, others = list(config["losses"]), list(config["metrics"])
     metrics = over_time.metric_names(groups, losses, others)
     cosines = conflicts.found(groups)
-    splits = [split for split in dict.fromkeys(s for own in curves.values() for s in own) if split != TRAIN]
     sections = [
-        _results(curves, config, [*losses, *others], metrics, splits),
+        _results(curves, config, [*losses, *others], metrics, titles),
         *over_time.sections(groups, losses, metrics),
         *([section] if (section := conflicts.section(cosines)) else []),
         *over_time.gradients(groups, losses),
-        _what_was_run(config, versions or {}, commands),
+        _what_was_run(config, versions or {}, commands, times),
     ]
-    lead = [f"{words}, batches of {config['batch_size']:,} examples, seed {config['seed']}.", *notes]
+    size = f", parameters: {parameters}" if parameters else ""
+    lead = [f"{words}, batches of {config['batch_size']:,} examples, seed {config['seed']}{size}."]
+    lead += [f"Warning: {note}." for note in notes]
     if (conflict := conflicts.most(cosines)) is not None:
         pair, share = conflict[1].names, digits.percent(conflict[1].below)
         lead.append(f"The gradients of {pair} conflict in {share} of the reports, the most of all pairs.")
@@ -71,12 +78,16 @@ def _headline(curves: Curves, losses: Sequence[str], metrics: Sequence[str]) -> 
 
 
 def _results(
-    curves: Curves, config: Mapping[str, Any], names: Sequence[str], metrics: Sequence[str], splits: Sequence[str]
+    curves: Curves,
+    config: Mapping[str, Any],
+    names: Sequence[str],
+    metrics: Sequence[str],
+    titles: Mapping[str, str],
 ) -> Section:
     known = directions.of(config)
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in metrics))
     parts: list[str] = []
-    for split in splits:
+    for split, title in titles.items():
         rows = []
         for name in names:
             head = config["losses"].get(name, {}).get("head") or name
@@ -84,9 +95,8 @@ def _results(
             for value in (f"loss/{name}", *(f"{name}/{kind}" for kind in kinds)):
                 cells.append(_value(curves, value, split, directions.of_value(value, known)))
             rows.append(cells)
-        label = f"Results on {split}"
-        table = document.table([split, "loss", *kinds], rows, label=label, is_sortable=len(rows) > 1)
-        parts.append(table)
+        table = document.table(["", "loss", *kinds], rows, label=title, is_sortable=len(rows) > 1)
+        parts += [element("h3", title), table]
     text = "The last values; below them the best ones of the run with their steps, where others were better."
     return Section("Results", "results", joined(document.paragraph(text), *parts))
 
@@ -106,8 +116,10 @@ def _value(curves: Curves, name: str, split: str, direction: str | None) -> Cell
     return Cell(digits.number(last), last, note)
 
 
-def _what_was_run(config: Mapping[str, Any], versions: Mapping[str, str], commands: Sequence[str]) -> Section:
-    parts: list[Markup] = []
+def _what_was_run(
+    config: Mapping[str, Any], versions: Mapping[str, str], commands: Sequence[str], times: Sequence[str]
+) -> Section:
+    parts: list[Markup] = [document.paragraph(each) for each in times]
     if commands:
         parts += [document.paragraph("The same run again:"), document.code("\n".join(commands))]
     if versions:

@@ -44,16 +44,12 @@ def _upside_down(r: float) -> str:
     return f"m0 {1.2 * r:g}l{1.1 * r:g} {-2 * r:g}h{-2.2 * r:g}z"
 
 
-def _plus(r: float) -> str:
-    w = 0.45 * r
-    return (
-        f"m{-w:g} {-1.3 * r:g}h{2 * w:g}v{1.3 * r - w:g}h{1.3 * r - w:g}v{2 * w:g}h{w - 1.3 * r:g}v{1.3 * r - w:g}"
-        f"h{-2 * w:g}v{w - 1.3 * r:g}h{w - 1.3 * r:g}v{-2 * w:g}h{1.3 * r - w:g}z"
-    )
+def _upright(r: float) -> str:
+    return f"m{-0.45 * r:g} {-1.3 * r:g}h{0.9 * r:g}v{2.6 * r:g}h{-0.9 * r:g}z"
 
 
 def _bar(r: float) -> str:
     return f"m{-1.3 * r:g} {-0.45 * r:g}h{2.6 * r:g}v{0.9 * r:g}h{-2.6 * r:g}z"
 
 
-_SHAPES = (_circle, _square, _triangle, _diamond, _upside_down, _plus, _bar)
+_SHAPES = (_circle, _square, _triangle, _diamond, _upside_down, _upright, _bar)
