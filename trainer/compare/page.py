@@ -45,14 +45,16 @@ def page(comparison: Comparison, results: Results) -> str:
         sections += [conflicts.section(cosines), *over_time.gradients(groups, losses)]
     sections.append(page_settings.section(comparison, results))
     headline, *verdict = results_verdict.sentences(results)
-    lead = [*verdict, _shape(comparison, results, losses)]
+    lead = [*([" ".join(verdict)] if verdict else []), _shape(comparison, results, losses)]
     if (conflict := conflicts.most(cosines)) is not None:
         label, row = conflict
         share = digits.percent(row.below)
         lead.append(f"The gradients of {row.names} conflict most often, with {label} in {share} of the reports.")
     name = comparison.workdir.name or "comparison"
     title = f"{name} · comparison"
-    return document.page(title, title, headline, lead, [each for each in sections if each is not None])
+    return document.page(
+        title, title, headline.removesuffix("."), lead, [each for each in sections if each is not None]
+    )
 
 
 def _shape(comparison: Comparison, results: Results, losses: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.trainer.output.pages import SVG, Page, picture, pictures, places
 from trainer.output.curves import of_reports
-from trainer.output.page import digits, heat_map, lines, run, scale, scatter, series
+from trainer.output.page import digits, heat_map, lines, over_time, run, scale, scatter, series
 from trainer.output.page.scatter import Axis, Point
 from trainer.output.reports import TRAIN, VALIDATION, Report
 
@@ -94,6 +94,16 @@ def test_names_are_text():
 def test_best_values_go_by_their_direction_and_say_their_step():
     reports = [Report(step, VALIDATION, {"loss/a": value}) for step, value in ((5, 0.5), (1_000, 0.25), (2_000, 1.0))]
     assert Page(_page(["a"], reports)).named_rows()["a"][1] == ("1.000\nbest 0.2500 at 1,000", 1.0)
+
+
+def test_what_monitors_watch_is_drawn_once():
+    watched = "monitor/{a/mae} * 2"
+    curves = [of_reports([Report(1, VALIDATION, {watched: 0.5, "a/mae": 0.25})])]
+    groups = [series.Group(label, curves, style) for style, label in enumerate(("x", "y"))]
+    for some, metrics in ((groups, [watched, "a/mae"]), (groups[:1], ["a/mae"])):
+        (section,) = over_time.sections(some, ["a"], metrics)
+        titles = sorted(each.find(f"{SVG}title").text.removeprefix("monitor/") for each in pictures(section.body))
+        assert titles == ["a/mae", "{a/mae} * 2"]
 
 
 def test_a_long_run_is_thinned_to_its_means():

@@ -32,7 +32,7 @@ def sections(groups: Sequence[Group], losses: Sequence[str], metrics: Sequence[s
     """
     found = [_losses(groups, losses)]
     watched = [name for name in values(groups) if name.startswith(monitors.PREFIX)]
-    metrics = [*metrics, *watched]
+    metrics = list(dict.fromkeys([*metrics, *watched]))
     alone = len(groups) == 1
     pictures = _by_kind(groups[0], metrics, losses) if alone else _each(groups, metrics, VALIDATION)
     if pictures:
