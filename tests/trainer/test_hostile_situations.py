@@ -19,6 +19,7 @@ from input_pipelines import saved_data
 from input_pipelines.examples import Examples
 from tests import config_files, forked, problems
 from tests.answers import assert_one_line
+from trainer.common import schema
 from trainer.common.errors import ConfigError, RunError
 from trainer.models import trunk_and_heads
 from trainer.output import checkpoint, history, recorder, terminal, workdir
@@ -169,7 +170,7 @@ def _replace(path: pathlib.Path) -> None:
 def _publish_before_and_after(run: workdir.Workdir, change: Callable[[pathlib.Path], object]) -> None:
     with open(os.devnull, "w") as nothing:
         console = terminal.Console(file=nothing)
-        relied = {"config": {}, "data": "", "damaged": None}
+        relied = {"config": schema.as_dict(problems.config()), "data": "", "damaged": None}
         files = recorder.Files(run, first=0, steps=4, heads=HEADS, keep=1, boundaries=(), console=console, **relied)
         with files:
             files.publish(REPORT)

@@ -11,6 +11,7 @@ PARTS = (START, STEPS, REPORTS, EVALUATION, SAVING)
 PREFIX = "speed/"
 STEPS_PER_SECOND, EXAMPLES_PER_SECOND = f"{PREFIX}steps_per_second", f"{PREFIX}examples_per_second"
 MEMORY, GPU_MEMORY = f"{PREFIX}memory", f"{PREFIX}gpu_memory"
+_ABSURD = 1e15  # no run measures that: the file is damaged
 _TAKEN, _SECONDS = f"{PREFIX}steps", f"{PREFIX}seconds/"
 
 Values = Mapping[str, float | None]
@@ -125,14 +126,15 @@ class Total:
         rates = ", ".join(f"{text} {name}" for name, text in self._rates())
         return f"| part | time | share |\n| --- | ---: | ---: |\n{parts}| all | {duration(seconds)} | |\n\n{rates}.\n"
 
-    def _add(self, values: Values) -> None:
+    def _add(self, given: Values) -> None:
+        values = {name: value for name, value in given.items() if value is not None and 0 <= value < _ABSURD}
         for part in PARTS:
-            self.seconds[part] += values.get(f"{_SECONDS}{part}") or 0.0
-        self.steps += int(values.get(_TAKEN) or 0)
+            self.seconds[part] += values.get(f"{_SECONDS}{part}", 0.0)
+        self.steps += int(values.get(_TAKEN, 0))
         if (held := values.get(MEMORY)) is not None:
             self.memory = max(held, self.memory or 0)
         for name, value in values.items():
-            if name.startswith(f"{GPU_MEMORY}/") and value is not None:
+            if name.startswith(f"{GPU_MEMORY}/"):
                 number = name.removeprefix(f"{GPU_MEMORY}/")
                 self.gpu_memory[number] = max(value, self.gpu_memory.get(number, 0))
 

@@ -55,7 +55,8 @@ def test_every_second_belongs_to_one_part():
     )
     clock.now += 60
     last = watch.lap(21, 64)
-    total = Total([first, second, last], 64)
+    absurd = Report(9, TRAIN, {"speed/seconds/steps": float("inf"), "speed/steps": -3, "speed/memory": 10**400})
+    total = Total([first, second, absurd, last], 64)
     assert total.seconds == {"start": 6.0, STEPS: 65.0, REPORTS: 0.5, EVALUATION: 4.0, SAVING: 0.25}
     assert (total.memory, total.gpu_memory, total.steps) == (7e8, {"0": 2e9}, 20)
     shown = "1 min 16 s: start 8 %, steps 86 %, reports 1 %, evaluation 5 %, saving 0 %"
