@@ -31,7 +31,7 @@ TITLES = {
     "digits_tuned": "Digits, tuned",
     "census_tuned": "Census, tuned",
 }
-FIXED = "weighted"
+VERDICTS = ("better", "worse")
 
 _READ = flags.DEFINE_string("read", None, "The folder of the comparisons, to read their results.json anew.")
 _PICTURE = flags.DEFINE_string("picture", None, "Where to save the picture.")
@@ -46,7 +46,8 @@ class Row:
       values: metric → mean and sample deviation on the reported split.
       delta_m: Δm in percent, and the lower and upper end of its 95 % interval; None without one.
       mean_rank: its mean rank among the methods.
-      verdict: Δm's paired difference from fixed weights in words; None for fixed weights themselves.
+      verdict: "better" or "worse" than fixed weights by Δm on the same seeds; None where they cannot be told apart, or
+        differ by less than another seed changes.
       seconds: of a step, as a multiple of that with `sum`; None where it was not measured.
     """
 
@@ -76,12 +77,12 @@ class Compared:
 
 
 def shown(results: Mapping[str, Any]) -> Compared:
-    """What is shown of a comparison's results.json."""
+    """Takes from a comparison's results.json what is shown."""
     metrics = [metric for metric in results["metrics"] if metric["counts"]]
     verdicts = {
         each["cell"]: each["verdict"]
         for each in results["differences"]
-        if each["kind"] == "fixed" and each["of"] == "delta_m"
+        if each["kind"] == "fixed" and each["of"] == "delta_m" and each["verdict"] in VERDICTS and not each["is_small"]
     }
     alone, rows = {}, []
     for cell in results["cells"]:
@@ -101,7 +102,7 @@ def shown(results: Mapping[str, Any]) -> Compared:
                 values,
                 None if delta is None else (delta["mean"], delta["low"], delta["high"]),
                 cell["mean_rank"],
-                verdicts.get(cell["name"]) if cell["method"] != FIXED else None,
+                verdicts.get(cell["name"]),
                 None if cost is None else cost["relative_seconds"],
             )
         )
@@ -158,7 +159,7 @@ def _delta_m(row: Row) -> str:
         return digits.number(mean)
     decimals = max(0, 1 - math.floor(math.log10(max(high - low, 1e-6) / 2)))  # two digits of half the interval
     shown_mean, shown_low, shown_high = (digits.fixed(value, decimals) for value in (mean, low, high))
-    verdict = f" {row.verdict}" if row.verdict in ("better", "worse") else ""
+    verdict = "" if row.verdict is None else f" {row.verdict}"
     return f"{shown_mean} [{shown_low}, {shown_high}]{verdict}"
 
 

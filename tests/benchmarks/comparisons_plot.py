@@ -50,8 +50,8 @@ _LEGEND = {"loc": "outside upper center", "ncols": 3, "frameon": False, "fontsiz
 def _handles(tuned: bool) -> list[Line2D]:
     line = {"color": _SHADE[""], "marker": _MARKER[""], "markersize": 6, "linewidth": 1.6}
     handles = [
-        Line2D([], [], **line, label="distinguishable from fixed weights"),
-        Line2D([], [], **line, markerfacecolor="white", label="not distinguishable, or fixed weights"),
+        Line2D([], [], **line, label="differs from fixed weights"),
+        Line2D([], [], **line, markerfacecolor="white", label="fixed weights, or no more than another seed changes"),
     ]
     if tuned:
         line |= {"color": _SHADE[_TUNED], "marker": _MARKER[_TUNED], "markersize": 5.5}
@@ -82,7 +82,7 @@ def _panel(axis: Axes, both: Mapping[str, Any], methods: list[str]) -> None:
             continue
         if None not in interval:
             axis.plot(interval, [place, place], color=color, linewidth=1.6, solid_capstyle="butt", zorder=2)
-        is_open = row.verdict not in ("better", "worse")
+        is_open = row.verdict is None
         axis.plot(
             mean,
             place,

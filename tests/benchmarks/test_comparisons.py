@@ -31,7 +31,7 @@ def _cell(
 
 @pytest.fixture(scope="module")
 def compared() -> Compared:
-    """What is shown of two methods and two losses alone, by way of results.json."""
+    """Two methods and two losses alone, by way of results.json."""
     cells = (
         _cell("weighted", (0.9, 0.3), delta=-2.0),
         _cell("pcgrad", (0.95, 0.25), delta=3.0),
@@ -39,9 +39,9 @@ def compared() -> Compared:
         _cell("single_task=b", (0.0, 0.27), alone="b"),
     )
     differences = (
-        Difference("pcgrad", "weighted", "fixed", "b/mae", -0.05, -0.1, 0.1, 3, "not distinguishable"),
-        Difference("pcgrad", "weighted", "fixed", "delta_m", 5.0, 4.0, 6.0, 3, "better"),
-        Difference("weighted", "pcgrad", "best", "delta_m", -5.0, -6.0, -4.0, 3, "worse"),
+        Difference("pcgrad", "weighted", "fixed", "b/mae", -0.05, -0.1, 0.1, 3, "not distinguishable", True),
+        Difference("pcgrad", "weighted", "fixed", "delta_m", 5.0, 4.0, 6.0, 3, "better", False),
+        Difference("weighted", "pcgrad", "best", "delta_m", -5.0, -6.0, -4.0, 3, "worse", False),
     )
     shown = {"split": "test", "at": "final", "metrics": METRICS, "cells": cells, "differences": differences}
     fields = {field.name: None for field in dataclasses.fields(Results)}
