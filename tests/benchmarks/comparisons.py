@@ -48,7 +48,6 @@ class Row:
       mean_rank: its mean rank among the methods.
       verdict: "better" or "worse" than fixed weights by Δm on the same seeds; None where they cannot be told apart, or
         differ by less than another seed changes.
-      seconds: of a step, as a multiple of that with `sum`; None where it was not measured.
     """
 
     method: str
@@ -56,7 +55,6 @@ class Row:
     delta_m: tuple[float, float | None, float | None] | None
     mean_rank: float | None
     verdict: str | None
-    seconds: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ def shown(results: Mapping[str, Any]) -> Compared:
         if cell["single_task"] is not None:
             alone |= values
             continue
-        delta, cost = cell["delta_m"], cell["cost"]
+        delta = cell["delta_m"]
         rows.append(
             Row(
                 cell["method"],
@@ -103,7 +101,6 @@ def shown(results: Mapping[str, Any]) -> Compared:
                 None if delta is None else (delta["mean"], delta["low"], delta["high"]),
                 cell["mean_rank"],
                 verdicts.get(cell["name"]),
-                None if cost is None else cost["relative_seconds"],
             )
         )
     return Compared(results["split"], {metric["name"]: metric["direction"] for metric in metrics}, alone, tuple(rows))
@@ -122,18 +119,14 @@ def table(name: str, compared: Compared) -> str:
     """The table of one comparison in Markdown."""
     heads = [f"{metric} {'↑' if direction == 'up' else '↓'}" for metric, direction in compared.directions.items()]
     title = f"{TITLES[name]} ({compared.split})"
-    is_timed = any(row.seconds is not None for row in compared.rows)
-    last = ["Δm, % ↑", "mean rank ↓", *(["step"] if is_timed else [])]
     lines = [
-        f"| {' | '.join([title, *heads, *last])} |",
-        f"| --- |{' ---: |' * (len(heads) + len(last))}",
+        f"| {' | '.join([title, *heads, 'Δm, % ↑', 'mean rank ↓'])} |",
+        f"| --- |{' ---: |' * (len(heads) + 2)}",
     ]
     for row in compared.rows:
         cells = [f"`{row.method}`", *_values(compared, row.values), _delta_m(row), digits.fixed(row.mean_rank, 2)]
-        lines.append(f"| {' | '.join([*cells, *([digits.fixed(row.seconds, 2)] if is_timed else [])])} |")
-    lines.append(
-        f"| each loss alone | {' | '.join([*_values(compared, compared.alone), '0', *[''] * (len(last) - 1)])} |"
-    )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"| each loss alone | {' | '.join([*_values(compared, compared.alone), '0', ''])} |")
     return "\n".join(lines)
 
 
