@@ -56,7 +56,7 @@ Where they conflict, try `pcgrad`, `upgrad` or `cagrad`; where the losses' scale
 `aligned_mtl`. The cards say when to use each method and when not. `python -m trainer.compare` answers it for your own
 problem.
 
-![Δm of eight methods on four data sets with their intervals: no method is best on all of them](../../.github/comparison.png)
+![Δm of eight methods on four data sets, with intervals: none is best on all](../../.github/comparison.png)
 
 Measured on four data sets, [each with its table](../../tests/benchmarks/README.md#eight-methods-on-four-data-sets): no
 method is best everywhere. Of eight flows of a river, whose losses differ in what can be known, `mgda` and `nash_mtl`
