@@ -53,8 +53,16 @@ preference, it is a list with a number for each loss: `combine.upgrad.preference
 Start with `weighted` and a few short runs to choose the weights: it is the cheapest, and hard to beat. Look at the
 reported cosines: where they stay near or above zero, the losses do not conflict, and other methods have little to gain.
 Where they conflict, try `pcgrad`, `upgrad` or `cagrad`; where the losses' scales mean nothing, `nash_mtl`, `imtl_g` or
-`aligned_mtl`. The cards say when to use each method and when not, and what each gets on one problem is measured in
-[`tests/benchmarks/README.md`](../../tests/benchmarks/README.md#combination-methods).
+`aligned_mtl`. The cards say when to use each method and when not. `python -m trainer.compare` answers it for your own
+problem.
+
+![Δm of eight methods on four data sets, with intervals: none is best on all](../../.github/comparison.png)
+
+Measured on four data sets, [each with its table](../../tests/benchmarks/README.md#eight-methods-on-four-data-sets): no
+method is best everywhere. Of eight flows of a river, whose losses differ in what can be known, `mgda` and `nash_mtl`
+are best, and fixed equal weights far behind; on Fashion-MNIST they trade accuracy for the redrawn picture; on the
+digits a weight chosen by hand wins; on the census all are alike. What a step with each method costs is
+[measured](../../tests/benchmarks/README.md#combination-methods), too.
 
 ## Around any method
 
