@@ -11,6 +11,13 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("trainer", "input_pipelines", "configs", "launch", "tests", ".github", ".ci")
 FRONT, MEASURED = "README.md", "tests/benchmarks/README.md"
+# What users and runs make; every other file that a page names is there.
+NOT_IN_THE_PROJECT = {
+    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
+    "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
+    "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
+    "speed.jsonl",
+}  # fmt: skip
 
 DIGITS = "bash launch/local.sh --strategy=mirrored --combine=weighted"
 OWN_TABLE = "bash launch/local.sh --config=configs/own_table.py"

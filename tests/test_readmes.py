@@ -35,6 +35,7 @@ from tests.readmes import (
     HERE,
     KUBERNETES,
     MEASURED,
+    NOT_IN_THE_PROJECT,
     OWN_ARRAYS,
     OWN_TABLE,
     PAGES,
@@ -53,13 +54,6 @@ LONGEST, LONGEST_FRONT, LONGEST_CONFIGURATION, WIDEST = 300, 120, 25, 120
 # One holds all tables, the other is made from the registry.
 LONGER = {MEASURED, "trainer/combine/README.md"}
 FOR_CI = {"trainer/compare/README.md"}  # its example starts processes
-# What users and runs make; every other file that a page names is there.
-NOT_IN_THE_PROJECT = {
-    "mine.py", "config.json", "data.json", "metrics.jsonl", "log.txt", "report.md", "curves.png", "run.json",
-    "methods/NAME.py", "initial_values.json", "loggers.json", "wandb_id.txt", "signature.md", "held_out.csv",
-    "report.html", "results.json", "results.csv", "comparison.json", "timing.json", "failures.json", "tuning.json",
-    "speed.jsonl",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -189,12 +189,13 @@ def test_non_finite_loss_stops_the_run(place):
 def test_two_runs_of_the_default_configuration_are_identical_and_apart(place, root):
     """Convolutions, three losses and the default threads: every bit of the metrics and of the final variables.
 
-    Without a workdir each is in a new folder of its own, named by its date.
+    Without a workdir each is in a new folder of its own, named for its date, configuration and method.
     """
     for _ in range(2):
         result = run("--config.steps=40", "--config.report_every=10", "--config.eval_every=20", cwd=place, root=root)
         assert (result.returncode, result.stderr) == (0, "")
     a, b = (place / "runs").iterdir()
+    assert all("_digits_weighted" in run.name for run in (a, b))
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
     (saved,) = (a / "checkpoints" / "step_00000040").glob("*.data-*")
     assert saved.read_bytes() == (b / saved.relative_to(a)).read_bytes()
