@@ -179,19 +179,16 @@ def _function(
 def _several(one: Callable[[Any, tuple], tuple], iterator: Any, carried: tuple, steps: int) -> tuple[tf.Tensor, tuple]:
     """Takes at most `steps` batches of an iterator; returns their number and what the last one left."""
 
-    def body(index: tf.Tensor, _: tf.Tensor, carried: tuple) -> tuple[tf.Tensor, tf.Tensor, tuple]:
-        following = iterator.get_next_as_optional()
-        return tf.cond(
-            following.has_value(),
-            lambda: (index + 1, tf.constant(True), one(following.get_value(), carried)),
-            lambda: (index, tf.constant(False), tf.nest.map_structure(tf.identity, carried)),
-        )
+    def body(index: tf.Tensor, batch: tf.experimental.Optional, carried: tuple) -> tuple:
+        # Nothing orders these two, so that the next batch is fetched while a step is taken.
+        following = tf.cond(index + 1 < steps, iterator.get_next_as_optional, lambda: batch)
+        return index + 1, following, one(batch.get_value(), carried)
 
-    def continues(index: tf.Tensor, there: tf.Tensor, carried: tuple) -> tf.Tensor:
+    def continues(index: tf.Tensor, batch: tf.experimental.Optional, carried: tuple) -> tf.Tensor:
         del carried
-        return there & (index < steps)
+        return (index < steps) & batch.has_value()
 
-    start = (tf.constant(0), tf.constant(True), carried)
+    start = (tf.constant(0), iterator.get_next_as_optional(), carried)
     count, _, carried = tf.while_loop(continues, body, start, parallel_iterations=1)
     return count, carried
 
