@@ -74,18 +74,18 @@ def train_function(
       steps: the most steps of one call.
       eagerly: nothing is traced.
     """
-    totals, state = step.initial_totals(), step.initial_state()
 
     # What no later step reads is not handed on from step to step: each tensor takes several operations there.
     def one(element: Any, carried: tuple[dict[str, tf.Tensor], tf.Tensor, tuple[Measurement, ...]]) -> tuple:
         values, any_failed, _ = carried
-        number, before = values["step"], step.with_remembered(state, values)
-        new, found = step.one_step(_Batch(batch_of(element)), number, tf.constant(measures), before, totals)
+        number, before = values["step"], step.with_remembered(step.initial_state(), values)
+        measure, totals = tf.constant(measures), step.initial_totals()
+        new, found = step.one_step(_Batch(batch_of(element)), number, measure, before, totals)
         values = {"step": number + 1} | step.remembered(new)
         return values, any_failed | (found.failed_step >= 0), (found.measured,) if measures else ()
 
     def run(take: Callable[[tuple], tuple]) -> Logs:
-        none = (totals.measured,) if measures else ()
+        none = (step.initial_totals().measured,) if measures else ()
         values, any_failed, measured = take((memory.read(), failed.read_value(), none))
         memory.write(values)
         failed.assign(any_failed)
