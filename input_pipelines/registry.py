@@ -11,6 +11,7 @@ DATASETS: Mapping[str, str] = {
     "wine": "input_pipelines.datasets.tables:wine",
     "breast_cancer": "input_pipelines.datasets.tables:breast_cancer",
     "multi_mnist": "input_pipelines.datasets.multi_mnist:load",
+    "river_flow": "input_pipelines.datasets.river_flow:load",
 }
 # name → what it is made of: a dataset of the TFDS catalogue.
 MADE_OF: Mapping[str, str] = {"multi_mnist": "mnist"}

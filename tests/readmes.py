@@ -71,6 +71,8 @@ SLURM = (
     "sbatch --nodes=2 --time=1:00:00 launch/slurm.sbatch --combine=pcgrad",
     "printf '%s\\n' --combine={weighted,pcgrad}' '--config.seed={0,1,2} > sweep.txt",
     "sbatch --array=1-6 launch/slurm.sbatch --sweep=sweep.txt --config.steps=1000",
+    "sbatch --array=1-2 launch/slurm.sbatch --sweep --combine=weighted,pcgrad --workdir=runs/compared",
+    "python -m trainer.compare --combine=weighted,pcgrad --workdir=runs/compared",
 )
 SERVICE = (
     "python -m trainer.main --config=configs/own_table.py --workdir=runs/diabetes",
@@ -84,9 +86,20 @@ SERVICE = (
     "row = dict(age=29, sex=1, bmi=30, s1=180, s2=93.4, s3=43, s4=4, s5=5.3845, s6=88); "
     "print(run(**{name: tf.constant([value], tf.float64) for name, value in row.items()}))'",
 )
+COMPARISONS = (
+    "python -m trainer.compare --config=configs/own_table.py --combine=weighted,pcgrad --single_task "
+    "--workdir=runs/compared",
+    "python -m trainer.compare --workdirs='runs/compared/*/seed_0' --workdir=runs/first_seeds",
+)
+TUNED = (
+    "python -m trainer.compare --config=configs/own_table.py --combine=weighted,cagrad --tuned=8 --seeds=10 "
+    "--objective='{loss/progression} + {loss/high_pressure}' --workdir=runs/tuned"
+)
 # File with a test → the name here of the commands that it runs, and these.
 ELSEWHERE = {
     "tests/test_run.py": ("SUITE", (SUITE,)),
+    "tests/trainer/compare/test_compare.py": ("COMPARISONS", COMPARISONS),
+    "tests/trainer/compare/test_tuning.py": ("TUNED", (TUNED,)),
     "tests/trainer/cost/test_cost.py": ("COMPARISON", (COMPARISON,)),
     "tests/configs/test_fine_tuning.py": ("FINE_TUNING", FINE_TUNING),
     "tests/configs/test_presets.py": ("FASHION_MNIST", (FASHION_MNIST,)),

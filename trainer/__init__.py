@@ -26,6 +26,7 @@ _MODULES = {
     "MultiLossModel": "trainer.keras_model.model",
     "Run": "trainer.api.run",
     "aggregate": "trainer.combine.aggregation",
+    "compare": "trainer.compare",
     "describe": "trainer.describe",
     "load_run": "trainer.api.run",
     "train": "trainer.api.training",

@@ -18,6 +18,7 @@ from trainer.common.errors import unknown
 # Word → the module that is run as `python -m MODULE`, and what it does.
 COMMANDS = {
     "train": ("trainer.main", "Trains a model, resumes its run, or evaluates it (--mode=eval)."),
+    "compare": ("trainer.compare", "Trains several methods with several seeds, and shows which way pays."),
     "predict": ("trainer.predict", "Predicts with a trained run: a split or a file of yours to a table."),
     "export": ("trainer.export", "Writes a trained run for other programs: keras, saved_model, tflite, onnx."),
     "describe": ("trainer.describe", "Shows data, model and step of a configuration, before anything is trained."),

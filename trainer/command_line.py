@@ -35,15 +35,17 @@ _UNREAD = 141  # the exit code of a program that SIGPIPE ends
 flags.disclaim_key_flags()  # --help lists a flag that is defined here as the entry point's own
 
 
-def config_flags() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
-    """Defines --config, --combine and --reduction, and returns them."""
+def config_flags(
+    combine_help: str = "How gradients are combined (combine.name); see --help=methods.",
+) -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
+    """Defines --config, --combine (of which --help says `combine_help`) and --reduction, and returns them."""
     config = flags.DEFINE_string(
         "config",
         None,
         "Python file with get_config(); default configs/digits.py. Any key of it can be given as "
         "--config.<key>=<value>.",
     )
-    combine = flags.DEFINE_string("combine", None, "How gradients are combined (combine.name); see --help=methods.")
+    combine = flags.DEFINE_string("combine", None, combine_help)
     reduction = flags.DEFINE_enum(
         "reduction",
         None,

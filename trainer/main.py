@@ -6,6 +6,7 @@ if __name__ == "__main__":
     interrupts.end_at_once()  # what is imported below takes a while
 
 import os
+import pathlib
 import re
 import sys
 import time
@@ -15,7 +16,7 @@ from absl import flags, logging
 
 from input_pipelines.configuration import VALIDATION
 from trainer import command_line
-from trainer.common import schema
+from trainer.common import commands, schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, LostWorkerError, NotPreparedError, StoppedError, UntrustedError
 from trainer.config import loading
@@ -125,7 +126,8 @@ def _train() -> None:
     with Watchdog(_HANG_TIMEOUT.value if workers else None, name).watching() as watchdog:
         built = strategy.build(_STRATEGY.value, _VIRTUAL_DEVICES.value, workers)
         console = Console(highlight=False, file=output)
-        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base)
+        origin = train.Origin(pathlib.PurePath(path).stem, commands.repeating("trainer.main", sys.argv[1:]))
+        train.train(config, _WORKDIR.value, built, console, profile, watchdog, trust, base, origin=origin)
 
 
 def _profiled_steps() -> tuple[int, int] | None:

@@ -1,11 +1,10 @@
-"""The first table of README.md beside this file: what a method looks at, what a step costs, results on the digits.
+"""The table of all methods of README.md beside this file: what each looks at, and what a step with it costs.
 
 python -m tests.benchmarks.methods
-python -m tests.benchmarks.methods --nocost --virtual_devices=2 --combine=weighted
+python -m tests.benchmarks.methods --combine=pcgrad,upgrad
 
 Costs are step times relative to `sum`, measured in alternating rounds on one CPU device: two convolutions and a dense
-trunk, three heads, batch 256; `reduction: fused` where a method can have it. Results are means over seeds of default
-runs, each a process of its own.
+trunk, three heads, batch 256; `reduction: fused` where a method can have it.
 """
 
 import sys
@@ -13,16 +12,12 @@ from collections.abc import Mapping
 
 from absl import app, flags
 
-from tests.benchmarks import digits, problems, processes
+from tests.benchmarks import problems, processes
 from tests.benchmarks.rounds import Contender, Workers
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt, Method
 
 _COMBINE = flags.DEFINE_list("combine", list(METHODS), "Combinations to run.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds; 0 leaves the results out.", lower_bound=0)
-_COST = flags.DEFINE_boolean("cost", True, "Measure step times.")
-_VIRTUAL_DEVICES = flags.DEFINE_integer("virtual_devices", None, "Passed on to the runs.", lower_bound=1)
 
-_COLUMNS = {"digit accuracy": "digit/accuracy", "redraw error": "redraw/mae", "ink error": "ink/mae"}
 _LOOKS_AT = {
     LooksAt.NOTHING: "nothing",
     LooksAt.LOSSES: "loss values",
@@ -56,29 +51,22 @@ def _contender(name: str, method: Method) -> Contender:
     return Contender("one device", "ours", problems.convolutional(3), _STEPS, options)
 
 
-def _row(name: str, cost: float | None, results: list[dict[str, float]]) -> str:
+def _row(name: str, cost: float) -> str:
     method = METHODS[name]
     title = f"{method.summary} ([{method.paper[0]}]({method.paper[1]}))" if method.paper else method.summary
-    cells = [f"`{name}`", title, _LOOKS_AT[method.looks_at], "" if cost is None else f"{cost:.2f}"]
-    if results:
-        means = {key: sum(values[key] for values in results) / len(results) for key in _COLUMNS.values()}
-        cells += [f"{100 * means['digit/accuracy']:.2f} %", f"{means['redraw/mae']:.4f}", f"{means['ink/mae']:.4f}"]
-    return f"| {' | '.join(cells)} |"
+    return f"| `{name}` | {title} | {_LOOKS_AT[method.looks_at]} | {cost:.2f} |"
 
 
 def main(argv: list[str]) -> None:
-    """Prints the table in Markdown, a row as soon as it is known."""
+    """Prints the table in Markdown."""
     del argv
     for name in _COMBINE.value:
         if name not in METHODS:
             raise app.UsageError(f"--combine={name} must be among {', '.join(METHODS)}")
-    measured = costs(_COMBINE.value) if _COST.value else {}
-    columns = list(_COLUMNS) if _SEEDS.value else []
-    print(f"| `--combine` | gradient of a shared variable | looks at | cost |{''.join(f' {c} |' for c in columns)}")
-    print(f"| --- | --- | --- | ---: |{' ---: |' * len(columns)}", flush=True)
+    measured = costs(_COMBINE.value)
+    print("| `--combine` | gradient of a shared variable | looks at | cost |\n| --- | --- | --- | ---: |")
     for name in _COMBINE.value:
-        results = [digits.run(name, seed, _VIRTUAL_DEVICES.value) for seed in range(_SEEDS.value)]
-        print(_row(name, measured.get(name), results), flush=True)
+        print(_row(name, measured[name]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import yaml
 
 from tests.launch.manifests import FILES, by_name
 from tests.launch.programs import MARK, left_after
+from tests.launch.slurm import cluster as slurm
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -93,6 +94,27 @@ def ssh(tmp_path_factory):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Slurm of two nodes on this machine."""
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    with slurm.running(first_job=1 + 50 * process) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def slurm_project(tmp_path_factory, root):
+    """A copy of the project with its environment, where jobs are submitted."""
+    copy = tmp_path_factory.mktemp("slurm") / "project"
+    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "slurm-*.out", ".*_cache", "__pycache__")
+    shutil.copytree(root, copy, ignore=ignored)
+    if (root / ".venv").exists():
+        (copy / ".venv").symlink_to(root / ".venv")
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,23 +24,8 @@ EXACT += ["--config.steps_per_loop=5", "--config.checkpoint_every=100", *SMALL, 
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    if reason := slurm.missing():
-        pytest.skip(reason)
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    with slurm.running(first_job=1 + 50 * process) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, root):
-    """A copy of the project with its environment."""
-    copy = tmp_path_factory.mktemp("slurm") / "project"
-    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "slurm-*.out", ".*_cache", "__pycache__")
-    shutil.copytree(root, copy, ignore=ignored)
-    if (root / ".venv").exists():
-        (copy / ".venv").symlink_to(root / ".venv")
-    return copy
+def project(slurm_project):
+    return slurm_project
 
 
 def _submit(cluster: slurm.Cluster, project: pathlib.Path, *flags: str, options: tuple[str, ...] = ()) -> str:
@@ -182,7 +166,14 @@ def test_a_worker_for_every_gpu(cluster, project):
 
 
 REFUSED = [
-    (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K"),
+    (["--array=1-2"], [], "--array: needs --sweep=FILE, in which line K has the flags of task K, or --sweep"),
+    ([], ["--sweep"], "--sweep: needs a job array, for example sbatch --array=1-5"),
+    (["--array=1"], ["--sweep"], "--sweep: needs --workdir=FOLDER, that of the whole comparison"),
+    (
+        ["--array=1", "--nodes=2"],
+        ["--sweep", "--workdir=runs/all"],
+        "--sweep: trains a cell on one node, with one task",
+    ),
     ([], ["--sweep=two.txt"], "--sweep=two.txt: needs a job array, for example sbatch --array=1-6"),
     (["--array=1"], ["--sweep=none.txt"], "--sweep=none.txt: cannot be read in {project}"),
     (["--array=0"], ["--sweep=two.txt"], "--array=0: two.txt has the lines 1 to 2"),
@@ -274,7 +265,7 @@ def test_steps_that_cannot_be_used(cluster, root, options, changes, message):
 
 def test_the_readmes_commands(cluster, project):
     """As they are written, except for the number of steps and the size of the model."""
-    alone, write, sweep = SLURM
+    alone, write, sweep, *_ = SLURM
     subprocess.run(["bash", "-c", write], cwd=project, check=True)
     lines = (project / "sweep.txt").read_text().splitlines()
     assert len(set(lines)) == 6

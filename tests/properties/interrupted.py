@@ -12,11 +12,12 @@ from rich.console import Console
 from tests import config_files, problems
 from tests.trainer.output import test_history
 from trainer.common import atomic_files
-from trainer.output import checkpoint, manifest
+from trainer.output import checkpoint, manifest, speed, tensorboard
 from trainer.run import train as train_lib
 
 INTERVALS = {"steps": 12, "report_every": 4, "eval_every": 6, "checkpoint_every": 5, "keep_checkpoints": 9}
 STEPS = 600
+_SPEED = tensorboard.tag(speed.PREFIX)
 CONFIG = config_files.text(
     problems.tree(
         precision="float32", steps=STEPS, report_every=40, eval_every=100, checkpoint_every=11, steps_per_loop=5
@@ -47,19 +48,25 @@ def everything(path: pathlib.Path) -> dict[str, object]:
     """All that a finished run leaves, as far as it must not depend on an interruption."""
     steps = checkpoint.saved_steps(path / "checkpoints")
     saved = {f"{name} at step {step}": bits for step in steps for name, bits in variables(path, step).items()}
-    texts = {name: (path / name).read_text() for name in ("metrics.jsonl", "report.md")}
+    texts = {"metrics.jsonl": (path / "metrics.jsonl").read_text(), "report.md": report_without_time(path)}
     return {"checkpoints": steps, "events": values_of_events(path)} | texts | saved
 
 
 def values_of_events(path: pathlib.Path) -> list[tuple[int, str, str, bytes]]:
-    """Everything that TensorBoard shows."""
+    """All numbers that TensorBoard shows but for the speed, which differs from run to run."""
     found = []
     for file in (path / "tensorboard").rglob("events*"):
         for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
-                found.append((event.step, file.parent.name, value.tag, tf.make_ndarray(value.tensor).tobytes()))
+                if value.metadata.plugin_data.plugin_name == "scalars" and not value.tag.startswith(_SPEED):
+                    found.append((event.step, file.parent.name, value.tag, tf.make_ndarray(value.tensor).tobytes()))
     return sorted(found)
+
+
+def report_without_time(path: pathlib.Path) -> str:
+    """A run's report.md up to its last section, of the time."""
+    return (path / "report.md").read_text().partition("\n## Time\n")[0]
 
 
 def forget_after(path: pathlib.Path, step: int) -> None:

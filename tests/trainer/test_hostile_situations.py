@@ -19,6 +19,7 @@ from input_pipelines import saved_data
 from input_pipelines.examples import Examples
 from tests import config_files, forked, problems
 from tests.answers import assert_one_line
+from trainer.common import schema
 from trainer.common.errors import ConfigError, RunError
 from trainer.models import trunk_and_heads
 from trainer.output import checkpoint, history, recorder, terminal, workdir
@@ -61,11 +62,11 @@ def place(tmp_path):
 
 
 def test_code_of_the_users_own_takes_neither_the_output_nor_the_place(place):
-    trained = forked.run("trainer.main", "--config=../hostile.py", "--workdir=run", cwd=place)
+    trained = forked.run("trainer.main", "--config=../hostile.py", "--workdir=run", cwd=place, pictures=True)
     assert (trained.returncode, trained.stderr) == (0, "")
     lines = trained.stdout.splitlines()
     assert lines[0].startswith("run: 4 steps on 1 CPU")
-    assert lines[-1] == "run: report.md, curves.png, metrics.jsonl; tensorboard --logdir run"
+    assert lines[-1] == "run: report.md, report.html, curves.png; tensorboard --logdir run"
     evaluated = forked.run("trainer.main", "--mode=eval", "--workdir=run", "--trust=tests", cwd=place)
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
     assert "Validation of run/checkpoints/step_00000004" in evaluated.stdout
@@ -91,11 +92,11 @@ def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
     fills = f"import {module} as own; own.fill(os.environ['FULL'])"
     (place.parent / "full.py").write_text(config_files.text(SMALL, fills))
     for name in ("data.json", "curves.png"):
-        result = forked.run("trainer.main", "--config=../full.py", "--workdir=run", cwd=place, FULL=name)
+        result = forked.run("trainer.main", "--config=../full.py", "--workdir=run", cwd=place, pictures=True, FULL=name)
         assert_one_line(result, f"cannot write {run}/{name}: No space left on device", code=1)
         assert not list(run.glob(f"*{name}"))
     assert (run / "report.md").exists()
-    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
+    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place, pictures=True)
     assert (again.returncode, again.stderr) == (0, "")
     assert (run / "curves.png").exists()
 
@@ -117,7 +118,7 @@ def test_training_continues_when_nobody_reads_and_a_terminal_knows_only_ascii(pl
     result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
     assert result.stderr.splitlines() == ["0"]
     assert result.stdout.startswith("run: 4 steps on 1 CPU")
-    assert "report.md, curves.png" in (place / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "report.md, report.html, curves.png" in (place / "run" / "log.txt").read_text(encoding="utf-8")
 
 
 def _interrupted(
@@ -169,7 +170,7 @@ def _replace(path: pathlib.Path) -> None:
 def _publish_before_and_after(run: workdir.Workdir, change: Callable[[pathlib.Path], object]) -> None:
     with open(os.devnull, "w") as nothing:
         console = terminal.Console(file=nothing)
-        relied = {"config": {}, "data": "", "damaged": None}
+        relied = {"config": schema.as_dict(problems.config()), "data": "", "damaged": None}
         files = recorder.Files(run, first=0, steps=4, heads=HEADS, keep=1, boundaries=(), console=console, **relied)
         with files:
             files.publish(REPORT)

@@ -38,15 +38,27 @@ def read(config: Any, combine: Any = None, changes: Mapping[str, Any] | None = N
     Raises:
       ConfigError: it cannot be used.
     """
-    tree = _tree(config)
     changes = dict(changes or {}) | ({} if combine is None else {"combine.name": combine})
     if isinstance(combine, str):
         registry.check_name(combine, "combine")
-    for key, value in changes.items():
-        loading.set_value(tree, key, value, key, value)
-    plain, found = objects.take_out(tree)
+    plain, found = read_tree(config, changes)
     with import_paths.objects(found):
         return Given(loading.resolve(plain), found)
+
+
+def read_tree(config: Any, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Callable]]:
+    """Reads a configuration as `read` does, without resolving it.
+
+    Returns:
+      The configuration as nested dictionaries of plain values, and what the import paths `object:<name>` in it mean.
+
+    Raises:
+      ConfigError: it cannot be used.
+    """
+    tree = _tree(config)
+    for key, value in changes.items():
+        loading.set_value(tree, key, value, key, value)
+    return objects.take_out(tree)
 
 
 def _tree(config: Any) -> dict[str, Any]:

@@ -18,7 +18,12 @@ def chosen(given: str | tf.distribute.Strategy, virtual_devices: int | None, all
             reason = "is of several workers, which python -m trainer.main --strategy=multi_worker trains on"
             raise ConfigError("strategy", type(given).__name__, reason)
         return given
-    if given not in _STRATEGIES:
-        raise unknown("strategy", given, "strategy", _STRATEGIES)
+    check_name(given)
     usable_gpus.check(given, virtual_devices=virtual_devices, allow_cpu=allow_cpu)
     return strategy_lib.build(given, virtual_devices)
+
+
+def check_name(given: str) -> None:
+    """Raises ConfigError for a word that is no strategy of one process."""
+    if given not in _STRATEGIES:
+        raise unknown("strategy", given, "strategy", _STRATEGIES)

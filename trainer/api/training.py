@@ -13,10 +13,11 @@ from rich.console import Console
 
 from trainer.api import configuration, devices, process
 from trainer.api.run import Run
-from trainer.common import import_paths
+from trainer.common import commands, import_paths
 from trainer.common import trust as trust_lib
 from trainer.common.errors import StoppedError
 from trainer.distributed import signals
+from trainer.output import new_names
 from trainer.output import workdir as workdir_lib
 from trainer.run import train as run_lib
 
@@ -43,7 +44,7 @@ def train(
       config: the path of a Python file with `get_config()`, a ConfigDict or a nested dictionary. Models, optimizers,
         losses, metrics and functions in it may be objects, and `dataset` may hold arrays (trainer/api/README.md).
       workdir: the directory of the run, made where it is not there and resumed where it is; None: a new one under
-        `runs/`, named for the date and time, as the command takes.
+        `runs/`, named for the date, the time, the configuration's file and the method, as the command takes.
       combine: the combination method; replaces `combine.name`.
       strategy: `mirrored` (all GPUs, else the CPU), `one_device`, or a strategy of TensorFlow's of this process alone.
       virtual_devices: mirror over this number of logical CPU devices. TensorFlow lays out its devices once in a
@@ -64,17 +65,25 @@ def train(
         given = configuration.read(config, combine, changes)
         trusted = trust_lib.in_packages(trust)
         on = devices.chosen(strategy, virtual_devices, allow_cpu)
-        path = os.fspath(workdir) if workdir is not None else _new(base)
+        name = pathlib.PurePath(config).stem if isinstance(config, str | os.PathLike) else ""
+        path = os.fspath(workdir) if workdir is not None else _new(base, new_names.label(name, given.config))
         run = Run(base / path, given, trusted, shown=pathlib.Path(path))
         console = Console(highlight=False, file=output, quiet=not progress)
         try:
             with import_paths.objects(given.objects), signals.staying():
-                run_lib.train(given.config, path, on, console, trust=trusted, base=base)
+                origin = run_lib.Origin(name, "" if given.objects else _repeating(path))
+                run_lib.train(given.config, path, on, console, trust=trusted, base=base, origin=origin)
         except StoppedError as error:
             if error.code != signals.EXIT_CODES[signal.SIGINT]:
                 raise
         return run
 
 
-def _new(base: pathlib.Path) -> str:
-    return next(name for name in workdir_lib.dated_names() if not (base / name).exists())
+def _new(base: pathlib.Path, label: str) -> str:
+    return next(name for name in new_names.dated(label) if not (base / name).exists())
+
+
+def _repeating(path: str) -> str:
+    """The command that trains the configuration of a run once more."""
+    code = f"import trainer; trainer.train(dict(trainer.load_run({path!r}).config))"
+    return commands.joined(["python", "-c", code])

@@ -120,12 +120,42 @@ class Method:
         return self.looks_at.value + (", and the values of the losses" if self.with_losses(options) else "")
 
 
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """Numbers among which tuning looks for the best value of an option.
+
+    Attributes:
+      low: the least.
+      high: the largest.
+      log: whether they are drawn evenly on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}" + " (log)" * self.log
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Values among which tuning looks for the best one of an option."""
+
+    values: tuple[str | bool, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.values))
+
+
+Search = Between | OneOf
+
 POSITIVE = schema.number(positive=True)
 PROPORTIONS = schema.optional(schema.proportions)
 
 
 def options(method: str, **settings: Any) -> type:
-    """A dataclass of a method's settings, each the result of `schema.setting`."""
+    """A dataclass of a method's settings, each the result of `schema.setting`, with a `Search` where it is tuned."""
     kind = dataclasses.make_dataclass(
         f"{method}_options", [(name, Any, given) for name, given in settings.items()], frozen=True
     )

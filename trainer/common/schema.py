@@ -18,9 +18,16 @@ REQUIRED = object()
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
-def setting(check: Check, default: Any = REQUIRED, meaning: str = "") -> Any:
-    """A dataclass field with its check, its default (`REQUIRED`: it must be given) and, for tables, what it means."""
-    return dataclasses.field(metadata={"check": check, "default": default, "meaning": meaning})
+def setting(check: Check, default: Any = REQUIRED, meaning: str = "", search: Any = None) -> Any:
+    """A dataclass field with its check, its default and, for tables, what it means.
+
+    Args:
+      check: the check.
+      default: its value where it is not given; `REQUIRED`: it must be given.
+      meaning: a sentence, for tables.
+      search: the values among which tuning looks for the best one; None: it is not tuned.
+    """
+    return dataclasses.field(metadata={"check": check, "default": default, "meaning": meaning, "search": search})
 
 
 def integer(minimum: int) -> Check:

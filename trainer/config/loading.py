@@ -51,14 +51,28 @@ def load(
     Raises:
       ConfigError: the file or a value cannot be used.
     """
-    tree = _read(run_file(path), path)
-    for key, text in overrides:
-        _override(tree, key, text)
+    tree = read_tree(path, overrides)
     if combine is not None:
         _override(tree, "combine.name", repr(registry.check_name(combine, "--combine")))
     if reduction is not None:
         _override(tree, "reduction", repr(reduction))
     return resolve(tree)
+
+
+def read_tree(path: str, overrides: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """Reads a configuration file and applies overrides; returns nested dictionaries, which `resolve` checks.
+
+    Args:
+      path: as for `load`.
+      overrides: as for `load`.
+
+    Raises:
+      ConfigError: the file cannot be used, or a key leads nowhere.
+    """
+    tree = _read(run_file(path), path)
+    for key, text in overrides:
+        _override(tree, key, text)
+    return tree
 
 
 def resolve(tree: Mapping[str, Any]) -> Config:
@@ -234,7 +248,7 @@ def _text(value: Any) -> Any:
 
 
 def _override(tree: dict[str, Any], key: str, text: str) -> None:
-    set_value(tree, key, _parse(text), f"--config.{key}", text)
+    set_value(tree, key, parse_value(text), f"--config.{key}", text)
 
 
 def set_value(tree: dict[str, Any], key: str, value: Any, field: str, given: Any) -> None:
@@ -261,7 +275,8 @@ def set_value(tree: dict[str, Any], key: str, value: Any, field: str, given: Any
     holder[at] = value
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Returns the value that a text on the command line means: of Python where it is one, else the text itself."""
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]

@@ -52,7 +52,7 @@ def of(config: Any) -> dict[str, MonitorConfig | None]:
 def check(by_field: Mapping[str, MonitorConfig | None]) -> None:
     """Raises ConfigError for what is no expression, and for one without `mode`."""
     for field, monitor in by_field.items():
-        if monitor is None or not _is_expression(monitor.metric):
+        if monitor is None or not is_expression(monitor.metric):
             continue
         try:
             expressions.parse(monitor.metric)
@@ -65,12 +65,12 @@ def check(by_field: Mapping[str, MonitorConfig | None]) -> None:
 
 def expression(monitor: MonitorConfig) -> Expression | None:
     """The expression that a checked monitor watches; None where it watches a value by its name."""
-    return expressions.parse(monitor.metric) if _is_expression(monitor.metric) else None
+    return expressions.parse(monitor.metric) if is_expression(monitor.metric) else None
 
 
 def reported_name(metric: str) -> str:
     """The name under which reports have what is watched."""
-    derived = metric == TOTAL_LOSS or _is_expression(metric)
+    derived = metric == TOTAL_LOSS or is_expression(metric)
     return PREFIX + " ".join(metric.split()) if derived else metric
 
 
@@ -87,5 +87,6 @@ def value(found: Expression, values: Mapping[str, float | None]) -> float | None
     return result if math.isfinite(result) else None
 
 
-def _is_expression(metric: str) -> bool:
+def is_expression(metric: str) -> bool:
+    """True where what is watched is an expression, not a value by its name."""
     return not _SIGNS.isdisjoint(metric)

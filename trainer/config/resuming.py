@@ -29,6 +29,8 @@ _FREE = (
     "model.recompute",
     "optimizer",  # each of those that it decides is compared itself
 )
+# Of these, what may still decide which values a run ends with, or which of its checkpoints is taken.
+_DECIDING = ("eval_every", "best", "early_stopping", "reduction")
 # May change, too: that the data are the same is checked by their fingerprint.
 _WHERE_DATA_ARE = re.compile(r"dataset\.(sources\.[^.]+\.)?(path|data_dir|memory_limit)")
 
@@ -55,6 +57,14 @@ def differences(saved: Config, now: Config) -> list[str]:
     return [
         found + why.get(field, "") for field, found in _different(saved, now).items() if not _is_within(field, free)
     ]
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Returns field → value of all that decides what a run comes to, but for its seed and where its data are."""
+    left_out = {*_FREE, "seed"} - {*_DECIDING}
+    leaves = _leaves(schema.as_dict(config))
+    kept = {field: value for field, value in leaves.items() if not _is_within(field, left_out)}
+    return {field: value for field, value in kept.items() if not _WHERE_DATA_ARE.fullmatch(field)}
 
 
 def draws_otherwise(saved: Config, now: Config) -> str | None:

@@ -214,7 +214,11 @@ class Config:
     steps_per_loop: int = setting(
         schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."
     )
-    report_every: int | str = setting(durations.check, 100, "How often losses, norms and coefficients are reported.")
+    report_every: int | str = setting(
+        durations.check,
+        100,
+        "How often losses, norms and coefficients are reported; above 10 steps also after steps 1 and 10.",
+    )
     eval_every: int | str = setting(durations.check, "1 epoch", "How often the run evaluates on the validation split.")
     evaluate: dict[str, int | str] = setting(
         schema.mapping(evaluations.when, "split", empty=True),

@@ -4,252 +4,169 @@ import io
 import math
 import pathlib
 import textwrap
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainer.common import atomic_files
-from trainer.config import monitors
-from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.output import panels as panels_lib
+from trainer.output.curves import Curves
+from trainer.output.panels import COSINE, MATRIX, MOST_LINES, Panel
+from trainer.output.reports import TRAIN, VALIDATION
 
-_LINES = 8  # of losses in one panel; more are rows of a heat map
-_NAMED = 16  # rows of a heat map that have room for a name
-_CHARACTERS = 18  # of a row's name
-_MANY = 20  # panels, which are drawn in less detail: half of the time goes into text and pixels
-_COLUMNS = 100  # of a heat map, each the mean of the reports in its steps
-_INCHES = (3.6, 2.7)  # of a panel: its width and height
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.95, 0.25, 0.5, 0.35  # around a panel's axes
+_SMALL = 16  # rows of a heat map that have room for their names in a panel of the usual size
+_MANY = 20  # panels, which are drawn in fewer pixels
+_INCHES = (3.6, 2.7)  # of a panel: its width and height; large ones are wider, and as high as their rows need
+_ROW = 0.115  # inches
+_AROUND = {False: (0.95, 0.25, 0.5, 0.35), True: (2.3, 0.25, 0.5, 0.35)}  # a panel's axes: left, right, below, above
+_COLUMN_NAMES = 0.4  # inches more below a matrix
+_SCALE = 0.25  # inches more beside a heat map, for the numbers of its scale
+_CHARACTERS = {False: 18, True: 42}  # of a row's name
 _HEAD = 0.45  # above all panels, for the title; a line of the legend takes _LINE more
 _LINE = 0.22
+_STYLE = {  # given to axes when they are made, which is quicker than to change them
+    "axes.grid": True,
+    "axes.labelsize": 8,
+    "axes.titlesize": 9,
+    "axes.titley": 1.0,  # matplotlib looks for a place otherwise
+    "grid.alpha": 0.3,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
 _COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#9467bd", "#8c564b", "#e377c2", "#555555", "#bcbd22")
 
-# A name of reports → split → steps and values, as machine numbers: a long run has millions of them.
-Curves = Mapping[str, Mapping[str, tuple[array, array]]]
+Picture = np.ndarray  # (height, width, 3) uint8
 
 
-def save_curves(reports: Iterable[Report], losses: Sequence[str], path: pathlib.Path, title: str = "") -> None:
+class Box(NamedTuple):
+    """The place of a panel in inches from the lower left corner, with what is around its axes."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+
+def save_curves(curves: Curves, losses: Sequence[str], path: pathlib.Path, title: str = "") -> Picture | None:
     """Draws losses (training and validation), metrics, gradient norms, coefficients and cosines against steps.
 
     Args:
-      reports: all reports of the run, which are read once.
+      curves: all values of the run.
       losses: names of the losses, and of metrics without one.
       path: PNG file to write.
       title: above all panels.
+
+    Returns:
+      The part of the picture that shows the cosines over steps; None where there are none.
     """
-    figure = draw(_curves(reports), losses, title)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110 if len(figure.axes) <= _MANY else 80)
-    atomic_files.write_whole(path, picture.getvalue())
+    from PIL import Image
+
+    figure, boxes = draw(curves, losses, title)
+    figure.canvas.draw()
+    pixels, file = np.asarray(figure.canvas.buffer_rgba())[:, :, :3], io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    atomic_files.write_whole(path, file.getvalue())
+    return next((_part(pixels, box, figure.dpi) for panel, box in boxes if panel.kind == COSINE), None)
 
 
-def draw(curves: Curves, losses: Sequence[str], title: str) -> Any:
-    """Returns the figure: a panel for each loss, one for each kind of metric, then those of the gradients."""
-    from matplotlib.figure import Figure  # takes a second, which a start, and a worker that draws nothing, can spare
+def draw(curves: Curves, losses: Sequence[str], title: str) -> tuple[Any, list[tuple[Panel, Box]]]:
+    """Returns the figure and its panels: for each loss, for each kind of metric, then those of the gradients."""
+    # Takes a second, which a start, and a worker that draws nothing, can spare.
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
+    panels = panels_lib.panels_of(curves, losses)
+    boxes, width, height = _layout(panels)
+    handles, columns, head = _legend(losses, width)
+    figure = Figure(figsize=(width, height + head), dpi=110 if len(panels) <= _MANY else 90)
+    FigureCanvasAgg(figure)
+    last = max((steps[-1] for own in curves.values() for steps, _ in own.values() if steps), default=1.0)
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(losses)}
-    panels = _panels(curves, losses)
-    width = min(len(panels), max(2, min(8, math.ceil(math.sqrt(1.3 * len(panels))))))
-    height = -(-len(panels) // width)
-    inches = (_INCHES[0] * width, _INCHES[1] * height)
-    shown = [name for name in losses if len(losses) <= _LINES]
-    columns = max(1, int(inches[0] / (0.6 + 0.09 * max(map(len, [*shown, VALIDATION])))))
-    head = _HEAD + _LINE * -(-(len(shown) + 2) // columns)
-    figure = Figure(figsize=(inches[0], inches[1] + head))
-    axes = figure.subplots(height, width, squeeze=False)
-    figure.subplots_adjust(**_margins(width, height, head))
-    for axis, (kind, name, names) in zip(axes.flat, panels, strict=False):
-        _PAINTERS[kind](axis, curves, names, colours)
-        axis.set_title("\n".join(textwrap.wrap(name, 46)[:2]), fontsize=9)
-        axis.tick_params(which="both", labelsize=7)
-        if len(panels) > _MANY:
-            axis.yaxis.set_minor_formatter("")
-        axis.set_xlabel("" if kind == "matrix" else "step", fontsize=8)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    top = inches[1] + head
-    figure.text(0.1 / inches[0], 1 - 0.15 / top, title, ha="left", va="top", fontsize=12, weight="bold")
-    handles = [
-        *(_handle(name, color=colours[name]) for name in shown),
-        _handle(TRAIN, color="black", alpha=0.6),
-        _handle(VALIDATION, color="black", linestyle="--", marker="o", markersize=3),
-    ]
-    place = (0.05 / inches[0], 1 - (_HEAD - 0.05) / top)
+    with rc_context(_STYLE):
+        for panel, box in zip(panels, boxes, strict=True):
+            _add(figure, panel, box, curves, colours, last)
+            if len(panels) > _MANY and any(_is_below(other, box) for other in boxes):
+                figure.axes[-1].xaxis.set_visible(False)  # the lowest one of a column has the steps of all
+    top = figure.get_figheight()
+    figure.text(0.1 / width, 1 - 0.15 / top, title, ha="left", va="top", fontsize=12, weight="bold")
+    place = (0.05 / width, 1 - (_HEAD - 0.05) / top)
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=columns, frameon=False, fontsize=8)
-    return figure
+    return figure, list(zip(panels, boxes, strict=True))
 
 
-def _panels(curves: Curves, losses: Sequence[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """(kind, title, label → name of reports) of every panel that has values, in their order."""
-    panels = [("loss", f"loss {loss}", {loss: f"loss/{loss}"}) for loss in losses if f"loss/{loss}" in curves]
-    kinds: dict[str, dict[str, str]] = {}
-    for name in curves:
-        loss, _, kind = name.partition("/")
-        if kind and loss in losses and loss not in _PREFIXES:
-            kinds.setdefault(kind, {})[loss] = name
-    panels += [(_lines_or_rows("metric", of), f"{VALIDATION} {kind}", of) for kind, of in kinds.items()]
-    watched = {name.removeprefix(monitors.PREFIX): name for name in curves if name.startswith(monitors.PREFIX)}
-    panels += [("metric", label, {label: name}) for label, name in watched.items()]
-    for prefix, (kind, title) in _PREFIXES.items():
-        names = {name.removeprefix(f"{prefix}/"): name for name in curves if name.startswith(f"{prefix}/")}
-        if names:
-            panels.append((_lines_or_rows(kind, names), title, names))
-    pairs = {name.removeprefix("cosine/"): name for name in curves if name.startswith("cosine/")}
-    if pairs:
-        panels.append(("cosine", "cosines between gradients", pairs))
-    if len(pairs) > 1:
-        panels.append(("matrix", "mean cosine of each pair", pairs))
-    return panels
+def _add(figure: Any, panel: Panel, box: Box, curves: Curves, colours: Mapping[str, str], last: float) -> None:
+    """Paints a panel in its box; all of them show the steps up to `last`."""
+    large = _is_large(panel)
+    left, right, below, above = _AROUND[large]
+    right += _SCALE if panel.rows else 0
+    below += _COLUMN_NAMES if panel.kind == MATRIX else 0
+    inside = (box.left + left, box.bottom + below, box.width - left - right, box.height - below - above)
+    axis = figure.add_axes([each / of for each, of in zip(inside, (*figure.get_size_inches(),) * 2, strict=True)])
+    panels_lib.paint(panel, axis, curves, colours, _CHARACTERS[large])
+    axis.set_title("\n".join(textwrap.wrap(panel.title, 90 if large else 46)[:2]))
+    if panel.kind != MATRIX:
+        axis.locator_params(axis="x", nbins=10 if large else 4)
+        axis.set_xlim(0 if panel.rows else -0.02 * last, last if panel.rows else 1.02 * last)
+        axis.set_xlabel("step")
 
 
-_PREFIXES = {"grad_norm": ("norm", "gradient norms"), "coefficient": ("coefficient", "coefficients of the gradients")}
-
-
-def _lines_or_rows(kind: str, names: Mapping[str, str]) -> str:
-    return kind if len(names) <= _LINES else f"{kind} rows"
-
-
-def _loss(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    for label, name in names.items():
-        _draw(axis, curves, name, TRAIN, color=colours[label], alpha=0.6)
-        _draw(axis, curves, name, VALIDATION, color=colours[label], linestyle="--", marker="o", markersize=3)
-        if all(value > 0 for value in _values(curves, name)):
-            axis.set_yscale("log")
-    axis.grid(alpha=0.3)
-
-
-def _lines(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    for label, name in names.items():
-        split = TRAIN if name.split("/")[0] in _PREFIXES else VALIDATION
-        style = {} if split == TRAIN else {"linestyle": "--", "marker": "o", "markersize": 3}
-        _draw(axis, curves, name, split, color=colours.get(label, "black"), **style)
-    axis.grid(alpha=0.3)
-
-
-def _norms(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    _lines(axis, curves, names, colours)
-    axis.set_yscale("log")
-
-
-def _rows(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str], **style: Any) -> None:
-    """Paints a row for each name: its mean over the reports of each interval of steps."""
-    del colours
-    splits = [TRAIN if name.split("/")[0] in (*_PREFIXES, "cosine") else VALIDATION for name in names.values()]
-    found = [curves[name].get(split, ((), ())) for name, split in zip(names.values(), splits, strict=True)]
-    last = max((steps[-1] for steps, _ in found if len(steps)), default=1.0)
-    columns = min(_COLUMNS, max([1, *(len(steps) for steps, _ in found)]))
-    edges = np.linspace(0, last, columns + 1)
-    image = axis.pcolormesh(
-        edges,
-        np.arange(len(names) + 1) - 0.5,
-        np.ma.masked_invalid([_interval_means(steps, values, edges) for steps, values in found]),
-        **{"cmap": "viridis"} | style,
-    )
-    axis.set_facecolor("#dddddd")  # no value
-    _name_rows(axis, list(names))
-    axis.figure.colorbar(image, ax=axis, pad=0.02).ax.tick_params(labelsize=7)
-
-
-def _log_rows(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    from matplotlib.colors import LogNorm
-
-    positive = any(value > 0 for name in names.values() for value in _values(curves, name))
-    _rows(axis, curves, names, colours, **({"norm": LogNorm()} if positive else {}))
-
-
-def _cosines(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    _rows(axis, curves, names, colours, cmap="RdBu", vmin=-1, vmax=1)
-
-
-def _matrix(axis: Any, curves: Curves, names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    losses = list(colours)
-    means = np.full((len(losses), len(losses)), np.nan)
-    for pair, name in names.items():
-        first, _, second = pair.partition("/")
-        values = _values(curves, name)
-        if values and first in colours and second in colours:
-            at = losses.index(first), losses.index(second)
-            means[at] = means[at[::-1]] = np.mean(values)
-    image = axis.imshow(np.ma.masked_invalid(means), cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-    axis.set_facecolor("#dddddd")
-    _name_rows(axis, losses)
-    axis.set_xticks([])  # the columns are the rows once more
-    axis.figure.colorbar(image, ax=axis, pad=0.02).ax.tick_params(labelsize=7)
-
-
-_PAINTERS = {
-    "loss": _loss,
-    "metric": _lines,
-    "metric rows": _rows,
-    "norm": _norms,
-    "norm rows": _log_rows,
-    "coefficient": _lines,
-    "coefficient rows": _rows,
-    "cosine": _cosines,
-    "matrix": _matrix,
-}
-
-
-def _name_rows(axis: Any, names: Sequence[str]) -> None:
-    """Names the rows from the top, where there is room for their names."""
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    if len(names) <= _NAMED:
-        axis.set_yticks(range(len(names)), [_short(name, _CHARACTERS) for name in names], fontsize=6)
-    else:
-        axis.set_yticks([])
-        axis.set_ylabel(f"{len(names)} pairs" if "/" in names[0] else f"{len(names)} losses", fontsize=8)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _interval_means(steps: Sequence[float], values: Sequence[float], edges: np.ndarray) -> np.ndarray:
-    """Returns the mean of the finite values in each interval (after an edge, up to the next); NaN where none is."""
-    at, values = np.asarray(steps, float), np.asarray(values, float)
-    at, values = at[finite := np.isfinite(values)], values[finite]
-    index = np.clip(np.searchsorted(edges, at, side="left") - 1, 0, len(edges) - 2)
-    counts, sums = (np.bincount(index, weights, len(edges) - 1) for weights in (None, values))
-    return np.divide(sums, counts, out=np.full(len(edges) - 1, np.nan), where=counts > 0)
-
-
-def _margins(width: int, height: int, head: float) -> dict[str, float]:
-    """Returns the places of the axes of `width` times `height` panels, as `subplots_adjust` takes them."""
-    across, down = _INCHES[0] - _LEFT - _RIGHT, _INCHES[1] - _BELOW - _ABOVE
-    total = _INCHES[1] * height + head
-    return {
-        "left": _LEFT / (_INCHES[0] * width),
-        "right": 1 - _RIGHT / (_INCHES[0] * width),
-        "bottom": _BELOW / total,
-        "top": 1 - (_ABOVE + head) / total,
-        "wspace": (_LEFT + _RIGHT) / across,
-        "hspace": (_BELOW + _ABOVE) / down,
-    }
-
-
-def _curves(reports: Iterable[Report]) -> Curves:
-    curves: dict[str, dict[str, tuple[array, array]]] = {}
-    for report in reports:
-        for name, value in report.values.items():
-            steps, values = curves.setdefault(name, {}).setdefault(report.split, (array("d"), array("d")))
-            if value is not None:
-                steps.append(report.step)
-                values.append(value)
-    return curves
-
-
-def _handle(label: str, **style: Any) -> Any:
+def _legend(losses: Sequence[str], width: float) -> tuple[list[Any], int, float]:
+    """Returns the lines of the legend, its columns, and the height of it and the title in inches."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **style)
+    shown = [name for name in losses if len(losses) <= MOST_LINES]
+    columns = max(1, int(width / (0.6 + 0.09 * max(map(len, [*shown, VALIDATION])))))
+    handles = [
+        *(Line2D([], [], label=name, color=_COLOURS[index]) for index, name in enumerate(shown)),
+        Line2D([], [], label=TRAIN, color="black", alpha=0.6),
+        Line2D([], [], label=VALIDATION, color="black", linestyle="--", marker="o", markersize=3),
+    ]
+    return handles, columns, _HEAD + _LINE * -(-len(handles) // columns)
 
 
-def _values(curves: Curves, name: str) -> list[float]:
-    return [value for _, values in curves.get(name, {}).values() for value in values if math.isfinite(value)]
+def _is_below(other: Box, box: Box) -> bool:
+    return (other.left, other.width) == (box.left, box.width) and other.bottom < box.bottom
 
 
-def _draw(axis: Any, curves: Curves, name: str, split: str, **style: Any) -> None:
-    steps, values = curves.get(name, {}).get(split, ((), ()))
-    if steps:
-        axis.plot(steps, values, **style)
+def _is_large(panel: Panel) -> bool:
+    return panel.rows > _SMALL
+
+
+def _layout(panels: Sequence[Panel]) -> tuple[list[Box], float, float]:
+    """Returns the panels' places, those of large ones below all others, and the width and height of all together."""
+    large = [panel for panel in panels if _is_large(panel)]
+    small = len(panels) - len(large)
+    wanted = max(2, min(8, math.ceil(math.sqrt(1.3 * small + 4 * len(large)))))
+    near = [columns for columns in (wanted, wanted - 1, wanted + 1) if 2 <= columns <= min(8, max(small, 2))]
+    columns = min(near or [max(small, 2)], key=lambda columns: -small % columns)  # as few empty places as can be
+    width = _INCHES[0] * columns
+    bands = -(-len(large) // max(1, columns // 2))
+    most = -(-len(large) // max(1, bands))  # in a band
+    sides = _AROUND[True][2] + _AROUND[True][3]
+    heights = [
+        sides + max(_ROW * each.rows + (_COLUMN_NAMES if each.kind == MATRIX else 0) for each in band)
+        for band in (large[at : at + most] for at in range(0, len(large), max(1, most)))
+    ]
+    height = _INCHES[1] * -(-small // columns) + sum(heights)
+    at_small, at_large, boxes = 0, 0, []
+    for panel in panels:
+        if _is_large(panel):
+            band, place = divmod(at_large, most)
+            in_band = len(large[band * most : (band + 1) * most])
+            bottom = sum(heights[band + 1 :])
+            boxes.append(Box(place * width / in_band, bottom, width / in_band, heights[band]))
+            at_large += 1
+        else:
+            row, place = divmod(at_small, columns)
+            boxes.append(Box(place * _INCHES[0], height - (row + 1) * _INCHES[1], *_INCHES))
+            at_small += 1
+    return boxes, width, height
+
+
+def _part(pixels: Picture, box: Box, dpi: float) -> Picture:
+    bottom = len(pixels) - round(box.bottom * dpi)
+    return pixels[
+        max(0, bottom - round(box.height * dpi)) : bottom, round(box.left * dpi) : round((box.left + box.width) * dpi)
+    ]

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from trainer.output import checkpoint, manifest, reports, terminal, workdir, writer
+from trainer.output import checkpoint, manifest, reports, speed, tensorboard, terminal, workdir, writer
 from trainer.output.manifest import Manifest
 from trainer.output.profiling import Profiler
 from trainer.output.reports import Report
@@ -25,9 +26,6 @@ class Recorder:
     def say(self, line: str) -> None:
         """Takes a line for the user."""
 
-    def start_clock(self, step: int) -> None:
-        """Measures the rate of training from here."""
-
     def advance(self, step: int) -> None:
         """Takes note that `step` steps are taken."""
 
@@ -39,8 +37,14 @@ class Recorder:
         del step
         return contextlib.nullcontext()
 
-    def publish(self, report: Report) -> None:
-        """Takes a report, for the terminal and the files."""
+    def publish(self, report: Report, lap: Report | None = None) -> None:
+        """Takes a report, for the terminal and the files; with one of training its speed (`Stopwatch.lap`)."""
+
+    def finish(self, lap: Report) -> None:
+        """Takes the speed since the last report, once everything else is written."""
+
+    def show_cosines(self, picture: np.ndarray | None, step: int) -> None:
+        """Takes the picture of the cosines between gradients at the end of a run; None: it has none."""
 
     def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
         """Saves the variables as they are now, and the monitors' state; the checkpoint of step `best` must stay."""
@@ -87,15 +91,18 @@ class Files(Recorder):
         self._config, self._data, self._damaged = config, data, damaged
         self._writer = writer.Writer()
         self._terminal = terminal.Terminal(run.log, first, steps, heads, self._writer.submit, console)
-        self._lines, self._events = reports.JsonLines(run.metrics), reports.TensorBoard(run.tensorboard)
+        self._lines, self._events = reports.JsonLines(run.metrics), tensorboard.TensorBoard(run.tensorboard)
+        self._speed = reports.JsonLines(run.speed)
         self._profiler = Profiler(run.tensorboard, boundaries)
+        if first == 0:
+            self._writer.submit(self._events.describe, config)
         self._saving: Future[None] | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Files":
         self._stack.enter_context(self._terminal)
         self._stack.enter_context(self._terminal.logging_errors())
-        for file in (self._lines, self._events):
+        for file in (self._lines, self._events, self._speed):
             self._stack.enter_context(contextlib.closing(file))
         self._stack.enter_context(self._writer)
         self._stack.enter_context(contextlib.closing(self._profiler))
@@ -107,10 +114,6 @@ class Files(Recorder):
     def say(self, line: str) -> None:
         """Shows and logs a line."""
         self._terminal.say(line)
-
-    def start_clock(self, step: int) -> None:
-        """Measures the rate of training from here."""
-        self._terminal.start_clock(step)
 
     def advance(self, step: int) -> None:
         """Moves the bar."""
@@ -124,12 +127,25 @@ class Files(Recorder):
         """A context for the steps after `step`, which are one step of the trace where the profiler is running."""
         return self._profiler.step(step)
 
-    def publish(self, report: Report) -> None:
-        """Shows a report and writes it to `metrics.jsonl` and for TensorBoard."""
+    def publish(self, report: Report, lap: Report | None = None) -> None:
+        """Shows a report and writes it to `metrics.jsonl` and for TensorBoard, its speed to `speed.jsonl`."""
         self._writer.submit(self._run.refuse_lost)
         for file in (self._lines, self._events):
             self._writer.submit(file.write, report)
-        self._terminal.write(report)
+        if lap is not None:
+            for file in (self._speed, self._events):
+                self._writer.submit(file.write, lap)
+        self._terminal.write(report, lap and lap.values[speed.STEPS_PER_SECOND])
+
+    def finish(self, lap: Report) -> None:
+        """Writes the speed since the last report."""
+        self._writer.submit(self._speed.write, lap)
+        self._writer.wait()
+
+    def show_cosines(self, picture: np.ndarray | None, step: int) -> None:
+        """Writes the picture for TensorBoard."""
+        if picture is not None:
+            self._writer.submit(self._events.show, "cosines between gradients", picture, step)
 
     def save(self, step: int, state: checkpoint.State, best: int | None, monitors: Mapping[str, Any]) -> None:
         """Takes a snapshot of the variables, to be written while the run continues; removes old checkpoints."""

@@ -1,4 +1,4 @@
-"""Reports of a run for machines: `metrics.jsonl` and TensorBoard."""
+"""Reports of a run for machines, and the file that keeps them: `metrics.jsonl`."""
 
 import dataclasses
 import errno
@@ -9,10 +9,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-import tensorflow as tf
-
 from trainer.common import atomic_files, json_text, schema
-from trainer.components import scalars
 from trainer.output.manifest import Written
 
 TRAIN, VALIDATION = "train", "validation"
@@ -48,7 +45,7 @@ class JsonLines:
     def write(self, report: Report) -> None:
         """Writes one line: `step`, `split` and the values; null where a value is missing or not finite."""
         if not atomic_files.is_still_at(self._path, self._file.fileno()):
-            raise _gone(self._path)
+            raise gone(self._path)
         values = {name: value if _is_number(value) else None for name, value in report.values.items()}
         line = json.dumps({"step": report.step, "split": report.split, **values}) + "\n"
         self._file.write(line)
@@ -66,45 +63,6 @@ class JsonLines:
         self._file.close()
 
 
-class TensorBoard:
-    """Writes each report as scalars, one folder per split so that their curves lie over one another.
-
-    Those of `train` and `validation` are made at once, another split's with its first report.
-    """
-
-    def __init__(self, directory: pathlib.Path):
-        self._directory = directory
-        self._writers = {split: self._writer(split) for split in (TRAIN, VALIDATION)}
-
-    def write(self, report: Report) -> None:
-        """Writes the values that exist."""
-        if report.split not in self._writers:
-            self._writers[report.split] = self._writer(report.split)
-        elif not (self._directory / report.split).is_dir():
-            raise _gone(self._directory / report.split)
-        writer = self._writers[report.split]
-        with writer.as_default(step=scalars.int64(report.step)):
-            for name, value in report.values.items():
-                if value is not None:
-                    tf.summary.scalar(name, scalars.float64(value))  # float32 overflows
-        writer.flush()
-
-    def _writer(self, split: str) -> tf.summary.SummaryWriter:
-        return tf.summary.create_file_writer(str(self._directory / split))
-
-    def synced(self) -> dict[str, int]:
-        """Returns the size in bytes of every event file, by its path below the directory, once it is on the disk."""
-        paths = sorted(self._directory.glob(EVENTS))
-        for path in paths:
-            atomic_files.sync(path)
-        return {str(path.relative_to(self._directory)): path.stat().st_size for path in paths}
-
-    def close(self) -> None:
-        """Closes the files."""
-        for writer in self._writers.values():
-            writer.close()
-
-
 def of_json(line: str | bytes) -> Report:
     """Returns the report in a line that `JsonLines` wrote; raises ValueError for any other text."""
     values = json_text.parse(line)
@@ -118,12 +76,13 @@ def of_json(line: str | bytes) -> Report:
     return Report(step, split, values)
 
 
+def gone(path: pathlib.Path) -> OSError:
+    """Returns the error for a file or folder that somebody has removed while the run was writing it."""
+    return FileNotFoundError(errno.ENOENT, "removed or replaced while the run was writing it", str(path))
+
+
 def _is_count(step: object) -> bool:
     return isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**63
-
-
-def _gone(path: pathlib.Path) -> OSError:
-    return FileNotFoundError(errno.ENOENT, "removed or replaced while the run was writing it", str(path))
 
 
 def _is_number(value: float | None) -> bool:

@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import importlib.util
 import pathlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
@@ -45,7 +44,7 @@ class Terminal:
         self._submit = submit
         self._steps = steps
         self._losses = losses
-        self._clock, self._clock_step, self._rate = time.monotonic(), first, None
+        self._rate: float | None = None
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -67,25 +66,23 @@ class Terminal:
         self._progress.stop()
         self._log.close()
 
-    def start_clock(self, step: int) -> None:
-        """Measures the rate of training from here: after tracing, and not across evaluations."""
-        self._clock, self._clock_step = time.monotonic(), step
-
     def advance(self, step: int) -> None:
         """Moves the bar."""
         self._progress.update(self._task, completed=step)
 
-    def write(self, report: Report) -> None:
-        """Shows one report: in one line where it fits on the terminal, else in one for each loss; in the log in one."""
+    def write(self, report: Report, rate: float | None = None) -> None:
+        """Shows one report: in one line where it fits on the terminal, else in one for each loss; in the log in one.
+
+        Args:
+          report: the report.
+          rate: steps per second; None: the last one that is known.
+        """
         title = f"step {report.step:>{len(str(self._steps))}}/{self._steps}  {report.split:<10}"
         results = self._results(report)
         if report.split != TRAIN:
             self._say_report(title, results, "")
             return
-        seconds = time.monotonic() - self._clock
-        if report.step > self._clock_step and seconds > 0:
-            self._rate = (report.step - self._clock_step) / seconds
-        self.start_clock(report.step)
+        self._rate = rate or self._rate
         pace = f"{self._rate:.1f} steps/s" if self._rate else ""
         self._progress.update(self._task, completed=report.step, rate=pace)
         left = (
@@ -149,15 +146,13 @@ def results_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, str,
     rows = []
     for loss, head in losses.items():
         values = report.values.items()
-        metrics = [
-            f"{name.partition('/')[2]} {_number(value)}" for name, value in values if name.startswith(f"{loss}/")
-        ]
+        metrics = [f"{name.partition('/')[2]} {number(value)}" for name, value in values if name.startswith(f"{loss}/")]
         if f"loss/{loss}" in report.values:
-            rows.append((head, loss, _number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
+            rows.append((head, loss, number(report.values[f"loss/{loss}"]), ", ".join(metrics)))
         elif metrics:
             rows.append((head, loss, "", ", ".join(metrics)))
     added = (name for name in report.values if name.startswith(monitors.PREFIX))
-    return rows + [("", name.removeprefix(monitors.PREFIX), _number(report.values[name]), "") for name in added]
+    return rows + [("", name.removeprefix(monitors.PREFIX), number(report.values[name]), "") for name in added]
 
 
 def segment_rows(report: Report, losses: dict[str, str]) -> list[tuple[str, ...]]:
@@ -192,7 +187,8 @@ def print_segments(report: Report, losses: dict[str, str], *, console: Console |
 def _print(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str, console: Console | None) -> None:
     table = Table(title=escape(title), title_justify="left")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading == "value" else "left")
+        is_number = heading == "value"
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
         table.add_row(*row)
     (console or Console(highlight=False)).print(table)
@@ -212,5 +208,6 @@ def _with_time(line: str) -> str:
     return f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A value of a report in four digits."""
     return "missing" if value is None else f"{value:.4g}"

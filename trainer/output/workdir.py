@@ -4,31 +4,30 @@ config.json      the resolved configuration, and the format of everything else
 data.json        what was learned from the training split, and fingerprints of the data
 initial_values.json  the variables that began with trained values, where `init_from` names some
 metrics.jsonl    one JSON object per report
+speed.jsonl      the speed and the memory at each training report, which no resumed run reads
 log.txt          what the terminal showed
 lock             held by the process that is writing here
 tensorboard/     the same reports for TensorBoard, one folder per split
 checkpoints/     `step_<number>`, variables of the model and of every optimizer
-report.md        the final results; curves.png beside it
+report.md        the final results; curves.png beside it, and report.html with everything in one page
 loggers.json     how far each logger has got the reports, where the run has some
 """
 
 import contextlib
 import dataclasses
-import datetime
 import fcntl
-import itertools
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from trainer.common import atomic_files
 from trainer.common.errors import ConfigError, RunError, system_reason
 from trainer.config import initial_values, loading, resuming
 from trainer.config.settings import Config
+from trainer.output import new_names
 
 _FIELD = "--workdir"
-_DATED = "runs"  # where new runs are without it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +89,11 @@ class Workdir:
         return self.path / "metrics.jsonl"
 
     @property
+    def speed(self) -> pathlib.Path:
+        """The speed and the memory at each training report."""
+        return self.path / "speed.jsonl"
+
+    @property
     def log(self) -> pathlib.Path:
         """Every line for the user, with the time."""
         return self.path / "log.txt"
@@ -110,6 +114,11 @@ class Workdir:
         return self.path / "report.md"
 
     @property
+    def page(self) -> pathlib.Path:
+        """The final results and all reports as one page."""
+        return self.path / "report.html"
+
+    @property
     def curves(self) -> pathlib.Path:
         """The plot of all reports."""
         return self.path / "curves.png"
@@ -122,8 +131,8 @@ class Workdir:
     @property
     def contents(self) -> tuple[pathlib.Path, ...]:
         """The files and folders that hold a run's results."""
-        records = (self.config, self.data, self.metrics, self.log, self.tensorboard)
-        return (*records, self.checkpoints, self.report, self.curves)
+        records = (self.config, self.data, self.metrics, self.speed, self.log, self.tensorboard)
+        return (*records, self.checkpoints, self.report, self.page, self.curves)
 
 
 def current() -> pathlib.Path:
@@ -139,8 +148,7 @@ def check(path: str | None, config: Config, base: pathlib.Path | None = None) ->
 
     None stands for `create`'s own choice. Nothing is written.
     """
-    held = claim(path, config, base)
-    if held is not None:
+    if (held := claim(path, config, base)) is not None:
         held.release()
 
 
@@ -209,7 +217,7 @@ def _at(path: str, base: pathlib.Path | None) -> Workdir:
 
 
 def _check_free(path: str | None, base: pathlib.Path | None) -> None:
-    target = _at(path or _DATED, base)
+    target = _at(path or new_names.FOLDER, base)
     left = next(
         (entry for entry in (*target.contents, target.initial_values) if path is not None and entry.exists()), None
     )
@@ -217,8 +225,7 @@ def _check_free(path: str | None, base: pathlib.Path | None) -> None:
         raise ConfigError(
             _FIELD, path, f"holds {left.name} but no config.json; a new run never writes over another's files"
         )
-    candidates = (target.path, *target.path.absolute().parents)
-    existing = next(candidate for candidate in candidates if candidate.exists())
+    existing = next(each for each in (target.path, *target.path.absolute().parents) if each.exists())
     where = target.shown if existing == target.path else existing
     if not existing.is_dir():
         raise ConfigError(_FIELD, str(target.shown), f"must be a directory, but {where} is a file")
@@ -240,13 +247,14 @@ def _lock(workdir: Workdir) -> Workdir:
     return dataclasses.replace(workdir, descriptor=descriptor)
 
 
-def create(path: str | None, config: Config, base: pathlib.Path | None = None) -> Workdir:
+def create(path: str | None, config: Config, base: pathlib.Path | None = None, name: str = "") -> Workdir:
     """Makes and locks the directory of a new run and saves its configuration there.
 
     Args:
-      path: where; None for a new folder under `runs/`, named for the date and time.
+      path: where; None for a new folder under `runs/`, one of `new_names.dated`.
       config: the run's configuration.
       base: the directory that a relative `path` is in; None for the current one.
+      name: what a new folder's name says beside the date and time.
 
     Raises:
       ConfigError: it cannot be made.
@@ -256,9 +264,9 @@ def create(path: str | None, config: Config, base: pathlib.Path | None = None) -
         if path is not None:
             _check_free(path, base)
             _at(path, base).path.mkdir(parents=True, exist_ok=True)
-        workdir = _lock(_new_dated(base) if path is None else _at(path, base))
+        workdir = _lock(_new_dated(base, name) if path is None else _at(path, base))
     except OSError as error:
-        raise ConfigError(_FIELD, path or _DATED, f"cannot be written: {system_reason(error)}") from error
+        raise ConfigError(_FIELD, path or new_names.FOLDER, f"cannot be written: {system_reason(error)}") from error
     try:
         if workdir.config.exists():
             raise ConfigError(_FIELD, path, "another run has just started there")
@@ -283,16 +291,10 @@ def open_run(path: str | None) -> Workdir:
     return workdir
 
 
-def dated_names() -> Iterator[str]:
-    """Relative paths for a new run, by date and time; the first that is free is taken."""
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return (f"{_DATED}/{stamp}{suffix}" for suffix in itertools.chain([""], (f"_{n}" for n in itertools.count(2))))
-
-
-def _new_dated(base: pathlib.Path | None) -> Workdir:
-    for name in dated_names():
+def _new_dated(base: pathlib.Path | None, name: str) -> Workdir:
+    for path in new_names.dated(name):
         with contextlib.suppress(FileExistsError):  # another run started in the same second
-            workdir = _at(name, base)
+            workdir = _at(path, base)
             workdir.path.mkdir(parents=True)
             return workdir
     raise AssertionError

@@ -40,12 +40,20 @@ from trainer.step.step import Step
 __all__ = ["Experiment", "Intervals", "batch_spec", "build"]
 
 
+_EARLY = (1, 10)  # steps after which there are reports already, where the first regular one comes later
+
+
 class Intervals(NamedTuple):
     """Steps between reports, between evaluations and between checkpoints."""
 
     report: int
     evaluation: int
     checkpoint: int
+
+    @property
+    def early_reports(self) -> tuple[int, ...]:
+        """Further numbers of steps taken at which there is a training report."""
+        return _EARLY if self.report > _EARLY[-1] else ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trainer.common.errors import RunError
@@ -27,9 +27,16 @@ class Loaded(NamedTuple):
     loggers: tuple[loggers_lib.Named, ...]
 
 
-def load(config: Config, workers: Workers) -> Loaded:
-    """Imports hooks and loggers, on all workers alike; raises ConfigError where one cannot be used."""
-    return Loaded(hooks_lib.load(config.hooks), loggers_lib.build(config.loggers, is_chief=workers.is_chief))
+def load(config: Config, workers: Workers, hooks: Sequence[Hook] = ()) -> Loaded:
+    """Imports hooks and loggers, on all workers alike; raises ConfigError where one cannot be used.
+
+    Args:
+      config: names them.
+      workers: who takes part.
+      hooks: further ones, of the caller.
+    """
+    loggers = loggers_lib.build(config.loggers, is_chief=workers.is_chief)
+    return Loaded((*hooks_lib.load(config.hooks), *hooks), loggers)
 
 
 @contextlib.contextmanager
@@ -49,7 +56,7 @@ def started(
     Raises:
       RunError: a logger cannot start; the same on all workers.
     """
-    hooks, loggers, failure = Hooks(), Loggers(), ""
+    hooks, loggers, failure = Hooks(loaded.hooks), Loggers(), ""
     if run is not None:
         seen = TrainingRun(built.model, built.config, run.path, built.timeline.steps)
         hooks, loggers = Hooks(loaded.hooks, seen, start.stopped), Loggers(loaded.loggers, run, recorder.say)

@@ -60,20 +60,22 @@ class Hook(NamedTuple):
 
 
 class Hooks:
-    """Calls hooks one after another; on the chief. Other workers have none.
+    """Calls hooks one after another; on the chief.
 
     Args:
-      hooks: the hooks.
-      run: what they get; None where there are none.
+      hooks: the hooks, on all workers alike.
+      run: what they get; None on other workers, which call none.
       stopped: why one of them stopped the run in an earlier process; None: none did.
 
     Attributes:
+      exist: whether there are any; the same on all workers.
       stopped: why one of them stopped the run, and which; None while none did.
       failure: a line on the one that failed, after which none is called any more; None while none did.
     """
 
     def __init__(self, hooks: Sequence[Hook] = (), run: TrainingRun | None = None, stopped: str | None = None):
-        self._hooks, self._run = hooks, run
+        self._hooks, self._run = hooks if run is not None else (), run
+        self.exist = bool(hooks)
         self.stopped, self.failure = stopped, None
 
     @property

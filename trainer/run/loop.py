@@ -15,9 +15,11 @@ from trainer.distributed.signals import StopRequest
 from trainer.distributed.watchdog import Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
+from trainer.output import best, speed
 from trainer.output.recorder import Recorder
 from trainer.output.reports import TRAIN, VALIDATION, Report
-from trainer.run import failures, monitor, plateau, resume
+from trainer.output.speed import Stopwatch
+from trainer.run import failures, plateau, resume
 from trainer.run.experiment import Experiment
 from trainer.run.hooks import END, Hooks
 from trainer.run.loggers import Loggers
@@ -44,6 +46,7 @@ class Loop:
       workers: who takes part.
       watchdog: is notified of what the process does.
       recorder: gets all of the run's output.
+      stopwatch: measures what the time goes into.
       request: whether this process has been asked to stop.
       monitors: the state of what decides by reports, which every report moves on.
       evaluated: number of steps taken at the last report, where that is an evaluation; else None.
@@ -59,6 +62,7 @@ class Loop:
     workers: Workers
     watchdog: Watchdog
     recorder: Recorder
+    stopwatch: Stopwatch
     request: StopRequest
     monitors: Monitors
     evaluated: int | None
@@ -86,10 +90,10 @@ class Loop:
         while step < timeline.steps and not stopped:
             first, step = step, self._next(step)
             report_due, eval_due, save_due = (timeline.is_due(interval, step) for interval in built.intervals)
+            report_due = report_due or step in built.intervals.early_reports
             others_due = built.evaluations.due(step, timeline, with_validation=eval_due)
             state, totals, signal = self._take(iterator, first, step, report_due, state, totals)
-            if first == start.step:
-                recorder.start_clock(step)  # the first call includes tracing
+            self.stopwatch.started(step)
             recorder.profile_at(step)
             recorder.advance(step)
             # A step that could not be taken ends the run before anything is said of it.
@@ -97,7 +101,7 @@ class Loop:
             if (is_due or signal) and (failure := built.step.failure(totals)):
                 raise failures.error_of(failure, built.config.combine.name)
             if report_due:
-                self._publish(Report(step, TRAIN, self._training(state, totals, step)))
+                self._publish_training(state, totals, step)
                 totals = no_totals
             others = {split: self.publish_split(split, step) for split in others_due}
             if eval_due:  # after the others, so that all stand in the files in this order
@@ -107,16 +111,17 @@ class Loop:
                 save_due = save_due or stopped or improved
                 if step == timeline.steps or stopped:
                     failures.refuse_non_finite_result(evaluation, [loss.name for loss in built.losses])
-            elif built.config.hooks and (report_due or others_due):
+            elif self.hooks.exist and (report_due or others_due):
                 stopped = self._is_stopping()
                 save_due = save_due or stopped
             if save_due or signal:
-                self.watchdog.doing(f"saving step {step}")
-                # First: it is for all workers to notice, what follows perhaps for one.
-                found = find_drift(built.step.remembered(state))
-                failures.refuse_drift(step, found, self.workers, built.strategy.num_replicas_in_sync, saved)
-                failures.refuse_non_finite_variables(step, built.reach.by_name)
-                self._save(step, state, totals)
+                with self.stopwatch.within(speed.SAVING):
+                    self.watchdog.doing(f"saving step {step}")
+                    # First: it is for all workers to notice, what follows perhaps for one.
+                    found = find_drift(built.step.remembered(state))
+                    failures.refuse_drift(step, found, self.workers, built.strategy.num_replicas_in_sync, saved)
+                    failures.refuse_non_finite_variables(step, built.reach.by_name)
+                    self._save(step, state, totals)
                 saved = step
             if stopped:
                 self.refuse_failed_hook()
@@ -133,7 +138,7 @@ class Loop:
         return self.built.timeline.next_boundary(
             step,
             intervals=(*self.built.intervals, *self.built.evaluations.intervals.values()),
-            boundaries=self.boundaries,
+            boundaries=(*self.boundaries, *self.built.intervals.early_reports),
             at_most=self.built.config.steps_per_loop,
         )
 
@@ -147,9 +152,13 @@ class Loop:
             # A signal that comes later is for the next round, with all of what goes before a save.
             return state, totals, self.workers.agreed_signal(self.request.signal)
 
-    def _training(self, state: State, totals: Totals, step: int) -> dict[str, float | None]:
-        values = self.built.step.report(state, totals, step)
-        return values if self.built.train_metrics is None else values | self.built.train_metrics.report()
+    def _publish_training(self, state: State, totals: Totals, step: int) -> None:
+        with self.stopwatch.within(speed.REPORTS):
+            values = self.built.step.report(state, totals, step)
+            if self.built.train_metrics is not None:
+                values |= self.built.train_metrics.report()
+            lap = self.stopwatch.lap(step, self.built.config.batch_size)
+        self._publish(Report(step, TRAIN, values), lap)
 
     def publish_split(self, split: str, step: int) -> Report:
         """Evaluates a split with the model as it is, which has been trained for `step` steps."""
@@ -157,7 +166,7 @@ class Loop:
 
     def refuse_failed_hook(self) -> None:
         """Raises RunError on all workers where a hook has failed."""
-        if self.built.config.hooks and (failure := self.workers.first_text(self.hooks.failure or "")):
+        if self.hooks.exist and (failure := self.workers.first_text(self.hooks.failure or "")):
             raise RunError(f"{failure}; what was trained is saved, the same command with this workdir resumes")
 
     def call_hooks_at_end(self, final: Report | None) -> None:
@@ -167,17 +176,17 @@ class Loop:
             self.hooks.call(final, END)
         self.refuse_failed_hook()
 
-    def _publish(self, report: Report) -> Report:
+    def _publish(self, report: Report, lap: Report | None = None) -> Report:
         self.evaluated = report.step if report.split == VALIDATION else None
-        self.recorder.publish(report)
-        self.loggers.write(report)
-        self.hooks.call(report)
-        self.recorder.start_clock(report.step)  # of training, without the evaluation and what hooks take
+        with self.stopwatch.within(speed.REPORTS):
+            self.recorder.publish(report, lap)
+            self.loggers.write(report)
+            self.hooks.call(report)
         return report
 
     def _publish_evaluation(self, step: int, others: Mapping[str, Report]) -> Report:
         """Evaluates the validation split; `others` are reports of the same step that `best` and the like may watch."""
-        report = self.built.watched.added(monitor.joined(self._evaluated(VALIDATION, step), others.values()))
+        report = self.built.watched.added(best.joined(self._evaluated(VALIDATION, step), others.values()))
         is_due = step % self.built.intervals.evaluation == 0
         self.monitors = self.monitors.after(report, is_due=is_due)
         own = {name: value for name, value in report.values.items() if name.partition("/")[0] not in others}
@@ -196,7 +205,8 @@ class Loop:
     def _evaluated(self, split: str, step: int) -> Report:
         what = f"evaluation after step {step}" + ("" if split == VALIDATION else f" on {split}")
         self.watchdog.doing(f"the {what}")
-        with self._running(what, split=split), self.built.step.averaged():
+        timed = self.stopwatch.within(speed.EVALUATION)
+        with timed, self._running(what, split=split), self.built.step.averaged():
             values = self.evaluate(step, split)
         return Report(step, split, values)
 

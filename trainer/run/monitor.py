@@ -4,38 +4,16 @@ What was decided is a small state, which every report moves on and every checkpo
 """
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from trainer.common.errors import ConfigError, unknown
 from trainer.config import monitors
 from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.config.rates import ReduceOnPlateauConfig
-from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.output.best import Best, evaluations, is_better, watched_value
+from trainer.output.reports import VALIDATION, Report
 from trainer.run.watched import NOTHING, Watched
-
-
-@dataclasses.dataclass(frozen=True)
-class Best:
-    """The best validation report so far, the first of equals.
-
-    Attributes:
-      config: what is watched; `mode` is "min" or "max".
-      step: of that report; None while there is none.
-      value: its value of the metric.
-    """
-
-    config: MonitorConfig
-    step: int | None = None
-    value: float | None = None
-
-    def after(self, report: Report) -> "Best":
-        """The state after a further validation report."""
-        value = _value(report, self.config)
-        if value is None or not _is_better(value, self.value, self.config.mode):
-            return self
-        return dataclasses.replace(self, step=report.step, value=value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +32,8 @@ class Patience:
 
     def after(self, report: Report) -> "Patience":
         """The state after a further validation report."""
-        value = _value(report, self.config)
-        if value is None or not _is_better(value, self.value, self.config.mode, self.config.min_delta):
+        value = watched_value(report, self.config)
+        if value is None or not is_better(value, self.value, self.config.mode, self.config.min_delta):
             return dataclasses.replace(self, waited=self.waited + 1)
         return dataclasses.replace(self, value=value, waited=0)
 
@@ -81,8 +59,8 @@ class Plateau:
     def after(self, report: Report) -> "Plateau":
         """The state after a further validation report, as Keras' ReduceLROnPlateau has it."""
         cooling = max(0, self.cooling - 1)
-        value = _value(report, self.config)
-        if value is not None and _is_better(value, self.value, self.config.mode, self.config.min_delta):
+        value = watched_value(report, self.config)
+        if value is not None and is_better(value, self.value, self.config.mode, self.config.min_delta):
             return dataclasses.replace(self, value=value, waited=0, cooling=cooling)
         waited = 0 if cooling else self.waited + 1
         if waited < self.config.patience:
@@ -184,23 +162,6 @@ def resume(
     return found
 
 
-def joined(validation: Report, others: Iterable[Report]) -> Report:
-    """A validation report with the values of other splits at the same step, as `<split>/<name>`, for monitors."""
-    values = dict(validation.values)
-    for other in others:
-        values |= {f"{other.split}/{name}": value for name, value in other.values.items()}
-    return dataclasses.replace(validation, values=values)
-
-
-def evaluations(reports: Iterable[Report]) -> Iterator[Report]:
-    """The validation reports among all reports, each `joined` with those of other splits before it."""
-    others: list[Report] = []
-    for report in reports:
-        if report.split == VALIDATION:
-            yield joined(report, (other for other in others if other.step == report.step))
-        others = [*others, report] if report.split not in (TRAIN, VALIDATION) else []
-
-
 def resolve(
     config: MonitorConfig | None, field: str, directions: Mapping[str, str | None], other_splits: Iterable[str] = ()
 ) -> MonitorConfig | None:
@@ -234,15 +195,3 @@ def resolve(
 def _watched(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings on which a state depends; `patience` is only compared with it."""
     return {name: value for name, value in config.items() if name != "patience"}
-
-
-def _value(report: Report, config: MonitorConfig) -> float | None:
-    """The report's value of the metric; None where it has none that is finite."""
-    value = report.values.get(monitors.reported_name(config.metric))
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _is_better(value: float, than: float | None, mode: str, min_delta: float = 0.0) -> bool:
-    if than is None:
-        return True
-    return value > than + min_delta if mode == "max" else value < than - min_delta

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 from rich.console import Console
@@ -11,23 +12,42 @@ from input_pipelines import saved_data
 from trainer.common import atomic_files, schema, streams
 from trainer.common.errors import ConfigError
 from trainer.common.trust import NOBODY, Trust
+from trainer.config import monitors
 from trainer.config.settings import Config
 from trainer.distributed import signals
 from trainer.distributed.watchdog import START_SECONDS, Watchdog
 from trainer.distributed.workers import Workers
 from trainer.evaluation.evaluator import Evaluate
-from trainer.output import profiling, results, summary, writer
+from trainer.output import final_report, memory, new_names, profiling, results, speed, summary, writer
 from trainer.output import workdir as workdir_lib
+from trainer.output.final_report import About
 from trainer.output.history import Reports
 from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
+from trainer.output.speed import Stopwatch
 from trainer.output.workdir import Workdir
 from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
 from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
+from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
 from trainer.step.values import State, Totals
+
+
+class Origin(NamedTuple):
+    """The request that a run comes from.
+
+    Attributes:
+      name: of its configuration, for the name of a new directory; empty: it has none.
+      command: the one that repeats it, in a new directory; empty: there is none.
+    """
+
+    name: str = ""
+    command: str = ""
+
+
+UNKNOWN = Origin()
 
 
 def train(
@@ -39,20 +59,22 @@ def train(
     watchdog: Watchdog | None = None,
     trust: Trust = NOBODY,
     base: pathlib.Path | None = None,
+    hooks: Sequence[Hook] = (),
+    origin: Origin = UNKNOWN,
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
-    Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
-
     Args:
-      config: the resolved configuration.
-      workdir: directory of the run, made once all is known to fit; None for a new dated one under `runs/`.
+      config: the resolved configuration. Every worker is called with the same arguments.
+      workdir: directory of the run, of the chief alone, made once all is known to fit; None for a new one in `runs/`.
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
       watchdog: is notified of what the process does.
       trust: whose code may be called where the data name it.
       base: where a relative `workdir` is; None for the current directory.
+      hooks: called after those of the configuration, which does not hold them; the same on all workers.
+      origin: what the run was asked for with.
 
     Returns:
       Every report of the run, read from its `metrics.jsonl`, evaluations at the end last; beside the chief none.
@@ -62,17 +84,16 @@ def train(
       RunError: something became non-finite, cannot be computed or written, or a worker is gone; the workdir is kept.
       StoppedError: a signal asked one of the workers to stop; everything is saved.
     """
+    stopwatch = Stopwatch(memory.used)
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
-    # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None  # first: now nobody else can resume it
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
-            request = stack.enter_context(signals.listening())
+        request = stack.enter_context(signals.listening()) if workers.count > 1 else None  # they agree in their steps
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust)
+        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
@@ -80,15 +101,14 @@ def train(
         calls = (*_traced(built, iterator, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base)
-        watchdog.log = run and run.log
-        evaluated = _prepared(run, config, built, found, start)  # before files are opened
+            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
+        watchdog.log, evaluated = run and run.log, _prepared(run, config, built, found, start)  # no file is open
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
-            if workers.count == 1:
-                request = stack.enter_context(signals.listening())  # before, there is nothing to save
+            request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
-                steps = Loop(built, workers, watchdog, recorder, request, start.monitors, evaluated, *calls, *followers)
-                _take_steps(steps, run, start, found.warnings, iterator, console)
+                shown = (watchdog, recorder, stopwatch)
+                steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
+                _take_steps(steps, run, start, found.warnings, iterator, console, origin)
     return Reports(run.metrics) if run else ()
 
 
@@ -100,6 +120,7 @@ def _built(
     workdir: str | None,
     profile: tuple[int, int] | None,
     trust: Trust,
+    hooks: Sequence[Hook],
 ) -> tuple[Found, int, Experiment, Loaded]:
     """Builds the experiment, the same on all workers.
 
@@ -117,7 +138,7 @@ def _built(
     step = workers.broadcast_number(found.step)
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
-    loaded = following.load(config, workers)
+    loaded = following.load(config, workers, hooks)
     if run and built.draws:
         workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
@@ -184,7 +205,13 @@ def _recorder(
 
 
 def _take_steps(
-    steps: Loop, run: Workdir | None, start: Start, warnings: Sequence[str], iterator: Iterator, console: Console | None
+    steps: Loop,
+    run: Workdir | None,
+    start: Start,
+    warnings: Sequence[str],
+    iterator: Iterator,
+    console: Console | None,
+    origin: Origin,
 ) -> None:
     """Says what is to come, takes the steps, writes the results."""
     built, workers, recorder = steps.built, steps.workers, steps.recorder
@@ -192,7 +219,7 @@ def _take_steps(
         recorder.say(f"warning: {warning}")
     if run:
         first = f"from step {start.step} of " if start.resumes else ""
-        where, how = _devices(built.strategy, workers), results.combination(built.config)
+        where, how = _devices(built.strategy, workers), final_report.combination(built.config)
         recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
         if discarded := built.discarded(start.step):
             recorder.say(f"  to get there, {discarded:,} training examples are read and thrown away")
@@ -203,24 +230,35 @@ def _take_steps(
     end = steps.run(start, iterator)
     at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
-    recorder.wait()  # an error of the disk ends the run before it says that it is done
+    with steps.stopwatch.within(speed.SAVING):
+        recorder.wait()  # an error of the disk ends the run before it says that it is done
+    recorder.finish(steps.stopwatch.lap(end.step, built.config.batch_size))
     if run:
         if end.is_early:
             recorder.say(f"stopped early at step {end.step}: {_why_early(steps)}")
-        results.write(
-            run,
-            Reports(run.metrics),
-            built.config,
+        about = About(
             built.heads,
+            _directions(built),
+            summary.parameters(overview.of(built)),
+            origin.command,
             built.notes,
-            best=steps.monitors.best_step,
-            console=console,
         )
-        recorder.say(f"{run.shown}: report.md, curves.png, metrics.jsonl; tensorboard --logdir {run.shown}")
-    steps.call_hooks_at_end(following.last_validation(run) if run and built.config.hooks else None)
+        lines, cosines = results.write(run, built.config, about, best=steps.monitors.best_step, console=console)
+        recorder.show_cosines(cosines, end.step)
+        for line in lines:
+            recorder.say(line)
+        recorder.say(f"{run.shown}: report.md, report.html, curves.png; tensorboard --logdir {run.shown}")
+    steps.call_hooks_at_end(following.last_validation(run) if run and steps.hooks.exist else None)
     early = _why_early(steps) if end.is_early and run else ""
     steps.loggers.finish(loggers.STOPPED if early else loggers.FINISHED, early)
     workers.barrier()  # a worker that left early would look like one that is lost
+
+
+def _directions(built: Experiment) -> dict[str, str | None]:
+    """Name of a validation value → the direction of better ones; what a monitor watches goes by its `mode`."""
+    watched = (own.config for own in built.monitors if own is not None)
+    modes = {monitors.reported_name(each.metric): "up" if each.mode == "max" else "down" for each in watched}
+    return built.evaluator.directions() | modes
 
 
 def _why_early(steps: Loop) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
-from trainer.output import history, manifest, reports
+from trainer.output import history, manifest, reports, tensorboard
 from trainer.output.manifest import Manifest, Written
 from trainer.output.reports import TRAIN, VALIDATION, Report
+from trainer.output.speed import PREFIX
 
 REPORTS = [
     Report(step, split, {"loss/a": 0.1 * step, "loss/b": None if step == 2 else 1 / 3})
@@ -26,7 +27,7 @@ def run(tmp_path):
 
 def _write(path, written):
     """Appends reports; returns step → the manifest of a checkpoint then."""
-    lines, events = reports.JsonLines(path / "metrics.jsonl"), reports.TensorBoard(path / "tensorboard")
+    lines, events = reports.JsonLines(path / "metrics.jsonl"), tensorboard.TensorBoard(path / "tensorboard")
     saved = {}
     for report in [None, *written]:
         if report is not None:
@@ -38,13 +39,14 @@ def _write(path, written):
     return saved
 
 
-def events(path) -> list[tuple[int, str]]:
+def events(path) -> list[tuple[int, str, str]]:
+    """Step, split and tag of everything that TensorBoard shows, but for the speed, which differs from run to run."""
     found = []
     for file in sorted((path / "tensorboard").rglob("events*")):
         for record in _records(file.read_bytes()):
             event = tf.compat.v1.Event.FromString(record)
             found += [(event.step, file.parent.name, value.tag) for value in event.summary.value]
-    return found
+    return [each for each in found if not each[2].startswith(tensorboard.tag(PREFIX))]
 
 
 def _records(data: bytes) -> Iterator[bytes]:
@@ -56,7 +58,7 @@ def _records(data: bytes) -> Iterator[bytes]:
 
 def _expected(kept) -> list[tuple[int, str, str]]:
     return sorted(
-        (report.step, report.split, name)
+        (report.step, report.split, tensorboard.tag(name))
         for report in kept
         for name, value in report.values.items()
         if value is not None
@@ -184,7 +186,7 @@ def test_a_manifest_comes_back(run):
 def test_tensorboard_keeps_no_value(tmp_path):
     """TensorFlow keeps a tensor for every Python number that it was ever given: 6 kB for each report of a long run."""
     value, step = 0.1 + sys.maxsize, 10**6 + 7
-    writer = reports.TensorBoard(tmp_path)
+    writer = tensorboard.TensorBoard(tmp_path)
     before = sys.getrefcount(value), sys.getrefcount(step)
     writer.write(Report(step, TRAIN, {"loss/a": value}))
     assert (sys.getrefcount(value), sys.getrefcount(step)) == before

@@ -12,12 +12,15 @@ import tensorflow as tf
 from rich.console import Console
 
 from tests import problems
-from tests.properties import built_once
+from tests.properties import built_once, interrupted
+from tests.trainer.output.pages import Page
 from trainer.common import errors
 from trainer.common.errors import NonFiniteError, RunError
 from trainer.config import loading
-from trainer.output import plots, workdir
+from trainer.output import plots, tensorboard, workdir
+from trainer.output.history import Reports
 from trainer.output.reports import Report
+from trainer.output.speed import Total
 from trainer.run import evaluate, experiment, train
 
 DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")
@@ -74,6 +77,27 @@ def test_metrics_file(run):
         assert {key: value for key, value in row.items() if key not in ("step", "split")} == report.values
 
 
+@pytest.mark.parametrize("every", [11, pytest.param(40, marks=pytest.mark.ci_only)])
+def test_the_first_reports_come_early_and_change_no_step(every, tmp_path, monkeypatch):
+    """After steps 1 and 10, also in a run that was interrupted in between; with one trace, and the same variables."""
+    monkeypatch.setattr(plots, "save_curves", lambda *_: None)
+    changes = {"steps": 12, "eval_every": 12, "checkpoint_every": 5, "keep_checkpoints": 9, **problems.SIMPLE}
+    with built_once.building_once():
+        for name, own in (("early", every), ("regular", 10)):
+            _train(tmp_path / name, report_every=own, **changes)
+        expected = interrupted.results(tmp_path / "early", 12)
+        interrupted.forget_after(tmp_path / "early", 5)
+        _train(tmp_path / "early", report_every=every, **changes)
+    assert interrupted.results(tmp_path / "early", 12) == expected
+    assert interrupted.variables(tmp_path / "early", 12) == interrupted.variables(tmp_path / "regular", 12)
+    for name, regular in (("early", [1, 10, *([11] if every == 11 else []), 12]), ("regular", [10, 12])):
+        reports = [report for report in Reports(tmp_path / name / "metrics.jsonl") if report.split == "train"]
+        assert [report.step for report in reports] == regular
+        assert all(f"grad_norm/{loss}" in report.values for report in reports for loss in problems.LOSSES)
+    seconds = Total(Reports(tmp_path / "early" / "speed.jsonl"), 11).seconds
+    assert all(seconds.values())  # of every part
+
+
 def test_training_losses_are_means_since_the_last_report(run):
     _, history, changes = run
     single = problems.run(1, 25, **{key: value for key, value in changes.items() if key.startswith("dataset")})
@@ -92,10 +116,11 @@ def test_tensorboard_has_the_same_numbers(run):
         found = {}
         for event in tf.compat.v1.train.summary_iterator(str(events)):
             for value in event.summary.value:
-                found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
         expected = {
-            (report.step, name): value
-            for report in history
+            (report.step, tensorboard.tag(name)): value
+            for report in (*history, *list(Reports(path / "speed.jsonl"))[:-1])
             if report.split == split
             for name, value in report.values.items()
             if value is not None
@@ -112,6 +137,9 @@ def test_everything_else_is_there(run):
     report = (path / "report.md").read_text()
     assert "| label | label |" in report
     assert f"{history[-1].values['label/accuracy']:.4g}" in report
+    assert "(report.html)" in report
+    page = Page((path / "report.html").read_text()).named_rows()
+    assert page["label"][1][1] == history[-1].values["loss/label"]
     assert (path / "curves.png").read_bytes().startswith(b"\x89PNG")
     log = (path / "log.txt").read_text()
     assert "25/25  validation" in log
@@ -173,12 +201,13 @@ def test_a_terminal_shows_a_bar_and_a_file_shows_lines(tmp_path):
     assert (tmp_path / "a" / "log.txt").read_text().count(" train ") == 3
 
 
-def test_same_seed_same_file(tmp_path):
-    """With masks that are drawn at random, on two replicas; `test_replica_state.py` has one with another seed."""
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.ci_only)])
+def test_same_seed_same_file(tmp_path, replicas):
+    """With masks that are drawn at random; `test_replica_state.py` has one with another seed."""
     changes = {"steps": 12, "report_every": 3, "combine__name": "pcgrad", "precision": "float32"}
     changes |= problems.SIMPLE | {"model__trunk": [{"layer": "Dense", "units": 8}, {"layer": "Dropout", "rate": 0.5}]}
     for name in "ab":
-        _train(tmp_path / name, replicas=2, seed=1, **changes)
+        _train(tmp_path / name, replicas=replicas, seed=1, **changes)
     a, b = ((tmp_path / name / "metrics.jsonl").read_text() for name in "ab")
     assert a == b
 

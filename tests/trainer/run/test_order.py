@@ -62,7 +62,6 @@ FUNCTIONS = [
     (Files, "__enter__", "start recording"),
     (Files, "__exit__", "end recording"),
     (Files, "say", "say"),
-    (Files, "start_clock", "start the clock"),
     (Files, "profile_at", "profile where due"),
     (Files, "advance", "advance the bar"),
     (Files, "wait", "wait for the disk"),
@@ -84,14 +83,12 @@ SAYING = ["say"] * (1 + 7)  # where it runs, and the lines of its summary
 # Of a run of two steps, once the second is taken.
 ENDING = [
     "publish train 2",
-    "start the clock",
     "doing: the evaluation after step 2",
     "put averages in place",
     "average over replicas",
     "read all replicas",
     "assign each replica's",
     "publish validation 2",
-    "start the clock",
     "broadcast a number",
     "broadcast a number",
     "doing: saving step 2",
@@ -102,6 +99,8 @@ ENDING = [
     "wait for the disk",
     "print the table",
     "save curves.png",
+    "say",
+    "say",
     "say",
     "doing: hooks at the end",
     "agree on a signal",
@@ -165,7 +164,7 @@ def _recording() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         for owner, name, what in FUNCTIONS:
             _recorded(patch, happened, owner, name, what)
-        _recorded(patch, happened, Files, "publish", lambda _, report: f"publish {report.split} {report.step}")
+        _recorded(patch, happened, Files, "publish", lambda _, report, lap: f"publish {report.split} {report.step}")
         _recorded(patch, happened, Files, "save", lambda _, step, *rest: f"save step {step}")
         build = experiment.build
 
@@ -224,7 +223,6 @@ def test_a_new_run(run):
         "doing: steps 1 to 1",
         "take steps 1 to 1",
         "agree on a signal",
-        "start the clock",
         "profile where due",
         "advance the bar",
         "doing: saving step 1",
@@ -266,7 +264,6 @@ def test_a_run_that_goes_on(run):
         "doing: steps 2 to 2",
         "take steps 2 to 2",
         "agree on a signal",
-        "start the clock",
         "profile where due",
         "advance the bar",
         *ENDING,

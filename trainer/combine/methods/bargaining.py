@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, uniform
 from trainer.combine.solvers import cosines
 from trainer.common import schema
@@ -111,7 +111,12 @@ NASH_MTL = Method(
     paper=("Nash-MTL, Navon 2022", "https://arxiv.org/abs/2202.01017"),
     options=options(
         "nash_mtl",
-        max_norm=setting(schema.number(), 1.0, "how long the result may be; 0: √K, which it is without a bound"),
+        max_norm=setting(
+            schema.number(),
+            1.0,
+            "how long the result may be; 0: √K, which it is without a bound",
+            Between(0.3, 3, log=True),
+        ),
     ),
     may_fall_back=True,
     card=Card(
@@ -137,7 +142,12 @@ FAIR_GRAD = Method(
     paper=("FairGrad, Ban 2024", "https://arxiv.org/abs/2402.15638"),
     options=options(
         "fair_grad",
-        alpha=setting(POSITIVE, 2.0, "α, the kind of fairness: 1 is Nash bargaining, large values max-min"),
+        alpha=setting(
+            POSITIVE,
+            2.0,
+            "α, the kind of fairness: 1 is Nash bargaining, large values max-min",
+            Between(0.5, 10, log=True),
+        ),
         preference=setting(schema.optional(schema.sequence(POSITIVE)), None, "p, a number for each loss; none: ones"),
     ),
     may_fall_back=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import Card, LooksAt, Method, options
+from trainer.combine.entry import Between, Card, LooksAt, Method, options
 from trainer.combine.methods import mgda
 from trainer.combine.problem import Problem, uniform
 from trainer.combine.solvers import cosines, nonnegative
@@ -74,7 +74,12 @@ CAGRAD = Method(
     paper=("CAGrad, Liu 2021", "https://arxiv.org/abs/2110.14048"),
     options=options(
         "cagrad",
-        c=setting(schema.fraction, 0.4, "how far from the mean gradient the result may be, as part of its length"),
+        c=setting(
+            schema.fraction,
+            0.4,
+            "how far from the mean gradient the result may be, as part of its length",
+            Between(0.05, 0.95),
+        ),
     ),
     card=Card(
         formula=(

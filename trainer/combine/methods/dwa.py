@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.common.schema import setting
 
@@ -53,7 +53,7 @@ DWA = Method(
     paper=("Liu 2019", "https://arxiv.org/abs/1803.10704"),
     options=options(
         "dwa",
-        temperature=setting(POSITIVE, 2.0, "T, how even the weights are"),
+        temperature=setting(POSITIVE, 2.0, "T, how even the weights are", Between(0.5, 8, log=True)),
     ),
     initial=initial,
     weighs_task_specific=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
-from trainer.combine.entry import Card, LooksAt, Method, options
+from trainer.combine.entry import Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Problem
 from trainer.common import schema
 from trainer.common.schema import setting
@@ -60,7 +60,9 @@ GRADDROP = Method(
     paper=("GradDrop, Chen 2020", "https://arxiv.org/abs/2010.06808"),
     options=options(
         "graddrop",
-        leak=setting(schema.between(0, 1), 0.0, "the part of each gradient that passes whatever its sign"),
+        leak=setting(
+            schema.between(0, 1), 0.0, "the part of each gradient that passes whatever its sign", Between(0, 0.9)
+        ),
     ),
     random=True,
     card=Card(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State, masked_softmax
 from trainer.combine.solvers import adam
 from trainer.common import schema
@@ -79,8 +79,10 @@ FAMO = Method(
     paper=("FAMO, Liu 2023", "https://arxiv.org/abs/2306.03792"),
     options=options(
         "famo",
-        learning_rate=setting(POSITIVE, 0.025, "learning rate of the Adam that learns ξ"),
-        decay=setting(schema.number(), 1e-3, "L2 decay of ξ, added to its gradient"),
+        learning_rate=setting(
+            POSITIVE, 0.025, "learning rate of the Adam that learns ξ", Between(0.0025, 0.25, log=True)
+        ),
+        decay=setting(schema.number(), 1e-3, "L2 decay of ξ, added to its gradient", Between(1e-4, 1e-2, log=True)),
         lower_bounds=setting(schema.one_or_each(schema.real), 0.0, "b, a number or one for each loss"),
     ),
     initial=initial,

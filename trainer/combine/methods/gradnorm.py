@@ -6,7 +6,7 @@ import math
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers import adam
 from trainer.common import schema
@@ -56,8 +56,12 @@ GRADNORM = Method(
     paper=("GradNorm, Chen 2018", "https://arxiv.org/abs/1711.02257"),
     options=options(
         "gradnorm",
-        alpha=setting(schema.number(), 1.5, "α, how strongly slow losses are pulled; 0: all gradients equally long"),
-        learning_rate=setting(POSITIVE, 0.025, "learning rate of the Adam that learns w"),
+        alpha=setting(
+            schema.number(), 1.5, "α, how strongly slow losses are pulled; 0: all gradients equally long", Between(0, 3)
+        ),
+        learning_rate=setting(
+            POSITIVE, 0.025, "learning rate of the Adam that learns w", Between(0.0025, 0.25, log=True)
+        ),
     ),
     initial=initial,
     with_losses=lambda options: True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import Card, LooksAt, Method, options
+from trainer.combine.entry import Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State, unit_gramian
 from trainer.common import schema
 from trainer.common.schema import setting
@@ -68,7 +68,7 @@ GRADVAC = Method(
     paper=("GradVac, Wang 2021", "https://arxiv.org/abs/2010.05874"),
     options=options(
         "gradvac",
-        beta=setting(schema.between(0, 1), 0.5, "β, how fast the targets move"),
+        beta=setting(schema.between(0, 1), 0.5, "β, how fast the targets move", Between(0.01, 1, log=True)),
     ),
     initial=initial,
     diagonal=False,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
-from trainer.combine.entry import POSITIVE, PROPORTIONS, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, PROPORTIONS, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.common import schema
 from trainer.common.schema import setting
@@ -114,7 +114,7 @@ SMOOTH_TCHEBYCHEFF = Method(
     paper=("STCH, Lin 2024", "https://arxiv.org/abs/2402.19078"),
     options=options(
         "smooth_tchebycheff",
-        mu=setting(POSITIVE, 1.0, "μ, how smooth the maximum is"),
+        mu=setting(POSITIVE, 1.0, "μ, how smooth the maximum is", Between(0.1, 10, log=True)),
         warmup_steps=setting(schema.integer(1), 100, "over how many steps bₖ is the mean loss"),
         preference=setting(PROPORTIONS, None, "p, a number for each loss; none: 1/K each"),
     ),

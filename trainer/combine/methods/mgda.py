@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import Card, LooksAt, Method, options
+from trainer.combine.entry import Card, LooksAt, Method, OneOf, options
 from trainer.combine.problem import Problem
 from trainer.combine.solvers import cosines, nonnegative
 from trainer.common import schema
@@ -57,6 +57,7 @@ MGDA = Method(
             schema.choice("normalisation", ("none", "l2", "loss", "loss+")),
             "none",
             "by what gₖ is divided while w is found: 1, ‖gₖ‖, |Lₖ|, |Lₖ| ‖gₖ‖",
+            OneOf(("none", "l2", "loss", "loss+")),
         ),
     ),
     with_losses=lambda options: "loss" in options["normalize"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.methods import two_batches
 from trainer.combine.problem import Answer, Problem, State
 from trainer.common import schema
@@ -43,8 +43,8 @@ MOCO = Method(
     paper=("MoCo, Fernando 2023", "https://arxiv.org/abs/2210.12624"),
     options=options(
         "moco",
-        beta=setting(schema.between(0, 1), 0.5, "β, how much of a step's gradients enters"),
-        gamma=setting(POSITIVE, 0.1, "γ, the step of the weights"),
+        beta=setting(schema.between(0, 1), 0.5, "β, how much of a step's gradients enters", Between(0.05, 1, log=True)),
+        gamma=setting(POSITIVE, 0.1, "γ, the step of the weights", Between(0.01, 1, log=True)),
         rho=setting(schema.number(), 0.0, "ρ, an L2 regularisation of the weights"),
     ),
     initial=two_batches.initial,
@@ -68,7 +68,7 @@ DB_MTL = Method(
     paper=("DB-MTL, Lin 2023", "https://arxiv.org/abs/2308.12029"),
     options=options(
         "db_mtl",
-        beta=setting(schema.fraction, 0.9, "β, how much of the averages a step keeps"),
+        beta=setting(schema.fraction, 0.9, "β, how much of the averages a step keeps", Between(0.1, 0.99)),
     ),
     lower_bound=lambda options: 0.0,
     keeps=lambda options: options["beta"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import Card, LooksAt, Method, options
+from trainer.combine.entry import Card, LooksAt, Method, OneOf, options
 from trainer.combine.problem import Problem, uniform
 from trainer.common import schema
 from trainer.common.schema import setting
@@ -36,7 +36,9 @@ _ROWS = Method(
     summary="mean of unit-length gradients, over all shared variables or per variable",
     options=options(
         "normalized",
-        per_variable=setting(schema.boolean, False, "every variable on its own, task-specific ones too"),
+        per_variable=setting(
+            schema.boolean, False, "every variable on its own, task-specific ones too", OneOf((False, True))
+        ),
     ),
     card=Card(
         formula=(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers.nonnegative import project_onto_simplex
 from trainer.common import schema
@@ -89,8 +89,13 @@ SDMGRAD = Method(
     paper=("SDMGrad, Xiao 2023", "https://arxiv.org/abs/2305.18409"),
     options=options(
         "sdmgrad",
-        lambda_=setting(schema.number(), 0.3, "λ, how much the direction is drawn towards the mean gradient"),
-        learning_rate=setting(POSITIVE, 10.0, "η, the step of w"),
+        lambda_=setting(
+            schema.number(),
+            0.3,
+            "λ, how much the direction is drawn towards the mean gradient",
+            Between(0.03, 3, log=True),
+        ),
+        learning_rate=setting(POSITIVE, 10.0, "η, the step of w", Between(1, 100, log=True)),
         momentum=setting(schema.fraction, 0.5, "momentum of the steps of w"),
         iterations=setting(schema.integer(1), 20, "number of steps of w"),
     ),
@@ -120,8 +125,8 @@ MODO = Method(
     paper=("MoDo, Chen 2024", "https://arxiv.org/abs/2305.20057"),
     options=options(
         "modo",
-        gamma=setting(POSITIVE, 0.1, "γ, the step of the weights"),
-        rho=setting(schema.number(), 0.1, "ρ, an L2 regularisation of the weights"),
+        gamma=setting(POSITIVE, 0.1, "γ, the step of the weights", Between(0.01, 1, log=True)),
+        rho=setting(schema.number(), 0.1, "ρ, an L2 regularisation of the weights", Between(0.01, 1, log=True)),
     ),
     initial=initial,
     card=Card(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
-from trainer.combine.entry import POSITIVE, Card, LooksAt, Method, options
+from trainer.combine.entry import POSITIVE, Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State
 from trainer.combine.solvers import adam
 from trainer.common.schema import setting
@@ -35,7 +35,7 @@ UNCERTAINTY = Method(
     paper=("Kendall 2018", "https://arxiv.org/abs/1705.07115"),
     options=options(
         "uncertainty",
-        learning_rate=setting(POSITIVE, 1e-3, "learning rate of the Adam that learns s"),
+        learning_rate=setting(POSITIVE, 1e-3, "learning rate of the Adam that learns s", Between(1e-4, 0.1, log=True)),
     ),
     initial=initial,
     weighs_task_specific=True,
