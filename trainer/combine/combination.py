@@ -104,7 +104,7 @@ class Combination:
         Args:
           losses: (K,) of any floating dtype.
           problem: the problem.
-          finite: (K,) bool, whether each loss and its gradients are finite; unless all are, the method is not to blame.
+          finite: scalar bool, whether all losses and their gradients are finite; else the method is not to blame.
           coefficients: (K,) float64, which the method found.
           mixed: gradients that it combined element by element.
         """
@@ -115,7 +115,7 @@ class Combination:
             found = tf.math.is_finite(coefficients)
         else:
             found = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in mixed])
-        return in_domain & (found | ~tf.reduce_all(finite))
+        return in_domain & (found | ~finite)
 
     def receivers(self, by: Losses) -> Losses:
         """The losses whose mixed gradient exists on a variable that the losses `by` reach."""

@@ -82,8 +82,9 @@ def of_values(found: LossValues, part: tf.Tensor | None = None, *, gradient_of_a
         return LossSums(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values_per_example)
     counted = labels.broadcast(weights, values)
     if unmasked is not None:
-        # What a masked step holds may be no number, and 0 · NaN is NaN.
-        values = tf.where(labels.broadcast(unmasked, values), values, tf.zeros_like(values))
+        # What a masked step holds may be no number, and 0 · NaN is NaN. The gradient of `tf.where` takes more
+        # operations, as that can broadcast.
+        values = tf.raw_ops.Select(condition=labels.broadcast(unmasked, values), x=values, y=tf.zeros_like(values))
     only_masked = found.weights is None and found.of_classes is None and part is None
     loss_sum = tf.reduce_sum(values if only_masked else counted * values)
     if part is not None and gradient_of_all:

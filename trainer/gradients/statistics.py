@@ -1,6 +1,7 @@
 """Statistics of the losses' gradients in a step: whether they are finite, their norms, their cosines."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,19 @@ from trainer.gradients import ordered_sums
 from trainer.gradients.reach import Jacobian, Reach
 
 
-def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
+class Finite(NamedTuple):
+    """The losses of a step that are finite.
+
+    Attributes:
+      of_each: (K,) bool, whether a loss and its gradients are.
+      all: scalar bool, whether all of them are, of as few operations as can be: updates wait for it.
+    """
+
+    of_each: tf.Tensor
+    all: tf.Tensor
+
+
+def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> Finite:
     """Returns for each loss whether it and all its gradients are finite.
 
     A gradient counts as finite where the sum of its elements is: one pass that stores nothing.
@@ -19,19 +32,17 @@ def finite(jacobian: Jacobian, losses: tf.Tensor, reach: Reach) -> tf.Tensor:
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       losses: (K,) values.
       reach: which losses reach which variable.
-
-    Returns:
-      (K,) bool.
     """
     checks = _finite([gradient for gradients in jacobian for gradient in gradients])
     owners = np.array([k for by in reach.losses for k in by])
     of_others = owners != np.arange(losses.shape[0])[:, np.newaxis]  # (K, gradients)
-    return tf.math.is_finite(losses) & tf.reduce_all(checks | of_others, axis=1)
+    own = tf.math.is_finite(losses)
+    return Finite(own & tf.reduce_all(checks | of_others, axis=1), tf.reduce_all(checks) & tf.reduce_all(own))
 
 
 def finite_together(
     gradients: Sequence[tf.Tensor], losses: tf.Tensor, reach: Reach, rows: tf.Tensor | None = None
-) -> tf.Tensor:
+) -> Finite:
     """Returns for each loss whether it and what it contributes is finite, where the losses have one gradient together.
 
     Args:
@@ -41,15 +52,17 @@ def finite_together(
       rows: (K,) numbers that are not finite where a loss's gradient at the features is not.
 
     Returns:
-      (K,) bool. Where a shared variable's gradient is not finite and no loss shows by itself, all are False.
+      Where a shared variable's gradient is not finite and no loss shows by itself, no loss is finite.
     """
     checks = _finite(gradients)
     reaches = np.array([[k in by for by in reach.losses] for k in range(losses.shape[0])])
     shared = np.array([len(by) > 1 for by in reach.losses])
-    own = tf.math.is_finite(losses) & tf.reduce_all(checks | ~(reaches & ~shared), axis=1)
+    own = tf.math.is_finite(losses)
     if rows is not None:
         own &= tf.math.is_finite(rows)
-    return own & (tf.reduce_all(checks | ~shared) | ~tf.reduce_all(own))
+    everything = tf.reduce_all(checks) & tf.reduce_all(own)
+    own &= tf.reduce_all(checks | ~(reaches & ~shared), axis=1)
+    return Finite(own & (tf.reduce_all(checks | ~shared) | ~tf.reduce_all(own)), everything)
 
 
 def _finite(gradients: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -74,18 +74,18 @@ def train_function(
       steps: the most steps of one call.
       eagerly: nothing is traced.
     """
-    totals, state = step.initial_totals(), step.initial_state()
 
     # What no later step reads is not handed on from step to step: each tensor takes several operations there.
     def one(element: Any, carried: tuple[dict[str, tf.Tensor], tf.Tensor, tuple[Measurement, ...]]) -> tuple:
         values, any_failed, _ = carried
-        number, before = values["step"], step.with_remembered(state, values)
-        new, found = step.one_step(_Batch(batch_of(element)), number, tf.constant(measures), before, totals)
+        number, before = values["step"], step.with_remembered(step.initial_state(), values)
+        measure, totals = tf.constant(measures), step.initial_totals()
+        new, found = step.one_step(_Batch(batch_of(element)), number, measure, before, totals)
         values = {"step": number + 1} | step.remembered(new)
         return values, any_failed | (found.failed_step >= 0), (found.measured,) if measures else ()
 
     def run(take: Callable[[tuple], tuple]) -> Logs:
-        none = (totals.measured,) if measures else ()
+        none = (step.initial_totals().measured,) if measures else ()
         values, any_failed, measured = take((memory.read(), failed.read_value(), none))
         memory.write(values)
         failed.assign(any_failed)
@@ -179,19 +179,16 @@ def _function(
 def _several(one: Callable[[Any, tuple], tuple], iterator: Any, carried: tuple, steps: int) -> tuple[tf.Tensor, tuple]:
     """Takes at most `steps` batches of an iterator; returns their number and what the last one left."""
 
-    def body(index: tf.Tensor, _: tf.Tensor, carried: tuple) -> tuple[tf.Tensor, tf.Tensor, tuple]:
-        following = iterator.get_next_as_optional()
-        return tf.cond(
-            following.has_value(),
-            lambda: (index + 1, tf.constant(True), one(following.get_value(), carried)),
-            lambda: (index, tf.constant(False), tf.nest.map_structure(tf.identity, carried)),
-        )
+    def body(index: tf.Tensor, batch: tf.experimental.Optional, carried: tuple) -> tuple:
+        # Nothing orders these two, so that the next batch is fetched while a step is taken.
+        following = tf.cond(index + 1 < steps, iterator.get_next_as_optional, lambda: batch)
+        return index + 1, following, one(batch.get_value(), carried)
 
-    def continues(index: tf.Tensor, there: tf.Tensor, carried: tuple) -> tf.Tensor:
+    def continues(index: tf.Tensor, batch: tf.experimental.Optional, carried: tuple) -> tf.Tensor:
         del carried
-        return there & (index < steps)
+        return (index < steps) & batch.has_value()
 
-    start = (tf.constant(0), tf.constant(True), carried)
+    start = (tf.constant(0), iterator.get_next_as_optional(), carried)
     count, _, carried = tf.while_loop(continues, body, start, parallel_iterations=1)
     return count, carried
 

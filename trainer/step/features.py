@@ -120,7 +120,7 @@ class Features:
         finite = statistics.finite_together(gradients, losses, self.reach, rows=tf.linalg.diag_part(gramian))
         norms, cosines = statistics.of_gramian(gramian)
         measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.coefficients)
-        in_domain = combination.accepts(losses, problem, finite, answer.coefficients)
+        in_domain = combination.accepts(losses, problem, finite.all, answer.coefficients)
         summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
         return Applied(self.mixing.of_sums(gradients)), summary
 

@@ -129,7 +129,7 @@ class Fused:
             factors = [larger if factor is None else larger * factor for factor in factors]
         gradients = self.scaling.unscaled([row for (row,) in rows], factors, state.loss_scale)
         finite = statistics.finite_together(gradients, losses, self.reach)
-        in_domain = combination.accepts(losses, problem, finite, local.answer.coefficients)
+        in_domain = combination.accepts(losses, problem, finite.all, local.answer.coefficients)
         norms, cosines = statistics.not_measured(self.objectives.count)
         measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.coefficients)
         summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement)

@@ -107,8 +107,8 @@ class Objectives:
             nothing = tf.zeros([], per_example.dtype)
             counted = (column([nothing if one is None else one for one in left]),)
         if self.varying:
-            examples = tf.stack(_examples(batch, parts, per_example.dtype))
-            present = per_example * (examples[0] if sizes is None else examples[:, tf.newaxis])
+            examples = _examples(batch, parts, per_example.dtype)
+            present = per_example * (examples[0] if sizes is None else tf.stack(examples)[:, tf.newaxis])
             counted = (tf.where(self.masked, counted[0], present) if counted else present,)
         return LossNumbers(column(loss_sums), column(weight_sums), counted, per_example * in_part)
 

@@ -85,4 +85,4 @@ class Observation:
 
 def without_update(summary: StepSummary, accepted: tf.Tensor) -> StepOutcome:
     """The outcome of a step as far as its summary tells."""
-    return StepOutcome(summary.answer.state, ~(summary.finite & summary.in_domain), summary.losses, ~accepted)
+    return StepOutcome(summary.answer.state, ~(summary.finite.of_each & summary.in_domain), summary.losses, ~accepted)

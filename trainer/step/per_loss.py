@@ -108,7 +108,7 @@ class PerLoss:
         )
         answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
         measurement = Measurement(measure, active, norms, cosines, answer.coefficients)
-        in_domain = combination.accepts(losses, problem, finite, answer.coefficients, tf.nest.flatten(gradients))
+        in_domain = combination.accepts(losses, problem, finite.all, answer.coefficients, tf.nest.flatten(gradients))
         summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
         return Applied(gradients, rows.gradient_averages), summary
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from trainer.combine.problem import Answer
 from trainer.gradients.reach import Jacobian
+from trainer.gradients.statistics import Finite
 from trainer.step.loss_scale import LossScale
 
 Gradients = tuple[tuple[tf.Tensor, ...], ...]  # for every `OptimizerGroup`, one gradient for each of its variables
@@ -108,7 +109,7 @@ class StepSummary(NamedTuple):
       losses: (K,) global means; 0 where inactive.
       active: (K,) bool, the losses that take part: due in this step, of a weight other than 0, with a labelled example
         in the global batch.
-      finite: (K,) bool, whether a loss and all its gradients are finite.
+      finite: the losses that are finite with all their gradients.
       in_domain: (K,) bool, whether the combination can take the loss's logarithm, where it does; and whether what a
         method of the user's own made of it is finite.
       answer: the combination's, its coefficients joint, (K,).
@@ -117,15 +118,14 @@ class StepSummary(NamedTuple):
 
     losses: tf.Tensor
     active: tf.Tensor
-    finite: tf.Tensor
+    finite: Finite
     in_domain: tf.Tensor
     answer: Answer
     measurement: Measurement
 
     def checked(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Two scalar bools: whether all is finite; whether the step may change anything, as logarithms exist too."""
-        finite = tf.reduce_all(self.finite)
-        return finite, finite & tf.reduce_all(self.in_domain)
+        return self.finite.all, self.finite.all & tf.reduce_all(self.in_domain)
 
 
 class StepOutcome(NamedTuple):
