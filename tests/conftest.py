@@ -3,7 +3,6 @@
 import gc
 import os
 import pathlib
-import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from tensorflow.python.data.ops import dataset_ops  # noqa: E402
 from tensorflow.python.framework import ops  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
-from tests import eager  # noqa: E402
+from tests import eager, inherited_signals  # noqa: E402
 from trainer.output import plots  # noqa: E402
 
 DEVICES = 4
@@ -42,11 +41,16 @@ TOGETHER = {
     "tests/test_package.py",
     "tests/test_readmes.py",
     "tests/trainer/components/test_class_weights.py",
+    "tests/trainer/export/test_saved_model.py",
     "tests/trainer/keras_model/test_reads.py",
+    "tests/trainer/predict/test_predict.py",
     "tests/trainer/run/test_evaluated_splits.py",
     "tests/trainer/run/test_following.py",
+    "tests/trainer/run/test_initial_values.py",
+    "tests/trainer/run/test_learning_rates.py",
     "tests/trainer/run/test_loop.py",
     "tests/trainer/run/test_order.py",
+    "tests/trainer/step/test_varying_batches.py",
     "tests/trainer/test_runs_of_others.py",
 }
 COMPARED = "tests/trainer/compare/"  # so do those of this folder, which share a comparison
@@ -105,7 +109,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(20_000, 10, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,9 +118,7 @@ def _signals_are_not_ignored() -> None:
 
     A started process inherits ignored signals, but not handlers; so the ignored ones get a handler that does nothing.
     """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    inherited_signals.restore()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 Importing TensorFlow takes a process some seconds. Where a test looks at what a program prints, at its exit code and at
 what it leaves behind, and not at how it starts, `run` gives the same in a fraction of the time: the standard library's
-fork server has imported TensorFlow and the trainer, and used neither.
+fork server has imported TensorFlow and the trainer, and used neither. Runs end without their picture, which takes
+longer than all steps of a small problem, unless `pictures` asks for it.
 """
 
 import contextlib
@@ -18,9 +19,11 @@ import time
 import traceback
 from collections.abc import Iterator
 
+from trainer.output import plots
+
 _SECONDS = 300  # that a program may take
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tensorflow", "trainer.run.train", "input_pipelines.sources.catalogue"])
+_PROCESSES.set_forkserver_preload(["tests.preloaded"])
 
 
 class Program:
@@ -82,13 +85,15 @@ class Program:
 
 
 @contextlib.contextmanager
-def started(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> Iterator[Program]:
+def started(
+    module: str, *arguments: str, cwd: pathlib.Path, pictures: bool = False, **variables: str
+) -> Iterator[Program]:
     """Starts `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; kills it where it is left."""
     with tempfile.TemporaryDirectory() as name:
         streams = tuple(pathlib.Path(name, stream) for stream in ("stdout", "stderr"))
         for stream in streams:
             stream.touch()
-        given = (module, arguments, str(cwd), os.environ | variables, [str(stream) for stream in streams])
+        given = (module, arguments, str(cwd), os.environ | variables, [str(stream) for stream in streams], pictures)
         process = _PROCESSES.Process(target=_run, args=given)
         process.start()
         try:
@@ -98,13 +103,22 @@ def started(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -
             process.join()
 
 
-def run(module: str, *arguments: str, cwd: pathlib.Path, **variables: str) -> subprocess.CompletedProcess:
+def run(
+    module: str, *arguments: str, cwd: pathlib.Path, pictures: bool = False, **variables: str
+) -> subprocess.CompletedProcess:
     """Runs `python -m MODULE ARGUMENTS` in `cwd` with further environment variables; returns exit code and output."""
-    with started(module, *arguments, cwd=cwd, **variables) as program:
+    with started(module, *arguments, cwd=cwd, pictures=pictures, **variables) as program:
         return program.wait()
 
 
-def _run(module: str, arguments: tuple[str, ...], cwd: str, variables: dict[str, str], streams: list[str]) -> None:
+def _run(
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: str,
+    variables: dict[str, str],
+    streams: list[str],
+    pictures: bool,
+) -> None:
     for number, path in enumerate(streams, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
@@ -114,6 +128,8 @@ def _run(module: str, arguments: tuple[str, ...], cwd: str, variables: dict[str,
     os.environ.update(variables)
     sys.path.insert(0, cwd)
     sys.argv = [module, *arguments]
+    if not pictures:
+        plots.save_curves = lambda *_, **__: None
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit:

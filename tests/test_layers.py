@@ -59,6 +59,7 @@ WITHOUT_TENSORFLOW = (
     "trainer.distributed.signals",
     "trainer.distributed.watchdog",
     "trainer.predict.arguments",
+    "trainer.output.page.run",
     "trainer.output.records",
     "trainer.compare.comparing",
     "trainer.cost.machine",

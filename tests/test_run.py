@@ -20,7 +20,20 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.ci_only)])
+def test_what_starts_gets_signals_that_the_shell_has_ignored(root):
+    """As the fixture of tests/conftest.py has it, without the suite around it."""
+    shown = "import signal; print(*(signal.getsignal(n) is signal.SIG_IGN for n in inherited_signals.WANTED))"
+    code = "import subprocess, sys; from tests import inherited_signals\n"
+    code += f"start = lambda: subprocess.run([sys.executable, '-c', 'from tests import inherited_signals; {shown}'])\n"
+    code += "start(); inherited_signals.restore(); start()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, preexec_fn=_ignore, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.splitlines() == ["True True True False False", "False False False False False"]
+
+
+@pytest.mark.ci_only
+@pytest.mark.parametrize("workers", [0, 1])
 def test_signals_that_the_shell_has_ignored(root, workers):
     """As nohup in the background of a shell does; what tests start gets them all the same."""
     command = ["nohup", sys.executable, "-m", "pytest", f"-n{workers}", "-p", "no:cacheprovider", *SELECTED]

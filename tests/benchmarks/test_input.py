@@ -48,6 +48,7 @@ def test_bounds_compare_what_they_say(name, times, value, holds, tmp_path):
     assert bound.holds(bound.value(times)) is holds
 
 
+@pytest.mark.ci_only
 def test_what_is_timed_runs(root, monkeypatch):
     monkeypatch.chdir(root)
     preset, strategy = Preset("configs/digits.py", {}), tests.problems.strategy(1)

@@ -15,7 +15,7 @@ from trainer.config import loading
 from trainer.run import experiment
 
 # One of each kind: constants, a Gramian's convex problem, projections, state and the losses after the update.
-QUICK = ("sum", "pcgrad", "famo")
+QUICK = ("pcgrad", "famo")
 FROM_EVERY_START = ("mgda", "pcgrad", "cagrad", "imtl_g", "nash_mtl", "fair_grad", "famo")
 
 

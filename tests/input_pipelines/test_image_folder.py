@@ -128,7 +128,7 @@ def test_the_fingerprint_tells_changes(folder, tmp_path_factory):
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("feed", reading.FEEDS)
+@pytest.mark.parametrize("feed", reading.STREAMING_BY_HAND)
 def test_pictures_that_do_not_decode(folder, feed):
     """Named, or left out and counted."""
     whole = reading.build({**PLAIN, "path": str(folder)})

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests import config_files, forked, problems
 from tests.input_pipelines import reading, user_files
-from tests.properties import interrupted
+from tests.properties import built_once, interrupted
 from tests.properties.interrupted import results
 from trainer.common.errors import ConfigError, RunError
 from trainer.config import loading
@@ -77,6 +77,11 @@ def test_interrupted_runs_go_on_exactly(tmp_path, kind, feed):
     write, _ = user_files.KINDS[kind]
     (tmp_path / "files").mkdir()
     dataset = write(tmp_path / "files") | {"feed": feed}
+    with built_once.building_once():
+        _assert_goes_on_exactly(tmp_path, dataset, feed)
+
+
+def _assert_goes_on_exactly(tmp_path: pathlib.Path, dataset: dict, feed: str) -> None:
     _train(tmp_path / "run", dataset)
     expected = results(tmp_path / "run", 12)
     learned = (tmp_path / "run" / "data.json").read_bytes()

@@ -92,15 +92,13 @@ def _global(
 
 
 def _always(*cases: tuple, others: Iterable[tuple]) -> list:
-    """Parameters of a test: cases that hold every value of each of them once, and for CI all others."""
+    """Parameters of a test: cases that hold values of every kind of each of them, and for CI all others."""
     return [*cases, *(pytest.param(*other, marks=pytest.mark.ci_only) for other in others if other not in cases)]
 
 
 @pytest.mark.parametrize(
     ("window", "batch_size"),
-    _always(
-        (1, 53), (4, 10), (16, 10), (40, 53), (1000, 1), others=itertools.product((1, 4, 16, 40, 1000), (1, 10, 53))
-    ),
+    _always((1, 53), (4, 10), (1000, 1), others=itertools.product((1, 4, 16, 40, 1000), (1, 10, 53))),
 )
 def test_every_epoch_visits_every_example_once(folder, window, batch_size):
     steps = -(-3 * COUNT // batch_size)

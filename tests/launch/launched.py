@@ -1,5 +1,6 @@
 """A real launcher with real workers that train a small problem, and ways to strike them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,7 +13,8 @@ import time
 import uuid
 from collections.abc import Mapping
 
-from tests import config_files, problems
+from launch import plans
+from tests import config_files, forked, problems
 
 _MARK = "LAUNCHED_BY_A_TEST"
 
@@ -23,12 +25,20 @@ def write_config(path: pathlib.Path, **changes: object) -> None:
 
 
 def train(root: pathlib.Path, directory: pathlib.Path, workers: int, runs: Mapping[str, Mapping]) -> None:
-    """Trains runs of `tests.problems` in `directory`, each by its name, one after another in one launch of workers."""
-    command = [sys.executable, "-m", "launch.workers", f"--workers={workers}", "--"]
-    command += [sys.executable, "-m", "tests.properties.worker", str(directory), json.dumps(runs)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
+    """Trains runs of `tests.problems` in `directory`, each by its name, one after another by the same workers.
+
+    Their processes need not import TensorFlow; tests of how workers start take `Launched`.
+    """
+    command = ("tests.properties.worker", str(directory), json.dumps(runs))
+    addresses = [f"127.0.0.1:{port}" for port in plans.free_ports(workers)]
+    with contextlib.ExitStack() as stack:
+        started = []
+        for rank in range(workers):
+            cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+            variables = {"CUDA_VISIBLE_DEVICES": "", "TF_CONFIG": json.dumps(cluster)}
+            started.append(stack.enter_context(forked.started(*command, cwd=root, **variables)))
+        ended = [program.wait() for program in started]
+    assert not any(each.returncode for each in ended), "".join(each.stdout + each.stderr for each in ended)
 
 
 class Launched:

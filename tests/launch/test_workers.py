@@ -51,7 +51,9 @@ def test_lines_are_never_mixed_and_the_last_needs_no_end(launch):
         pytest.param(
             *("os.kill(os.getpid(), signal.SIGSEGV)", 139, "worker 1 was killed by SIGSEGV"), marks=pytest.mark.ci_only
         ),
-        ("sys.exit(42)", 42, "worker 1 was stopped by a signal (exit code 42)"),
+        pytest.param(
+            *("sys.exit(42)", 42, "worker 1 was stopped by a signal (exit code 42)"), marks=pytest.mark.ci_only
+        ),
     ],
 )
 def test_the_first_failure_is_named_and_its_code_returned(launch, end, code, message):
@@ -218,7 +220,9 @@ def test_without_standard_output(launch):
         ([], [42], 42, []),
         (["--max_restarts=0"], [1], 1, ["no restart is left of 0"]),
         (["--max_restarts=2"], [1, 1, 0], 0, ["restart 1 of 2", "restart 2 of 2"]),
-        (["--max_restarts=1"], [3, 4], 4, ["restart 1 of 1", "no restart is left of 1"]),
+        pytest.param(
+            *(["--max_restarts=1"], [3, 4], 4, ["restart 1 of 1", "no restart is left of 1"]), marks=pytest.mark.ci_only
+        ),
         (["--max_restarts=1"], [2], 2, []),
         (["--max_restarts=1"], [42, 1, 0], 0, ["restart after a preemption in 1 s", "restart 1 of 1"]),
         pytest.param(

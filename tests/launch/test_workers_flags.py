@@ -10,6 +10,7 @@ import pytest
 
 from launch import gpus, plans
 from launch.supervision import how
+from tests.answers import assert_at_once
 from tests.launch.programs import finish, python
 from trainer.common import visible_gpus
 from trainer.common.errors import ConfigError
@@ -46,11 +47,10 @@ from trainer.common.errors import ConfigError
         (["--hosts=a", "--ssh='", "--", "true"], '--ssh="\'": '),
     ],
 )
-def test_mistakes_are_one_line(launch, arguments, error):
-    code, output, errors = finish(launch(*arguments))
-    assert (code, output) == (2, "")
-    assert errors.startswith(f"error: {error}")
-    assert errors.count("\n") == 1
+def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, error):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words, start = (f"error: {error}",), arguments == ["--", "true"]
+    assert_at_once("launch.workers", *arguments, words=words, cwd=tmp_path, start=start)
 
 
 def test_help(launch):

@@ -87,7 +87,9 @@ def test_a_lost_connection(launch, ssh):
     assert finish(process)[0] == 255
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 42), pytest.param(signal.SIGINT, 130, marks=pytest.mark.ci_only)]
+)
 def test_signals_over_ssh(launch, ssh, number, code):
     process = over_ssh(launch, ssh, "--", *python(SAVES))
     wait_for_lines(process, "[0] ready", "[1] ready")

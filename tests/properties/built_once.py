@@ -15,7 +15,7 @@ from trainer.run import experiment, train
 
 @contextlib.contextmanager
 def building_once() -> Iterator[None]:
-    """Experiments of the same configuration and the same statistics are built and traced once within this context.
+    """Experiments of a configuration, number of replicas and statistics are built and traced once within this context.
 
     Every run but the first sets all of their variables: a checkpoint's.
     """
@@ -30,7 +30,7 @@ def building_once() -> Iterator[None]:
     def building(
         config: Config, strategy: Any, saved: saved_data.SavedData | None = None, *rest: Any
     ) -> experiment.Experiment:
-        of_config = loading.to_json(config)
+        of_config = loading.to_json(config), strategy.num_replicas_in_sync
         built = once((of_config, saved and saved_data.to_json(saved)), lambda: build(config, strategy, saved, *rest))
         kept.setdefault((of_config, saved_data.to_json(built.data.saved)), built)
         return built

@@ -98,7 +98,7 @@ CONFIGURATIONS: dict[str, tuple[int, dict[str, Any]]] = {
         {
             "combine__name": "famo",
             "best": {"metric": "loss/number"},
-            "early_stopping": {"metric": "label/accuracy", "patience": 9, "min_delta": 9.0},
+            "early_stopping": {"metric": "label/accuracy", "patience": 5, "min_delta": 9.0},
             "eval_every": 25,
             "keep_checkpoints": 1,
         },

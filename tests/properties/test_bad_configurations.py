@@ -71,9 +71,8 @@ CI = os.environ.get("CI") == "true"
 BY_HAND = ("turns",)  # whose steps take least; CI has the time for all
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in BY_HAND else pytest.mark.ci_only) for name in BASES]
-)
+@pytest.mark.ci_only
+@pytest.mark.parametrize("name", BASES)
 def test_bases_are_valid(name):
     assert train_one_step(loading.resolve(BASES[name])) is None
 
@@ -85,7 +84,7 @@ def test_mistakes_train_a_step_or_give_one_line(name):
     outcomes = {}  # by resolved configuration: many mistakes leave one that was tried already
 
     @hypothesis.seed(list(BASES).index(name))
-    @hypothesis.settings(max_examples=CASES_PER_BASE if CI else CASES_PER_BASE // 2, **SETTINGS)
+    @hypothesis.settings(max_examples=CASES_PER_BASE if CI else CASES_PER_BASE // 3, **SETTINGS)
     @hypothesis.given(cases(BASES[name]))
     def check(case: Case) -> None:
         try:
@@ -121,7 +120,7 @@ _WORDS = (
 )
 
 
-@hypothesis.settings(max_examples=200, **SETTINGS)
+@hypothesis.settings(max_examples=200 if CI else 80, **SETTINGS)
 @hypothesis.given(
     st.one_of(
         st.sampled_from(_KEYS_OF_DIGITS),
@@ -142,7 +141,7 @@ def test_overrides_of_any_text_resolve_or_give_one_line(key, text):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("resolves", "count"), [(False, 15), (True, 5)])
+@pytest.mark.parametrize(("resolves", "count"), [(False, 15 if CI else 8), (True, 5 if CI else 3)])
 def test_mistakes_on_the_command_line(tmp_path, root, resolves, count):
     """One line and exit code 2, most of them before TensorFlow is loaded; or a step."""
     found = []

@@ -79,6 +79,7 @@ def test_other_ways_to_compute(changes):
     problems.assert_same(two, one)
 
 
+@pytest.mark.ci_only
 def test_circle_of_digits_on_three_replicas():
     """Ten steps of 32 examples, which three replicas share unevenly: the validation loss that one device has."""
     tree = {

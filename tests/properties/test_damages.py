@@ -5,11 +5,18 @@ import os
 import pytest
 
 from tests import problems
-from tests.properties import damages, interrupted
+from tests.properties import built_once, damages, interrupted
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.output import checkpoint, workdir
 from trainer.run import evaluate
+
+
+@pytest.fixture
+def built_once_for_all():
+    """A run that resumes finds the variables as an earlier one left them, not as they were made."""
+    with built_once.building_once():
+        yield
 
 
 def test_no_damage_is_silent(tmp_path):
@@ -18,6 +25,7 @@ def test_no_damage_is_silent(tmp_path):
     assert {outcome for _, outcome, _ in found} >= {"ended", "ended, named", "refused, named"}
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_lost_reports_decide_nothing(tmp_path):
     """Early stopping and the best checkpoint go by what the run has seen, not by what is left of its reports."""
     watched = {"metric": "loss/label", "mode": "max"}  # the first evaluation is the best one, and the last improvement
@@ -49,6 +57,7 @@ def test_lost_reports_decide_nothing(tmp_path):
     assert "reports up to step 10 are not what the run wrote" in (tmp_path / "run" / "log.txt").read_text()
 
 
+@pytest.mark.usefixtures("built_once_for_all")
 def test_files_that_a_run_relies_on(tmp_path):
     """Without them, or with a digit changed in them, a run neither resumes nor is evaluated."""
     interrupted.train(tmp_path / "run", steps=5, **problems.SIMPLE)

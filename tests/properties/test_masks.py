@@ -108,8 +108,9 @@ def test_equals_keras(trained):
 @pytest.mark.parametrize(
     ("replicas", "changes", "functions"),
     [
-        (3, {"micro_batches": 2}, eager.functions),
-        (1, {"model__recompute": True}, contextlib.nullcontext),
+        (1, {"micro_batches": 2}, eager.functions),
+        pytest.param(3, {"micro_batches": 2}, eager.functions, marks=pytest.mark.ci_only),
+        pytest.param(1, {"model__recompute": True}, contextlib.nullcontext, marks=pytest.mark.ci_only),
         (2, {"reduction": "fused"}, eager.functions),
         (1, {"jit_compile": True}, contextlib.nullcontext),
     ],
@@ -182,11 +183,11 @@ def test_an_ignored_class_is_no_label(normalizer):
     assert evaluated["some/accuracy"] == pytest.approx((outputs.argmax(1) == some[shown]).mean())
     assert evaluated["labels/some"] == shown.sum()
 
-    batches = built.train.training(batch_size=2, seed=built.config.seed, first_step=0, ends=[0, 2]).take(12)
+    batches = built.train.training(batch_size=2, seed=built.config.seed, first_step=0, ends=[0, 2]).take(6)
     with_label = [(batch["targets"]["some"].numpy() >= 0).any() for batch in batches]
-    assert 0 < sum(with_label) < 12
-    result = problems.train(built, 12)
+    assert 0 < sum(with_label) < 6
+    result = problems.train(built, 6)
     np.testing.assert_array_equal(~np.isnan(result.losses[:, 1]), with_label)
     taken = {group.name: int(group.optimizer.iterations.numpy()) for group in built.optimizer_groups}
     assert taken["some"] == sum(with_label)
-    assert taken["tag"] == 12
+    assert taken["tag"] == 6

@@ -122,7 +122,7 @@ def test_two_halves_with_missing_labels():
     assert in_both > 0
 
 
-@pytest.mark.parametrize(("name", "keeps"), [("moco", 0.5), ("db_mtl", 0.9)])
+@pytest.mark.parametrize(("name", "keeps"), [("moco", 0.5), pytest.param("db_mtl", 0.9, marks=pytest.mark.ci_only)])
 def test_moving_averages_over_steps(name, keeps):
     """Averages of the rows are mixed: of the losses' own gradients, or of those of their logarithms."""
     built = build(1, name, **PLAIN)

@@ -37,12 +37,10 @@ AROUND = {
 }
 
 
+@pytest.mark.ci_only
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [
-        pytest.param(*variant, id=key, marks=[] if key == "fused" else [pytest.mark.ci_only])
-        for key, variant in AROUND.items()
-    ],
+    [pytest.param(*variant, id=key) for key, variant in AROUND.items()],
 )
 def test_what_is_put_around_methods_does_not_depend_on_the_number_of_replicas(name, changes):
     changes = {"combine__name": name} | changes | problems.SIMPLE | MISSING
@@ -144,10 +142,10 @@ SHIFTED = {"losses__vector__loss": "tests.properties.test_methods_around:shifted
     "changes",
     [
         {"combine__name": "geometric", "reduction": "fused"},
-        {"combine__name": "famo"},
         *(
             pytest.param(changes, marks=pytest.mark.ci_only)
             for changes in (
+                {"combine__name": "famo"},
                 {"combine__name": "log_sum"},
                 {"combine__name": "mgda", "combine__log_losses": True, "reduction": "features"},
                 {"combine__name": "db_mtl"},

@@ -119,7 +119,7 @@ def _stepped(built: Experiment, config: Config, batches: list[Any]) -> list[np.n
 
 @pytest.mark.parametrize("most", [1, pytest.param(3, marks=pytest.mark.ci_only)], ids=["one way", "every way"])
 def test_the_same_steps_as_built_in_methods(most):
-    """Six steps over three epochs, with losses that lack labels, as they stand: without a trace."""
+    """Three steps, of `dwa` six over three epochs, with losses that lack labels, as they stand: without a trace."""
     built = experiment.build(problems.config(**PROBLEM), tf.distribute.get_strategy())
     batches = [next(iter(built.batches(step))) for step in range(6)]
     start = [variable.numpy() for variable in built.reach.variables]
@@ -130,7 +130,7 @@ def test_the_same_steps_as_built_in_methods(most):
                 for variable, value in zip(built.reach.variables, start, strict=True):
                     variable.assign(value)
                 config = problems.config(**PROBLEM, **_changes(name, own), **way)
-                found.append(_stepped(built, config, batches))
+                found.append(_stepped(built, config, batches if name == "dwa" else batches[:3]))
             assert found[0].keys() == found[1].keys(), (name, way)
             assert any("coefficient/" in key for key in found[0]) == (name in ("random", "dwa", "mgda")), (name, way)
             for key, value in found[0].items():

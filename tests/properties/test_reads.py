@@ -84,7 +84,7 @@ def _as_dict(split: Examples) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("replicas", "changes"),
     [
-        (3, {"reduction": "fused", "probe_every": 10}),
+        (2, {"reduction": "fused", "probe_every": 10}),
         pytest.param(3, {}, marks=pytest.mark.ci_only),
         pytest.param(1, {"jit_compile": True}, marks=pytest.mark.ci_only),
     ],

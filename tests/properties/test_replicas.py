@@ -31,16 +31,21 @@ VARIANTS += [("pcgrad", "joint", {"combine__use_weights": True})]
 WHOLE = ("weighted", "independent")
 
 
-def _by_hand(name: str, apply: str, changes: dict) -> bool:
+def _represents(name: str, apply: str, changes: dict) -> bool:
     """One method of each kind."""
     return name in problems.REPRESENTATIVES and not changes and (apply == "joint" or name == "independent")
+
+
+def _by_hand(name: str, apply: str, changes: dict) -> bool:
+    """All of them but the one of two halves, which test_methods_around.py has on two replicas."""
+    return _represents(name, apply, changes) and name != "modo"
 
 
 def _trains(name: str, apply: str, changes: dict) -> bool:
     """These have a training of their own: one method of each kind, and those that look beyond one step's gradients."""
     method = METHODS[name]
     beyond = bool(method.keeps) or method.observe is not None
-    return _by_hand(name, apply, changes) or (name in WHOLE and not changes) or beyond
+    return _represents(name, apply, changes) or (name in WHOLE and not changes) or beyond
 
 
 # The others combine the gradients of one training, side by side.
@@ -164,9 +169,8 @@ def test_steps_per_loop_changes_nothing():
 
 
 # In float32, where numbers change their type on the way: a method for each way to mix gradients, and ways to compute.
-# Above, replicas hold the same in float64 with every representative; by hand float32 is tried with one.
+# For CI: above, replicas hold the same in float64 with every representative, and below convolutions do in float32.
 FLOAT32 = (*problems.REPRESENTATIVES, "db_mtl")
-FLOAT32_BY_HAND = ("pcgrad",)
 FLOAT32_BESIDE = [
     {"clip_norm": 0.01},
     {"combine__name": "normalized", "combine__normalized": {"per_variable": True}},
@@ -178,14 +182,8 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"combine__name": name}, marks=[] if name in FLOAT32_BY_HAND else [pytest.mark.ci_only])
-        for name in FLOAT32
-    ]
-    + [pytest.param(way, marks=pytest.mark.ci_only) for way in WAYS],
-)
+@pytest.mark.ci_only
+@pytest.mark.parametrize("changes", [*({"combine__name": name} for name in FLOAT32), *WAYS])
 def test_replicas_hold_the_same_variables(changes):
     """`pcgrad` with every kind of optimizer, the others with plain ones."""
     simple = {} if changes.get("combine__name") == "pcgrad" else problems.SIMPLE

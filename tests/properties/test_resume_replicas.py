@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests import problems
-from tests.properties import interrupted
+from tests.properties import built_once, interrupted
 from trainer.common.errors import StoppedError
 from trainer.distributed import signals
 from trainer.distributed.workers import Workers
@@ -59,7 +59,7 @@ def _train_until(step: int, path: pathlib.Path, replicas: int, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(signals, "listening", listening)
         with pytest.raises(StoppedError) as stopped:
-            interrupted.train(path, replicas, **CHANGES, steps_per_loop=1, **changes)
+            interrupted.train(path, replicas, **CHANGES, **changes)
     assert stopped.value.code == 42
 
 
@@ -92,7 +92,13 @@ def _rows(path: pathlib.Path) -> tuple[list[dict], dict]:
 def test_saves_evaluations_and_signals_change_nothing(tmp_path, monkeypatch, replicas):
     """A run that saves and evaluates at other steps, and is stopped at an odd one, ends with the same bits."""
     interrupted.train(tmp_path / "whole", replicas, **CHANGES, eval_every=12, checkpoint_every=12)
-    _train_until(5, tmp_path / "run", replicas, monkeypatch, eval_every=2, checkpoint_every=3)
+    with built_once.building_once():
+        _assert_the_same(tmp_path, monkeypatch, replicas)
+
+
+def _assert_the_same(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, replicas: int) -> None:
+    changes = {"eval_every": 2, "checkpoint_every": 3, "steps_per_loop": 1}
+    _train_until(5, tmp_path / "run", replicas, monkeypatch, **changes)
     own, model = (_saved(tmp_path / "run", 5, part) for part in ("replicas", "model"))
     assert own.keys() == STATE
     for name, values in own.items():
@@ -104,7 +110,7 @@ def test_saves_evaluations_and_signals_change_nothing(tmp_path, monkeypatch, rep
         for name, values in _resumed(tmp_path / f"on_{others}", others).items():
             expected = own[name] if others == replicas and name in own else np.stack([model[name]] * others)
             np.testing.assert_array_equal(values, expected, err_msg=name)
-    interrupted.train(tmp_path / "run", replicas, **CHANGES, eval_every=2, checkpoint_every=3)
+    interrupted.train(tmp_path / "run", replicas, **CHANGES, **changes)
     assert interrupted.variables(tmp_path / "run", 12) == interrupted.variables(tmp_path / "whole", 12)
     assert _rows(tmp_path / "run") == _rows(tmp_path / "whole")
     assert _saved(tmp_path / "whole", 12, "replicas").keys() == STATE

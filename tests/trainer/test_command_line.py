@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests import forked
 from tests.answers import assert_one_line
 from trainer.combine import listing
 from trainer.config import reference
@@ -50,19 +51,16 @@ def test_a_key_without_its_prefix(root, module):
     assert_one_line(result, "--batch_size: is no flag; the key for it is --config.batch_size=64")
 
 
-def test_keras_comes_without_packages_that_only_others_need(root):
-    """Programs that use them get them all the same, before and after."""
-    code = """
-import sys
-import sklearn
-from trainer import command_line
-command_line.import_keras()
-assert "keras" in sys.modules and "tensorflow" in sys.modules
-import trainer.run.train
-assert "matplotlib" not in sys.modules
-import matplotlib.pyplot, sklearn.metrics
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True)
+def test_keras_comes_without_packages_that_only_others_need(tmp_path):
+    """Programs that use them get them all the same, before and after, as tests/preloaded.py does."""
+    code = 'from tests import preloaded\nprint(*({"keras", "tensorflow", "matplotlib"} & preloaded.FIRST))\n'
+    code += 'import sys\nprint(*({"matplotlib.pyplot", "sklearn.metrics"} & set(sys.modules)))\n'
+    (tmp_path / "shown.py").write_text(code)
+    result = forked.run("shown", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, after = (set(line.split()) for line in result.stdout.splitlines())
+    assert first == {"keras", "tensorflow"}
+    assert after == {"matplotlib.pyplot", "sklearn.metrics"}
 
 
 @pytest.mark.parametrize("module", WITHOUT)

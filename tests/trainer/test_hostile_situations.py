@@ -62,7 +62,7 @@ def place(tmp_path):
 
 
 def test_code_of_the_users_own_takes_neither_the_output_nor_the_place(place):
-    trained = forked.run("trainer.main", "--config=../hostile.py", "--workdir=run", cwd=place)
+    trained = forked.run("trainer.main", "--config=../hostile.py", "--workdir=run", cwd=place, pictures=True)
     assert (trained.returncode, trained.stderr) == (0, "")
     lines = trained.stdout.splitlines()
     assert lines[0].startswith("run: 4 steps on 1 CPU")
@@ -92,11 +92,11 @@ def test_a_full_disk_leaves_a_run_that_can_be_started_again(place):
     fills = f"import {module} as own; own.fill(os.environ['FULL'])"
     (place.parent / "full.py").write_text(config_files.text(SMALL, fills))
     for name in ("data.json", "curves.png"):
-        result = forked.run("trainer.main", "--config=../full.py", "--workdir=run", cwd=place, FULL=name)
+        result = forked.run("trainer.main", "--config=../full.py", "--workdir=run", cwd=place, pictures=True, FULL=name)
         assert_one_line(result, f"cannot write {run}/{name}: No space left on device", code=1)
         assert not list(run.glob(f"*{name}"))
     assert (run / "report.md").exists()
-    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place)
+    again = forked.run("trainer.main", "--config=../small.py", "--workdir=run", cwd=place, pictures=True)
     assert (again.returncode, again.stderr) == (0, "")
     assert (run / "curves.png").exists()
 

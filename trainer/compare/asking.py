@@ -143,10 +143,10 @@ def _check(place: Place, prepared: Sequence[Prepared], seeds: Sequence[int]) -> 
     if (place.path / "config.json").exists():
         raise ConfigError(plan_file.FIELD, str(place.given), "is the directory of a run; choose another one")
     for cell, config, _ in prepared:
-        for seed in seeds if config is not None else ():
+        chosen = None if config is None else trials.chosen(place.path / cell.folder, config)
+        for seed in seeds if chosen is not None else ():
             path = plan_file.run_path(place.given, cell, seed)
-            config = trials.chosen(place.path / cell.folder, config)
-            own = dataclasses.replace(config, seed=seed)
+            own = dataclasses.replace(chosen, seed=seed)
             if not training.is_complete(place.base / path):
                 workdir_lib.check(str(path), own, place.base)
             elif different := resuming.differences(loading.load_saved(place.base / path / "config.json"), own):

@@ -1,7 +1,7 @@
 """The public function that compares from Python."""
 
-import dataclasses
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -19,8 +19,9 @@ from trainer.common import import_paths, schema
 from trainer.common import trust as trust_lib
 from trainer.common.errors import ConfigError, StoppedError
 from trainer.common.trust import Trust
-from trainer.compare import children, comparing, grid, in_process
+from trainer.compare import children, comparing, grid, in_process, results_files
 from trainer.compare.asking import Asked
+from trainer.compare.children import Launch
 from trainer.compare.comparing import Outcome
 from trainer.compare.messages import Request
 from trainer.compare.plan_file import Tuned
@@ -41,7 +42,7 @@ class Compared:
 
     def __init__(self, outcome: Outcome, found: Mapping[str, Any], trust: Trust):
         self.path = outcome.comparison.workdir
-        self.results: dict[str, Any] = dataclasses.asdict(outcome.results)
+        self.results: dict[str, Any] = json.loads(results_files.json_of(outcome.results))
         self.report = outcome.report
         self.failed = list(outcome.failed)
         self._outcome, self._objects, self._trust = outcome, found, trust
@@ -77,14 +78,13 @@ def compare(
     trust: Sequence[str] = (),
     **changes: Any,
 ) -> Compared:
-    """Trains several methods with the same budget, split and start, and several seeds each, and compares them.
+    """Trains several methods with several seeds each, compares them, and leaves what the command leaves.
 
-    It leaves what `python -m trainer.compare` leaves, and continues where it stopped when called again with the same
-    workdir; after an interrupt (Ctrl-C, a notebook's stop button) it returns what there is. Every cell is trained in a
-    process of its own; in this one where the configuration holds objects, or the strategy is one.
+    After an interrupt it returns what there is; called again with the same workdir it continues. Every cell is trained
+    in a process of its own; in this one where the configuration holds objects, or the strategy is one.
 
     Args:
-      config: as for `train`.
+      config: as for `train`; so are `strategy`, `virtual_devices`, `allow_cpu`, `progress` and `trust`.
       combine: names of combination methods; none: the configuration's own.
       seeds: how many runs each has: with the configuration's seed, and with those after it.
       vary: key of the configuration → values; every method is trained with each combination of them.
@@ -93,11 +93,6 @@ def compare(
       objective: what tuning optimizes: a metric, or an expression to be least. None: `best.metric`, or all losses.
       workdir: the directory; None: a new one under `runs/`.
       timed_steps: the most steps of a round by which each method is timed alone in the end; 0: none is.
-      strategy: as for `train`.
-      virtual_devices: as for `train`.
-      allow_cpu: as for `train`.
-      progress: whether to show the progress on standard output.
-      trust: packages whose code a folder of TFDS may name.
       changes: further settings, by their keys.
 
     Raises:
@@ -105,36 +100,44 @@ def compare(
       RunError: the results cannot be written; or, as StoppedError, SIGTERM or SIGUSR1 stopped it, and all is saved.
     """
     base, output = workdir_lib.current(), sys.stdout  # before a user's code runs, which may change either
-    names = grid.methods([combine] if isinstance(combine, str) else combine, "combine")
-    variations = [grid.varied(key, values, "vary") for key, values in (vary or {}).items()]
-    seeds, trials = schema.integer(1)(seeds, "seeds"), schema.integer(0)(tuned, "tuned")
-    if objective is not None and not trials:
-        raise ConfigError("objective", objective, "is for tuned")
     with process.preserved():
         tree, found = configuration.read_tree(config, changes)
         trusted = trust_lib.in_packages(trust)
         asked = Asked(
             tree=tree,
-            methods=names,
-            variations=variations,
-            seeds=seeds,
+            methods=grid.methods([combine] if isinstance(combine, str) else combine, "combine"),
+            variations=[grid.varied(key, values, "vary") for key, values in (vary or {}).items()],
+            seeds=schema.integer(1)(seeds, "seeds"),
             single_tasks=single_task,
             workdir=None if workdir is None else os.fspath(workdir),
             command="trainer.compare(...)",
             timed_steps=timed_steps,
-            tuned=Tuned(trials, objective),
+            tuned=_tuned(tuned, objective),
+            devices=Request([], str(strategy), virtual_devices, allow_cpu, list(trust)),
         )
         console = Console(highlight=False, file=output, quiet=not progress)
         with import_paths.objects(found):
-            if found or isinstance(strategy, tf.distribute.Strategy):
-                on = devices.chosen(strategy, virtual_devices, allow_cpu)
-                launch = in_process.launcher(on, trusted)
-            else:
-                devices.check_name(strategy)
-                launch = children.run
-                request = Request([], strategy, virtual_devices, allow_cpu, list(trust))
-                asked = dataclasses.replace(asked, devices=request)
-            outcome = comparing.compare(asked, base, console, launch)
+            launch = _launch(found, strategy, asked.devices, trusted)
+            return _ended(comparing.compare(asked, base, console, launch), found, trusted)
+
+
+def _tuned(trials: int, objective: str | None) -> Tuned:
+    if not schema.integer(0)(trials, "tuned") and objective is not None:
+        raise ConfigError("objective", objective, "is for tuned")
+    return Tuned(trials, objective)
+
+
+def _launch(
+    found: Mapping[str, Any], strategy: str | tf.distribute.Strategy, devices_: Request, trust: Trust
+) -> Launch:
+    """Processes of the cells; or this process, for what no other one can have."""
+    if found or isinstance(strategy, tf.distribute.Strategy):
+        return in_process.launcher(devices.chosen(strategy, devices_.virtual_devices, devices_.allow_cpu), trust)
+    devices.check_name(strategy)
+    return children.run
+
+
+def _ended(outcome: Outcome, found: Mapping[str, Any], trust: Trust) -> Compared:
     if outcome.signal not in (None, signal.SIGINT):
         raise StoppedError(signals.EXIT_CODES[outcome.signal])
-    return Compared(outcome, found, trusted)
+    return Compared(outcome, found, trust)

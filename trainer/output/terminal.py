@@ -187,7 +187,8 @@ def print_segments(report: Report, losses: dict[str, str], *, console: Console |
 def _print(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str, console: Console | None) -> None:
     table = Table(title=escape(title), title_justify="left")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading == "value" else "left")
+        is_number = heading == "value"
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
         table.add_row(*row)
     (console or Console(highlight=False)).print(table)

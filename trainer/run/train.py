@@ -64,11 +64,9 @@ def train(
 ) -> Sequence[Report]:
     """Trains to the last step: from the first, or from the newest good checkpoint of the run that `workdir` holds.
 
-    Every worker calls this with the same arguments; the chief alone uses `workdir`, and tells the others what it holds.
-
     Args:
-      config: the resolved configuration.
-      workdir: directory of the run, made once all is known to fit; None for a new dated one under `runs/`.
+      config: the resolved configuration. Every worker is called with the same arguments.
+      workdir: directory of the run, of the chief alone, made once all is known to fit; None for a new one in `runs/`.
       strategy: where to run.
       console: where to show progress; default standard output.
       profile: first and last step to profile, counted from 1; None profiles nothing.
@@ -88,14 +86,12 @@ def train(
     """
     stopwatch = Stopwatch(memory.used)
     workers, watchdog, base = Workers(strategy), watchdog or Watchdog(None, ""), base or workdir_lib.current()
-    # The directory comes first: from here on no other process can resume this run.
-    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None
+    run = workdir_lib.claim(workdir, config, base) if workers.is_chief else None  # first: now nobody else can resume it
     watchdog.log = run and run.log
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
-        if workers.count > 1:  # whoever asks one worker to stop means all, and they agree only once they take steps
-            request = stack.enter_context(signals.listening())
+        request = stack.enter_context(signals.listening()) if workers.count > 1 else None  # they agree in their steps
         watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
         found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
@@ -106,11 +102,9 @@ def train(
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
-        watchdog.log = run and run.log
-        evaluated = _prepared(run, config, built, found, start)  # before files are opened
+        watchdog.log, evaluated = run and run.log, _prepared(run, config, built, found, start)  # no file is open
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
-            if workers.count == 1:
-                request = stack.enter_context(signals.listening())  # before, there is nothing to save
+            request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
                 steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)

@@ -1,5 +1,6 @@
 """Combination methods on plain matrices: reference results, hand-checked values, properties."""
 
+import os
 import pathlib
 
 import hypothesis
@@ -166,7 +167,8 @@ def test_normalized_per_variable_has_the_floor_of_l2_normalize():
 # Properties.
 # ---------------------------------------------------------------------------------------------------------------------
 
-_FEW = hypothesis.settings(max_examples=15, deadline=None, derandomize=True, database=None)
+CI = os.environ.get("CI") == "true"
+_FEW = hypothesis.settings(max_examples=15 if CI else 6, deadline=None, derandomize=True, database=None)
 _PROBLEMS = st.tuples(
     st.integers(0, 10**6), st.integers(2, 6), st.sampled_from(["random", "conflict", "aligned", "scaled"])
 )

@@ -10,7 +10,7 @@ from trainer.combine.methods import bargaining, cagrad, dual_cone, mgda
 from trainer.combine.problem import Answer, Problem
 from trainer.combine.solvers import nonnegative
 
-COUNTS = (2, 5, 20, 40)
+COUNTS, BETWEEN = (2, 5, 20, 40), (20,)  # numbers of losses, and those that only CI tries
 KINDS = ("random", "conflicting", "common", "deficient", "scaled", "cancelling")
 LOSSES = np.linspace(0.5, 2.0, 40)
 SOLVERS = {
@@ -78,7 +78,14 @@ def norm(rows: np.ndarray) -> np.ndarray:
     return np.linalg.norm(rows, axis=-1)
 
 
-cases = pytest.mark.parametrize(("kind", "count"), [(kind, count) for kind in KINDS for count in COUNTS])
+cases = pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        pytest.param(kind, count, marks=[pytest.mark.ci_only] if count in BETWEEN else [])
+        for kind in KINDS
+        for count in COUNTS
+    ],
+)
 everyone = pytest.mark.parametrize("name", SOLVERS)
 
 

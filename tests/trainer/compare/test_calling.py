@@ -16,12 +16,10 @@ def test_a_configuration_with_objects(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree = problems.tree(**problems.SIMPLE, best={"metric": "loss/number"})
     tree["shared_optimizer"] = keras.optimizers.SGD(0.03)
-    given = {"seeds": 2, "single_task": True, "workdir": "all", "timed_steps": 0, "steps": 6, "eval_every": 3}
+    given = {"seeds": 2, "workdir": "all", "timed_steps": 0, "steps": 6, "eval_every": 3}
     compared = trainer.compare(tree | {"losses": _two(tree)}, "mgda", progress=False, **given)
     assert compared.failed == []
-    assert [run.path.parent.name for run in compared.runs] == [
-        name for name in ("mgda", "single_task=label", "single_task=number") for _ in range(2)
-    ]
+    assert [run.path.parent.name for run in compared.runs] == ["mgda", "mgda"]
     assert compared.results == json.loads(compared.report.with_name("results.json").read_text())
     run = compared.runs[1]
     assert (run.config["seed"], run.config["combine"]["name"], run.history[-1]["step"]) == (1, "mgda", 6)

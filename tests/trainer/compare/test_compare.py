@@ -138,6 +138,6 @@ def test_the_commands_of_the_page(root, tmp_path):
         assert (tmp_path / "runs" / "compared" / folder / "seed_0" / "report.md").exists()
     assert forked.run("trainer.compare", *second, cwd=tmp_path).returncode == 0
     both = [json.loads((tmp_path / "runs" / each / "results.json").read_text()) for each in ("compared", "first_seeds")]
-    assert both[0]["baseline"] == both[1]["baseline"] == "single_task"
+    assert both[0]["baseline"] == both[1]["baseline"] == "single task"
     values = [{cell["name"]: cell["estimates"] for cell in each["cells"]} for each in both]
     assert values[0] == values[1]

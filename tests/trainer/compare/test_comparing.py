@@ -1,5 +1,6 @@
 """The order of a comparison: what is trained, what is kept, what is refused; with runs that are pretended."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,10 +8,24 @@ from rich.console import Console
 
 from tests import problems
 from tests.trainer.compare.pretended import STEPS, Launcher
+from trainer.common import schema
 from trainer.common.errors import ConfigError
-from trainer.compare import asking, children, collected, comparing, grid, messages, objectives, plan_file
+from trainer.compare import (
+    asking,
+    children,
+    collected,
+    comparing,
+    grid,
+    messages,
+    objectives,
+    plan_file,
+    search_space,
+    trials,
+)
 from trainer.compare.asking import Asked
 from trainer.compare.plan_file import Tuned
+from trainer.compare.trials import Trial
+from trainer.config import loading
 
 
 @pytest.fixture
@@ -111,14 +126,26 @@ def test_tuned_runs_have_fresh_seeds_and_single_tasks_their_own_objective(compar
     monkeypatch.setattr(objectives, "check_installed", lambda value: None)
     requests = []
 
-    class Noting(Launcher):
-        def __call__(self, request, *given):
-            requests.append(request)
-            return super().__call__(request, *given)
+    class Tuning(Launcher):
+        """Tunes without trials: twice the learning rate is the best."""
 
-    launch, tuned = Noting(), Tuned(3, "loss/label")
+        def __call__(self, request, log, base, *given):
+            requests.append(request)
+            config, twice = loading.resolve(request.tuning.config), {"learning_rate": 2.0}
+            trial = Trial(0, twice, "complete", 1.0, "")
+            tuning = trials.Tuning("", "min", 5, 1, {}, (trial,), 0, search_space.changes(config, twice))
+            trials.write(base / request.tuning.path, tuning)
+            chosen = schema.as_dict(search_space.applied(config, twice))
+            runs = [dataclasses.replace(run, config=chosen | {"seed": run.seed}) for run in request.runs]
+            return super().__call__(dataclasses.replace(request, runs=runs), log, base, *given)
+
+    launch, tuned = Tuning(), Tuned(3, "loss/label")
     outcome = compare(["sum", "mgda"], launch, single_tasks=True, tuned=tuned)
     assert {seed for _, seed in launch.trained} == {6, 7} == set(outcome.comparison.seeds)
+    assert all(run.config["learning_rate_factors"] == {"*": 2.0} for run in outcome.comparison.cells[0].runs.values())
+    trained = list(launch.trained)
+    compare(["sum", "mgda"], launch, single_tasks=True, tuned=tuned)
+    assert launch.trained == trained  # all of it is there
     for request, cell in zip(requests, outcome.comparison.cells, strict=True):
         assert messages.Request.of_json(request.to_json()) == request
         tuning, is_alone = request.tuning, cell.single_task is not None

@@ -13,7 +13,7 @@ import pytest
 from tests import chromium
 from tests.trainer.compare import made_up
 from tests.trainer.output.pages import Page, is_rounded, pictures
-from trainer.compare import collected, computing, page, page_settings, results_files, results_verdict
+from trainer.compare import computing, page, page_settings, results_verdict
 from trainer.compare.collected import Comparison, Timing
 from trainer.output.reports import TRAIN, VALIDATION
 
@@ -92,12 +92,9 @@ def _check(shown: Page, results: dict) -> None:
                 assert is_rounded(deviation or "0", found["deviation"] or 0.0)
 
 
-def test_numbers_of_the_page_equal_results_json(compared, tmp_path):
-    found = dataclasses.replace(collected.read(compared.workdir), workdir=tmp_path)
-    results = results_files.write(found)
-    path = page.write(found, results)
-    assert path == tmp_path / "report.html"
-    _check(Page(path.read_text()), json.loads((tmp_path / "results.json").read_text()))
+def test_numbers_of_the_page_equal_results_json(compared):
+    shown, results = ((compared.workdir / name).read_text() for name in ("report.html", "results.json"))
+    _check(Page(shown), json.loads(results))
 
 
 def test_all_parts_of_a_comparison_are_shown(made):

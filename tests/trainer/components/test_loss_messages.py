@@ -150,7 +150,7 @@ def test_a_loss_in_python_is_the_same_loss():
     ("replicas", "loss", "reason"),
     [
         (1, "refusing", "targets are too large, by far"),
-        (2, "refusing", "targets are too large, by far"),
+        pytest.param(2, "refusing", "targets are too large, by far", marks=pytest.mark.ci_only),
         (3, "out_of_range", "indices = {} is not in [0, 2)"),
         (
             2,

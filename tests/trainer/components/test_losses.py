@@ -220,7 +220,7 @@ def own_crossentropy(target, prediction, from_logits=False):
         ({"name": "tests.trainer.components.test_losses:own_crossentropy", "from_logits": True}, LOGITS, False),
     ],
 )
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 2])
 def test_logits_taken_for_probabilities_are_a_warning(caplog, loss, head, warned, replicas):
     """One line with the loss, the head, the range seen and what to set; none for a head of probabilities."""
     config = problems.config(losses__label__loss=loss, model__heads__label=head)

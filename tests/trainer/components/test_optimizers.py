@@ -137,7 +137,7 @@ def test_weight_decay_with_several_owners_is_refused(decay):
     experiment.build(problems.config(**changes), problems.strategy(1))  # applied jointly, it has an owner
 
 
-def test_weight_decay_acts_once_on_every_replica():
+def test_weight_decay_acts_once_on_every_replica(eagerly):
     changes = {"shared_optimizer": {"name": "sgd", "learning_rate": 0.0, "weight_decay": 0.1}, "batch_size": 12}
     one, three = (problems.run(replicas, 3, **changes) for replicas in (1, 3))
     for name, value in one.variables.items():

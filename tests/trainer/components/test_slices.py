@@ -43,9 +43,9 @@ def test_two_slices_of_one_vector_equal_two_heads(combine):
         two[f"head_label_0_dense/{part}"].assign(label)
         two[f"head_vector_0_dense/{part}"].assign(vector)
         two[f"trunk_0_dense/{part}"].assign(one[f"trunk_0_dense/{part}"].numpy())
-    ours = problems.train(built[0], 20, evaluate=True)
+    ours = problems.train(built[0], 6, evaluate=True)
     with eager.functions():
-        theirs = problems.train(built[1], 20, evaluate=True)
+        theirs = problems.train(built[1], 6, evaluate=True)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-9)
     assert ours.validation == pytest.approx(theirs.validation, rel=1e-9)
     np.testing.assert_allclose(

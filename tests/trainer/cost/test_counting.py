@@ -125,6 +125,7 @@ def test_loops_are_named(caplog):
     assert "Not counted: what is inside of loops" in caplog.text
 
 
+@pytest.mark.ci_only
 def test_resnet_50():
     """3.8·10^9 multiply-adds for an image (He et al. 2015, table 1), and as many parameters as Keras counts."""
     trunk = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))

@@ -63,7 +63,10 @@ def test_gradients_are_reduced_exactly_once(replicas, apply):
         ({"micro_batches": 5, "batch_size": 20}, [PER_LOSS]),
         pytest.param({"reduction": "fused"}, [ONCE + 2 * LOSSES, PER_LOSS], marks=pytest.mark.ci_only),
         ({"reduction": "fused"} | MISSING, [2 * LOSSES, ONCE, PER_LOSS]),  # PER_LOSS in a probe
-        ({"reduction": "features", "combine__name": "pcgrad"} | MISSING, [LOSSES**2 + 2 * LOSSES, ONCE]),
+        pytest.param(  # of which test_cost.py shows the same
+            *({"reduction": "features", "combine__name": "pcgrad"} | MISSING, [LOSSES**2 + 2 * LOSSES, ONCE]),
+            marks=pytest.mark.ci_only,
+        ),
         ({"combine__update_every": 5, "combine__name": "pcgrad"}, [ONCE + 2 * LOSSES, PER_LOSS]),
     ],
 )
@@ -104,7 +107,7 @@ def test_layers_of_another_dtype_have_a_collective_of_their_own():
     changes = {"model__trunk": trunk, "precision": "float32", "combine__name": "pcgrad"}
     assert sorted(dtype for _, dtype in _sent(_build(2, **changes))) == ["float32", "float64"]
     with eager.functions():
-        one, two = (problems.run(replicas, 5, **changes) for replicas in (1, 2))
+        one, two = (problems.run(replicas, 2, **changes) for replicas in (1, 2))
     np.testing.assert_allclose(one.losses, two.losses, rtol=1e-4)
 
 

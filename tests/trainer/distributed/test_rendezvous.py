@@ -21,6 +21,12 @@ from trainer.distributed import introductions, rendezvous
 from trainer.distributed.cluster import Cluster
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Workers ask one another more often than they do elsewhere."""
+    monkeypatch.setattr(rendezvous, "_POLL_SECONDS", 0.05)
+
+
 def test_all_meet_whenever_they_come():
     """Also where the first ones have stopped listening before the last one has heard so from all."""
     with contextlib.ExitStack() as stack:

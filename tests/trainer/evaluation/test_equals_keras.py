@@ -1,6 +1,7 @@
 """Losses and metrics of an evaluation equal those of Keras' `evaluate`, with masks and weights."""
 
 import itertools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,9 +76,12 @@ CASES = {
         lambda: [_m.MeanSquaredError("mse"), _m.CosineSimilarity("cosine_similarity")],
     ),
 }
+# CI has the time for all of them; by hand every loss with a mask and weights of steps, and without a mask once.
+CI = os.environ.get("CI") == "true"
 COMBINATIONS = [
     (f"{case}-{'masked' if masked else 'whole'}-{weights}", case, masked, weights)
     for case, masked, weights in itertools.product(CASES, (True, False), ("none", "of_sequences", "of_steps"))
+    if CI or (masked and weights == "of_steps") or (case == "index" and (not masked or weights == "of_sequences"))
 ]
 
 
@@ -130,7 +134,7 @@ def model() -> keras.Model:
 
 @pytest.mark.usefixtures("eagerly")
 def test_losses_and_metrics_with_masks_and_weights():
-    """42 combinations in one batch; weighted metrics and, over labelled steps alone, unweighted ones."""
+    """Up to 42 combinations in one batch; weighted metrics and, over labelled steps alone, unweighted ones."""
     losses = {
         name: {
             "target": f"{CASES[case].target}_{weights}",

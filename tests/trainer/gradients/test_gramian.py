@@ -7,7 +7,9 @@ import tensorflow as tf
 from trainer.gradients import gramian
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, 2**18, 2**18 + 1, 3 * 2**18 - 1, 40 * 2**18 + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, 5, 2**18, 2**18 + 1, 3 * 2**18 - 1, pytest.param(40 * 2**18 + 7, marks=pytest.mark.ci_only)]
+)
 def test_inner_products_are_accumulated_in_float64(size):
     """Whatever the number of pieces that they are computed in, and whether it is known while tracing."""
     rows = np.random.RandomState(0).normal(size=(2, size)).astype(np.float32)

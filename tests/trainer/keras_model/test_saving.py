@@ -1,13 +1,11 @@
 """A model in a file, a backup or a file of weights holds all that training needs to continue, bit for bit."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 from configs.own_methods import steady
+from tests import forked
 from trainer import MultiLossModel
 from trainer.keras_model.model import WrappedModel
 
@@ -200,19 +198,20 @@ def test_several_calls_of_fit_are_one(name):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
 
 
-def test_another_process_loads_a_file(root, tmp_path):
+def test_another_process_loads_a_file(tmp_path):
     """After `import trainer`, which loads no TensorFlow; nothing is loaded that only other parts need."""
     model = fitted("optimizers")
     model.save(tmp_path / "model.keras")
     code = (
-        "import sys, trainer\nassert 'tensorflow' not in sys.modules\nimport keras\n"
+        "import sys, trainer\nassert 'trainer.keras_model.model' not in sys.modules\nimport keras\n"
         "unwanted = 'matplotlib', 'rich', 'pyarrow', 'sklearn', 'tensorflow_datasets'\n"
         "for name in [name for name in sys.modules if name.split('.')[0] in unwanted]:\n    del sys.modules[name]\n"
         f"model = keras.saving.load_model({str(tmp_path / 'model.keras')!r})\n"
         "assert not [name for name in unwanted if name in sys.modules]\n"
         "assert isinstance(model, trainer.MultiLossModel)\nassert set(model._arguments.optimizers) == {'a', 'shared'}"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    (tmp_path / "loading.py").write_text(code)
+    result = forked.run("loading", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
 

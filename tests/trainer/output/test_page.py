@@ -1,7 +1,9 @@
 """The page of a run: its numbers and pictures, whatever its losses, reports and names are."""
 
 import math
+import re
 import time
+import warnings
 from array import array
 
 import numpy as np
@@ -237,3 +239,27 @@ def test_names_at_the_ends_of_lines_do_not_meet():
 )
 def test_numbers_have_digits_that_say_something(text, expected):
     assert text == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1e308, -1e308, 1e308),
+        (5e-324, 1e-322, 0.0),
+        (1.0, 1.0 + 2**-52, 1.0),
+        (1e-310, 1.0, 1e305),
+        (1e-140, 1.0, 1e140),
+        (-0.0, 0.0, 0.0),
+    ],
+)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_any_numbers_are_drawn(values, runs):
+    reports = [Report(step, VALIDATION, {"loss/a": value}) for step, value in enumerate(values, start=1)]
+    groups = [series.Group(label, [of_reports(reports)] * runs, 0) for label in "xy"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        html = over_time.sections(groups, ["a"], [])[0].body + _page(["a"], reports)
+    for each in pictures(html):
+        words = " ".join(path.get("d", "") for path in each.iter(f"{SVG}path"))
+        assert max(abs(float(number)) for number in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", words)) < 1000
+        assert not re.search("nan|inf", words)

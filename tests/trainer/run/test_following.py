@@ -165,19 +165,6 @@ def test_a_failing_hook_loses_nothing(run, whole, fail, step, error):
     assert _rows(run) == _rows(whole[0])
 
 
-@pytest.mark.ci_only
-def test_a_hook_of_the_caller_fails_as_one_of_the_configuration(tmp_path, eagerly):
-    def failing(run, step, report):
-        raise ValueError(f"no such figure at step {step}")
-
-    config = problems.config(**problems.SIMPLE, steps=3, report_every=3, eval_every=1)
-    hook = hooks.Hook(failing, "mine", {})
-    with pytest.raises(RunError, match="hook mine raised ValueError: no such figure at step 1"):
-        train.train(config, str(tmp_path / "run"), problems.strategy(1), Console(quiet=True), hooks=[hook])
-    assert _newest(tmp_path / "run") == 1
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["hooks"] == []
-
-
 def test_a_logger_gets_no_report_twice_and_what_it_missed(whole, tmp_path):
     path, reports = shutil.copytree(whole[0], tmp_path / "run"), whole[1]
     for folder in ("step_00000008", "step_00000009"):  # as if the process had been killed after step 6

@@ -25,7 +25,7 @@ _METRICS = {"losses__number__metrics": ["mae", "r2_score"], "losses__label__weig
 @pytest.mark.parametrize(
     ("replicas", "changes"),
     [
-        (1, {}),
+        pytest.param(1, {}, marks=pytest.mark.ci_only),
         (1, {"micro_batches": 4}),
         pytest.param(1, {"reduction": "features", "combine__name": "mgda"}, marks=pytest.mark.ci_only),
         (1, {"reduction": "fused", "probe_every": 2}),

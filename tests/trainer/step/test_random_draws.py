@@ -2,11 +2,13 @@
 
 import io
 import pathlib
+import shutil
 
 import pytest
 from rich.console import Console
 
 from tests import problems
+from tests.properties import built_once, interrupted
 from tests.trainer.step import random_layers
 from trainer.common.errors import ConfigError
 from trainer.config import loading
@@ -81,12 +83,14 @@ def test_evaluations_repeat_what_layers_draw(tmp_path):
         console = Console(file=io.StringIO())
         return train.train(config(**changes), str(tmp_path / name), problems.strategy(1), console)[-1]
 
-    whole = run("whole")
-    run("resumed", steps=4, eval_every=4)
-    assert run("resumed", eval_every=6) == whole
-    run_there = workdir.open_run(str(tmp_path / "resumed"))
-    again = evaluate.evaluate(config(), run_there, problems.strategy(1), Console(file=io.StringIO()))
-    assert again == whole
+    with built_once.building_once():
+        whole = run("whole")
+        shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+        interrupted.forget_after(tmp_path / "resumed", 2)
+        assert run("resumed", eval_every=6) == whole
+        run_there = workdir.open_run(str(tmp_path / "resumed"))
+        again = evaluate.evaluate(config(), run_there, problems.strategy(1), Console(file=io.StringIO()))
+        assert again == whole
     with pytest.raises(ConfigError, match=r"jit_compile is False there and True here \(the model draws") as caught:
         run("resumed", steps=8, jit_compile=True)
     assert str(caught.value).startswith(f"--workdir='{tmp_path}")

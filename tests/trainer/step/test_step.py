@@ -24,7 +24,7 @@ def _one_step(built: Experiment, count: int = 1, *, first: int = 0, loop=None):
     return loop(iterator, *numbers, tf.constant(True), built.step.initial_state(), built.step.initial_totals())[1]
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.ci_only), 2])
 def test_pcgrad_combines_reduced_gradients(replicas):
     """The worked case of two replicas: (1, 1); combining on each replica first would give (1.25, 1.25)."""
     tree = {
@@ -98,7 +98,7 @@ def test_non_finite_step_touches_nothing(apply):
         np.testing.assert_array_equal(value, np.array(expected))
 
 
-@pytest.mark.parametrize("apply", ["joint", "per_loss"])
+@pytest.mark.parametrize("apply", ["joint", pytest.param("per_loss", marks=pytest.mark.ci_only)])
 def test_optimizer_of_an_inactive_loss_rests(eagerly, apply):
     built = _build(2, **problems.SIMPLE, combine__apply=apply, dataset__options={"missing": True})
     result = problems.train(built, 10)
@@ -183,11 +183,11 @@ def test_regularizer_is_added_once(eagerly, apply, replicas):
     np.testing.assert_allclose(after[1] - after[0], -0.125 * start, rtol=1e-9, atol=1e-12)
 
 
-_ONLY_CI = [pytest.param(name, 1, marks=pytest.mark.ci_only) for name in ("mean", "normalized")]
+_ONLY_CI = [pytest.param(name, 1, marks=pytest.mark.ci_only) for name in ("weighted", "mean", "normalized")]
 
 
 @pytest.mark.parametrize("apply", ["joint", pytest.param("per_loss", marks=pytest.mark.ci_only)])
-@pytest.mark.parametrize(("name", "replicas"), [("weighted", 1), ("pcgrad", 2), *_ONLY_CI])
+@pytest.mark.parametrize(("name", "replicas"), [("pcgrad", 2), *_ONLY_CI])
 def test_one_loss_alone_and_heads_that_share_nothing_train(name, replicas, apply):
     """`pcgrad`, whose Gramian is of nothing then, on two replicas."""
     tree = problems.tree(**problems.SIMPLE | {"combine__name": name, "combine__apply": apply, "model__trunk": []})
@@ -256,7 +256,7 @@ def test_losses_take_turns(eagerly):
     np.testing.assert_array_equal(_steps(built, 1, 1), [0, 1, 1, 1])
     assert np.array_equal(_variables(built)["head_label_0_dense/kernel"], after["head_label_0_dense/kernel"])
     assert not np.array_equal(_variables(built)["head_number_0_dense/kernel"], after["head_number_0_dense/kernel"])
-    np.testing.assert_array_equal(_steps(built, 2, 7), [2, 3, 7, 7])
+    np.testing.assert_array_equal(_steps(built, 2, 4), [1, 2, 4, 4])
 
 
 @pytest.mark.parametrize("combine", ["weighted", "independent", pytest.param("pcgrad", marks=pytest.mark.ci_only)])

@@ -95,7 +95,7 @@ def _results(
             for value in (f"loss/{name}", *(f"{name}/{kind}" for kind in kinds)):
                 cells.append(_value(curves, value, split, directions.of_value(value, known)))
             rows.append(cells)
-        table = document.table(["", "loss", *kinds], rows, label=title, is_sortable=len(rows) > 1)
+        table = document.table(["name", "loss", *kinds], rows, label=title, is_sortable=len(rows) > 1)
         parts += [element("h3", title), table]
     text = "The last values; below them the best ones of the run with their steps, where others were better."
     return Section("Results", "results", joined(document.paragraph(text), *parts))

@@ -7,6 +7,7 @@ import numpy as np
 
 from trainer.output.page import digits
 
+_LARGEST = 1e150  # of a number on an axis; its inverse is the least one that is not 0
 _WIDE = 6.0  # a range of positive values over this factor has a logarithmic scale
 
 
@@ -57,11 +58,13 @@ def of_values(values: np.ndarray, start: float, end: float, *, can_be_log: bool 
     values = values[np.isfinite(values)]
     if not values.size:
         return Scale(0.0, 1.0, start, end)
-    low, high = float(values.min()), float(values.max())
-    if can_be_log and low > 0 and high / low >= _WIDE:
+    low, high = (float(np.clip(each, -_LARGEST, _LARGEST)) for each in (values.min(), values.max()))
+    if can_be_log and low >= 1 / _LARGEST and high >= _WIDE * low:
         around = (high / low) ** 0.04
         return Scale(low / around, high * around, start, end, is_log=True)
-    around = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    around = 0.05 * (high - low) if high - low > 1e-9 * size else 0.1 * size  # nearly one value
+    around = around if size >= 1 / _LARGEST else 1.0
     return Scale(low - around, high + around, start, end)
 
 

@@ -69,10 +69,11 @@ def of_points(
     known = np.isfinite(means).any(axis=0)
     means, edges = means[:, known], edges[known]
     counts = np.isfinite(means).sum(axis=0)
-    middle = np.nansum(means, axis=0) / counts
+    middle = np.nansum(means / counts, axis=0)
     if len(runs) > 1:
-        around = np.sqrt(np.nansum((means - middle) ** 2, axis=0) / np.maximum(counts - 1, 1))
-        low, high = middle - around, middle + around
+        with np.errstate(over="ignore"):  # an edge may be infinite
+            around = np.sqrt(np.nansum((means - middle) ** 2, axis=0) / np.maximum(counts - 1, 1))
+            low, high = middle - around, middle + around
     else:
         low, high = (_extremes(*runs[0], edges, function) for function in (np.minimum, np.maximum))
     return Line(label, style, edges, middle, low, high, is_faint)
