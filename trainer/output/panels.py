@@ -14,7 +14,7 @@ LOSS, METRIC, NORM, COEFFICIENT, COSINE, MATRIX = "loss", "metric", "norm", "coe
 ROWS = " rows"  # after a kind: its panel is a heat map
 MOST_LINES = 8  # in one panel; more are rows of a heat map
 _MOST_PAIRS = 40  # rows of a heat map of pairs; of more, those that conflict most
-_COLUMNS = 100  # of a heat map, each the mean of the reports in its steps
+_COLUMNS = 25  # of a heat map, each the mean of the reports in its steps
 _TICKS = 6
 
 

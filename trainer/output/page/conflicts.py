@@ -14,7 +14,7 @@ from trainer.output.page.series import Group, Line
 from trainer.output.reports import TRAIN
 
 PREFIX = "cosine/"
-_COLUMNS = 48
+_COLUMNS = 25  # single steps vary much: each column is the mean of several where there are more
 _POINTS = 16  # of the lines, which jump from report to report
 _DECIMALS = 5  # that a table of pairs is sorted by
 _ROWS = 28  # pairs in one heat map; those that conflict most
