@@ -20,7 +20,7 @@ def built_once_for_all():
 
 
 def test_no_damage_is_silent(tmp_path):
-    found = list(damages.strikes(tmp_path, 30 if os.environ.get("CI") == "true" else 12, seed=17))
+    found = list(damages.strikes(tmp_path, 30 if os.environ.get("CI") == "true" else 12, seed=3))
     assert [(damage, wrong) for damage, _, wrong in found if wrong] == []
     assert {outcome for _, outcome, _ in found} >= {"ended", "ended, named", "refused, named"}
 

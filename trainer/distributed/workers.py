@@ -7,6 +7,7 @@ functions in the same order: each is a collective, and a worker waits in it unti
 import contextlib
 import re
 import signal
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
@@ -26,7 +27,7 @@ _OF_PEERS = (
     tf.errors.FailedPreconditionError,
 )
 _TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
-_PROBE_SECONDS = 1.0
+_PROBE_SECONDS, _CLOSING_SECONDS = 1.0, 0.5
 _BYTES_AT_ONCE = 2**26  # of a state: it travels as int64, with copies on the way
 _BITS = {2: tf.int16, 4: tf.int32, 8: tf.int64}  # bytes → the integers of that size
 
@@ -152,6 +153,9 @@ class Workers:
             return None
         others = {rank: address for rank, address in enumerate(self._addresses) if rank != self.rank}
         refusing = set(others) - rendezvous.answering(others, _PROBE_SECONDS)
+        if not refusing:  # a process that is being killed closes one socket after another
+            time.sleep(_CLOSING_SECONDS)
+            refusing = set(others) - rendezvous.answering(others, _PROBE_SECONDS)
         lost = sorted(named & refusing or named or refusing)
         who = ", ".join(f"worker {number} ({self._addresses[number]})" for number in lost) or "another worker"
         how = "gone" if refusing.issuperset(lost) and lost else f"not answering ({reason_of(error)})"
