@@ -52,7 +52,6 @@ def get_config() -> ml_collections.ConfigDict:
             "steps": "15 epochs",
             "batch_size": 256,
             "eval_every": "1 epoch",
-            "reduction": "fused",
             "dataset": {
                 "name": "tfds/celeb_a",
                 "feed": "streaming",

@@ -7,7 +7,7 @@ Six epochs give accuracies of 92.2 % and 98.4 % and an absolute error per pixel 
 A step takes one backward pass of the sum of all losses; methods that look at gradients need one for each.
 
 python -m trainer.main --config=configs/fashion_mnist.py --download
-python -m trainer.main --config=configs/fashion_mnist.py --combine=pcgrad --reduction=per_loss
+python -m trainer.main --config=configs/fashion_mnist.py --combine=pcgrad
 """
 
 import ml_collections
@@ -55,7 +55,6 @@ def get_config() -> ml_collections.ConfigDict:
             "steps": "6 epochs",
             "batch_size": 128,
             "eval_every": "2 epochs",
-            "reduction": "fused",
             "dataset": {
                 "name": "tfds/fashion_mnist",
                 "splits": {"train": "train", "validation": "test"},

@@ -72,6 +72,7 @@ def tree(**changes: Any) -> dict[str, Any]:
     adam = {"name": "adam", "learning_rate": 0.01}
     result = {
         "precision": "float64",
+        "reduction": "per_loss",  # whatever a method looks at; tests of other ways say so
         "batch_size": 11,
         "steps": 20,
         "dataset": {"name": "tests.problems:load", "options": {}},

@@ -50,7 +50,7 @@ def config_flags(
         "reduction",
         None,
         settings.REDUCTIONS,
-        "per_loss: a backward pass per loss. fused: one of their sum. features: one per loss to the trunk's output.",
+        "per_loss: a backward pass per loss. fused: one. features: per loss to the trunk. auto: fused if possible.",
     )
     return config, combine, reduction
 

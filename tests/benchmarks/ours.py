@@ -35,6 +35,7 @@ def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) ->
         "model": {"trunk": list(problem.trunk), "heads": heads},
         "losses": losses,
         "combine": {"name": "mean"},
+        "reduction": "per_loss",
         "batch_size": problem.batch_size,
         "steps": 10**6,
     }

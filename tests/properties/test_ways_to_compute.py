@@ -1,11 +1,14 @@
 """Ways to compute a step that must not change what it computes: fused, in parts, recomputed, compiled, packed."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import eager, problems
+from tests.properties import interrupted
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.run import experiment
@@ -163,6 +166,31 @@ def test_weights_by_hand(reduction):
 def test_weights_do_not_depend_on_the_number_of_replicas(changes):
     changes = {"combine__name": "pcgrad"} | changes | MISSING | problems.SIMPLE
     problems.assert_same(problems.run(3, STEPS, **changes), problems.reference(STEPS, **changes))
+
+
+@pytest.mark.ci_only
+def test_fused_reports_norms_and_cosines_of_its_probes():
+    """The last step of each call, of which a report is wanted."""
+    fused = problems.run(2, 4, calls=2, reduction="auto")
+    expected = problems.reference(4)
+    np.testing.assert_allclose(fused.grad_norms, expected.grad_norms, rtol=1e-9)
+    np.testing.assert_allclose(fused.cosines, expected.cosines, rtol=0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("combine", ["weighted", pytest.param("uncertainty", marks=pytest.mark.ci_only)])
+def test_reports_of_auto_hold_what_they_hold_per_loss(tmp_path, combine):
+    changes = {"report_every": 11, "steps": 13, "eval_every": 13, "combine__name": combine, **problems.SIMPLE}
+    found = {}
+    for reduction in ("auto", "per_loss"):
+        interrupted.train(tmp_path / reduction, reduction=reduction, **changes)
+        lines = (tmp_path / reduction / "metrics.jsonl").read_text().splitlines()
+        found[reduction] = [json.loads(line) for line in lines]
+    assert [report["step"] for report in found["auto"]] == [1, 10, 11, 13, 13]
+    for report, expected in zip(found["auto"], found["per_loss"], strict=True):
+        assert ("grad_norm/label" in report) == (report["split"] == "train")
+        assert report.pop("split") == expected.pop("split")
+        assert report == pytest.approx(expected, rel=0, abs=1e-9)
 
 
 def test_probes_are_the_same_steps_whatever_a_call_takes():

@@ -126,8 +126,8 @@ function itself (`combine=equal_lengths`, with options `combine={"name": equal_l
 All are tensors, of numbers float64, the same on every replica; `gradients` are of the variables' dtype. What belongs to
 a loss that takes no part is 0, and what is returned for it does not matter; so divide with `tf.math.divide_no_nan`.
 
-- **Cost.** Without `gramian` and `gradients` one backward pass serves all losses (`reduction=fused`), and variables of
-  one loss alone get its gradient times the coefficient, too. `gramian` needs a pass for each loss. With `gradients` the
+- **Cost.** Without `gramian` and `gradients` one backward pass serves all losses (a fused step), and variables of one
+  loss alone get its gradient times the coefficient, too. `gramian` needs a pass for each loss. With `gradients` the
   function is called for each shared variable and returns what is applied to it, (n,), in place of coefficients.
 - **Weights.** A method that asks for `loss_weights` uses them itself: `use_weights`, and that `MultiLossModel` scales
   the losses, are for all others.
@@ -160,8 +160,8 @@ _LOOKS_AT = {
 }
 # How many passes, and what there is to say of them.
 _PASSES = {
-    LooksAt.NOTHING: ("1", "one pass with `reduction=fused`, else K"),
-    LooksAt.LOSSES: ("1", "one pass with `reduction=fused`, else K"),
+    LooksAt.NOTHING: ("1", "one pass, K with `reduction=per_loss`"),
+    LooksAt.LOSSES: ("1", "one pass, K with `reduction=per_loss`"),
     LooksAt.GRAMIAN: ("K", "K passes, fewer with `reduction=features` or `combine.update_every`"),
     LooksAt.CROSS_GRAMIAN: ("2 K", "2 K passes, K over each half of the batch, fewer with `combine.update_every`"),
     LooksAt.MOVING_GRAMIAN: ("K", "K passes, and averages as large as K gradients of the shared variables"),

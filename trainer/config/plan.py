@@ -4,9 +4,7 @@ Rules, the step and the prediction of its cost ask the plan. Only here are `redu
 compared. Needs no TensorFlow.
 """
 
-import contextlib
 import dataclasses
-import enum
 from typing import Any
 
 from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
@@ -14,83 +12,48 @@ from trainer.common.errors import ConfigError
 from trainer.config import step_settings
 from trainer.config.loss_settings import GLOBAL_BATCH
 from trainer.config.settings import Config
+from trainer.config.step_plan import PROBE_EVERY, UPDATE_EVERY, StepPlan, View, Way
 from trainer.config.step_settings import StepSettings
 
-PROBE_EVERY, UPDATE_EVERY = "probe_every", "combine.update_every"
+
+def of(config: Config, *, labels_can_be_missing: bool = False) -> StepPlan:
+    """The plan of a configuration that says how its combination is applied; arguments and errors as of `make`."""
+    return make(step_settings.of(config), labels_can_be_missing=labels_can_be_missing)
 
 
-class Way(enum.Enum):
-    """The ways to compute the gradients of a step."""
+def make(settings: StepSettings, *, labels_can_be_missing: bool = False) -> StepPlan:
+    """The plan of these settings.
 
-    PER_LOSS = "a backward pass for every loss"
-    FUSED = "one backward pass, of the losses' weighted sum"
-    FEATURES = "a backward pass for every loss down to the trunk's output, and one through the trunk"
+    Args:
+      settings: on which it depends.
+      labels_can_be_missing: whether labels of a loss have weights, their own or of classes, or can be masked, which
+        "auto" depends on; known once the data are.
 
-
-class View(enum.Enum):
-    """The gradients that a method looks at and mixes."""
-
-    WHOLE_BATCH = "those over the whole batch"
-    TWO_HALVES = "those over each half of the batch"
-    MOVING_AVERAGES = "their moving averages over the steps"
-
-
-@dataclasses.dataclass(frozen=True)
-class StepPlan:
-    """The plan by which the steps of a configuration are computed.
-
-    Attributes:
-      way: of all steps; where two ways alternate, of those in which the method finds its coefficients or gradients
-        are measured (never `FUSED` then).
-      between: of the steps between those, where two ways alternate (always `FUSED`); else None.
-      every: where two ways alternate, the setting that says how often `way` is due: "probe_every" (in between the
-        method finds its coefficients as well, nothing is measured) or "combine.update_every" (in between the
-        coefficients hold that were found last); else None.
-      view: the gradients that the method looks at and mixes.
-      applied_per_loss: each loss's own optimizer applies that loss's mixed gradients; otherwise their sum is applied.
-      gramian: the method looks at inner products of gradients, over all shared variables or each on its own.
-      elementwise: the method combines gradients element by element.
-      losses_first: a fused pass needs the losses' values over all replicas before it begins.
-      observes: the losses of the same batch are computed once more after the update.
+    Raises:
+      ConfigError: there is none.
     """
-
-    way: Way
-    between: Way | None
-    every: str | None
-    view: View
-    applied_per_loss: bool
-    gramian: bool
-    elementwise: bool
-    losses_first: bool
-    observes: bool
-
-    @property
-    def probes(self) -> bool:
-        """True where all steps could be fused, and those per loss are there to measure gradient norms and cosines."""
-        return self.every == PROBE_EVERY
-
-    @property
-    def keeps_coefficients(self) -> bool:
-        """True where the method's coefficients hold for several steps, so that later ones read them."""
-        return self.every == UPDATE_EVERY
-
-    @property
-    def keeps_every_row(self) -> bool:
-        """True where most steps hold the gradient of every loss that reaches a variable."""
-        return not self.probes and self.way is Way.PER_LOSS
-
-    def sums_first(self, *, labels_can_be_missing: bool) -> bool:
-        """True where a fused pass needs sums over all replicas before it begins: label counts or losses' values."""
-        return labels_can_be_missing or self.losses_first
+    if settings.reduction == "auto":
+        reduction, why = _automatic(settings, labels_can_be_missing=labels_can_be_missing)
+        return dataclasses.replace(_made(dataclasses.replace(settings, reduction=reduction)), why=why)
+    return _made(settings)
 
 
-def of(config: Config) -> StepPlan:
-    """The plan of a configuration that says how its combination is applied; raises ConfigError where there is none."""
-    return make(step_settings.of(config))
+def _automatic(settings: StepSettings, *, labels_can_be_missing: bool) -> tuple[str, str]:
+    """The reduction that "auto" stands for, fused wherever that can be, and the reason."""
+    if settings.update_every > 1:
+        return "per_loss", f"{UPDATE_EVERY} is {settings.update_every}"
+    if settings.measures and len(settings.losses) == 1:
+        return "per_loss", "there is one loss"
+    against = _against_one_pass(settings)
+    if not against:
+        fused = dataclasses.replace(settings, reduction="fused")
+        waiting = _against_waiting(fused, _made(fused), labels_can_be_missing=labels_can_be_missing)
+        against = waiting and f"a fused step {waiting}"
+    return ("per_loss", against) if against else ("fused", f"{settings.name!r} {_looks_at(settings)}")
 
 
-def make(settings: StepSettings) -> StepPlan:
-    """The plan of these settings; raises ConfigError where there is none."""
+def _made(settings: StepSettings) -> StepPlan:
+    """The plan of settings that say how to reduce; raises ConfigError where there is none."""
     method = settings.method
     _check_method(settings)
     _check_batch(settings)
@@ -125,46 +88,25 @@ def same_but_for_roundings(there: Config, here: Config) -> bool:
     return (there.reduction == "features") == (here.reduction == "features")
 
 
-def with_fewest_passes(settings: StepSettings, *, labels_can_be_missing: bool) -> StepSettings:
-    """Returns the settings with the reduction that takes one pass for all losses where that can be, else one for each.
-
-    Where norms and cosines are wanted, they are wanted of every step, which then takes a pass for each loss.
-
-    Args:
-      settings: on which the plan depends.
-      labels_can_be_missing: as for `check_labels`.
-
-    Raises:
-      ConfigError: these settings do not go together in either way.
-    """
-    per_loss, fused = (dataclasses.replace(settings, reduction=each) for each in ("per_loss", "fused"))
-    if not settings.measures:
-        with contextlib.suppress(ConfigError):
-            check_labels(fused, labels_can_be_missing=labels_can_be_missing)
-            return fused
-    check_labels(per_loss, labels_can_be_missing=labels_can_be_missing)
-    return per_loss
-
-
 def check_labels(settings: StepSettings, *, labels_can_be_missing: bool) -> None:
-    """Raises ConfigError where a fused pass cannot wait for the sums that it needs first.
+    """Raises ConfigError where a fused pass cannot wait for the sums that it needs first; arguments as of `make`."""
+    plan = make(settings, labels_can_be_missing=labels_can_be_missing)
+    if against := _against_waiting(settings, plan, labels_can_be_missing=labels_can_be_missing):
+        field, value = (UPDATE_EVERY, settings.update_every) if plan.keeps_coefficients else ("reduction", "fused")
+        raise ConfigError(field, value, against)
 
-    Args:
-      settings: on which the plan depends.
-      labels_can_be_missing: whether labels of a loss have weights, their own or of classes, or can be masked.
-    """
-    plan = make(settings)
+
+def _against_waiting(settings: StepSettings, plan: StepPlan, *, labels_can_be_missing: bool) -> str:
+    """The reason why a fused pass of this plan cannot wait for the sums that it needs first; empty where it can."""
     if Way.FUSED not in (plan.way, plan.between) or not plan.sums_first(labels_can_be_missing=labels_can_be_missing):
-        return
-    field, value = (UPDATE_EVERY, settings.update_every) if plan.keeps_coefficients else ("reduction", "fused")
+        return ""
     if labels_can_be_missing:
         reason = "counts a batch's labels before its backward pass where labels have weights or can be masked"
     else:
         reason = "needs the losses of the whole batch before its backward pass"
     if settings.micro_batches > 1:
-        raise ConfigError(field, value, f"{reason}; leave micro_batches at 1")
-    if settings.jit_compile:
-        raise ConfigError(field, value, f"{reason}, summed across replicas; leave jit_compile False")
+        return f"{reason}; leave micro_batches at 1"
+    return f"{reason}, summed across replicas; leave jit_compile False" if settings.jit_compile else ""
 
 
 def _check_method(settings: StepSettings) -> None:
@@ -197,7 +139,7 @@ def _check_method(settings: StepSettings) -> None:
 def _check_batch(settings: StepSettings) -> None:
     """Raises ConfigError for parts of a batch that the method does not suit, and for probes without a fused run."""
     if settings.probe_every is not None and settings.reduction != "fused":
-        allowed = "is for reduction='fused'; the others measure at every report"
+        allowed = "is for fused steps; the others measure at every report"
         raise ConfigError("probe_every", settings.probe_every, allowed)
     if settings.method.observe is not None and settings.micro_batches > 1:
         allowed = f"must be 1: {settings.name!r} needs the whole batch once more after the update"
@@ -225,12 +167,9 @@ def _check_compared(settings: StepSettings) -> None:
 
 def _check_fused(settings: StepSettings) -> None:
     if settings.method.looks_at not in ONE_PASS:
-        raise ConfigError(
-            "reduction",
-            "fused",
-            f"has one backward pass for all losses, but {settings.name!r} {_looks_at(settings)}; use 'per_loss', "
-            "or for fewer passes 'features' or combine.update_every",
-        )
+        reason = f"has one backward pass for all losses, but {settings.name!r} {_looks_at(settings)}"
+        allowed = f"{reason}; use 'per_loss', or for fewer passes 'features'"
+        raise ConfigError("reduction", "fused", f"{allowed} or {UPDATE_EVERY}")
     _check_one_sum(settings, "reduction", "fused")
 
 
@@ -269,14 +208,22 @@ def _check_heads_only(settings: StepSettings) -> None:
 
 def _check_one_sum(settings: StepSettings, field: str, value: Any) -> None:
     """Raises ConfigError unless one sum is applied, of every loss on all it reaches: one backward pass serves all."""
+    if against := _against_one_sum(settings):
+        raise ConfigError(field, value, f"has one gradient for all losses, but {against}")
+
+
+def _against_one_pass(settings: StepSettings) -> str:
+    """The reason why one backward pass cannot serve all losses; empty where it can."""
+    if settings.method.looks_at not in ONE_PASS:
+        return f"{settings.name!r} {_looks_at(settings)}"
+    return _against_one_sum(settings)
+
+
+def _against_one_sum(settings: StepSettings) -> str:
     if settings.apply == "per_loss":
-        allowed = f"has one gradient for all losses; {settings.name!r} applied per loss needs each loss's own"
-        raise ConfigError(field, value, allowed)
-    for name, loss in settings.losses.items():
-        if loss.variables is not None:
-            raise ConfigError(
-                field, value, f"has one gradient for all losses, but losses.{name}.variables keeps one of them apart"
-            )
+        return f"{settings.name!r} applied per loss needs each loss's own"
+    apart = (name for name, loss in settings.losses.items() if loss.variables is not None)
+    return next((f"losses.{name}.variables keeps one of them apart" for name in apart), "")
 
 
 def _why_not(settings: StepSettings) -> str:

@@ -16,7 +16,7 @@ from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.config.rates import ReduceOnPlateauConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
-REDUCTIONS = ("per_loss", "fused", "features")
+REDUCTIONS = ("auto", "per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
 
@@ -188,16 +188,17 @@ class Config:
     )
     reduction: str = setting(
         schema.choice("reduction", REDUCTIONS),
-        "per_loss",
+        "auto",
         "The backward passes of a step: `per_loss` takes one for every loss and reduces all their gradients; `fused` "
         "one of the weighted sum, for methods that look at no gradients; `features` one for every loss down to the "
-        "trunk's output, whose gradients the method sees, and one through the trunk. `--reduction` replaces it.",
+        "trunk's output, whose gradients the method sees, and one through the trunk. `auto`: `fused` wherever that "
+        "gives the same update, else `per_loss`; the run says which. `--reduction` replaces it.",
     )
     probe_every: int | str | None = setting(
         schema.optional(durations.check),
         None,
-        "How often a run with reduction `fused` takes a step per loss, to measure gradient norms and cosines. None: at "
-        "every report.",
+        "How often a run of fused steps takes one per loss, to measure gradient norms and cosines. None: at every "
+        "report.",
     )
     micro_batches: int = setting(
         schema.integer(1), 1, "Parts of a batch that a step takes one after another, to save memory."

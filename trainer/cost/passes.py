@@ -35,6 +35,7 @@ class Passes:
       reduce_width: bytes of each number that travels; None: as wide as its variable.
       bytes_per_pack: about how much is reduced at once; 0: everything.
       clip: the norm of what is applied is bounded.
+      why: the reason for `way`, where the configuration leaves that to the plan; else empty.
     """
 
     way: Way = Way.PER_LOSS
@@ -54,6 +55,7 @@ class Passes:
     reduce_width: int | None = None
     bytes_per_pack: int = 0
     clip: bool = False
+    why: str = dataclasses.field(default="", compare=False)
 
     @property
     def plain_sum(self) -> "Passes":
@@ -85,7 +87,7 @@ def of(config: Config, *, missing: bool, numbers: int = 2) -> Passes:
       missing: whether some labels may be missing.
       numbers: of each loss that are summed over replicas.
     """
-    plan = plan_lib.of(config)
+    plan = plan_lib.of(config, labels_can_be_missing=missing)
     method, _ = registry.resolve(config.combine.name, method_options(config.combine))
     receivers = "own" if method.diagonal else "all"
     return Passes(
@@ -106,6 +108,7 @@ def of(config: Config, *, missing: bool, numbers: int = 2) -> Passes:
         reduce_width=_WIDTHS.get(config.reduce_dtype),
         bytes_per_pack=config.bytes_per_pack,
         clip=config.clip_norm is not None,
+        why=plan.why,
     )
 
 

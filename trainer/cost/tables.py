@@ -111,7 +111,8 @@ def _title(workload: Workload, passes: Passes) -> str:
     }
     between = f" in one of {passes.full_every} steps, one in each of the others" if passes.full_every > 1 else ""
     shared = sum(variable.size for variable in workload.shared)
-    return f"K = {k}, {workload.size:,} parameters ({shared:,} shared): {words[passes.way]}{between}"
+    why = f" (chosen by reduction='auto': {passes.why})" if passes.why else ""
+    return f"K = {k}, {workload.size:,} parameters ({shared:,} shared): {words[passes.way]}{between}{why}"
 
 
 def _mean_step(kinds: Iterable[tuple[float, StepCost]], machine: Machine, replicas: int) -> float:

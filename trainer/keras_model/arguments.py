@@ -68,7 +68,7 @@ class Compiled:
     given: Mapping[str, Any]
 
     def settings(self, losses: Mapping[str, LossConfig], batch_size: int) -> StepSettings:
-        """The settings on which the plan of a step depends; its reduction is `per_loss`.
+        """The settings on which the plan of a step depends: per loss where every step is to measure.
 
         Args:
           losses: name of a loss → its settings, of which a plan reads `weight`, `over` and `variables`.
@@ -79,7 +79,7 @@ class Compiled:
             method=self.combine.method,
             apply=self.apply,
             losses=losses,
-            reduction="per_loss",
+            reduction="per_loss" if self.diagnostics else "auto",
             batch_size=batch_size,
             per_variable=bool(self.combine.given.get("per_variable", False)),
             log_losses=self.combine.log_losses,

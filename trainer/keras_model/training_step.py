@@ -12,6 +12,8 @@ from trainer.components.losses import NamedLoss
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config import plan as plan_lib
 from trainer.config.loss_settings import LossConfig
+from trainer.config.plan import StepPlan
+from trainer.config.step_settings import StepSettings
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
@@ -62,9 +64,9 @@ def build(
     averages = None if combination.keeps is None else GradientAverages(found.reach, names, combination.keeps)
     groups = optimization.groups(compiled, names, found.reach, combination, model)
     lacking = absence.can_lack_labels(losses, batch_spec, found.masked)
-    plan = plan_lib.make(_settings(compiled, losses, weights, batch_size, lacking, strategy))
+    waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)
     step = step_build.build(
-        plan,
+        _plan(compiled.settings(_loss_settings(losses, weights), batch_size), labels_can_be_missing=waits),
         step_build.Settings(
             every=compiled.combine.update_every,
             micro_batches=compiled.micro_batches,
@@ -110,15 +112,14 @@ class _EpochsOfFit(Timeline):
         return self.current.read_value()
 
 
-def _settings(
-    compiled: Compiled,
-    losses: Sequence[NamedLoss],
-    weights: Sequence[float],
-    batch_size: int,
-    lacking: Sequence[bool],
-    strategy: tf.distribute.Strategy,
-) -> plan_lib.StepSettings:
-    """Settings for the plan; one backward pass for all losses where nothing forbids it and nothing is measured."""
+def _plan(settings: StepSettings, *, labels_can_be_missing: bool) -> StepPlan:
+    """The plan of these settings; raises ConfigError where there is none, or labels are counted too late."""
+    plan_lib.check_labels(settings, labels_can_be_missing=labels_can_be_missing)
+    return plan_lib.make(settings, labels_can_be_missing=labels_can_be_missing)
+
+
+def _loss_settings(losses: Sequence[NamedLoss], weights: Sequence[float]) -> dict[str, LossConfig]:
+    """Name of a loss → its settings, as a configuration has them."""
     configs = {}
     for loss, weight in zip(losses, weights, strict=True):
         source = {"loss": loss.name} if loss.added_by is None else {"from": loss.added_by}
@@ -129,11 +130,7 @@ def _settings(
                 "variables": loss.variables and [*loss.variables],
             }
         configs[loss.name] = schema.record(LossConfig)(source | {"weight": float(weight)}, f"loss_weights.{loss.name}")
-    settings = compiled.settings(configs, batch_size)
-    if compiled.diagnostics:
-        return settings
-    waits = any(lacking) and (strategy.num_replicas_in_sync > 1 or compiled.micro_batches > 1)
-    return plan_lib.with_fewest_passes(settings, labels_can_be_missing=waits)
+    return configs
 
 
 def _reduction(reach: Reach, strategy: tf.distribute.Strategy) -> Reduction:

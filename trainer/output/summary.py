@@ -65,7 +65,8 @@ class MethodUse:
       summary: what it makes of the gradients.
       sees: what it looks at.
       plan: how the steps are computed.
-      every: where two ways to compute them alternate, steps from one that is due to the next.
+      every: where two ways to compute them alternate, steps from one that is due to the next; None: it is due at
+        every report.
       micro_batches: parts of a batch that are computed one after another.
     """
 
@@ -74,7 +75,7 @@ class MethodUse:
     summary: str
     sees: str
     plan: StepPlan
-    every: int
+    every: int | None
     micro_batches: int
 
 
@@ -209,9 +210,12 @@ def steps(method: MethodUse) -> str:
     if plan.between is None:
         words = plan.way.value
     elif plan.probes:
-        words = f"{plan.between.value}; every {method.every:,} steps {plan.way.value}, to measure"
+        due = "at every report" if method.every is None else f"every {method.every:,} steps"
+        words = f"{plan.between.value}; {due} {plan.way.value}, to measure"
     else:
         words = f"every {method.every:,} steps {plan.way.value}, to find coefficients; in between {plan.between.value}"
+    if plan.why:
+        words += f" (chosen by reduction='auto': {plan.why})"
     if plan.view is not View.WHOLE_BATCH:
         words += f"; the gradients that the method sees are {plan.view.value}"
     if plan.observes:

@@ -24,6 +24,11 @@ from trainer.step.solving import Solver
 from trainer.step.step import Step
 
 
+def plan(config: Config, network: Network, masked: Sequence[bool]) -> StepPlan:
+    """The plan of an experiment's steps; `masked` is that of `build`. Raises ConfigError where there is none."""
+    return plan_lib.of(config, labels_can_be_missing=any(_lacking(network, masked)))
+
+
 def build(
     config: Config,
     plan: StepPlan,
@@ -40,7 +45,7 @@ def build(
     `masked` says of each loss whether a mask or an ignored class can take some of its values out; `watch` is that of
     `Objectives`.
     """
-    lacking = absence.can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)
+    lacking = _lacking(network, masked)
     step = step_build.build(
         plan,
         step_build.Settings(
@@ -88,12 +93,10 @@ def reduction(dtype: str | None, bytes_per_pack: int, reach: Reach, strategy: tf
     return Reduction(None, bytes_per_pack)
 
 
-def every(config: Config, plan: StepPlan, timeline: Timeline) -> int:
-    """Returns the interval in steps at which the first of two alternating ways to compute a step is due."""
+def every(config: Config, plan: StepPlan, timeline: Timeline) -> int | None:
+    """Returns the interval in steps at which the first of two alternating ways is due; None: at every report."""
     if plan.probes:
-        if config.probe_every is None:
-            return timeline.to_steps(config.report_every, "report_every")
-        return timeline.to_steps(config.probe_every, "probe_every")
+        return None if config.probe_every is None else timeline.to_steps(config.probe_every, "probe_every")
     return config.combine.update_every
 
 
@@ -107,3 +110,8 @@ def loss_weights(
         else loss.weight
         for name, loss in losses.items()
     }
+
+
+def _lacking(network: Network, masked: Sequence[bool]) -> tuple[bool, ...]:
+    """For each loss, whether a batch can hold no label for it."""
+    return absence.can_lack_labels(network.losses, network.data.splits[TRAIN].spec, masked)

@@ -20,6 +20,7 @@ from trainer.components.optimizers import OptimizerGroup
 from trainer.components.rates import RateScale
 from trainer.config import monitors
 from trainer.config import plan as plan_lib
+from trainer.config.plan import StepPlan
 from trainer.config.settings import Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
@@ -68,6 +69,7 @@ class Experiment:
       losses: the losses, in the configuration's order.
       reach: which of them reach which variable.
       optimizer_groups: the optimizers and what each of them updates.
+      plan: how steps are computed.
       step: the training step.
       train_metrics: metrics on the batches of training; None: the run has none.
       evaluator: evaluates all splits but that of training.
@@ -88,6 +90,7 @@ class Experiment:
     losses: tuple[NamedLoss, ...]
     reach: Reach
     optimizer_groups: tuple[OptimizerGroup, ...]
+    plan: StepPlan
     step: Step
     train_metrics: TrainMetrics | None
     evaluator: Evaluator
@@ -165,7 +168,7 @@ def build(
     """
     replicas = strategy.num_replicas_in_sync
     network_lib.set_arithmetic(config.precision, config.tensor_float_32, config.deterministic, strategy)
-    plan = plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
+    plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
@@ -173,6 +176,7 @@ def build(
         config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze
     )
     reach, masked, draws = optimization_lib.find_reach(network, spec, strategy)
+    plan = build_step.plan(config, network, masked)
     compared = comparing.check(config, network, replicas)
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = _optimization(config, reach, timeline, strategy)
@@ -191,6 +195,7 @@ def build(
         losses=network.losses,
         reach=reach,
         optimizer_groups=optimization.groups,
+        plan=plan,
         step=step,
         train_metrics=train_metrics,
         evaluator=evaluator,

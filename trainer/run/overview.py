@@ -11,7 +11,6 @@ from input_pipelines.feed import splits
 from trainer.combine import registry
 from trainer.components import optimizers
 from trainer.components.optimizers import SHARED, OptimizerGroup
-from trainer.config import plan as plan_lib
 from trainer.config.settings import method_options
 from trainer.gradients.reach import Reach
 from trainer.output.summary import ExperimentSummary, Group, MethodUse, OptimizerUse
@@ -74,7 +73,7 @@ def _parameters(variables: Iterable[keras.Variable]) -> int:
 
 
 def _method(built: Experiment) -> MethodUse:
-    config, plan = built.config, plan_lib.of(built.config)
+    config, plan = built.config, built.plan
     combine = config.combine
     method, options = registry.resolve(combine.name, method_options(combine))
     around = {name: getattr(combine, name) for name in _AROUND if getattr(combine, name)}

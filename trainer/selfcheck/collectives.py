@@ -201,6 +201,7 @@ def _linear_config(examples: int) -> settings.Config:
             "batch_size": examples,
             "steps": 1,
             "combine": {"name": "weighted"},
+            "reduction": "per_loss",
             "dataset": {"name": f"{__name__}:linear_examples", "options": {"examples": examples}},
             "model": {"trunk": [], "heads": {"y": [layer]}},
             "losses": {

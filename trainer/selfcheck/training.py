@@ -61,6 +61,7 @@ def config(
         "steps": 100,
         "tensor_float_32": tensor_float_32,
         "jit_compile": jit_compile,
+        "reduction": "per_loss",
         "combine": {"name": method},
         "dataset": {"name": f"{__name__}:load", "options": {"examples": batches * batch_size}},
         "model": {

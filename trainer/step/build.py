@@ -37,7 +37,7 @@ class Settings:
     """The numbers and switches of a step.
 
     Attributes:
-      every: steps from one that is due to the next, where two ways alternate.
+      every: steps from one that is due to the next, where two ways alternate; None: those that a report needs.
       micro_batches: parts of a global batch that are computed one after another.
       clip_norm: largest global norm of what is applied (of every loss's own update, when applied per loss); None: no
         limit.
@@ -46,7 +46,7 @@ class Settings:
       jit_compile: compile forward and backward passes with XLA.
     """
 
-    every: int
+    every: int | None
     micro_batches: int
     clip_norm: float | None
     can_lack_labels: Sequence[bool]

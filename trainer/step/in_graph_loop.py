@@ -18,11 +18,12 @@ class Probing(NamedTuple):
 
     Attributes:
       one_step: takes one of them.
-      next: number of a step → that of the first of them from there on, scalar int64 both.
+      next: numbers of a step, and of the one from there on that is to measure → that of the first of them from there
+        on, scalar int64 all.
     """
 
     one_step: OneStep
-    next: Callable[[tf.Tensor], tf.Tensor]
+    next: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def build(
@@ -42,8 +43,8 @@ def build(
     Returns:
       `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state and
       the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per loss is
-      taken). The three are scalar tensors (int64, int64, bool), so that nothing is traced again. A step that is not
-      finite changes nothing and ends the loop, unless a smaller loss scale may help.
+      taken, or is where a report wants one). The three are scalar tensors (int64, int64, bool), so that nothing is
+      traced again. A step that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
     """
 
     @tf.function(autograph=False)
@@ -62,9 +63,11 @@ def build(
             del values
             return (index < count) & (totals.failed_step < 0)
 
+        reported = tf.where(measure, first_step + count - 1, tf.int64.max)
+
         # Operations of a probe that is not taken would take their time, too, were they within the innermost loop.
         def through_probe(*carried: Any) -> _Carried:
-            probe = probing.next(first_step + carried[0]) - first_step
+            probe = probing.next(first_step + carried[0], reported) - first_step
             carried = tf.while_loop(lambda *now: continues(*now) & (now[0] < probe), body, carried)
             return tf.cond(
                 continues(*carried),

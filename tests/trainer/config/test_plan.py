@@ -1,5 +1,6 @@
 """The needs of each setting: the plan of a configuration, or the line that says why there is none."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from trainer.combine.registry import METHODS
 from trainer.common.errors import ConfigError
 from trainer.config import loading, plan, step_settings
-from trainer.config.plan import View, Way
+from trainer.config.plan import StepPlan, View, Way
 from trainer.config.settings import Config
 
 DIGITS = str(pathlib.Path(__file__).parents[3] / "configs" / "digits.py")  # three losses, a batch of 64
@@ -20,6 +21,7 @@ SETTINGS = {
     "smoothing": "combine.smoothing=0.5",
     "micro_batches": "micro_batches=2",
 }
+WAYS = ("fused", "per_loss", "auto")
 # Which of these settings, each on its own, go with which methods.
 ACCEPTED = {
     "sum weighted mean": "fused per_loss micro_batches",
@@ -64,7 +66,8 @@ def test_every_method_has_its_settings():
 @pytest.mark.parametrize(
     ("method", "overrides", "way", "between", "every"),
     [
-        ("weighted", [], Way.PER_LOSS, None, None),
+        ("weighted", ["reduction=per_loss"], Way.PER_LOSS, None, None),
+        ("weighted", [], Way.PER_LOSS, Way.FUSED, "probe_every"),
         ("weighted", ["reduction=fused"], Way.PER_LOSS, Way.FUSED, "probe_every"),
         ("mgda", [], Way.PER_LOSS, None, None),
         ("mgda", ["combine.update_every=10"], Way.PER_LOSS, Way.FUSED, "combine.update_every"),
@@ -76,6 +79,55 @@ def test_ways(method, overrides, way, between, every):
     found = plan.of(_config(method, *overrides))
     assert (found.way, found.between, found.every) == (way, between, every)
     assert found.probes == (every == "probe_every")
+
+
+@pytest.mark.parametrize("method", BY_METHOD)
+def test_auto_is_fused_where_fused_is_accepted_and_per_loss_elsewhere(method):
+    around = [[], ["micro_batches=2"], ["jit_compile=true"], ["combine.apply=per_loss"], ["combine.update_every=2"]]
+    around += [["losses.ink.variables=['a*']"], ["combine.log_losses=true"], ["combine.smoothing=0.5"]]
+    for overrides in around:
+        for missing in (False, True):
+            found = {way: _plan_or_refusal(method, [f"reduction={way}", *overrides], missing) for way in WAYS}
+            expected = found["fused"] if isinstance(found["fused"], StepPlan) else found["per_loss"]
+            if isinstance(expected, StepPlan):
+                assert found["auto"].why
+                found["auto"] = dataclasses.replace(found["auto"], why="")
+            assert found["auto"] == expected, overrides
+
+
+def _plan_or_refusal(method: str, overrides: list[str], missing: bool) -> StepPlan | str:
+    try:
+        settings = step_settings.of(_config(method, *overrides))
+        plan.check_labels(settings, labels_can_be_missing=missing)
+        return plan.make(settings, labels_can_be_missing=missing)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "why"),
+    [
+        ("weighted", [], "'weighted' looks at nothing but its own constants"),
+        ("dwa", [], "'dwa' looks at the values of the losses"),
+        ("mgda", [], "'mgda' looks at inner products of the losses' gradients over all shared variables"),
+        ("weighted", ["combine.apply=per_loss"], "'weighted' applied per loss needs each loss's own"),
+        ("sum", ["losses.ink.variables=['a*']"], "losses.ink.variables keeps one of them apart"),
+        ("dwa", ["combine.update_every=2"], "combine.update_every is 2"),
+        ("dwa", ["micro_batches=2"], "a fused step needs the losses of the whole batch before its backward pass; "),
+        ("mgda", ["reduction=per_loss"], ""),
+    ],
+)
+def test_why_auto_takes_a_way(method, overrides, why):
+    found = plan.of(_config(method, *overrides)).why
+    assert found.startswith(why)
+    assert bool(found) == bool(why)
+
+
+def test_one_loss_has_its_norm_in_every_step_and_is_not_probed():
+    settings = step_settings.of(_config("weighted"))
+    one = dataclasses.replace(settings, losses={"digit": settings.losses["digit"]})
+    found = plan.make(one)
+    assert (found.way, found.between, found.why) == (Way.PER_LOSS, None, "there is one loss")
 
 
 @pytest.mark.parametrize("method", BY_METHOD)
@@ -99,7 +151,7 @@ def test_what_a_method_looks_at(method):
         ("graddrop", ["combine.apply=per_loss"], "combine.apply", "'graddrop' makes one of all"),
         ("modo", ["batch_size=1"], "batch_size", "'modo' needs two halves of a batch"),
         ("mgda", ["micro_batches=3"], "micro_batches", "must divide batch_size, which is 64"),
-        ("mgda", ["probe_every=10"], "probe_every", "is for reduction='fused'"),
+        ("mgda", ["probe_every=10"], "probe_every", "is for fused steps"),
         ("famo", ["micro_batches=2"], "micro_batches", "'famo' needs the whole batch once more after the update"),
         ("mgda", ["reduction=fused"], "reduction", "or for fewer passes 'features' or combine.update_every"),
         ("weighted", ["reduction=fused", "combine.apply=per_loss"], "reduction", "applied per loss needs each loss's"),

@@ -19,9 +19,11 @@ def _config(method: str, *overrides: str) -> Config:
     [
         ("weighted", [], ["reduction=fused", "probe_every=4"], []),
         ("weighted", ["reduction=fused"], [], []),
+        ("weighted", ["reduction=per_loss"], [], []),
+        ("weighted", [], ["reduction=per_loss"], []),
         ("mgda", ["reduction=features"], ["reduction=features", "report_every=7"], []),
-        ("mgda", [], ["reduction=features"], ["reduction is 'per_loss' there and 'features' here"]),
-        ("mgda", ["reduction=features"], [], ["reduction is 'features' there and 'per_loss' here"]),
+        ("mgda", [], ["reduction=features"], ["reduction is 'auto' there and 'features' here"]),
+        ("mgda", ["reduction=features"], [], ["reduction is 'features' there and 'auto' here"]),
         ("mgda", [], ["steps=7"], ["steps is '40 epochs' there and 7 here (a schedule depends on it)"]),
     ],
 )

@@ -113,7 +113,7 @@ CASES |= {
 def test_prediction_is_what_the_traced_step_does(root, replicas, overrides):
     """Operations as the profiler counts them within 5 %; bytes and number of collectives exactly."""
     plain = PLAIN if overrides else {}
-    changes = {"batch_size": str(BATCH)} | plain | overrides
+    changes = {"batch_size": str(BATCH), "reduction": "per_loss"} | plain | overrides
     config = loading.load(f"{root}/configs/digits.py", list(changes.items()))
     built = experiment.build(config, problems.strategy(replicas))
     kinds, graph = _predict(built, replicas), _traced(built)

@@ -3,7 +3,7 @@
 import pytest
 
 from trainer.combine import combination as combination_lib
-from trainer.combine.registry import METHODS, LooksAt
+from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.config import loading, settings
 from trainer.config.plan import Way
 from trainer.cost import passes as passes_lib
@@ -21,7 +21,9 @@ def _passes(root, name: str, **overrides: str) -> tuple[Passes, combination_lib.
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method(root, name):
     passes, combination = _passes(root, name)
-    assert passes.way is Way.PER_LOSS
+    one_pass = combination.method.looks_at in ONE_PASS and name != "independent"
+    assert passes.way is (Way.FUSED if one_pass else Way.PER_LOSS)
+    assert bool(passes.why)
     assert passes.gramian == combination.needs_gramian
     assert passes.halves == combination.of_two_batches
     assert passes.moving == (combination.keeps is not None)

@@ -125,7 +125,7 @@ def test_help_is_quick(tmp_path, root):
     for flag in ("--config", "--output", "--[no]scan", "--combine", "--reduction", "--[no]download"):
         assert flag in result.stdout
     assert "--help=methods" in result.stdout.partition("--combine:")[2].partition("--config:")[0]
-    assert "features: " in result.stdout.partition("--reduction:")[2]
+    assert "auto: fused if possible" in " ".join(result.stdout.partition("--reduction:")[2].split())
 
 
 def test_data_that_are_not_prepared_are_answered_with_the_command(tmp_path):
@@ -160,7 +160,8 @@ def test_the_default_experiment_without_a_picture(tmp_path):
         f"parameters: shared {trunk:,}, task-specific {sum(heads.values()):,}",
         f"reach:      {trunk:,} shared by all; " + "; ".join(f"{size:,} only {loss}" for loss, size in heads.items()),
         f"method:     pcgrad: {METHODS['pcgrad'].summary}; looks at {METHODS['pcgrad'].sees({})}",
-        "steps:      a backward pass for every loss; applied jointly",
+        "steps:      a backward pass for every loss (chosen by reduction='auto': 'pcgrad' looks at inner products of "
+        "the losses' gradients over all shared variables); applied jointly",
     ):
         assert line in summary
     products = 2 * (64 * 9 * 32 + 64 * 9 * 32 * 64 + 16 * 9 * 64 * 64 + 1024 * 128)  # of the trunk, an example

@@ -144,7 +144,7 @@ def test_a_loss_scale_is_taken_off():
 def test_the_way_that_is_taken(given, missing, way, between):
     losses = {name: LossConfig(**_LOSS) for name in "ab"}
     settings = compiled(**given).settings(losses, 8)
-    found = plan.make(plan.with_fewest_passes(settings, labels_can_be_missing=missing))
+    found = plan.make(settings, labels_can_be_missing=missing)
     assert (found.way, found.between) == (way, between)
     if found.way is Way.FUSED:
         plan.check_labels(dataclasses.replace(settings, reduction="fused"), labels_can_be_missing=missing)
@@ -156,7 +156,7 @@ _LOSS = {field.name: None for field in dataclasses.fields(LossConfig)} | {"weigh
 def test_what_cannot_go_together_in_any_way():
     settings = compiled(combine="famo", micro_batches=2).settings({"a": LossConfig(**_LOSS)}, 8)
     with pytest.raises(ConfigError, match=r"^micro_batches=2: must be 1: 'famo' needs the whole batch once more"):
-        plan.with_fewest_passes(settings, labels_can_be_missing=False)
+        plan.make(settings)
 
 
 def test_weights_scale_the_losses_of_every_method():

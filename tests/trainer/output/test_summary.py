@@ -12,7 +12,7 @@ from trainer.output.summary import ExperimentSummary, Group, MethodUse, Optimize
 LOSSES = ("a", "b", "c")
 
 
-def _method(every: int = 1, **changes) -> MethodUse:
+def _method(every: int | None = 1, **changes) -> MethodUse:
     config = problems.config(**changes)
     return MethodUse("cagrad", {"c": 0.4}, "a sum", "a Gramian", plan.of(config), every, config.micro_batches)
 
@@ -85,6 +85,15 @@ def test_many_losses_do_not_make_it_long():
     ("method", "steps"),
     [
         (_method(reduction="fused", every=100), "one backward pass, of the losses' weighted sum; every 100 steps "),
+        (
+            _method(reduction="auto", every=None),
+            "weighted sum; at every report a backward pass for every loss, to measure (chosen by reduction='auto': "
+            "'weighted' looks at nothing but its own constants)",
+        ),
+        (
+            _method(reduction="auto", combine__apply="per_loss"),
+            "a backward pass for every loss (chosen by reduction='auto': 'weighted' applied per loss needs",
+        ),
         (
             _method(combine__name="pcgrad", combine__update_every=7, every=7),
             "every 7 steps a backward pass for every loss, to find coefficients; in between one backward pass, ",
