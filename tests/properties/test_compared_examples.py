@@ -158,7 +158,7 @@ def test_sums_and_gradients_of_every_replica(weighted):
     ("changes", "words"),
     [
         ({"batch_size": 12, "micro_batches": 4}, r"losses\.place\.over='global_batch': .*leave micro_batches at 1"),
-        ({"jit_compile": True}, r"losses\.place\.over='global_batch': .*leave jit_compile False"),
+        ({"compile": "passes"}, r"losses\.place\.over='global_batch': .*leave compile 'off'"),
         ({"combine": {"name": "modo"}}, r"losses\.place\.over='global_batch': .*halves.*'modo'"),
         ({"combine": {"name": "modo"}, "over": "replica"}, r"losses\.place\.over='replica': .*halves.*'modo'"),
         ({"over": "batch"}, r"losses\.place\.over='batch': .*global_batch"),

@@ -112,7 +112,7 @@ def test_equals_keras(trained):
         pytest.param(3, {"micro_batches": 2}, eager.functions, marks=pytest.mark.ci_only),
         pytest.param(1, {"model__recompute": True}, contextlib.nullcontext, marks=pytest.mark.ci_only),
         (2, {"reduction": "fused"}, eager.functions),
-        (1, {"jit_compile": True}, contextlib.nullcontext),
+        (1, {"compile": "passes"}, contextlib.nullcontext),
     ],
 )
 def test_however_a_step_is_computed(trained, replicas, changes, functions):

@@ -202,7 +202,7 @@ def test_missing_losses_need_no_logarithm():
             {"combine__name": "log_sum", "reduction": "fused", "micro_batches": 2, "batch_size": 12},
             "reduction='fused'.*losses of the whole batch.*leave micro_batches at 1",
         ),
-        ({"combine__name": "log_sum", "reduction": "fused", "jit_compile": True}, "leave jit_compile False"),
+        ({"combine__name": "log_sum", "reduction": "fused", "compile": "passes"}, "leave compile 'off'"),
     ],
 )
 def test_what_cannot_hold_is_refused_with_a_reason(changes, words):

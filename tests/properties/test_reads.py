@@ -86,7 +86,7 @@ def _as_dict(split: Examples) -> dict[str, Any]:
     [
         (2, {"reduction": "fused", "probe_every": 10}),
         pytest.param(3, {}, marks=pytest.mark.ci_only),
-        pytest.param(1, {"jit_compile": True}, marks=pytest.mark.ci_only),
+        pytest.param(1, {"compile": "passes"}, marks=pytest.mark.ci_only),
     ],
 )
 def test_equals_a_loop_written_by_hand(replicas, changes):

@@ -23,7 +23,7 @@ WAYS = {
     "fused, probed": {"reduction": "fused", "probe_every": 2},
     "recomputed": {"model__recompute": True},
     "packs": {"bytes_per_pack": 64},
-    "compiled": {"jit_compile": True},
+    "compiled": {"compile": "passes"},
     "fused, recomputed": {"reduction": "fused", "probe_every": 1000, "model__recompute": True},
 }
 MISSING = {"dataset__options": {"missing": True}}
@@ -216,7 +216,7 @@ def test_probes_are_the_same_steps_whatever_a_call_takes():
             {"reduction": "fused", "batch_size": 12, "micro_batches": 2} | MISSING,
             "reduction='fused'.*leave micro_batches at 1",
         ),
-        ({"reduction": "fused", "jit_compile": True} | MISSING, "reduction='fused'.*leave jit_compile False"),
+        ({"reduction": "fused", "compile": "passes"} | MISSING, "reduction='fused'.*leave compile 'off'"),
         ({"probe_every": 5}, "probe_every=5.*fused"),
         ({"micro_batches": 4}, "micro_batches=4: must divide batch_size, which is 11"),
         ({"micro_batches": 11}, "micro_batches=11: leaves 1 examples in a part, fewer than the 2 replicas"),

@@ -19,7 +19,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("dtype", "amp", "fp16", "bf16", "mixed_precision"), ("precision",)),
     **dict.fromkeys(("clip", "clipnorm", "grad_clip", "max_grad_norm", "gradient_clipping"), ("clip_norm",)),
     **dict.fromkeys(("accumulation_steps", "gradient_accumulation_steps", "grad_accum"), ("micro_batches",)),
-    **dict.fromkeys(("xla", "compile", "jit"), ("jit_compile",)),
+    **dict.fromkeys(("xla", "jit", "jit_compile", "compiled"), ("compile",)),
     **dict.fromkeys(("validation_split", "val_split"), ("held_out", "dataset.held_out")),
     **dict.fromkeys(("log_every", "log_interval"), ("report_every",)),
     **dict.fromkeys(("save_every", "save_steps"), ("checkpoint_every",)),

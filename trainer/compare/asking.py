@@ -107,7 +107,7 @@ def continued(place: Place, plan: Plan, config: Config) -> Plan:
     before = plan_file.read(place.path)
     if before is None:
         return plan
-    different = resuming.differences_from_chief(loading.resolve(before.config), config)
+    different = resuming.differences_from_chief(loading.resolve_saved(before.config), config)
     if different:
         reason = f"holds a comparison with another configuration: {'; '.join(different)}; choose another directory"
         raise ConfigError(plan_file.FIELD, str(place.given), reason)

@@ -18,7 +18,7 @@ from trainer.combine import registry
 from trainer.common import atomic_files, import_paths, json_text, schema
 from trainer.common.errors import ConfigError, first_line, text_of
 from trainer.common.trust import Trust
-from trainer.config import initial_values, optimizers, rules
+from trainer.config import earlier_names, initial_values, optimizers, rules
 from trainer.config.settings import Config
 
 # Of what a run keeps. A version that cannot read what earlier ones kept has the next number, and its reason here.
@@ -87,6 +87,11 @@ def resolve(tree: Mapping[str, Any]) -> Config:
     return rules.check(optimizers.resolve(_with_own_names(schema.record(Config)(values, ""))))
 
 
+def resolve_saved(tree: Mapping[str, Any]) -> Config:
+    """As `resolve`, of a configuration that a run has kept, perhaps under earlier names."""
+    return resolve(earlier_names.replaced(tree))
+
+
 def to_json(config: Config) -> str:
     """A resolved configuration as JSON, with the format of what its run keeps."""
     return json.dumps({"format": _FORMAT, **schema.as_dict(config)}, indent=2) + "\n"
@@ -111,6 +116,7 @@ def load_saved(path: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) ->
         ) from error
     if reason := _other_format(tree):
         raise ConfigError("--workdir", str(path.parent), reason)
+    tree = earlier_names.replaced(tree)
     try:
         config = resolve(tree)
     except ConfigError as error:

@@ -11,9 +11,11 @@ from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
 from trainer.config import step_settings
 from trainer.config.loss_settings import GLOBAL_BATCH
-from trainer.config.settings import Config
+from trainer.config.settings import PASSES, Config
 from trainer.config.step_plan import PROBE_EVERY, UPDATE_EVERY, StepPlan, View, Way
 from trainer.config.step_settings import StepSettings
+
+_NOT_PASSES = "leave compile 'off'"
 
 
 def of(config: Config, *, labels_can_be_missing: bool = False) -> StepPlan:
@@ -106,7 +108,7 @@ def _against_waiting(settings: StepSettings, plan: StepPlan, *, labels_can_be_mi
         reason = "needs the losses of the whole batch before its backward pass"
     if settings.micro_batches > 1:
         return f"{reason}; leave micro_batches at 1"
-    return f"{reason}, summed across replicas; leave jit_compile False" if settings.jit_compile else ""
+    return f"{reason}, summed across replicas; {_NOT_PASSES}" if settings.compile == PASSES else ""
 
 
 def _check_method(settings: StepSettings) -> None:
@@ -154,8 +156,8 @@ def _check_compared(settings: StepSettings) -> None:
             allowed = f"compares examples of the two halves of a batch, which {settings.name!r} needs apart"
         elif loss.over == GLOBAL_BATCH and settings.micro_batches > 1:
             allowed = "compares all examples of a batch; leave micro_batches at 1"
-        elif loss.over == GLOBAL_BATCH and settings.jit_compile:
-            allowed = "gathers the batch from all replicas in the forward pass; leave jit_compile False"
+        elif loss.over == GLOBAL_BATCH and settings.compile == PASSES:
+            allowed = f"gathers the batch from all replicas in the forward pass; {_NOT_PASSES}"
         elif loss.over == GLOBAL_BATCH and loss.layers_read:
             allowed = f"gathers no outputs of layers ({', '.join(loss.layers_read)}); make heads of them"
         if allowed is not None:
@@ -189,8 +191,8 @@ def _check_features(settings: StepSettings) -> None:
         allowed = f"is for methods that weigh the losses' whole gradients, but {_why_not(settings)}"
     elif settings.micro_batches > 1:
         allowed = "needs the features of the whole batch at once; leave micro_batches at 1"
-    elif settings.jit_compile:
-        allowed = "sums across replicas within the backward pass; leave jit_compile False"
+    elif settings.compile == PASSES:
+        allowed = f"sums across replicas within the backward pass; {_NOT_PASSES}"
     else:
         _check_one_sum(settings, "reduction", "features")
         _check_heads_only(settings)

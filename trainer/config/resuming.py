@@ -25,7 +25,7 @@ _FREE = (
     "reduction",
     "probe_every",
     "bytes_per_pack",
-    "jit_compile",
+    "compile",
     "model.recompute",
     "optimizer",  # each of those that it decides is compared itself
 )
@@ -69,11 +69,11 @@ def deciding(config: Config) -> dict[str, Any]:
 
 def draws_otherwise(saved: Config, now: Config) -> str | None:
     """Returns the reason why a run whose model draws random numbers cannot be resumed; None where it can."""
-    if saved.jit_compile == now.jit_compile:
+    if saved.compile == now.compile:
         return None
     return (
-        f"jit_compile is {saved.jit_compile} there and {now.jit_compile} here (the model draws random numbers, and XLA "
-        "draws others)"
+        f"compile is {saved.compile!r} there and {now.compile!r} here (the model draws random numbers, and XLA draws "
+        "others)"
     )
 
 

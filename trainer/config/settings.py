@@ -16,6 +16,7 @@ from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.config.rates import ReduceOnPlateauConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
+OFF, PASSES = COMPILED = ("off", "passes")
 REDUCTIONS = ("auto", "per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
@@ -211,7 +212,11 @@ class Config:
     bytes_per_pack: int = setting(
         schema.integer(0), 0, "About how many bytes of gradients one collective reduces. 0: all of them."
     )
-    jit_compile: bool = setting(schema.boolean, False, "Compile the forward and backward passes with XLA.")
+    compile: str = setting(
+        schema.choice("way to compile", COMPILED),
+        OFF,
+        "What XLA compiles: nothing, `off`, or the forward and backward `passes`.",
+    )
     steps_per_loop: int = setting(
         schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from trainer.combine import registry
 from trainer.combine.registry import Method
 from trainer.common.errors import ConfigError
-from trainer.config.settings import Config, LossConfig, method_options
+from trainer.config.settings import OFF, Config, LossConfig, method_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StepSettings:
       update_every: of the combination.
       micro_batches: parts of a batch.
       probe_every: how often a fused run measures.
-      jit_compile: whether passes are compiled with XLA.
+      compile: what is compiled with XLA.
       measures: whether gradient norms and cosines are wanted; where not, a fused run has no steps to measure them.
     """
 
@@ -42,7 +42,7 @@ class StepSettings:
     update_every: int = 1
     micro_batches: int = 1
     probe_every: int | str | None = None
-    jit_compile: bool = False
+    compile: str = OFF
     measures: bool = True
 
 
@@ -73,5 +73,5 @@ def of(given: Config) -> StepSettings:
         update_every=combine.update_every,
         micro_batches=given.micro_batches,
         probe_every=given.probe_every,
-        jit_compile=given.jit_compile,
+        compile=given.compile,
     )

@@ -19,6 +19,8 @@ _ARGUMENTS = {
     r"combine\.apply": "apply",
     r"combine\.[^.]+\.(.+)": r"combine.\1",
 }
+_JIT_COMPILE = "jit_compile"
+_AS_ARGUMENT = ("leave it 'off'", "leave it False")
 _NOT_COMPILED = "unsupported operations when trying to compile"  # in a message of TensorFlow's
 
 
@@ -31,9 +33,11 @@ def translated() -> Iterator[None]:
         for key, argument in _ARGUMENTS.items():
             if found := re.fullmatch(key, error.field):
                 raise ConfigError(found.expand(argument), error.value, error.allowed) from error
+        if error.field == "compile":
+            raise ConfigError(_JIT_COMPILE, True, error.allowed.replace(*_AS_ARGUMENT)) from error
         raise
     except tf.errors.InvalidArgumentError as error:
         if _NOT_COMPILED in str(error):
             allowed = "must be False or 'auto': XLA cannot compile an operation of the model, or of a loss"
-            raise ConfigError("jit_compile", True, allowed) from error
+            raise ConfigError(_JIT_COMPILE, True, allowed) from error
         raise

@@ -11,7 +11,7 @@ from trainer.common import schema
 from trainer.common.errors import ConfigError, unknown
 from trainer.components import optimizers as optimizers_lib
 from trainer.components.optimizers import SHARED
-from trainer.config.settings import LossConfig
+from trainer.config.settings import OFF, PASSES, LossConfig
 from trainer.config.step_settings import StepSettings
 from trainer.keras_model import combination, reading_losses
 from trainer.keras_model.combination import Combine
@@ -86,9 +86,14 @@ class Compiled:
             smoothing=self.combine.smoothing,
             update_every=self.combine.update_every,
             micro_batches=self.micro_batches,
-            jit_compile=self.jit_compile,
+            compile=self.compile,
             measures=self.diagnostics,
         )
+
+    @property
+    def compile(self) -> str:
+        """What XLA compiles, as a configuration has it."""
+        return PASSES if self.jit_compile else OFF
 
     @property
     def one_optimizer(self) -> bool:

@@ -73,7 +73,7 @@ def build(
             clip_norm=compiled.clip_norm,
             can_lack_labels=lacking,
             scales_losses=compiled.scales_losses,
-            jit_compile=compiled.jit_compile,
+            compile=compiled.compile,
         ),
         strategy=strategy,
         objectives=Objectives(

@@ -54,7 +54,7 @@ def build(
             clip_norm=config.clip_norm,
             can_lack_labels=lacking,
             scales_losses=config.precision == "mixed_float16",
-            jit_compile=config.jit_compile,
+            compile=config.compile,
         ),
         strategy=strategy,
         objectives=Objectives(

@@ -109,7 +109,7 @@ def refuse_damage(run: workdir_lib.Workdir, config: Config, folder: pathlib.Path
       folder: of the checkpoint.
       saved: its manifest.
     """
-    different = resuming.differences(loading.resolve(saved.config), config)
+    different = resuming.differences(loading.resolve_saved(saved.config), config)
     if different:
         reason = f"is not the configuration with which {folder.name} was saved: {'; '.join(different)}"
     elif not run.data.is_file():
@@ -175,7 +175,7 @@ def decisions(monitors: Monitors, stopped: str | None) -> dict[str, Any]:
 
 def _stopped(saved: Manifest, config: Config) -> str | None:
     """Why a hook stopped the run; with other hooks it continues."""
-    return saved.monitors.get(_STOPPED) if loading.resolve(saved.config).hooks == config.hooks else None
+    return saved.monitors.get(_STOPPED) if loading.resolve_saved(saved.config).hooks == config.hooks else None
 
 
 def everything(built: Experiment, state: State, totals: Totals) -> checkpoint.State:

@@ -42,7 +42,7 @@ def by_name(strategy: "tf.distribute.Strategy", cluster: "Cluster | None") -> di
         "all-reduce": functools.partial(collectives.bandwidth, strategy),
         "mixed_bfloat16": functools.partial(trainings.falls, "mixed_bfloat16"),
         "mixed_float16": functools.partial(trainings.falls, "mixed_float16"),
-        "XLA": functools.partial(trainings.falls, "float32", jit_compile=True),
+        "XLA": functools.partial(trainings.falls, "float32", compile="passes"),
         "network": functools.partial(_network, cluster),
     }
 

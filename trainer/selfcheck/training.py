@@ -10,7 +10,7 @@ import tensorflow as tf
 from input_pipelines.examples import Examples
 from trainer.common.errors import reason_of
 from trainer.config import loading
-from trainer.config.settings import Config
+from trainer.config.settings import OFF, Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
@@ -49,7 +49,7 @@ def config(
     method: str,
     *,
     batches: int,
-    jit_compile: bool = False,
+    compile: str = OFF,
     tensor_float_32: bool = True,
 ) -> Config:
     """Three losses of one trunk and a batch that the replicas cannot share evenly; `batches` of them are an epoch."""
@@ -60,7 +60,7 @@ def config(
         "batch_size": batch_size,
         "steps": 100,
         "tensor_float_32": tensor_float_32,
-        "jit_compile": jit_compile,
+        "compile": compile,
         "reduction": "per_loss",
         "combine": {"name": method},
         "dataset": {"name": f"{__name__}:load", "options": {"examples": batches * batch_size}},
@@ -176,10 +176,10 @@ class Trainings:
         name = digest.hexdigest()[:12]
         return CheckOutcome(Status.PASS, f"{_STEPS} steps twice, bit for bit the same variables ({name})", same=name)
 
-    def falls(self, precision: str, *, jit_compile: bool = False) -> CheckOutcome:
+    def falls(self, precision: str, *, compile: str = OFF) -> CheckOutcome:
         """Checks that training works in a precision, compiled or not: losses must be finite and fall."""
         replicas = self.strategy.num_replicas_in_sync
-        settings = config(replicas, precision, "weighted", batches=1, jit_compile=jit_compile)
+        settings = config(replicas, precision, "weighted", batches=1, compile=compile)
         try:
             result = train(experiment.build(settings, self.strategy), _STEPS_TO_FALL)
         except tf.errors.UnimplementedError as error:

@@ -11,6 +11,7 @@ from trainer.components import batch_sizes, comparisons
 from trainer.components.loss_sums import LossSums, over_parts
 from trainer.components.losses import NamedLoss
 from trainer.components.predictions import Predictions
+from trainer.config.settings import PASSES
 from trainer.distributed import replica_state
 from trainer.gradients.reach import Jacobian, Reach
 from trainer.models import forward_pass
@@ -151,8 +152,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         except LookupError as error:
             if type(error) is not LookupError:
                 raise
-            reason = f"takes derivatives of an operation that has none with XLA; leave it False: {first_line(error)}"
-            raise ConfigError("jit_compile", True, reason) from error
+            reason = f"takes derivatives of an operation that has none with XLA; leave it 'off': {first_line(error)}"
+            raise ConfigError("compile", PASSES, reason) from error
 
     return call
 

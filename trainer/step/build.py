@@ -11,6 +11,7 @@ from trainer.common.errors import ConfigError
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config.plan import StepPlan, Way
 from trainer.config.plan import View as ViewOf
+from trainer.config.settings import PASSES
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
@@ -43,7 +44,7 @@ class Settings:
         limit.
       can_lack_labels: for each loss, whether a batch can hold no label for it.
       scales_losses: whether losses are scaled for their backward passes (float16).
-      jit_compile: compile forward and backward passes with XLA.
+      compile: what is compiled with XLA.
     """
 
     every: int | None
@@ -51,7 +52,7 @@ class Settings:
     clip_norm: float | None
     can_lack_labels: Sequence[bool]
     scales_losses: bool
-    jit_compile: bool
+    compile: str
 
 
 def build(
@@ -115,7 +116,7 @@ def _computations(
 ) -> tuple[Computation, Probes | None]:
     """The way in which gradients are computed, or two in turn; `common` is what every way is made of, by name."""
     objectives, reach, combination = common["objectives"], common["reach"], common["solver"].combination
-    compiled = backward.compiled if settings.jit_compile else backward.as_it_is
+    compiled = backward.compiled if settings.compile == PASSES else backward.as_it_is
     in_parts = {"micro_batches": settings.micro_batches, "compiled": compiled}
     mix = applied.OfEachLoss if plan.applied_per_loss else applied.Joint
     mixing = mix(reach, combination, groups, settings.clip_norm)

@@ -131,6 +131,8 @@ def test_an_override_below_a_path():
         ("combine.normalized.per_varible=1", "combine.normalized.per_varible", "did you mean 'per_variable'"),
         ("combine.use_weights=true", "combine.use_weights", "already"),
         ("seed.low=1", "--config.seed.low", "is a value"),
+        ("jit_compile=true", "jit_compile", "did you mean 'compile'"),
+        ("compile=true", "compile", "off, passes"),
         ("dataset.options={1: 2}", "dataset.options", "identifier"),
     ],
 )
@@ -200,6 +202,17 @@ def test_saved_configurations_resolve_to_themselves(tmp_path):
     assert dataclasses.asdict(loading.load_saved(tmp_path / "config.json", [("seed", "4")])) == dataclasses.asdict(
         dataclasses.replace(config, seed=4)
     )
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "passes"), (False, "off")])
+def test_saved_configurations_with_an_earlier_name(tmp_path, before, now):
+    tree = json.loads(loading.to_json(_digits(f"compile={now}")))
+    del tree["compile"]
+    (tmp_path / "config.json").write_text(json.dumps(tree | {"jit_compile": before}))
+    assert loading.load_saved(tmp_path / "config.json") == _digits(f"compile={now}")
+    assert loading.load_saved(tmp_path / "config.json", [("compile", "off")]) == _digits()
+    del tree["format"]
+    assert loading.resolve_saved(tree | {"jit_compile": before}) == _digits(f"compile={now}")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_ways(method, overrides, way, between, every):
 
 @pytest.mark.parametrize("method", BY_METHOD)
 def test_auto_is_fused_where_fused_is_accepted_and_per_loss_elsewhere(method):
-    around = [[], ["micro_batches=2"], ["jit_compile=true"], ["combine.apply=per_loss"], ["combine.update_every=2"]]
+    around = [[], ["micro_batches=2"], ["compile=passes"], ["combine.apply=per_loss"], ["combine.update_every=2"]]
     around += [["losses.ink.variables=['a*']"], ["combine.log_losses=true"], ["combine.smoothing=0.5"]]
     for overrides in around:
         for missing in (False, True):
@@ -163,7 +163,7 @@ def test_what_a_method_looks_at(method):
         ("normalized/per_variable", ["reduction=features"], "reduction", "has coefficients of its own for every"),
         ("modo", ["reduction=features"], "reduction", "is for methods that weigh the losses' whole gradients"),
         ("mgda", ["reduction=features", "micro_batches=2"], "reduction", "leave micro_batches at 1"),
-        ("mgda", ["reduction=features", "jit_compile=true"], "reduction", "leave jit_compile False"),
+        ("mgda", ["reduction=features", "compile=passes"], "reduction", "leave compile 'off'"),
         ("mgda", ["reduction=features", "combine.apply=per_loss"], "reduction", "has one gradient for all losses"),
         # Of several mistakes the one that stands first in the order of the checks.
         ("mgda", ["reduction=features", "micro_batches=3"], "micro_batches", "must divide"),
@@ -195,7 +195,7 @@ def test_what_a_fused_pass_waits_for(method, overrides, missing, needed):
     plan.check_labels(step_settings.of(plain), labels_can_be_missing=missing)
     if plan.of(plain).between is not None:
         assert plan.of(plain).sums_first(labels_can_be_missing=missing) == (needed is not None)
-    for override in ("micro_batches=2", "jit_compile=true"):
+    for override in ("micro_batches=2", "compile=passes"):
         config = _config(method, *overrides, override)
         if needed is None:
             plan.check_labels(step_settings.of(config), labels_can_be_missing=missing)
@@ -203,4 +203,5 @@ def test_what_a_fused_pass_waits_for(method, overrides, missing, needed):
         with pytest.raises(ConfigError) as caught:
             plan.check_labels(step_settings.of(config), labels_can_be_missing=missing)
         assert str(caught.value).startswith(needed)
-        assert str(caught.value).endswith(f"leave {'micro_batches at 1' if '2' in override else 'jit_compile False'}")
+        instead = "micro_batches at 1" if "2" in override else "compile 'off'"
+        assert str(caught.value).endswith(f"leave {instead}")

@@ -31,7 +31,7 @@ _METRICS = {"losses__number__metrics": ["mae", "r2_score"], "losses__label__weig
         (1, {"reduction": "fused", "probe_every": 2}),
         pytest.param(3, {}, marks=pytest.mark.ci_only),
         pytest.param(2, {"micro_batches": 2}, marks=pytest.mark.ci_only),
-        pytest.param(1, {"jit_compile": True, "precision": "float32"}, marks=pytest.mark.ci_only),
+        pytest.param(1, {"compile": "passes", "precision": "float32"}, marks=pytest.mark.ci_only),
     ],
     ids=str,
 )
@@ -39,7 +39,7 @@ def test_equal_numbers_of_the_predictions_before_each_update(replicas, changes):
     built = experiment.build(
         problems.config(**{**problems.SIMPLE, **_WINDOW, **_METRICS, **changes}), problems.strategy(replicas)
     )
-    with contextlib.nullcontext() if replicas > 1 or "jit_compile" in changes else eager.functions():
+    with contextlib.nullcontext() if replicas > 1 or "compile" in changes else eager.functions():
         loop, iterator = built.step.build(), iter(built.batches(0))
         batches = built.train.training(batch_size=BATCH, seed=0, first_step=0, ends=[0, BATCH])
         for _ in range(2):  # a report, and another one

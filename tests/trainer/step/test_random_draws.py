@@ -91,8 +91,8 @@ def test_evaluations_repeat_what_layers_draw(tmp_path):
         run_there = workdir.open_run(str(tmp_path / "resumed"))
         again = evaluate.evaluate(config(), run_there, problems.strategy(1), Console(file=io.StringIO()))
         assert again == whole
-    with pytest.raises(ConfigError, match=r"jit_compile is False there and True here \(the model draws") as caught:
-        run("resumed", steps=8, jit_compile=True)
+    with pytest.raises(ConfigError, match=r"compile is .off. there and .passes. here \(the model draws") as caught:
+        run("resumed", steps=8, compile="passes")
     assert str(caught.value).startswith(f"--workdir='{tmp_path}")
 
 
