@@ -92,7 +92,7 @@ class Compiled:
 
     @property
     def compile(self) -> str:
-        """What XLA compiles, as a configuration has it."""
+        """The value of `compile` in a configuration that does the same."""
         return PASSES if self.jit_compile else OFF
 
     @property
