@@ -176,7 +176,7 @@ def train(
 
     `loop`: the experiment's own from an earlier call of `built.step.build`, so that it is not traced again.
     """
-    loop, iterator = loop or built.step.build(), iter(built.batches(first_step))
+    loop, iterator = loop or built.step.build(), built.source(first_step)
     per_call = steps // (calls or steps)
     losses, state = [], built.step.initial_state()
     for first in range(first_step, first_step + steps, per_call):

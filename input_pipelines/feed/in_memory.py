@@ -62,7 +62,6 @@ class InMemory:
 
     def training(self, *, batch_size: int, seed: int, first_step: int, ends: Sequence[int]) -> tf.data.Dataset:
         """See `splits.Split`; the batch may not be larger than the split."""
-        count = len(self)
         steps = _steps_per_block(self.examples, batch_size)
         words = splits.seed_words(seed)
         gather = _gatherer(self.examples, static_size=None)
@@ -70,19 +69,28 @@ class InMemory:
         def block(index: tf.Tensor) -> dict[str, Any]:
             step = first_step + index * steps + tf.range(steps, dtype=tf.int64)
             positions = tf.reshape(step[:, tf.newaxis] * batch_size + tf.range(ends[0], ends[-1], dtype=tf.int64), [-1])
-            epochs = positions // count
-            in_epoch = functools.partial(_permuted, positions % count, count, words)
-            first, last = epochs[0], epochs[-1]  # a block is no larger than the split, so it touches two at most
-            indices = tf.cond(
-                tf.equal(first, last),
-                lambda: in_epoch(first),
-                lambda: tf.where(tf.equal(epochs, first), in_epoch(first), in_epoch(last)),
-            )
-            batch = gather(indices)
+            batch = gather(_rows(positions, len(self), words))
             return batch if self.augmentation is None else self.augmentation(batch, seed, positions)
 
         # Cutting a block up is much cheaper than gathering every batch by itself.
         return _parallel(tf.data.Dataset.counter(), block, functools.partial(splits.cut, ends=ends))
+
+    def rows(self, *, batch_size: int, seed: int, first_step: tf.Tensor, steps: int) -> tf.Tensor:
+        """The rows of the examples that one replica gets in `training` from a step on, augmented or not.
+
+        Args:
+          batch_size: examples of the global batch.
+          seed: of the order.
+          first_step: scalar int64.
+          steps: their number.
+
+        Returns:
+          (steps, batch_size) int32.
+        """
+        step = first_step + tf.range(steps, dtype=tf.int64)
+        positions = step[:, tf.newaxis] * batch_size + tf.range(batch_size, dtype=tf.int64)
+        rows = _rows(tf.reshape(positions, [-1]), len(self), splits.seed_words(seed))
+        return tf.reshape(tf.cast(rows, tf.int32), [steps, batch_size])
 
     def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """See `splits.Split`; in order."""
@@ -135,12 +143,19 @@ def _steps_per_block(examples: Examples, batch_size: int) -> int:
     return max(1, min(_STEPS_PER_BLOCK, fitting, len(examples) // batch_size))
 
 
-def _permuted(positions: tf.Tensor, count: int, seed_words: list[int], epoch: tf.Tensor) -> tf.Tensor:
-    """Maps int64 `positions` through the permutation of range(count) that (seed, epoch) determines."""
-    seed = tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epoch)
-    key = tf.cast(tf.concat([seed, [_THIRD_WORD]], axis=0), tf.uint32)
+def _rows(positions: tf.Tensor, count: int, seed_words: list[int]) -> tf.Tensor:
+    """Maps int64 positions in the endless sequence of epochs to rows, by the permutation of (seed, epoch) of each."""
+    epochs = positions // count
+    # What is folded in stands beside a word of the seed alone, so that the seeds of all epochs are made as one.
+    word = tf.random.experimental.stateless_fold_in(tf.constant(seed_words, tf.int64), epochs[0])[0]
+    keys = tf.stack(
+        [tf.fill(tf.shape(epochs), word), epochs, tf.fill(tf.shape(epochs), tf.constant(_THIRD_WORD, tf.int64))], axis=1
+    )
     return tf.raw_ops.RandomIndexShuffle(
-        index=positions, seed=key, max_index=tf.constant(count - 1, tf.int64), rounds=_ROUNDS
+        index=positions % count,
+        seed=tf.cast(keys, tf.uint32),
+        max_index=tf.constant(count - 1, tf.int64),
+        rounds=_ROUNDS,
     )
 
 

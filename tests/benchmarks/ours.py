@@ -54,7 +54,7 @@ class Run:
     def __init__(self, built: Experiment, per_call: int, batches: Iterator | None = None):
         self._per_call, self._step = per_call, 0
         self._train = built.step.build()
-        self._batches = iter(built.batches(0)) if batches is None else batches
+        self._batches = built.source(0) if batches is None else batches
         self._state, self._totals = built.step.initial_state(), built.step.initial_totals()
 
     def steps(self, count: int) -> float:

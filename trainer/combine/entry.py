@@ -70,6 +70,8 @@ class Method:
       mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
       per_loss: always applied per loss.
       random: every step draws new coefficients, or has its own for another reason than what it looks at.
+      draws: it draws random numbers from the problem's seed.
+      eigen: it decomposes the Gramian into eigenvectors.
       may_fall_back: there are problems without a solution, on which it falls back to another one.
       least_losses: options → how many losses it takes at least.
       own: a function of the user's own; a step in which it gives a number that is not finite is not taken.
@@ -95,6 +97,8 @@ class Method:
     mixes_task_specific: bool = False
     per_loss: bool = False
     random: bool = False
+    draws: bool = False
+    eigen: bool = False
     may_fall_back: bool = False
     least_losses: Callable[[Mapping[str, Any]], int] = lambda options: 1
     own: bool = False

@@ -63,6 +63,7 @@ def method(function: Callable[..., Any], options: Mapping[str, Any], *, field: s
         weighted="loss_weights" in parts,
         weighs_task_specific=looks_at in (LooksAt.NOTHING, LooksAt.LOSSES),
         random=bool(_CHANGING & {*parts}),
+        draws="seed" in parts,
         own=True,
     )
 

@@ -11,7 +11,7 @@ from trainer.combine.registry import METHODS, ONE_PASS, LooksAt
 from trainer.common.errors import ConfigError
 from trainer.config import step_settings
 from trainer.config.loss_settings import GLOBAL_BATCH
-from trainer.config.settings import PASSES, Config
+from trainer.config.settings import LOOP, PASSES, Config
 from trainer.config.step_plan import PROBE_EVERY, UPDATE_EVERY, StepPlan, View, Way
 from trainer.config.step_settings import StepSettings
 
@@ -64,6 +64,8 @@ def _made(settings: StepSettings) -> StepPlan:
         _check_fused(settings)
     if settings.update_every > 1:
         _check_update_every(settings)
+    if settings.compile == LOOP:
+        _check_loop(settings)
     if settings.reduction == "features":
         _check_features(settings)
     fused, every = settings.reduction == "fused", UPDATE_EVERY if settings.update_every > 1 else None
@@ -198,6 +200,19 @@ def _check_features(settings: StepSettings) -> None:
         _check_heads_only(settings)
         return
     raise ConfigError("reduction", "features", allowed)
+
+
+def _check_loop(settings: StepSettings) -> None:
+    """Raises ConfigError for what would compute something else than without XLA, or cannot be in its one program."""
+    against = None
+    if settings.micro_batches > 1:
+        against = "needs the whole batch at once; leave micro_batches at 1"
+    elif settings.method.draws:
+        against = f"draws other random numbers than {settings.name!r} draws without XLA; use 'passes' or 'off'"
+    elif settings.method.eigen:
+        against = f"has eigenvectors to 1e-8 only, on which {settings.name!r} relies; use 'passes' or 'off'"
+    if against is not None:
+        raise ConfigError("compile", LOOP, against)
 
 
 def _check_heads_only(settings: StepSettings) -> None:

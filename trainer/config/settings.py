@@ -16,7 +16,7 @@ from trainer.config.monitors import EarlyStoppingConfig, MonitorConfig
 from trainer.config.rates import ReduceOnPlateauConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
-OFF, PASSES = COMPILED = ("off", "passes")
+OFF, PASSES, LOOP = COMPILED = ("off", "passes", "loop")
 REDUCTIONS = ("auto", "per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
@@ -215,7 +215,8 @@ class Config:
     compile: str = setting(
         schema.choice("way to compile", COMPILED),
         OFF,
-        "What XLA compiles: nothing, `off`, or the forward and backward `passes`.",
+        "What XLA compiles: nothing, `off`; the forward and backward `passes`; or the whole `loop` over steps, for data "
+        "in memory on one device.",
     )
     steps_per_loop: int = setting(
         schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."

@@ -21,13 +21,13 @@ from trainer.components.rates import RateScale
 from trainer.config import monitors
 from trainer.config import plan as plan_lib
 from trainer.config.plan import StepPlan
-from trainer.config.settings import Config
+from trainer.config.settings import LOOP, Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.replica_state import LayerState
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.train_metrics import TrainMetrics
 from trainer.gradients.reach import Reach
-from trainer.run import build_step, checks, comparing, monitor, watched
+from trainer.run import build_step, checks, comparing, monitor, on_device, watched
 from trainer.run import evaluations as evaluations_lib
 from trainer.run import network as network_lib
 from trainer.run import optimization as optimization_lib
@@ -141,6 +141,12 @@ class Experiment:
         """The training data from a step on: one element per micro-batch."""
         return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
+    def source(self, first_step: int) -> Any:
+        """Returns what the in-graph loop reads from a step on: an iterator over `batches`, or the data on the device."""
+        if self.config.compile != LOOP:
+            return iter(self.batches(first_step))
+        return on_device.build(self.train, self.config, self.timeline, self.strategy)
+
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return self.train.training(
             batch_size=self.micro_batch_size,
@@ -171,6 +177,8 @@ def build(
     plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
+    if config.compile == LOOP:
+        on_device.check(train, strategy)
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(
         config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze
@@ -206,7 +214,14 @@ def build(
         rate_scale=optimization.rate_scale,
         watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
-        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared, *dense),
+        notes=(
+            *data.notes,
+            *on_device.notes(config.compile, draws.any),
+            *unlabelled.lines(train, data.names.columns),
+            *draws.lines(),
+            *compared,
+            *dense,
+        ),
     )
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import signal as signal_lib
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -73,8 +73,8 @@ class Loop:
     loggers: Loggers
     said: set[str] = dataclasses.field(default_factory=set)
 
-    def run(self, start: Start, iterator: Iterator) -> End:
-        """Takes the steps from `start` on, and evaluates at the end.
+    def run(self, start: Start, source: Any) -> End:
+        """Takes the steps from `start` on, reading from `Experiment.source`, and evaluates at the end.
 
         Raises:
           RunError: a loss, a gradient or a variable became non-finite, or a step failed; or a hook, and all is saved.
@@ -92,7 +92,7 @@ class Loop:
             report_due, eval_due, save_due = (timeline.is_due(interval, step) for interval in built.intervals)
             report_due = report_due or step in built.intervals.early_reports
             others_due = built.evaluations.due(step, timeline, with_validation=eval_due)
-            state, totals, signal = self._take(iterator, first, step, report_due, state, totals)
+            state, totals, signal = self._take(source, first, step, report_due, state, totals)
             self.stopwatch.started(step)
             recorder.profile_at(step)
             recorder.advance(step)
@@ -143,12 +143,12 @@ class Loop:
         )
 
     def _take(
-        self, iterator: Iterator, first: int, end: int, diagnose: bool, state: State, totals: Totals
+        self, source: Any, first: int, end: int, diagnose: bool, state: State, totals: Totals
     ) -> tuple[State, Totals, signal_lib.Signals | None]:
         """Takes the steps from `first` to `end`; also returns the signal that any worker has got meanwhile."""
         self.watchdog.doing(f"steps {first + 1} to {end}")
         with self._running(f"after step {first}", first), self.recorder.profiled(first):
-            state, totals = self.train_steps(iterator, *arguments(first, end, diagnose), state, totals)
+            state, totals = self.train_steps(source, *arguments(first, end, diagnose), state, totals)
             # A signal that comes later is for the next round, with all of what goes before a save.
             return state, totals, self.workers.agreed_signal(self.request.signal)
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from rich.console import Console
@@ -97,8 +97,8 @@ def train(
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
-        iterator = iter(built.batches(first_step=start.step))
-        calls = (*_traced(built, iterator, start, workers), boundaries)
+        source = built.source(first_step=start.step)
+        calls = (*_traced(built, source, start, workers), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
             run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
@@ -108,7 +108,7 @@ def train(
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
                 steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
-                _take_steps(steps, run, start, found.warnings, iterator, console, origin)
+                _take_steps(steps, run, start, found.warnings, source, console, origin)
     return Reports(run.metrics) if run else ()
 
 
@@ -150,7 +150,7 @@ def _built(
 
 
 def _traced(
-    built: Experiment, iterator: Iterator, start: Start, workers: Workers
+    built: Experiment, source: Any, start: Start, workers: Workers
 ) -> tuple[Callable[..., tuple[State, Totals]], Evaluate]:
     """The in-graph loop over steps and the evaluation.
 
@@ -159,7 +159,7 @@ def _traced(
     """
     with failures.tracing():
         train_steps, evaluate = built.step.build(), built.evaluator.build()
-        train_steps.get_concrete_function(iterator, *loop.arguments(0, 0, False), start.state, start.totals)
+        train_steps.get_concrete_function(source, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
     agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
@@ -209,7 +209,7 @@ def _take_steps(
     run: Workdir | None,
     start: Start,
     warnings: Sequence[str],
-    iterator: Iterator,
+    source: Any,
     console: Console | None,
     origin: Origin,
 ) -> None:
@@ -227,7 +227,7 @@ def _take_steps(
             recorder.say(f"  {line}")
         for line in start.initial_values.lines() if start.initial_values is not None else ():
             recorder.say(f"  {line}")
-    end = steps.run(start, iterator)
+    end = steps.run(start, source)
     at_end.evaluate(steps, run, end)
     steps.watchdog.doing("writing the results")
     with steps.stopwatch.within(speed.SAVING):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trainer.step.compiled_loop import CompiledLoop
 from trainer.step.values import State, Totals
 
 OneStep = Callable[[Any, tf.Tensor, tf.Tensor, State, Totals], tuple[State, Totals]]  # as `Step.one_step`
@@ -31,6 +32,8 @@ def build(
     probing: Probing | None,
     remembered: Callable[[State], _Values],
     with_remembered: Callable[[State, Mapping[str, tf.Tensor]], State],
+    *,
+    compiled: bool,
 ) -> Train:
     """Builds the loop.
 
@@ -39,6 +42,7 @@ def build(
       probing: steps among these that are taken in another way; None: there are none.
       remembered: state → what later steps read of it, by name.
       with_remembered: a state with other values of these.
+      compiled: whether the loop is one XLA program, `compiled_loop.CompiledLoop`, which reads `OnDevice` data.
 
     Returns:
       `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state and
@@ -47,12 +51,12 @@ def build(
       traced again. A step that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
     """
 
-    @tf.function(autograph=False)
     def train(
-        iterator: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
+        source: Any, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
     ) -> tuple[State, Totals]:
         # What no later step reads is not handed on from step to step: each tensor takes several operations there.
         def advanced(take: OneStep, measured: tf.Tensor, index: tf.Tensor, values: _Values, totals: Totals) -> _Carried:
+            iterator = source.at(index) if compiled else source
             after, totals = take(iterator, first_step + index, measured, with_remembered(state, values), totals)
             return index + 1, remembered(after), totals
 
@@ -79,4 +83,6 @@ def build(
         _, values, totals = tf.while_loop(continues, body if probing is None else through_probe, start)
         return with_remembered(state, values), totals
 
-    return train
+    if compiled:
+        return CompiledLoop(tf.function(train, autograph=False, jit_compile=True))
+    return tf.function(train, autograph=False)

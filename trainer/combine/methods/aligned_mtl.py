@@ -35,6 +35,7 @@ ALIGNED_MTL = Method(
     looks_at=LooksAt.GRAMIAN,
     summary="gradients made orthogonal and equally long, then averaged",
     paper=("Aligned-MTL, Senushkin 2023", "https://arxiv.org/abs/2305.19000"),
+    eigen=True,
     options=options(
         "aligned_mtl",
         preference=setting(PROPORTIONS, None, "p, a number for each loss; none: 1/K each"),

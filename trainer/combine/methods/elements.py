@@ -65,6 +65,7 @@ GRADDROP = Method(
         ),
     ),
     random=True,
+    draws=True,
     card=Card(
         formula=(
             "per element, with probability P = ½ (1 + Σg / Σ|g|) the sum of the positive gradients, else of the "

@@ -68,6 +68,7 @@ IMTL_G = Method(
     looks_at=LooksAt.GRAMIAN,
     summary="weights of sum 1, equal projections on every gradient's direction",
     paper=("IMTL, Liu 2021", "https://openreview.net/forum?id=IMPnRXEWpvr"),
+    eigen=True,
     may_fall_back=True,
     card=Card(
         formula="Σ wₖ gₖ, w ∝ G⁺ √diag(G), Σ w = 1",
@@ -90,6 +91,7 @@ CONFIG = Method(
         "config",
         preference=setting(PROPORTIONS, None, "p, in what proportion the cosines with the gradients are; none: equal"),
     ),
+    eigen=True,
     may_fall_back=True,
     card=Card(
         formula="u of the direction U⁺ p over unit gradients U, as long as the projections of all gₖ on it together",

@@ -72,6 +72,7 @@ GRADVAC = Method(
     ),
     initial=initial,
     diagonal=False,
+    draws=True,
     card=Card(
         formula=(
             "Σ gᵢ after, for every i, over all other j in a random order: where cos(gᵢ, gⱼ) = φ < φ̂ᵢⱼ, so much of gⱼ "

@@ -100,6 +100,7 @@ RANDOM = Method(
     paper=("RLW, Lin 2022", "https://arxiv.org/abs/2111.10603"),
     weighs_task_specific=True,
     random=True,
+    draws=True,
     card=Card(
         formula="Σ wₖ gₖ, w = softmax(N(0, 1)ᴷ), drawn anew in each step",
         work="K random numbers",

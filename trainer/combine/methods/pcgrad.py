@@ -40,6 +40,7 @@ PCGRAD = Method(
     summary="conflicting gradients projected off one another, then summed",
     paper=("PCGrad, Yu 2020", "https://arxiv.org/abs/2001.06782"),
     diagonal=False,
+    draws=True,
     card=Card(
         formula=(
             "Σ gᵢ after, for every i, over all other j in a random order: where gᵢ·gⱼ < 0, gᵢ ← gᵢ - (gᵢ·gⱼ / ‖gⱼ‖²) "

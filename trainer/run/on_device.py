@@ -1,0 +1,53 @@
+"""The training data of `compile: loop`, on the device that trains."""
+
+import tensorflow as tf
+
+from input_pipelines.feed import splits
+from input_pipelines.feed.in_memory import InMemory
+from input_pipelines.feed.splits import Split
+from trainer.common.durations import Timeline
+from trainer.common.errors import ConfigError
+from trainer.config.settings import LOOP, Config
+from trainer.step.compiled_loop import OnDevice
+
+_HOST = "CPU:0"
+
+
+def check(train: Split, strategy: tf.distribute.Strategy) -> None:
+    """Raises ConfigError where training on this split, or on these devices, cannot be a single XLA program."""
+    against = None
+    if (count := strategy.num_replicas_in_sync) > 1:
+        against = f"is for one device, and there are {count}; use 'passes'"
+    elif not isinstance(train, InMemory):
+        against = "needs training data in memory, and these are streamed or mixed; use 'passes'"
+    elif train.augmentation is not None:
+        against = "takes examples as they are in memory, and these are augmented; use 'passes'"
+    elif texts := [name for name, leaf in splits.per_example(train.spec) if leaf.dtype == tf.string]:
+        against = f"takes numbers, and {texts[0]} is text; leave it 'off'"
+    if against is not None:
+        raise ConfigError("compile", LOOP, against)
+
+
+def notes(compile_: str, draws: bool) -> tuple[str, ...]:
+    """Lines for the user: whether the model's random numbers are others than without XLA."""
+    if compile_ != LOOP or not draws:
+        return ()
+    return ("the model or a loss draws random numbers, and with compile='loop' others than without",)
+
+
+def build(train: InMemory, config: Config, timeline: Timeline, strategy: tf.distribute.Strategy) -> OnDevice:
+    """Puts a split on the strategy's only device; the loop takes `steps_per_loop` steps in a call at most."""
+    device = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).to_string()
+    steps = min(config.steps_per_loop, timeline.steps)
+
+    @tf.function(autograph=False)
+    def rows(first_step: tf.Tensor) -> tf.Tensor:
+        return train.rows(batch_size=config.batch_size, seed=config.seed, first_step=first_step, steps=steps)
+
+    def on_host(first_step: tf.Tensor) -> tf.Tensor:
+        with tf.device(_HOST):
+            return rows(first_step)
+
+    with tf.device(device):
+        examples = tf.nest.map_structure(tf.constant, train.examples.structure)
+    return OnDevice(device, examples, on_host)
