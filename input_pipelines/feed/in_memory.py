@@ -75,22 +75,25 @@ class InMemory:
         # Cutting a block up is much cheaper than gathering every batch by itself.
         return _parallel(tf.data.Dataset.counter(), block, functools.partial(splits.cut, ends=ends))
 
-    def rows(self, *, batch_size: int, seed: int, first_step: tf.Tensor, steps: int) -> tf.Tensor:
-        """The rows of the examples that one replica gets in `training` from a step on, augmented or not.
+    def rows(self, *, batch_size: int, seed: int, first_step: int, steps: int) -> tf.data.Dataset:
+        """The rows of the examples that one replica gets in `training`, augmented or not, some steps at a time.
 
         Args:
           batch_size: examples of the global batch.
           seed: of the order.
-          first_step: scalar int64.
-          steps: their number.
+          first_step: step of the first batch.
+          steps: of each element.
 
         Returns:
-          (steps, batch_size) int32.
+          Elements of (steps, batch_size) int32, without end.
         """
-        step = first_step + tf.range(steps, dtype=tf.int64)
-        positions = step[:, tf.newaxis] * batch_size + tf.range(batch_size, dtype=tf.int64)
-        rows = _rows(tf.reshape(positions, [-1]), len(self), splits.seed_words(seed))
-        return tf.reshape(tf.cast(rows, tf.int32), [steps, batch_size])
+
+        def element(index: tf.Tensor) -> tf.Tensor:
+            first = (first_step + index * steps) * batch_size
+            rows = _rows(first + tf.range(steps * batch_size, dtype=tf.int64), len(self), splits.seed_words(seed))
+            return tf.reshape(tf.cast(rows, tf.int32), [steps, batch_size])
+
+        return _parallel(tf.data.Dataset.counter(), element)
 
     def evaluation(self, *, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """See `splits.Split`; in order."""
@@ -173,7 +176,7 @@ def _gatherer(examples: Examples, *, static_size: int | None) -> Any:
 
 def _parallel(
     indices: tf.data.Dataset,
-    element: Callable[[tf.Tensor], dict[str, Any]],
+    element: Callable[[tf.Tensor], Any],
     cut: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda elements: elements,
 ) -> tf.data.Dataset:
     """The elements of the indices, made ahead of time, in order, and perhaps cut up."""

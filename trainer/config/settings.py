@@ -215,8 +215,8 @@ class Config:
     compile: str = setting(
         schema.choice("way to compile", COMPILED),
         OFF,
-        "What XLA compiles: nothing, `off`; the forward and backward `passes`; or the whole `loop` over steps, for data "
-        "in memory on one device.",
+        "The part of training that XLA compiles: none, `off`; the forward and backward `passes`; or the whole `loop` "
+        "over steps, for data in memory on one device.",
     )
     steps_per_loop: int = setting(
         schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."

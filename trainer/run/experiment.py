@@ -142,10 +142,10 @@ class Experiment:
         return strategy_lib.feed(self.strategy, functools.partial(self._pipeline, first_step))
 
     def source(self, first_step: int) -> Any:
-        """Returns what the in-graph loop reads from a step on: an iterator over `batches`, or the data on the device."""
+        """Returns an iterator over `batches`, or what is on the device, for the in-graph loop to read from a step."""
         if self.config.compile != LOOP:
             return iter(self.batches(first_step))
-        return on_device.build(self.train, self.config, self.timeline, self.strategy)
+        return on_device.build(self.train, self.config, first_step, self.timeline, self.strategy)
 
     def _pipeline(self, first_step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return self.train.training(
@@ -216,9 +216,9 @@ def build(
         draws=draws.any,
         notes=(
             *data.notes,
-            *on_device.notes(config.compile, draws.any),
             *unlabelled.lines(train, data.names.columns),
             *draws.lines(),
+            *on_device.notes(config.compile, draws.any),
             *compared,
             *dense,
         ),

@@ -10,8 +10,6 @@ from trainer.common.errors import ConfigError
 from trainer.config.settings import LOOP, Config
 from trainer.step.compiled_loop import OnDevice
 
-_HOST = "CPU:0"
-
 
 def check(train: Split, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError where training on this split, or on these devices, cannot be a single XLA program."""
@@ -35,19 +33,13 @@ def notes(compile_: str, draws: bool) -> tuple[str, ...]:
     return ("the model or a loss draws random numbers, and with compile='loop' others than without",)
 
 
-def build(train: InMemory, config: Config, timeline: Timeline, strategy: tf.distribute.Strategy) -> OnDevice:
-    """Puts a split on the strategy's only device; the loop takes `steps_per_loop` steps in a call at most."""
+def build(
+    train: InMemory, config: Config, first_step: int, timeline: Timeline, strategy: tf.distribute.Strategy
+) -> OnDevice:
+    """Puts a split on the strategy's only device; a call of the loop takes `steps_per_loop` steps of it at most."""
     device = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).to_string()
-    steps = min(config.steps_per_loop, timeline.steps)
-
-    @tf.function(autograph=False)
-    def rows(first_step: tf.Tensor) -> tf.Tensor:
-        return train.rows(batch_size=config.batch_size, seed=config.seed, first_step=first_step, steps=steps)
-
-    def on_host(first_step: tf.Tensor) -> tf.Tensor:
-        with tf.device(_HOST):
-            return rows(first_step)
-
     with tf.device(device):
         examples = tf.nest.map_structure(tf.constant, train.examples.structure)
-    return OnDevice(device, examples, on_host)
+    steps = min(config.steps_per_loop, timeline.steps)
+    rows = train.rows(batch_size=config.batch_size, seed=config.seed, first_step=first_step, steps=steps)
+    return OnDevice(device, examples, rows.as_numpy_iterator(), steps)

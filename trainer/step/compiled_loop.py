@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError, reason_of
@@ -44,23 +45,32 @@ class Gathered(NamedTuple):
         return OneBatch(tf.nest.map_structure(lambda values: tf.gather(values, rows), self.examples))
 
 
-@dataclasses.dataclass(frozen=True)
 class OnDevice:
-    """A split on the device that trains on it.
+    """A split on the device that trains on it, and the rows of its examples from step to step.
 
-    Attributes:
+    Args:
       device: the device.
       examples: as `Gathered` has them.
-      rows: number of the first step of a call, scalar int64 → those of `Gathered`, always of as many steps.
+      rows: (steps, examples of a batch) int32 arrays: those of `most` steps each, without end.
+      most: steps that a call of the loop can take.
     """
 
-    device: str
-    examples: Mapping[str, Any]
-    rows: Callable[[tf.Tensor], tf.Tensor]
+    def __init__(self, device: str, examples: Mapping[str, Any], rows: Iterator[np.ndarray], most: int):
+        self.device, self.most = device, most
+        self._examples, self._rows, self._left = examples, rows, None
 
-    def gathered(self, first_step: tf.Tensor) -> Gathered:
-        """What a call of the loop reads from a step on."""
-        return Gathered(self.examples, self.rows(first_step))
+    def gathered(self, count: int) -> Gathered:
+        """The batches of the next `count` steps; raises ValueError for more than a call can take."""
+        if count > self.most:
+            raise ValueError(f"{count} steps are more than the {self.most} of a call")
+        if self._left is None:
+            self._left = next(self._rows)
+        if len(self._left) < count:
+            self._left = np.concatenate([self._left, next(self._rows)])
+        rows = self._left[: self.most]
+        self._left = self._left[count:]
+        padded = np.concatenate([rows, np.zeros([self.most - len(rows), rows.shape[1]], rows.dtype)])
+        return Gathered(self._examples, tf.constant(padded))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +86,9 @@ class CompiledLoop:
     def __call__(
         self, data: OnDevice, first_step: tf.Tensor, count: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
     ) -> tuple[State, Totals]:
-        """Takes `count` steps; raises ValueError where these are more than `data.rows` has."""
-        gathered = data.gathered(first_step)
-        if count > (most := gathered.rows.shape[0]):
-            raise ValueError(f"{count} steps are more than the {most} that a call can take")
+        """Takes `count` steps, whose examples come next in `data`."""
         with tf.device(data.device):
-            return self.train(gathered, first_step, count, measure, state, totals)
+            return self.train(data.gathered(int(count)), first_step, count, measure, state, totals)
 
     def get_concrete_function(self, data: OnDevice, first_step: tf.Tensor, *arguments: Any) -> Any:
         """Traces and compiles, which the first call of another loop than this would do; takes no step.
@@ -97,7 +104,7 @@ class CompiledLoop:
         try:
             self(data, first_step, *arguments)
             with tf.device(data.device):
-                return self.train.get_concrete_function(data.gathered(first_step), first_step, *arguments)
+                return self.train.get_concrete_function(data.gathered(0), first_step, *arguments)
         except (tf.errors.OpError, LookupError) as error:
             if isinstance(error, LookupError) and type(error) is not LookupError:
                 raise
