@@ -41,6 +41,7 @@ ONLY = {
         "trainer.combine.entry",  # what their entries in the registry are made of
         "trainer.common.schema",  # and their options
         "trainer.combine.lazy_tensorflow",
+        "trainer.combine.random_numbers",
     ),
 }
 WITHOUT_TENSORFLOW = (

@@ -70,7 +70,7 @@ class Method:
       mixes_task_specific: task-specific gradients go through the mixing too (as blocks of one loss).
       per_loss: always applied per loss.
       random: every step draws new coefficients, or has its own for another reason than what it looks at.
-      draws: it draws random numbers from the problem's seed.
+      draws: a function of the user's own that gets the problem's seed, to draw random numbers from.
       eigen: it decomposes the Gramian into eigenvectors.
       may_fall_back: there are problems without a solution, on which it falls back to another one.
       least_losses: options → how many losses it takes at least.

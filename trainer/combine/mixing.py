@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
+from trainer.combine import random_numbers
 from trainer.combine.combination import Combination, Losses
 from trainer.combine.entry import LooksAt
 from trainer.combine.problem import Problem, where_active
@@ -107,8 +108,7 @@ def elements(
     scales = combination.scales(problem.loss_weights, problem.losses) * shared_normalizers
     scales = tf.unstack(tf.gather(tf.where(problem.active, scales, 0.0), losses))
     scaled = [row * tf.cast(factor, row.dtype) for row, factor in zip(gradients, scales, strict=True)]
-    seed = tf.random.experimental.stateless_fold_in(problem.seed, variable)
-    part = _part(problem, losses)._replace(seed=seed)
+    part = _part(problem, losses)._replace(seed=random_numbers.seed_of(problem, variable))
     return combination.method.function(tf.stack(scaled), part, **combination.options)
 
 

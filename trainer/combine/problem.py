@@ -24,6 +24,7 @@ class Problem(NamedTuple):
       seed: (2,) int32, a stateless seed of this run and step.
       step: scalar int64, number of the step, from 0.
       epoch: scalar int64, number of the epoch that the step's first example belongs to, from 0.
+      compiled: whether the problem is solved within a loop that XLA compiles.
     """
 
     active: tf.Tensor
@@ -33,6 +34,7 @@ class Problem(NamedTuple):
     seed: tf.Tensor
     step: tf.Tensor
     epoch: tf.Tensor
+    compiled: bool = False
 
 
 class Answer(NamedTuple):

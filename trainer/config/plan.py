@@ -208,7 +208,7 @@ def _check_loop(settings: StepSettings) -> None:
     if settings.micro_batches > 1:
         against = "needs the whole batch at once; leave micro_batches at 1"
     elif settings.method.draws:
-        against = f"draws other random numbers than {settings.name!r} draws without XLA; use 'passes' or 'off'"
+        against = f"has other random numbers, which {settings.name!r} may draw from its `seed`; use 'passes' or 'off'"
     elif settings.method.eigen:
         against = f"has eigenvectors to 1e-8 only, on which {settings.name!r} relies; use 'passes' or 'off'"
     if against is not None:

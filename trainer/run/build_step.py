@@ -10,7 +10,7 @@ from trainer.components import schedules
 from trainer.config import plan as plan_lib
 from trainer.config import step_settings
 from trainer.config.plan import StepPlan
-from trainer.config.settings import Config, LossConfig
+from trainer.config.settings import LOOP, Config, LossConfig
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.reach import Reach
@@ -65,6 +65,7 @@ def build(
             seed=config.seed,
             masked=tuple(masked),
             watch=watch,
+            compiled=config.compile == LOOP,
         ),
         reach=reach,
         solver=Solver(optimization.combination, strategy_lib.solver_device(strategy)),

@@ -177,8 +177,7 @@ def build(
     plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
-    if config.compile == LOOP:
-        on_device.check(train, strategy)
+    on_device.check(config.compile, train, strategy)
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(
         config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze
@@ -194,6 +193,7 @@ def build(
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
     evaluations = evaluations_lib.resolve(config.evaluate, data.splits, (*config.losses, *config.metrics), timeline)
     watchable = evaluator.directions(evaluations.at_every), evaluations.not_with_validation
+    drawn = (*draws.lines(), *on_device.notes(config.compile, draws.any))
     dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
@@ -214,14 +214,7 @@ def build(
         rate_scale=optimization.rate_scale,
         watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
-        notes=(
-            *data.notes,
-            *unlabelled.lines(train, data.names.columns),
-            *draws.lines(),
-            *on_device.notes(config.compile, draws.any),
-            *compared,
-            *dense,
-        ),
+        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *drawn, *compared, *dense),
     )
 
 

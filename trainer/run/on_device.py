@@ -11,9 +11,11 @@ from trainer.config.settings import LOOP, Config
 from trainer.step.compiled_loop import OnDevice
 
 
-def check(train: Split, strategy: tf.distribute.Strategy) -> None:
-    """Raises ConfigError where training on this split, or on these devices, cannot be a single XLA program."""
+def check(compile_: str, train: Split, strategy: tf.distribute.Strategy) -> None:
+    """Raises ConfigError where training on this split or these devices is to be a single XLA program, and cannot be."""
     against = None
+    if compile_ != LOOP:
+        return
     if (count := strategy.num_replicas_in_sync) > 1:
         against = f"is for one device, and there are {count}; use 'passes'"
     elif not isinstance(train, InMemory):

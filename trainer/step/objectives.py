@@ -36,6 +36,7 @@ class Objectives:
       watch: called in the forward pass of every micro-batch of a step, on every replica that has an example of it, with
         the predictions, the batch and each loss's sums over it; it changes variables of its own, such as metrics,
         which must have been built, as it may be traced within a condition. None: nobody watches.
+      compiled: whether the step is within a loop that XLA compiles.
     """
 
     model: keras.Model
@@ -46,6 +47,7 @@ class Objectives:
     masked: tuple[bool, ...]
     varying: bool = False
     watch: Watch | None = None
+    compiled: bool = False
 
     @property
     def count(self) -> int:
@@ -155,6 +157,7 @@ class Objectives:
             seed=step_seed(self.seed, step),
             step=step,
             epoch=self.timeline.epoch(step),
+            compiled=self.compiled,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
 from trainer.combine import problem as problem_lib
+from trainer.combine import random_numbers
 from trainer.combine.entry import Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Problem
 from trainer.common import schema
@@ -25,7 +26,7 @@ def graddrop(gradients: tf.Tensor, problem: Problem, *, leak: float = 0.0) -> tf
     """
     total = tf.reduce_sum(gradients, axis=0)
     purity = 0.5 * (1 + tf.math.divide_no_nan(total, tf.reduce_sum(tf.abs(gradients), axis=0)))
-    drawn = tf.random.stateless_uniform(tf.shape(total), problem.seed, dtype=total.dtype, alg="philox")
+    drawn = random_numbers.uniform(problem, total.shape, total.dtype)
     kept = tf.reduce_sum(tf.where(purity > drawn, tf.maximum(gradients, 0), tf.minimum(gradients, 0)), axis=0)
     return kept if leak == 0 else leak * total + (1 - leak) * kept
 
@@ -65,7 +66,6 @@ GRADDROP = Method(
         ),
     ),
     random=True,
-    draws=True,
     card=Card(
         formula=(
             "per element, with probability P = ½ (1 + Σg / Σ|g|) the sum of the positive gradients, else of the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
+from trainer.combine import random_numbers
 from trainer.combine.entry import Between, Card, LooksAt, Method, options
 from trainer.combine.problem import Answer, Problem, State, unit_gramian
 from trainer.common import schema
@@ -34,7 +35,7 @@ def align(problem: Problem, state: State, *, beta: float = 0.5) -> Answer:
     """
     count = problem.gramian.shape[0]
     cosines, norms = unit_gramian(problem.gramian)
-    order = tf.argsort(tf.random.stateless_uniform([count, count], problem.seed, alg="philox"), axis=1)
+    order = tf.argsort(random_numbers.uniform(problem, [count, count], tf.float32), axis=1)
     exists = problem.active & (norms > 0)
 
     def visit(
@@ -72,7 +73,6 @@ GRADVAC = Method(
     ),
     initial=initial,
     diagonal=False,
-    draws=True,
     card=Card(
         formula=(
             "Σ gᵢ after, for every i, over all other j in a random order: where cos(gᵢ, gⱼ) = φ < φ̂ᵢⱼ, so much of gⱼ "

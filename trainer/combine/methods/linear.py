@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from trainer.combine import lazy_tensorflow as tf
+from trainer.combine import random_numbers
 from trainer.combine.entry import Card, LooksAt, Method
 from trainer.combine.problem import Problem, masked_softmax, uniform
 
@@ -27,9 +28,7 @@ def mean(problem: Problem) -> tf.Tensor:
 def random(problem: Problem) -> tf.Tensor:
     """`random`: w = softmax(N(0, 1)ᴷ), new draws in each step. RLW, https://arxiv.org/abs/2111.10603"""
     count = problem.active.shape[0]
-    return masked_softmax(
-        tf.random.stateless_normal([count], problem.seed, dtype=tf.float64, alg="philox"), problem.active
-    )
+    return masked_softmax(random_numbers.normal(problem, count), problem.active)
 
 
 SUM = Method(
@@ -100,7 +99,6 @@ RANDOM = Method(
     paper=("RLW, Lin 2022", "https://arxiv.org/abs/2111.10603"),
     weighs_task_specific=True,
     random=True,
-    draws=True,
     card=Card(
         formula="Σ wₖ gₖ, w = softmax(N(0, 1)ᴷ), drawn anew in each step",
         work="K random numbers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.combine import lazy_tensorflow as tf
+from trainer.combine import random_numbers
 from trainer.combine.entry import Card, LooksAt, Method
 from trainer.combine.problem import Problem, unit_gramian
 
@@ -19,7 +20,7 @@ def project(problem: Problem) -> tf.Tensor:
     """
     count = problem.gramian.shape[0]
     cosines, norms = unit_gramian(problem.gramian)
-    order = tf.argsort(tf.random.stateless_uniform([count, count], problem.seed, alg="philox"), axis=1)
+    order = tf.argsort(random_numbers.uniform(problem, [count, count], tf.float32), axis=1)
 
     def visit(position: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         other = tf.one_hot(order[:, position], count, dtype=tf.float64)
@@ -40,7 +41,6 @@ PCGRAD = Method(
     summary="conflicting gradients projected off one another, then summed",
     paper=("PCGrad, Yu 2020", "https://arxiv.org/abs/2001.06782"),
     diagonal=False,
-    draws=True,
     card=Card(
         formula=(
             "Σ gᵢ after, for every i, over all other j in a random order: where gᵢ·gⱼ < 0, gᵢ ← gᵢ - (gᵢ·gⱼ / ‖gⱼ‖²) "
