@@ -61,6 +61,14 @@ def test_starting_later_gives_the_same_batches(first_step):
     np.testing.assert_array_equal(_global(first_step - 1, 4)[1:], _global(first_step, 3))
 
 
+@pytest.mark.parametrize("first_step", [0, 7, 1_000_000_007])
+def test_rows_are_those_of_the_batches(first_step):
+    """Also of an epoch that ends within a batch, and of elements that are cut otherwise than training's."""
+    split = InMemory(_examples())
+    rows = split.rows(batch_size=10, seed=3, first_step=first_step, steps=4).take(2).as_numpy_iterator()
+    np.testing.assert_array_equal(np.concatenate(list(rows)), _global(first_step, 8, seed=3))
+
+
 def test_seeds_differ():
     assert not np.array_equal(_global(0, 2, seed=1), _global(0, 2, seed=2))
     assert not np.array_equal(_global(0, 2, seed=1), _global(0, 2, seed=1 + 2**31))

@@ -110,4 +110,6 @@ class CompiledLoop:
                 raise
             found = _UNSUPPORTED.search(str(error))
             reason = f"the operation {found[1]}" if found else f"the step: {reason_of(error)}"
-            raise ConfigError("compile", LOOP, f"cannot be: XLA does not compile {reason}; leave it 'off'") from error
+            raise ConfigError(
+                "compile", LOOP, f"asks XLA to compile {reason}, which it cannot; leave it 'off'"
+            ) from error
