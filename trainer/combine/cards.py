@@ -24,6 +24,7 @@ your own](#your-own) is a function in a file of yours.
 | `problem.py` | what a method may look at, and what it answers |
 | `solvers/` | quadratic problems with K unknowns, the projection onto the simplex, Adam for K numbers |
 | `combination.py` | a method with its options and what can be put around any: scaled losses, logarithms, smoothing |
+| `random_numbers.py` | numbers that a method draws, the same with XLA and without |
 | `mixing.py` | from coefficients to what is applied to each variable |
 | `aggregation.py` | any method on a plain matrix: `trainer.combine.aggregate` |
 | `cards.py` | makes this page: `python -m trainer.combine.cards > trainer/combine/README.md` |
