@@ -103,6 +103,14 @@ def solver_device(strategy: tf.distribute.Strategy) -> str | None:
     return None if _device_type(strategy) == "CPU" else "/device:CPU:0"
 
 
+def only_device(strategy: tf.distribute.Strategy) -> str:
+    """Returns the device of a strategy's single replica."""
+    try:
+        return strategy.extended.worker_devices[0]
+    except RuntimeError:  # TensorFlow's default strategy, which has not been told of any
+        return f"/device:{_device_type(strategy)}:0"
+
+
 def half_precision_warning(strategy: tf.distribute.Strategy, precision: str) -> str | None:
     """Returns a line of warning where these devices gain no speed in `precision`; else None."""
     if not precision.startswith("mixed_"):

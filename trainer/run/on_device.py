@@ -8,6 +8,7 @@ from input_pipelines.feed.splits import Split
 from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
 from trainer.config.settings import LOOP, Config
+from trainer.distributed import strategy as strategy_lib
 from trainer.step.compiled_loop import OnDevice
 
 
@@ -39,7 +40,7 @@ def build(
     train: InMemory, config: Config, first_step: int, timeline: Timeline, strategy: tf.distribute.Strategy
 ) -> OnDevice:
     """Puts a split on the strategy's only device; a call of the loop takes `steps_per_loop` steps of it at most."""
-    device = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0]).to_string()
+    device = strategy_lib.only_device(strategy)
     with tf.device(device):
         examples = tf.nest.map_structure(tf.constant, train.examples.structure)
     steps = min(config.steps_per_loop, timeline.steps)
