@@ -74,11 +74,16 @@ def feed(
       strategy: where they go.
       pipeline: the elements of the replicas of a `tf.distribute.InputContext`, one per replica and step, in that order.
     """
-    if strategy.num_replicas_in_sync == 1 and _device_type(strategy) == "CPU":
+    if is_one_cpu(strategy):
         # They are there already; handing them from iterator to iterator would take longer than a small step.
         return pipeline(tf.distribute.InputContext())
     options = tf.distribute.InputOptions(experimental_fetch_to_device=True)
     return strategy.distribute_datasets_from_function(pipeline, options)
+
+
+def is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """True where there is a single replica, on a CPU."""
+    return strategy.num_replicas_in_sync == 1 and _device_type(strategy) == "CPU"
 
 
 def workers(strategy: tf.distribute.Strategy) -> tuple[int, tuple[str, ...]]:

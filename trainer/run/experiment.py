@@ -143,7 +143,7 @@ class Experiment:
 
     def source(self, first_step: int) -> Any:
         """Returns an iterator over `batches`, or what is on the device, for the in-graph loop to read from a step."""
-        if self.config.compile != LOOP:
+        if self.config.compile != LOOP and not on_device.is_faster(self.config, self.train, self.strategy):
             return iter(self.batches(first_step))
         return on_device.build(self.train, self.config, first_step, self.timeline, self.strategy)
 

@@ -1,4 +1,4 @@
-"""The training data of `compile: loop`, on the device that trains."""
+"""Training data on the device that trains, whose batches are gathered in the graph by their rows."""
 
 import tensorflow as tf
 
@@ -9,7 +9,10 @@ from trainer.common.durations import Timeline
 from trainer.common.errors import ConfigError
 from trainer.config.settings import LOOP, Config
 from trainer.distributed import strategy as strategy_lib
-from trainer.step.compiled_loop import OnDevice
+from trainer.step.gathered import OnDevice
+
+_BATCH_BYTES = 2**20  # larger ones take longer to gather than the step waits for one that is made ahead of time
+_STEPS = 256  # whose rows are made together
 
 
 def check(compile_: str, train: Split, strategy: tf.distribute.Strategy) -> None:
@@ -36,13 +39,22 @@ def notes(compile_: str, draws: bool) -> tuple[str, ...]:
     return ("the model or a loss draws random numbers, and with compile='loop' others than without",)
 
 
+def is_faster(config: Config, train: Split, strategy: tf.distribute.Strategy) -> bool:
+    """True where gathering a small batch within the step takes less time than asking a pipeline for it."""
+    if not isinstance(train, InMemory) or train.augmentation is not None or config.micro_batches > 1:
+        return False
+    example = sum(array.nbytes for array in tf.nest.flatten(train.examples.structure)) / len(train)
+    return example * config.batch_size <= _BATCH_BYTES and strategy_lib.is_one_cpu(strategy)
+
+
 def build(
     train: InMemory, config: Config, first_step: int, timeline: Timeline, strategy: tf.distribute.Strategy
 ) -> OnDevice:
-    """Puts a split on the strategy's only device; a call of the loop takes `steps_per_loop` steps of it at most."""
+    """Puts a split on the strategy's only device; the loop is traced for calls of `steps_per_loop` steps at most."""
     device = strategy_lib.only_device(strategy)
     with tf.device(device):
         examples = tf.nest.map_structure(tf.constant, train.examples.structure)
     steps = min(config.steps_per_loop, timeline.steps)
-    rows = train.rows(batch_size=config.batch_size, seed=config.seed, first_step=first_step, steps=steps)
+    at_once = max(steps, min(_STEPS, timeline.steps))
+    rows = train.rows(batch_size=config.batch_size, seed=config.seed, first_step=first_step, steps=at_once)
     return OnDevice(device, examples, rows.as_numpy_iterator(), steps)

@@ -1,11 +1,13 @@
 """The loop over steps in TensorFlow's graph, which no step leaves for Python."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trainer.step.compiled_loop import CompiledLoop
+from trainer.step.gathered import Gathered, OnDevice
 from trainer.step.values import State, Totals
 
 OneStep = Callable[[Any, tf.Tensor, tf.Tensor, State, Totals], tuple[State, Totals]]  # as `Step.one_step`
@@ -27,6 +29,23 @@ class Probing(NamedTuple):
     next: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The loop as it is traced, which reads an iterator, or data in memory by the rows of a call's steps."""
+
+    train: tf.types.experimental.PolymorphicFunction
+
+    def __call__(self, source: Any, first_step: tf.Tensor, count: tf.Tensor, *arguments: Any) -> tuple[State, Totals]:
+        """Takes `count` steps."""
+        given = source.gathered(int(count)) if isinstance(source, OnDevice) else source
+        return self.train(given, first_step, count, *arguments)
+
+    def get_concrete_function(self, source: Any, *arguments: Any) -> tf.types.experimental.ConcreteFunction:
+        """The trace; takes no step."""
+        given = source.gathered(0) if isinstance(source, OnDevice) else source
+        return self.train.get_concrete_function(given, *arguments)
+
+
 def build(
     one_step: OneStep,
     probing: Probing | None,
@@ -45,7 +64,8 @@ def build(
       compiled: whether the loop is one XLA program, `compiled_loop.CompiledLoop`, which reads `OnDevice` data.
 
     Returns:
-      `train(iterator, first_step, count, measure, state, totals)`, which runs `count` steps and returns the state and
+      `train(source, first_step, count, measure, state, totals)`, whose source is an iterator over batches or `OnDevice`
+      data, and which runs `count` steps and returns the state and
       the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per loss is
       taken, or is where a report wants one). The three are scalar tensors (int64, int64, bool), so that nothing is
       traced again. A step that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
@@ -56,7 +76,7 @@ def build(
     ) -> tuple[State, Totals]:
         # What no later step reads is not handed on from step to step: each tensor takes several operations there.
         def advanced(take: OneStep, measured: tf.Tensor, index: tf.Tensor, values: _Values, totals: Totals) -> _Carried:
-            iterator = source.at(index) if compiled else source
+            iterator = source.at(index) if isinstance(source, Gathered) else source
             after, totals = take(iterator, first_step + index, measured, with_remembered(state, values), totals)
             return index + 1, remembered(after), totals
 
@@ -85,4 +105,4 @@ def build(
 
     if compiled:
         return CompiledLoop(tf.function(train, autograph=False, jit_compile=True))
-    return tf.function(train, autograph=False)
+    return _Loop(tf.function(train, autograph=False))
