@@ -122,9 +122,48 @@ def _sgd(optimizer: keras.optimizers.SGD, dtype: tf.DType) -> _Update:
     return update
 
 
+def _rms_prop(optimizer: keras.optimizers.RMSprop, dtype: tf.DType) -> _Update:
+    """The update of RMSprop, centered or not, with momentum or without."""
+    rho, momentum, epsilon = (
+        tf.constant(number, dtype) for number in (optimizer.rho, optimizer.momentum, optimizer.epsilon)
+    )
+
+    def in_several(variable: tf.Variable, index: int, rate: tf.Tensor, gradient: tf.Tensor) -> None:
+        """Without momentum, of which TensorFlow's operations need a slot that Keras does not have."""
+        square = optimizer._velocities[index].value
+        _descend(square, 1 - rho, square - tf.square(gradient))
+        variance = square
+        if optimizer.centered:
+            mean = optimizer._average_gradients[index].value
+            _descend(mean, 1 - rho, mean - gradient)
+            variance = square - tf.square(mean)
+        _descend(variable, rate, gradient / tf.sqrt(variance + epsilon))
+
+    def in_one(variable: tf.Variable, index: int, rate: tf.Tensor, gradient: tf.Tensor) -> None:
+        slots = {"ms": optimizer._velocities, "mom": optimizer._momentums}
+        if optimizer.centered:
+            slots["mg"] = optimizer._average_gradients
+        operation = tf.raw_ops.ResourceApplyCenteredRMSProp if optimizer.centered else tf.raw_ops.ResourceApplyRMSProp
+        operation(
+            var=variable.handle,
+            lr=rate,
+            rho=rho,
+            momentum=momentum,
+            epsilon=epsilon,
+            grad=gradient,
+            **{name: own[index].value.handle for name, own in slots.items()},
+        )
+
+    return in_one if optimizer.momentum > 0 else in_several
+
+
 def _rounded(number: float, dtype: tf.DType) -> tf.Tensor:
     """A number as Keras has it where it casts one: of no more digits than float32, also in float64."""
     return tf.constant(np.float32(number), dtype)
 
 
-_OF_DTYPE = {keras.optimizers.Adam.update_step: _adam, keras.optimizers.SGD.update_step: _sgd}
+_OF_DTYPE = {
+    keras.optimizers.Adam.update_step: _adam,
+    keras.optimizers.SGD.update_step: _sgd,
+    keras.optimizers.RMSprop.update_step: _rms_prop,
+}
