@@ -132,9 +132,3 @@ def test_a_model_that_draws_is_told_that_it_draws_other_numbers():
         problems.config(compile="loop", **problems.SIMPLE | {"model__trunk": [DRAWING]}), problems.strategy(1)
     )
     assert built.notes == ("the model or a loss draws random numbers, and with compile='loop' others than without",)
-
-
-def test_more_steps_than_a_call_can_take_are_no_steps_of_other_rows():
-    built = experiment.build(problems.config(compile="loop", steps_per_loop=3, **problems.SIMPLE), problems.strategy(1))
-    with pytest.raises(ValueError, match="4 steps are more than the 3 of a call"):
-        built.source(0).gathered(4)
