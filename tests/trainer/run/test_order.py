@@ -172,14 +172,14 @@ def _recording() -> Iterator[list[str]]:
             built = build(*args)
             happened.append("built")
             step, feed = type(built.step), type(built)
-            make, batches = step.build, feed.batches
+            make, source = step.build, feed.source
             patch.setattr(step, "build", lambda self: _Traced(make(self), happened))
 
             def fed(self: experiment.Experiment, first_step: int) -> Any:
                 happened.append(f"feed from step {first_step}")
-                return batches(self, first_step)
+                return source(self, first_step)
 
-            patch.setattr(feed, "batches", fed)
+            patch.setattr(feed, "source", fed)
             return built
 
         patch.setattr(experiment, "build", building)
