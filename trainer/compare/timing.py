@@ -49,7 +49,7 @@ class _Steps:
 
     def __init__(self, built: Experiment):
         self._built, self._step = built, 0
-        self._iterator, self._take = iter(built.batches(first_step=0)), built.step.build()
+        self._source, self._take = built.source(0), built.step.build()
         self._state, self._totals = built.step.initial_state(), built.step.initial_totals()
 
     def seconds(self, count: int) -> float:
@@ -58,7 +58,7 @@ class _Steps:
         while self._step < end:
             next_ = min(self._step + self._built.config.steps_per_loop, end)
             given = loop.arguments(self._step, next_, False)
-            self._state, self._totals = self._take(self._iterator, *given, self._state, self._totals)
+            self._state, self._totals = self._take(self._source, *given, self._state, self._totals)
             self._step = next_
         if failure := self._built.step.failure(self._totals):  # which waits for the numbers
             raise failures.error_of(failure, self._built.config.combine.name)
