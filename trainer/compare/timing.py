@@ -49,7 +49,7 @@ class _Steps:
 
     def __init__(self, built: Experiment):
         self._built, self._step = built, 0
-        self._source, self._take = built.source(first_step=0), built.step.build()
+        self._source, self._take = built.source(0), built.step.build()
         self._state, self._totals = built.step.initial_state(), built.step.initial_totals()
 
     def seconds(self, count: int) -> float:

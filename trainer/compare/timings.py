@@ -53,7 +53,7 @@ def _timed(request: Request, log: pathlib.Path, work: Work) -> Timing | None:
     if work.stopping.signal is not None:
         return None
     if not events:
-        return Timing(None, None, "", training.ending(code))
+        return Timing(None, None, "", training.ended_early(code, log, work))
     if events[0].kind == "refused":
         raise training.refusal(events[0])
     return Timing(**events[0].values) if events[0].kind == "timed" else Timing(None, None, "", events[0].reason)

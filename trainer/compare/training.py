@@ -113,7 +113,7 @@ class _CellTrainer:
             work.stopping.note(signals.EXIT_CODES.get(-code, code))
         if work.stopping.signal is None and self.left:  # it ended before its work did
             for seed in [*self.left] if self.current is None else [self.current]:
-                self._take(Event("failed", seed, reason=f"{ending(code)}; {self._shown(log)} says more"))
+                self._take(Event("failed", seed, reason=ended_early(code, log, work)))
         return self.left
 
     def _request(self, seed: int) -> RunRequest:
@@ -126,9 +126,6 @@ class _CellTrainer:
             return None
         path, tree = self.work.place.given / self.cell.folder, schema.as_dict(self.config)
         return TuningRequest(str(path), tree, tuned.trials, tuned.objective_of(self.cell))
-
-    def _shown(self, log: pathlib.Path) -> pathlib.Path:
-        return self.work.place.given / log.relative_to(self.work.place.path)
 
     def _take(self, event: Event) -> None:
         if event.kind == "refused":
@@ -150,13 +147,14 @@ def refusal(event: Event) -> ConfigError:
     return kind(event.field, ConfigError.ABSENT if event.value is None else event.value, event.reason)
 
 
-def ending(code: int) -> str:
-    """Returns in words how a process ended that had more to do."""
+def ended_early(code: int, log: pathlib.Path, work: Work) -> str:
+    """Returns in words how a process ended that had more to do, and the file in which it says more."""
     if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
-    return f"{name} ended its process{hint}"
+        how = f"its process ended with exit code {code}"
+    else:
+        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        how = f"{signal.Signals(-code).name} ended its process{hint}"
+    return f"{how}; {work.place.given / log.relative_to(work.place.path)} says more"
 
 
 def is_complete(path: pathlib.Path) -> bool:

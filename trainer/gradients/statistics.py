@@ -99,15 +99,16 @@ def norms_and_cosines(
       jacobian: reduced gradients, per variable of `reach` one for every loss that reaches it.
       reach: which losses reach which variable.
       normalizers: (K,) float64, the factors that make means of the jacobian's sums.
-      gramian: (K, K) float64 over the shared variables, where the step has it already.
+      gramian: (K, K) float64 over the shared variables, where the step has it already; the cosines are known then.
       active: (K,) bool.
-      wanted: scalar bool; zeros are returned, and nothing is computed, where it does not hold.
+      wanted: scalar bool; where it does not hold, zeros are returned for what is not known, and nothing is computed.
 
     Returns:
       (K,) float64, each loss's norm over all the variables it reaches, 0 where inactive; and (K, K) float64, cosines
       over the shared variables, rows of zero where a gradient is.
     """
     count = active.shape[0]
+    known = None if gramian is None else of_gramian(gramian)[1]
 
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
         shared = gramian_lib.of_shared(jacobian, reach, normalizers) if gramian is None else gramian
@@ -115,8 +116,8 @@ def norms_and_cosines(
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
                 squares[by[0]].append(ordered_sums.square(gradient) * tf.square(normalizers[by[0]]))
-        _, cosines = of_gramian(shared)
         norms = tf.sqrt(tf.stack([ordered_sums.ordered(own) for own in squares]))
-        return tf.where(active, norms, 0), cosines
+        return tf.where(active, norms, 0), of_gramian(shared)[1] if known is None else not_measured(count)[1]
 
-    return tf.cond(wanted, measure, lambda: not_measured(count))
+    norms, cosines = tf.cond(wanted, measure, lambda: not_measured(count))
+    return norms, cosines if known is None else known

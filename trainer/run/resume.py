@@ -21,6 +21,7 @@ from trainer.run import initial_values, monitor, plateau
 from trainer.run.experiment import Experiment
 from trainer.run.initial_values import InitialValues
 from trainer.run.monitor import Monitors
+from trainer.step import carried
 from trainer.step.values import State, Totals
 
 _STOPPED = "hooks"  # among the monitors' states
@@ -159,13 +160,22 @@ def start(
     if run is not None:
         reports = None if found.damaged is not None else history.Reports(run.metrics, found.manifest.reports.size)
         monitors = monitor.resume(monitors, found.manifest.monitors, reports, built.watched)
-        checkpoint.restore(found.folder, parts)
+        checkpoint.restore(found.folder, _held(found.folder, parts))
     workers.broadcast_variables(parts)
     plateau.restore(built, monitors.reductions, workers)
     _restore_replicas(found.folder, built, workers)
     _restore_window(found.folder, built, workers)
     state, totals = built.step.restored(parts)
     return Start(True, step, state, totals, monitors, None if run is None else _stopped(found.manifest, built.config))
+
+
+def _held(folder: pathlib.Path, parts: checkpoint.State) -> checkpoint.State:
+    """The parts without the sums of cosines where a checkpoint of an earlier version has none; they begin at zero."""
+    since_report = parts[carried.SINCE_REPORT]
+    if checkpoint.held(folder, {carried.SINCE_REPORT: {name: since_report[name] for name in carried.COSINES}}):
+        return parts
+    earlier = {name: variable for name, variable in since_report.items() if name not in carried.COSINES}
+    return {**parts, carried.SINCE_REPORT: earlier}
 
 
 def decisions(monitors: Monitors, stopped: str | None) -> dict[str, Any]:

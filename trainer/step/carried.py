@@ -15,8 +15,14 @@ from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.values import Measurement, State, StepOutcome, StepSummary, Totals
 
 Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
-_SINCE_REPORT, _REMEMBERED, _MEASURED = "since_report", "step", "measured"
-_OF_TOTALS = ("losses", "counts", "fallbacks")  # the totals that later steps only add to, until a report reads them
+SINCE_REPORT, _REMEMBERED, _MEASURED = "since_report", "step", "measured"
+COSINES = ("cosine_sums", "cosine_counts")
+_OF_TOTALS = (
+    "losses",
+    "counts",
+    "fallbacks",
+    *COSINES,
+)  # totals that later steps only add to, until a report reads them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Carried:
         """The parts of a checkpoint that later steps of this run, and its next report, read."""
         since_report = {name: getattr(totals, name) for name in _OF_TOTALS}
         since_report |= {f"{_MEASURED}/{name}": value for name, value in totals.measured._asdict().items()}
-        parts: Parts = {_SINCE_REPORT: _variables(since_report)}
+        parts: Parts = {SINCE_REPORT: _variables(since_report)}
         remembered = self.remembered(state)
         return parts | ({_REMEMBERED: _variables(remembered)} if remembered else {})
 
@@ -82,7 +88,7 @@ class Carried:
         """The state and the totals from parts that `checkpointed` made."""
         values = {name: tf.convert_to_tensor(variable) for name, variable in parts.get(_REMEMBERED, {}).items()}
         state = self.with_remembered(self.initial_state(), values)
-        found = {name: tf.convert_to_tensor(variable) for name, variable in parts[_SINCE_REPORT].items()}
+        found = {name: tf.convert_to_tensor(variable) for name, variable in parts[SINCE_REPORT].items()}
         measured = Measurement(*(found[f"{_MEASURED}/{name}"] for name in Measurement._fields))
         totals = initial_totals(self.combination.count)._replace(**{name: found[name] for name in _OF_TOTALS})
         return state, totals._replace(measured=measured)
@@ -99,12 +105,13 @@ def initial_totals(count: int) -> Totals:
     norms, cosines = statistics.not_measured(count)
     measured = Measurement(tf.constant(False), none, norms, cosines, norms)
     no_step, zero = tf.constant(-1, tf.int64), tf.constant(0, tf.int64)
-    return Totals(zeros, zeros, zero, no_step, none, zeros, measured)
+    return Totals(zeros, zeros, zero, no_step, none, zeros, cosines, cosines, measured)
 
 
 def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.Tensor, accepted: tf.Tensor) -> Totals:
     """The totals with one step more."""
     active = tf.cast(summary.active & accepted, totals.counts.dtype)
+    cosine_sums, cosine_counts = _with_cosines(totals, summary, accepted)
     return Totals(
         losses=totals.losses + tf.where(active > 0, summary.losses, 0),
         counts=totals.counts + active,
@@ -112,8 +119,19 @@ def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.
         failed_step=tf.where(outcome.failed, step, totals.failed_step),
         failed=tf.where(outcome.failed, outcome.wrong, totals.failed),
         failed_losses=tf.where(outcome.failed, outcome.losses, totals.failed_losses),
+        cosine_sums=cosine_sums,
+        cosine_counts=cosine_counts,
         measured=_measured(totals, summary, accepted),
     )
+
+
+def _with_cosines(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums and counts of cosines with this step's; nothing is computed in a step that cannot have them."""
+    if tf.get_static_value(summary.has_cosines) is False:
+        return totals.cosine_sums, totals.cosine_counts
+    cosines = tf.where(summary.has_cosines & accepted, summary.measurement.cosines, 0)
+    there = tf.sign(tf.linalg.diag_part(cosines))  # 0 for a gradient of zero, else 1: a cosine with itself is 1
+    return totals.cosine_sums + cosines, totals.cosine_counts + there[:, tf.newaxis] * there
 
 
 def _measured(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> Measurement:

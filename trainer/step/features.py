@@ -121,7 +121,7 @@ class Features:
         norms, cosines = statistics.of_gramian(gramian)
         measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.coefficients)
         in_domain = combination.accepts(losses, problem, finite.all, answer.coefficients)
-        summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
+        summary = StepSummary(losses, active, finite, in_domain, answer, measurement, has_cosines=tf.constant(True))
         return Applied(self.mixing.of_sums(gradients)), summary
 
 

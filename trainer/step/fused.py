@@ -131,6 +131,7 @@ class Fused:
         finite = statistics.finite_together(gradients, losses, self.reach)
         in_domain = combination.accepts(losses, problem, finite.all, local.answer.coefficients)
         norms, cosines = statistics.not_measured(self.objectives.count)
-        measurement = Measurement(tf.constant(False), active, norms, cosines, local.answer.coefficients)
-        summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement)
+        none = tf.constant(False)
+        measurement = Measurement(none, active, norms, cosines, local.answer.coefficients)
+        summary = StepSummary(losses, active, finite, in_domain, local.answer, measurement, has_cosines=none)
         return Applied(self.mixing.of_sums(gradients)), summary

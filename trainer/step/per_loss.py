@@ -109,7 +109,8 @@ class PerLoss:
         answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
         measurement = Measurement(measure, active, norms, cosines, answer.coefficients)
         in_domain = combination.accepts(losses, problem, finite.all, answer.coefficients, tf.nest.flatten(gradients))
-        summary = StepSummary(losses, active, finite, in_domain, answer, measurement)
+        has_cosines = measure if rows.plain_gramian is None else tf.constant(True)
+        summary = StepSummary(losses, active, finite, in_domain, answer, measurement, has_cosines)
         return Applied(gradients, rows.gradient_averages), summary
 
     def _normalizers(

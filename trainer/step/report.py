@@ -32,17 +32,22 @@ def values(totals: Totals, names: Sequence[str], *, sharing: bool, method: Metho
       method: the combination method.
 
     Returns:
-      `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>` and
-      `cosine/<loss>/<loss>`: of the last step that measured them, absent where none has; `coefficient/<loss>` of that
-      step, for methods that find some; `fallbacks`, the number of steps since the last report in which the method's
-      problem had no solution, for methods that can meet such problems.
+      `loss/<loss>`: mean over the steps since the last report in which the loss was active; `grad_norm/<loss>`: of the
+      last step that measured it, absent where none has; `cosine/<loss>/<loss>`: mean over the steps since the last
+      report that have it, absent where no pair has one in any step; `coefficient/<loss>` of the step of the norms, for
+      methods that find some; `fallbacks`, the number of steps since the last report in which the method's problem had
+      no solution, for methods that can meet such problems.
     """
     sums, counts = totals.losses.numpy(), totals.counts.numpy()
     found = {f"loss/{name}": float(sums[k] / counts[k]) if counts[k] else None for k, name in enumerate(names)}
-    if bool(totals.measured.measured):
-        found |= _norms_and_cosines(totals.measured, names, sharing=sharing)
-        if sharing and method.finds_coefficients:
-            found |= _coefficients(totals.measured, names)
+    measured = bool(totals.measured.measured)
+    if measured:
+        found |= _norms(totals.measured, names)
+    if sharing:
+        cosines = _cosines(totals, names)
+        found |= cosines if measured or any(value is not None for value in cosines.values()) else {}
+    if sharing and measured and method.finds_coefficients:
+        found |= _coefficients(totals.measured, names)
     if method.may_fall_back:
         found["fallbacks"] = int(totals.fallbacks)
     return found
@@ -67,11 +72,15 @@ def _coefficients(step: Measurement, names: Sequence[str]) -> dict[str, float | 
     return {f"coefficient/{name}": float(coefficients[k]) if active[k] else None for k, name in enumerate(names)}
 
 
-def _norms_and_cosines(step: Measurement, names: Sequence[str], *, sharing: bool) -> dict[str, float | None]:
-    active, norms, cosines = step.active.numpy(), step.grad_norms.numpy(), step.cosines.numpy()
-    found = {f"grad_norm/{name}": float(norms[k]) if active[k] else None for k, name in enumerate(names)}
-    for j, first in enumerate(names if sharing else ()):
-        for k, second in enumerate(names[j + 1 :], start=j + 1):
-            known = cosines[j, j] > 0 and cosines[k, k] > 0
-            found[f"cosine/{first}/{second}"] = float(cosines[j, k]) if known else None
-    return found
+def _norms(step: Measurement, names: Sequence[str]) -> dict[str, float | None]:
+    active, norms = step.active.numpy(), step.grad_norms.numpy()
+    return {f"grad_norm/{name}": float(norms[k]) if active[k] else None for k, name in enumerate(names)}
+
+
+def _cosines(totals: Totals, names: Sequence[str]) -> dict[str, float | None]:
+    sums, counts = totals.cosine_sums.numpy(), totals.cosine_counts.numpy()
+    return {
+        f"cosine/{first}/{names[k]}": float(sums[j, k] / counts[j, k]) if counts[j, k] else None
+        for j, first in enumerate(names)
+        for k in range(j + 1, len(names))
+    }

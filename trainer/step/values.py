@@ -114,6 +114,7 @@ class StepSummary(NamedTuple):
         method of the user's own made of it is finite.
       answer: the combination's, its coefficients joint, (K,).
       measurement: of the gradients.
+      has_cosines: scalar bool, whether the measurement's cosines are of this step, though it may measure nothing else.
     """
 
     losses: tf.Tensor
@@ -122,6 +123,7 @@ class StepSummary(NamedTuple):
     in_domain: tf.Tensor
     answer: Answer
     measurement: Measurement
+    has_cosines: tf.Tensor
 
     def checked(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Two scalar bools: whether all is finite; whether the step may change anything, as logarithms exist too."""
@@ -154,6 +156,8 @@ class Totals(NamedTuple):
       failed_step: number (from 0) of the first step that could not be taken; -1 while there is none.
       failed: (K,) bool, the losses that were not finite there or too small for the combination's logarithm or division.
       failed_losses: (K,) the losses there.
+      cosine_sums: (K, K) float64, sums of the cosines over the steps that have them.
+      cosine_counts: (K, K) float64, number of those steps in which neither gradient was zero.
       measured: by the last step that measured norms and cosines.
     """
 
@@ -163,6 +167,8 @@ class Totals(NamedTuple):
     failed_step: tf.Tensor
     failed: tf.Tensor
     failed_losses: tf.Tensor
+    cosine_sums: tf.Tensor
+    cosine_counts: tf.Tensor
     measured: Measurement
 
 

@@ -207,3 +207,13 @@ def test_methods_and_the_sum_are_timed_once(compare, tmp_path):
     (tmp_path / "all" / collected.TIMING).write_text(json.dumps({"cells": 3}))
     with pytest.raises(ConfigError, match="remove it to measure again"):
         collected.read(tmp_path / "all")
+
+
+def test_a_timing_that_crashes_says_how_and_where(compare):
+    class CrashesWhereTimed(Launcher):
+        def __call__(self, request, *args):
+            return 1 if request.timed_steps else super().__call__(request, *args)
+
+    outcome = compare(["mgda"], CrashesWhereTimed(), seeds=1, timed_steps=7)
+    reason = "its process ended with exit code 1; all/mgda/log.txt says more"
+    assert outcome.comparison.timing["mgda"].failure == reason

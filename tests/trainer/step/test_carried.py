@@ -14,6 +14,8 @@ TOTALS = [
     "failed_step",
     "failed",
     "failed_losses",
+    "cosine_sums",
+    "cosine_counts",
     "measured.measured",
     "measured.active",
     "measured.grad_norms",
@@ -62,7 +64,8 @@ def test_names_in_checkpoints():
         "gradient_averages",
     ]
     measured = ("measured", "active", "grad_norms", "cosines", "coefficients")
-    names = ["losses", "counts", "fallbacks", *(f"measured/{name}" for name in measured)]
+    sums = ["losses", "counts", "fallbacks", "cosine_sums", "cosine_counts"]
+    names = [*sums, *(f"measured/{name}" for name in measured)]
     assert list(parts["since_report"]) == names
     assert list(parts["step"]) == ["scale", "good_steps", "combination/weights", "combination/smoothed"]
     assert list(parts["average"]) == list(built.reach.names)

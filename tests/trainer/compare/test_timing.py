@@ -1,0 +1,15 @@
+"""The timing of a configuration's steps."""
+
+import pytest
+
+from tests import problems
+from trainer.common.trust import NOBODY
+from trainer.compare import timing
+
+
+@pytest.mark.ci_only
+@pytest.mark.parametrize("compiled", ["off", "loop"])
+def test_every_way_to_compile_is_timed(compiled):
+    config = problems.config(compile=compiled, steps_per_loop=2)
+    found = timing.measure(config, problems.strategy(1), NOBODY, 2)
+    assert 0 < found["seconds_per_step"] < 10
