@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.processes import ROOT
@@ -28,7 +28,9 @@ def start() -> Section:
         if set(keys) & set(_PHASES):
             found |= _phases()
         if "describe" in keys:
-            found["describe"] = _describe_over_imports()
+            found["describe"] = _over_imports(lambda: _seconds("-m", "trainer.describe"))
+        if "first step over imports" in keys:
+            found["first step over imports"] = _over_imports(_seconds_to_first_step)
         return found
 
     bounds = (
@@ -39,6 +41,14 @@ def start() -> Section:
             "`trainer.describe`, of `import tensorflow, keras`",
             ("describe",),
             operator.itemgetter("describe"),
+            "≤",
+            1.8,
+        ),
+        Bound(
+            "first_step_over_imports",
+            "command to first step, of `import tensorflow, keras`",
+            ("first step over imports",),
+            operator.itemgetter("first step over imports"),
             "≤",
             1.8,
         ),
@@ -60,11 +70,15 @@ def _seconds_of_help() -> float:
     return _seconds("-m", "trainer.main", "--help")
 
 
-def _describe_over_imports() -> float:
-    """The time of a description of the default configuration, as a multiple of that of the imports alone."""
-    commands = (("-m", "trainer.describe"), ("-c", "import tensorflow, keras"))
-    describe, imports = zip(*([_seconds(*command) for command in commands] for _ in range(3)), strict=True)
-    return statistics.median(describe) / statistics.median(imports)
+def _over_imports(seconds: Callable[[], float | Exception]) -> float | Exception:
+    """The median of three times as a multiple of that of the imports alone, measured in turn; the first error."""
+    measured, imports = [], []
+    for _ in range(3):
+        measured.append(seconds())
+        if isinstance(measured[-1], Exception):
+            return measured[-1]
+        imports.append(_seconds("-c", "import tensorflow, keras"))
+    return statistics.median(measured) / statistics.median(imports)
 
 
 def _seconds(*arguments: str) -> float:
