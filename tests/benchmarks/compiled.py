@@ -34,22 +34,22 @@ def _jax_small(workers: Workers) -> Section:
         "loop upgrad": _compiled(_SMALL, "loop", _SMALL_STEPS, _UPGRAD),
         "JAX": _jax(_SMALL),
         "JAX vmap": _jax(_SMALL, per_loss=True),
-        "JAX scan": _jax(_SMALL, _SMALL_STEPS),
-        "JAX vmap scan": _jax(_SMALL, _SMALL_STEPS, per_loss=True),
+        "JAX loop": _jax(_SMALL, _SMALL_STEPS),
+        "JAX vmap loop": _jax(_SMALL, _SMALL_STEPS, per_loss=True),
     }
-    small, scan = "small MLP, batch 32", f"`lax.scan` of {_SMALL_STEPS} steps"
+    small, in_loop = "small MLP, batch 32", f"`lax.fori_loop` of {_SMALL_STEPS} steps"
     bounds = (
         _over("jax_mlp", f"`compile: loop`, sum / JAX jitted, {small}", "loop", "JAX", 0.7),
         _over(
             "jax_mlp_3", f"`compile: loop`, `mean`, K = 3 passes / JAX (vmap), {small}", "loop mean", "JAX vmap", 0.8
         ),
         _over("jax_mlp_3_upgrad", "the same, `upgrad` / JAX (vmap), which takes the mean", "loop upgrad", "JAX vmap"),
-        _over("jax_mlp_scan", f"`compile: loop`, sum / JAX, {scan}, {small}", "loop", "JAX scan"),
+        _over("jax_mlp_loop", f"`compile: loop`, sum / JAX, {in_loop}, {small}", "loop", "JAX loop"),
         _over(
-            "jax_mlp_3_scan",
-            f"`compile: loop`, `mean`, K = 3 passes / JAX (vmap), {scan}, {small}",
+            "jax_mlp_3_loop",
+            f"`compile: loop`, `mean`, K = 3 passes / JAX (vmap), {in_loop}, {small}",
             "loop mean",
-            "JAX vmap scan",
+            "JAX vmap loop",
         ),
     )
     return timed(workers, "jax_mlp_all", contenders, *bounds, only_with=JAX)

@@ -24,7 +24,7 @@ def train(problem: Problem, *, per_loss: bool = False, per_call: int = 1) -> Cal
       problem: what to train.
       per_loss: a gradient of the trunk for each loss, all in one vmap, then their mean; otherwise one backward pass
         of the summed loss.
-      per_call: steps of one call; more than one are a `lax.scan`.
+      per_call: steps of one call; more than one are a `lax.fori_loop`.
 
     Returns:
       A function from a number of steps, a multiple of `per_call`, to the seconds they took.
@@ -35,35 +35,36 @@ def train(problem: Problem, *, per_loss: bool = False, per_call: int = 1) -> Cal
     adam = optax.adam(_RATE, eps=_EPSILON)
     gradients = _per_loss if per_loss else _summed
 
-    def step(carry: tuple, rows: jax.Array, data: tuple) -> tuple:
-        parameters, slots, totals = carry
-        examples, labels = data
-        batch = examples[rows], tuple(label[rows] for label in labels)
+    def step(carry: tuple, order: jax.Array, data: tuple) -> tuple:
+        parameters, slots, totals, taken = carry
+        first = taken * problem.batch_size
+        rows = jax.lax.dynamic_slice_in_dim(order, first, problem.batch_size)
+        batch = jax.tree.map(lambda values: values[rows], data)
         losses, found = gradients(problem, parameters, batch)
         updates, slots = adam.update(found, slots, parameters)
-        return optax.apply_updates(parameters, updates), slots, totals + losses
+        return optax.apply_updates(parameters, updates), slots, totals + losses, taken + 1
 
-    def call(carry: tuple, rows: jax.Array, data: tuple) -> tuple:
+    def call(carry: tuple, order: jax.Array, data: tuple) -> tuple:
         if per_call == 1:
-            return step(carry, rows[0], data)
-        return jax.lax.scan(lambda own, of_step: (step(own, of_step, data), None), carry, rows)[0]
+            return step(carry, order, data)
+        return jax.lax.fori_loop(0, per_call, lambda _, own: step(own, order, data), carry)
 
     compiled = jax.jit(call, donate_argnums=0)
-    random, order = np.random.default_rng(0), np.zeros(0, np.int32)
-    carry = parameters, adam.init(parameters), jnp.zeros(problem.heads)
-
-    def rows() -> np.ndarray:
-        nonlocal order
-        while order.size < per_call * problem.batch_size:
-            order = np.concatenate([order, random.permutation(problem.examples).astype(np.int32)])
-        taken, order = np.split(order, [per_call * problem.batch_size])
-        return taken.reshape(per_call, problem.batch_size)
+    random = np.random.default_rng(0)
+    per_order = math.lcm(problem.epoch, per_call)  # steps between permutations, which a call must not run over
+    carry = parameters, adam.init(parameters), jnp.zeros(problem.heads), jnp.int32(0)
+    order, left = None, 0
 
     def steps(count: int) -> float:
-        nonlocal carry
+        nonlocal carry, order, left
         start = time.perf_counter()
         for _ in range(count // per_call):
-            carry = compiled(carry, rows(), data)
+            if not left:
+                epochs = [random.permutation(problem.examples) for _ in range(per_order // problem.epoch)]
+                order, left = jnp.asarray(np.concatenate(epochs), jnp.int32), per_order
+                carry = (*carry[:3], jnp.int32(0))
+            carry = compiled(carry, order, data)
+            left -= per_call
         np.asarray(carry[2])
         return time.perf_counter() - start
 

@@ -18,7 +18,7 @@ _DEVICES = {"one device": 1, "two devices": 2}  # by worker; Keras has processes
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """What a worker that is none of TensorFlow's needs.
+    """The needs of a worker that is none of TensorFlow's.
 
     Attributes:
       python: the Python that runs it.
