@@ -12,7 +12,7 @@ from tests.benchmarks.timing import FUSED, ours, ratio, timed
 JAX = "jax"  # the name of its worker
 _CONV, _CONV_STEPS = problems.convolutional(3), 20
 _SMALL, _SMALL_STEPS = problems.small(), 100
-_SLOW_STEPS = 2  # of a call with convolutions in a loop that XLA compiles, which take half a second each
+_SLOW_STEPS = 1  # of a call with convolutions in a loop that XLA compiles: half a second and more each
 _MEAN = {"combine": {"name": "mean"}, "reduction": "per_loss"}
 _UPGRAD = {"combine": {"name": "upgrad"}, "reduction": "per_loss"}
 
