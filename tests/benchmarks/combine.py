@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import app
 
-from tests.benchmarks import processes, sections, table
+from tests.benchmarks import processes, table, timing
 from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.problems import Gradients
 from tests.benchmarks.rounds import Contender, Workers
@@ -87,14 +87,14 @@ def _weights(workers: Workers, methods: Methods, count: int) -> Section:
     contenders |= _theirs("weights", methods, Gradients(count, _SAMPLE))
     what = f"TorchJD / ours, a Gramian to weights, geometric mean, K = {count}"
     bound = Bound(f"weights_{count}", what, tuple(contenders), _faster(methods), "≥", 3.0)
-    return sections.timed(workers, f"weights_{count}", contenders, bound, only_with=_TORCH)
+    return timing.timed(workers, f"weights_{count}", contenders, bound, only_with=_TORCH)
 
 
 def _slowest(workers: Workers, methods: Methods, count: int) -> Section:
     contenders = {name: _solver(name, count) for name in methods}
     what = f"the slowest method, a Gramian to weights, K = {count}"
     bound = Bound("weights_slowest", what, tuple(contenders), lambda times: max(times.values()), "≤", 5.0, "ms")
-    return sections.timed(workers, "weights_slowest", contenders, bound)
+    return timing.timed(workers, "weights_slowest", contenders, bound)
 
 
 def _products(workers: Workers, methods: Methods, gradients: Gradients) -> Section:
@@ -111,7 +111,7 @@ def _products(workers: Workers, methods: Methods, gradients: Gradients) -> Secti
         Bound(f"{title}_mean", f"{what}, geometric mean", needs, lambda t: _geometric_mean(ratios(t)), "≤", 1.2),
         Bound(f"{title}_worst", f"{what}, worst method", needs, lambda t: max(ratios(t)), "≤", 1.2),
     )
-    return sections.timed(workers, title, contenders, *bounds)
+    return timing.timed(workers, title, contenders, *bounds)
 
 
 def _torchjd(workers: Workers, methods: Methods, gradients: Gradients) -> Section:
@@ -119,7 +119,7 @@ def _torchjd(workers: Workers, methods: Methods, gradients: Gradients) -> Sectio
     contenders |= _theirs("aggregated", methods, gradients)
     title, what = f"torchjd_{gradients.losses}", f"TorchJD / ours, J to gradient, K = {gradients.losses}, float32"
     bound = Bound(title, f"{what}, geometric mean", tuple(contenders), _faster(methods), "≥", 1.0)
-    return sections.timed(workers, title, contenders, bound, only_with=_TORCH)
+    return timing.timed(workers, title, contenders, bound, only_with=_TORCH)
 
 
 def _memory(count: int, parameters: int) -> Section:

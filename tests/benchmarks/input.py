@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from tests.benchmarks import processes, sections, stored_rows, table
+from tests.benchmarks import processes, stored_rows, table, timing
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
 from tests.benchmarks.problems import Preset
 from tests.benchmarks.rounds import Contender, Workers
@@ -89,7 +89,7 @@ def _throughput(workers: Workers, presets: Mapping[str, Preset]) -> Section:
     rates = [
         Bound(f"rate_{_key(name)}", f"examples per second, {name}", (name,), _rate, unit="/s") for name in contenders
     ]
-    return sections.timed(workers, "throughput", contenders, *ratios, *rates)
+    return timing.timed(workers, "throughput", contenders, *ratios, *rates)
 
 
 def _rows(workers: Workers) -> Section:
@@ -102,7 +102,7 @@ def _rows(workers: Workers) -> Section:
         with tempfile.TemporaryDirectory() as folder:
             presets = stored_rows.write(pathlib.Path(folder), _BATCH_SIZE)
             contenders = {name: Contender(_WORKER, "pipeline", preset, _TAKEN) for name, preset in presets.items()}
-            return sections.timed(workers, "rows", contenders, bound).measure(keys)
+            return timing.timed(workers, "rows", contenders, bound).measure(keys)
 
     return Section("rows", (bound,), measure)
 

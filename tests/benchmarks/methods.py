@@ -32,9 +32,7 @@ _STEPS = 20
 def costs(names: list[str]) -> Mapping[str, float]:
     """Step times of methods as multiples of that of `sum`."""
     contenders = {name: _contender(name, METHODS[name]) for name in dict.fromkeys(["sum", *names])}
-    workers = Workers(
-        lambda name: processes.start_worker(name, sys.executable), lambda line: print(line, file=sys.stderr)
-    )
+    workers = Workers(lambda name: processes.start_worker(name, {}), lambda line: print(line, file=sys.stderr))
     try:
         times = workers.step_times("methods", contenders)
     finally:

@@ -2,15 +2,15 @@
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from tests.benchmarks import memory, problems, start
-from tests.benchmarks.bounds import Bound, NotInstalledError, Section, difference
+from tests.benchmarks import compiled, memory, problems, start
+from tests.benchmarks.bounds import Bound, Section, difference
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.processes import KERAS
 from tests.benchmarks.rounds import Contender, Workers
+from tests.benchmarks.timing import FUSED, ours, ratio, timed
 from trainer.combine.registry import METHODS, LooksAt
 
 LOSSES = (1, 10, 20, 30, 40)
@@ -19,8 +19,8 @@ WIDTHS = (360, 720, 1000, 1200, 1400, 1560)  # no powers of two, which caches tr
 _CONV, _CONV_STEPS = problems.convolutional(3), 20  # `steps_per_loop` as it comes
 _SMALL, _SMALL_STEPS = problems.small(), 100  # as a user chooses it for steps of less than a millisecond
 _TORCHJD = {"mean": "Mean", "pcgrad": "PCGrad", "mgda": "MGDA", "upgrad": "UPGrad"}
-_FUSED = {"reduction": "fused"}
 _UPDATE_EVERY = 10
+_PER_LOSS = {3: 2.25 / (7 / 3), 10: 1.1}  # of what operations say, by the number of losses
 
 
 def sections(workers: Workers) -> tuple[Section, ...]:
@@ -32,25 +32,26 @@ def sections(workers: Workers) -> tuple[Section, ...]:
         _passes(workers, 3),
         _passes(workers, 10),
         _torchjd(workers),
+        *compiled.sections(workers),
         memory.memory(),
         memory.payload(),
         _line(
             workers,
             "time_over_losses",
             "per-loss step over K",
-            {f"K = {count}": _ours(problems.convolutional(count), 1, combine={"name": "pcgrad"}) for count in LOSSES},
+            {f"K = {count}": ours(problems.convolutional(count), 1, combine={"name": "pcgrad"}) for count in LOSSES},
             LOSSES,
         ),
         _line(
             workers,
             "time_over_parameters",
             "per-loss step over the number of parameters",
-            {f"width {w}": _ours(problems.dense(w, batch_size=32), 5, combine={"name": "pcgrad"}) for w in WIDTHS},
+            {f"width {w}": ours(problems.dense(w, batch_size=32), 5, combine={"name": "pcgrad"}) for w in WIDTHS},
             [problems.dense(width).parameters for width in WIDTHS],
         ),
         start.start(),
-        _breakdown(workers, "breakdown_conv", _CONV, _CONV_STEPS),
-        _breakdown(workers, "breakdown_mlp", _SMALL, _SMALL_STEPS),
+        _breakdown(workers, "breakdown_conv", _CONV, _CONV_STEPS, 1.1),
+        _breakdown(workers, "breakdown_mlp", _SMALL, _SMALL_STEPS, 1.35),
     )
 
 
@@ -61,7 +62,7 @@ def sections(workers: Workers) -> tuple[Section, ...]:
 
 def _keras(workers: Workers) -> Section:
     contenders = {
-        "fused": _ours(_CONV, _CONV_STEPS, **_FUSED),
+        "fused": ours(_CONV, _CONV_STEPS, **FUSED),
         **_fits(_CONV, (1, 4, 16)),
         **_fits(_CONV, (1, 4, 16), endless=True),
     }
@@ -73,7 +74,7 @@ def _keras(workers: Workers) -> Section:
 def _keras_on_two_devices(workers: Workers) -> Section:
     worker = "two devices"
     fits, endless = _fits(_CONV, (1,), worker), _fits(_CONV, (1,), worker, endless=True)  # more a call crash there
-    contenders = {"fused": _ours(_CONV, _CONV_STEPS, worker, **_FUSED), **fits, **endless}
+    contenders = {"fused": ours(_CONV, _CONV_STEPS, worker, **FUSED), **fits, **endless}
     what = "/ fused, convolutions, two logical devices"
     return timed(
         workers,
@@ -86,7 +87,7 @@ def _keras_on_two_devices(workers: Workers) -> Section:
 
 def _keras_small(workers: Workers) -> Section:
     fits, endless = _fits(_SMALL, (1, 16, 128)), _fits(_SMALL, (128,), endless=True)
-    contenders = {"fused": _ours(_SMALL, _SMALL_STEPS, **_FUSED), **fits, **endless}
+    contenders = {"fused": ours(_SMALL, _SMALL_STEPS, **FUSED), **fits, **endless}
     what, epochs = "/ fused, small MLP, batch 32", f"epochs of {_SMALL.examples} examples"
     return timed(
         workers,
@@ -107,16 +108,16 @@ def _passes(workers: Workers, heads: int) -> Section:
     problem = problems.convolutional(heads)
     pcgrad = {"name": "pcgrad"}
     contenders = {
-        "fused": _ours(problem, _CONV_STEPS, **_FUSED),
-        "per loss": _ours(problem, _UPDATE_EVERY, combine=pcgrad),
-        "update_every": _ours(problem, _CONV_STEPS, combine=pcgrad | {"update_every": _UPDATE_EVERY}),
-        "features": _ours(problem, _CONV_STEPS, combine=pcgrad, reduction="features"),
+        "fused": ours(problem, _CONV_STEPS, **FUSED),
+        "per loss": ours(problem, _UPDATE_EVERY, combine=pcgrad),
+        "update_every": ours(problem, _CONV_STEPS, combine=pcgrad | {"update_every": _UPDATE_EVERY}),
+        "features": ours(problem, _CONV_STEPS, combine=pcgrad, reduction="features"),
     }
     # A backward pass is twice a forward's work; a fused step has one of each.
     passes = (1 + 2 * heads) / 3
     average = (passes + _UPDATE_EVERY - 1) / _UPDATE_EVERY
     limits = {
-        "per loss": (f"per-loss / fused, against 1.1 (1 + 2K)/3, K = {heads}", 1.1 * passes),
+        "per loss": (f"per-loss / fused, where operations say {passes:.3g}, K = {heads}", _PER_LOSS[heads] * passes),
         "update_every": (
             f"`update_every` = {_UPDATE_EVERY} / fused, against 1.1 of the average, K = {heads}",
             1.1 * average,
@@ -125,11 +126,11 @@ def _passes(workers: Workers, heads: int) -> Section:
     }
     for name, method in METHODS.items():
         if method.looks_at is LooksAt.LOSSES:
-            contenders[name] = _ours(problem, _CONV_STEPS, combine={"name": name}, **_FUSED)
+            contenders[name] = ours(problem, _CONV_STEPS, combine={"name": name}, **FUSED)
             # Looking at the losses again is one forward pass more, a third of the work.
             limits[name] = (f"`{name}`, fused / `mean`, fused, K = {heads}", 1.4 if method.observe else 1.05)
     bounds = (
-        Bound(f"{key.replace(' ', '_')}_{heads}", what, ("fused", key), _ratio(key, "fused"), "≤", limit)
+        Bound(f"{key.replace(' ', '_')}_{heads}", what, ("fused", key), ratio(key, "fused"), "≤", limit)
         for key, (what, limit) in limits.items()
     )
     return timed(workers, f"passes_{heads}", contenders, *bounds)
@@ -137,21 +138,21 @@ def _passes(workers: Workers, heads: int) -> Section:
 
 def _torchjd(workers: Workers) -> Section:
     contenders = {
-        "fused": _ours(_CONV, _CONV_STEPS, **_FUSED),
+        "fused": ours(_CONV, _CONV_STEPS, **FUSED),
         "torch": Contender("torch", "torch", _CONV),
     }
     bounds = [
-        Bound("torch_sum", "PyTorch, summed loss / fused", ("torch", "fused"), _ratio("torch", "fused")),
+        Bound("torch_sum", "PyTorch, summed loss / fused", ("torch", "fused"), ratio("torch", "fused")),
     ]
     for name in (name for name in _TORCHJD if name in METHODS):
         own = f"per loss {name}"
-        contenders[own] = _ours(_CONV, _CONV_STEPS, combine={"name": name})
+        contenders[own] = ours(_CONV, _CONV_STEPS, combine={"name": name})
         for suffix, how, size, limit in (("", "", None, 1.7), ("_one_at_a_time", ", one loss at a time", 1, None)):
             theirs = f"TorchJD {name}{how}"
             options = {"aggregator": _TORCHJD[name], "parallel_chunk_size": size}
             contenders[theirs] = Contender("torch", "torch", _CONV, options=options)
             what = f"TorchJD{how} / per-loss, `{name}`, K = 3"
-            bounds.append(Bound(f"torchjd_{name}{suffix}", what, (own, theirs), _ratio(theirs, own), "≥", limit))
+            bounds.append(Bound(f"torchjd_{name}{suffix}", what, (own, theirs), ratio(theirs, own), "≥", limit))
     return timed(workers, "torchjd", contenders, *bounds, only_with="torch")
 
 
@@ -166,11 +167,11 @@ def _line(
     return timed(workers, name, contenders, Bound(name, f"R² of a line: {what}", tuple(contenders), share, "≥", 0.98))
 
 
-def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> Section:
+def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int, limit: float) -> Section:
     contenders = {
-        "step": _ours(problem, per_call, **_FUSED),
-        "one batch": _ours(problem, per_call, kind="ours on one batch", **_FUSED),
-        "calls of one step": _ours(problem, 1, kind="ours on one batch", **_FUSED),
+        "step": ours(problem, per_call, **FUSED),
+        "one batch": ours(problem, per_call, kind="ours on one batch", **FUSED),
+        "calls of one step": ours(problem, 1, kind="ours on one batch", **FUSED),
         "kernels": Contender("one device", "kernels", problem, per_call, {"per_call": per_call}),
     }
 
@@ -195,11 +196,10 @@ def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int) -> 
         Bound(f"{name}_{part}", f"{what}, per step of {name.partition('_')[2]}", needs, value, unit="ms")
         for part, (what, needs, value) in parts.items()
     )
-    return timed(workers, name, contenders, *bounds)
-
-
-def _ours(problem: Problem, per_call: int, worker: str = "one device", kind: str = "ours", **changes: Any) -> Contender:
-    return Contender(worker, kind, problem, per_call, {"per_call": per_call, **changes})
+    part = name.partition("_")[2]
+    what = f"fused, not compiled, input included / bare kernels, per step of {part}"
+    whole = Bound(f"kernels_{part}", what, ("step", "kernels"), ratio("step", "kernels"), "≤", limit)
+    return timed(workers, name, contenders, whole, *bounds)
 
 
 def _fits(
@@ -211,26 +211,6 @@ def _fits(
         )
         for steps in executions
     }
-
-
-def timed(
-    workers: Workers, name: str, contenders: Mapping[str, Contender], *bounds: Bound, only_with: str | None = None
-) -> Section:
-    """A section of step times by contender; nothing is measured where the worker `only_with` cannot be had."""
-
-    def measure(keys: Sequence[str]) -> Mapping[str, float | Exception]:
-        try:
-            if only_with is not None:
-                workers.get(only_with)
-        except NotInstalledError as error:
-            return dict.fromkeys(keys, error)
-        return workers.step_times(name, {key: contenders[key] for key in keys})
-
-    return Section(name, bounds, measure)
-
-
-def _ratio(numerator: str, denominator: str) -> Callable[[Mapping[str, float]], float]:
-    return lambda numbers: numbers[numerator] / numbers[denominator]
 
 
 def _best(times: Mapping[str, float], kind: str) -> float:

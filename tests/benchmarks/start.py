@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.processes import ROOT
+from tests.benchmarks.timing import ratio
 from tests.benchmarks.workers import WorkerError
 
 _START_SECONDS = 120
@@ -19,6 +20,11 @@ _PHASES = ("configuration", "imports", "data and model", "tracing", "first call"
 
 
 def start() -> Section:
+    in_turn = {
+        "describe": lambda: _seconds("-m", "trainer.describe"),
+        "first step in turn": _seconds_to_first_step,
+    }
+
     def numbers(keys: Sequence[str]) -> dict[str, float | Exception]:
         found: dict[str, float | Exception] = {}
         if "help" in keys:
@@ -27,8 +33,9 @@ def start() -> Section:
             found["first step"] = _seconds_to_first_step()
         if set(keys) & set(_PHASES):
             found |= _phases()
-        if "describe" in keys:
-            found["describe"] = _describe_over_imports()
+        for what, seconds in in_turn.items():
+            if what in keys:
+                found |= _beside_imports(what, seconds)
         return found
 
     bounds = (
@@ -37,8 +44,16 @@ def start() -> Section:
         Bound(
             "describe",
             "`trainer.describe`, of `import tensorflow, keras`",
-            ("describe",),
-            operator.itemgetter("describe"),
+            ("describe", "imports, describe"),
+            ratio("describe", "imports, describe"),
+            "≤",
+            1.8,
+        ),
+        Bound(
+            "first_step_over_imports",
+            "command to first step, of `import tensorflow, keras`",
+            ("first step in turn", "imports, first step in turn"),
+            ratio("first step in turn", "imports, first step in turn"),
             "≤",
             1.8,
         ),
@@ -60,11 +75,15 @@ def _seconds_of_help() -> float:
     return _seconds("-m", "trainer.main", "--help")
 
 
-def _describe_over_imports() -> float:
-    """The time of a description of the default configuration, as a multiple of that of the imports alone."""
-    commands = (("-m", "trainer.describe"), ("-c", "import tensorflow, keras"))
-    describe, imports = zip(*([_seconds(*command) for command in commands] for _ in range(3)), strict=True)
-    return statistics.median(describe) / statistics.median(imports)
+def _beside_imports(what: str, seconds: Callable[[], float | Exception]) -> dict[str, float | Exception]:
+    """The median of three times, and of those of the imports alone, measured in turn; an error ends it."""
+    measured, imports = [], []
+    for _ in range(3):
+        measured.append(seconds())
+        if isinstance(measured[-1], Exception):
+            return dict.fromkeys((what, f"imports, {what}"), measured[-1])
+        imports.append(_seconds("-c", "import tensorflow, keras"))
+    return {what: statistics.median(measured), f"imports, {what}": statistics.median(imports)}
 
 
 def _seconds(*arguments: str) -> float:

@@ -2,10 +2,11 @@
 
 python -m tests.benchmarks.step --check
 python -m tests.benchmarks.step --only=keras_mlp,payload
-python -m tests.benchmarks.step --torch_python=/path/to/python --plot=.github/step_time.png
+python -m tests.benchmarks.step --torch_python=/path/to/python --jax_python=/path/to/python
+python -m tests.benchmarks.step --plot=.github/step_time.png
 
 Contenders take turns in rounds, each idle while another is measured; a ratio is one of medians. A bound that does not
-hold is measured again, three times at most. TorchJD needs the extra `benchmark`, in this Python or another.
+hold is measured again, three times at most. TorchJD and JAX need the extra `benchmark`, in this Python or others.
 """
 
 from collections.abc import Sequence

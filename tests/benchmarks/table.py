@@ -15,6 +15,7 @@ from tests.benchmarks.rounds import Workers
 _CHECK = flags.DEFINE_boolean("check", False, "Exit with 1 where a bound does not hold.")
 _ONLY = flags.DEFINE_list("only", None, "Names of bounds, or of sections; default all.")
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", sys.executable, "A Python with the extra `benchmark`.")
+_JAX_PYTHON = flags.DEFINE_string("jax_python", sys.executable, "A Python with JAX and optax, of that extra.")
 
 
 def run(
@@ -29,11 +30,15 @@ def run(
       torch_packages: what a Python must have for PyTorch's side.
       round_seconds: how long a contender's turn takes at least.
     """
-    python = _TORCH_PYTHON.value
-    if shutil.which(python) is None:
-        raise app.UsageError(f"--torch_python={python} is no program")
+    others = {
+        "torch": processes.Other(_TORCH_PYTHON.value, torch_packages),
+        "jax": processes.Other(_JAX_PYTHON.value, ("jax", "optax")),
+    }
+    for name, other in others.items():
+        if shutil.which(other.python) is None:
+            raise app.UsageError(f"--{name}_python={other.python} is no program")
     start = time.monotonic()
-    workers = Workers(lambda name: processes.start_worker(name, python, torch_packages), say, round_seconds)
+    workers = Workers(lambda name: processes.start_worker(name, others), say, round_seconds)
     try:
         results = measure(wanted(workers), _ONLY.value)
     finally:

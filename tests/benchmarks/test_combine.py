@@ -20,7 +20,8 @@ def test_every_bound_has_a_name_of_its_own():
 
 @pytest.mark.ci_only
 def test_without_torch_its_bounds_are_not_measured_and_all_others_are(capsys):
-    workers = Workers(lambda name: processes.start_worker(name, "false"), table.say, round_seconds=0)
+    others = {"torch": processes.Other("false", ("torch", "torchjd"))}
+    workers = Workers(lambda name: processes.start_worker(name, others), table.say, round_seconds=0)
     wanted = combine.all_sections(workers, counts=(3,), parameters=64, methods=["mgda", "config"])
     try:
         results = table.measure([section for section in wanted if section.name != "memory"], attempts=1)

@@ -5,8 +5,9 @@ import pytest
 from absl import app
 
 import tests.problems
-from tests.benchmarks import bounds, fit, ours, problems, sections, table
+from tests.benchmarks import bounds, fit, ours, problems, sections, start, table
 from tests.benchmarks.bounds import Bound, NotInstalledError, Section
+from tests.benchmarks.workers import WorkerError
 
 
 def _section(values, **bound):
@@ -65,12 +66,14 @@ def test_only_names_bounds_and_sections(capsys):
     assert capsys.readouterr().out.count("| `ratio` |") == 1
 
 
-def test_without_torch_its_bounds_are_not_measured_and_the_check_passes(root):
-    command = [sys.executable, "-m", "tests.benchmarks.step", "--check", "--only=torchjd", "--torch_python=false"]
+def test_without_torch_and_jax_their_bounds_are_not_measured_and_the_check_passes(root):
+    command = [sys.executable, "-m", "tests.benchmarks.step", "--check", "--only=torchjd,jax_mlp_all,jax_conv_all"]
+    command += ["--torch_python=false", "--jax_python=false"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert "| `torchjd_pcgrad` |" in done.stdout
+    assert "| `jax_mlp_3` |" in done.stdout
     assert "yes" not in done.stdout
-    assert done.stdout.count("not measured") == done.stdout.count("| `torch")
+    assert done.stdout.count("not measured") == done.stdout.count("| `torch") + done.stdout.count("| `jax_")
 
 
 @pytest.mark.parametrize("problem", [problems.convolutional(3), problems.small(), problems.dense(16)])
@@ -84,6 +87,44 @@ def test_payload_is_that_of_a_step_without_a_probe():
     problem = problems.dense(8)
     traced = ours.payload(problem, tests.problems.strategy(2), reduction="fused")
     assert traced == 4 * (problem.parameters + 2 * problem.heads)
+
+
+@pytest.mark.parametrize("name", ["jax_python", pytest.param("torch_python", marks=pytest.mark.ci_only)])
+def test_a_python_that_is_none_is_refused(root, name):
+    command = [sys.executable, "-m", "tests.benchmarks.step", "--only=jax_conv_all", f"--{name}=no_such_program"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"--{name}=no_such_program is no program" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "imports", "value"),
+    [([9.0, 6.0, 8.0], [5.0, 4.0, 3.0], 2.0), ([9.0, WorkerError("made no first step")], [5.0], "made no first step")],
+)
+def test_time_to_the_first_step_as_a_multiple_of_the_imports(monkeypatch, steps, imports, value):
+    measured, imported = iter(steps), iter(imports)
+    monkeypatch.setattr(start, "_seconds_to_first_step", lambda: next(measured))
+    monkeypatch.setattr(start, "_seconds", lambda *command: next(imported))
+    section = start.start()
+    (bound,) = (bound for bound in section.bounds if bound.name == "first_step_over_imports")
+    (result,) = bounds.evaluate(section, [bound], lambda result: None, attempts=1)
+    assert value in (result.value, result.reason)
+
+
+def test_limits_of_the_step_that_are_promised():
+    limits = {bound.name: bound.limit for section in sections.sections(workers=None) for bound in section.bounds}
+    promised = {
+        "jax_mlp": 0.7,
+        "jax_mlp_3": 0.8,
+        "jax_conv": 0.3,
+        "jax_conv_3": 0.3,
+        "kernels_conv": 1.1,
+        "kernels_mlp": 1.35,
+        "per_loss_3": 2.25,
+        "first_step_over_imports": 1.8,
+    }
+    assert {name: limits[name] for name in promised} == pytest.approx(promised)
 
 
 def test_every_bound_has_a_name_of_its_own():
