@@ -17,12 +17,7 @@ from trainer.step.values import Measurement, State, StepOutcome, StepSummary, To
 Parts = dict[str, dict[str, tf.Variable]]  # a part of a checkpoint → a name within it → the variable
 SINCE_REPORT, _REMEMBERED, _MEASURED = "since_report", "step", "measured"
 COSINES = ("cosine_sums", "cosine_counts")
-_OF_TOTALS = (
-    "losses",
-    "counts",
-    "fallbacks",
-    *COSINES,
-)  # totals that later steps only add to, until a report reads them
+_OF_TOTALS = ("losses", "counts", "fallbacks", *COSINES)  # later steps only add to these, until a report reads them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +122,7 @@ def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.
 
 def _with_cosines(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums and counts of cosines with this step's; nothing is computed in a step that cannot have them."""
-    if tf.get_static_value(summary.has_cosines) is False:
+    if tf.get_static_value(summary.has_cosines) not in (None, True):  # NumPy's False is not Python's
         return totals.cosine_sums, totals.cosine_counts
     cosines = tf.where(summary.has_cosines & accepted, summary.measurement.cosines, 0)
     there = tf.sign(tf.linalg.diag_part(cosines))  # 0 for a gradient of zero, else 1: a cosine with itself is 1

@@ -91,8 +91,12 @@ def build(
 
         # Operations of a probe that is not taken would take their time, too, were they within the innermost loop.
         def through_probe(*carried: Any) -> _Carried:
-            probe = probing.next(first_step + carried[0], reported) - first_step
-            carried = tf.while_loop(lambda *now: continues(*now) & (now[0] < probe), body, carried)
+            index, values, totals = carried
+            probe = probing.next(first_step + index, reported) - first_step
+            index, values, unmeasured = tf.while_loop(
+                lambda *now: continues(*now) & (now[0] < probe), body, (index, values, totals.unmeasured())
+            )
+            carried = index, values, totals.measured_before(unmeasured)
             return tf.cond(
                 continues(*carried),
                 lambda: advanced(probing.one_step, tf.constant(True), *carried),

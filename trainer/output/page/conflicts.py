@@ -21,7 +21,9 @@ _ROWS = 28  # pairs in one heat map; those that conflict most
 _TEXT = (
     "The cosine between two losses' gradients over their shared variables. Below 0 (hatched) they conflict: a step "
     "along one makes the other worse. A column is the mean of the reports in its steps; the number right of a row says "
-    "in how many of all reports the pair conflicts."
+    "in how many of all reports the pair conflicts. Where every step knows its cosines (methods that look at the "
+    "Gramian), a report has the mean over its steps, else that of one step: means vary less, so that these numbers do "
+    "not compare between methods of the two kinds."
 )
 
 
