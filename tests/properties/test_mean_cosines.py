@@ -39,6 +39,18 @@ def test_mean_over_the_steps_that_have_them(changes, steps):
         assert together[name] == pytest.approx(np.mean(known), rel=0, abs=1e-12)
 
 
+@pytest.mark.ci_only
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_the_same_on_any_number_of_replicas(replicas):
+    changes = {"combine__name": "pcgrad", "dataset__options": {"missing": True}, "batch_size": 12, **problems.SIMPLE}
+    of_one, of_several = (
+        _cosines(experiment.build(problems.config(**changes), problems.strategy(count)), 1) for count in (1, replicas)
+    )
+    names = [name for name in of_one if name.startswith("cosine/")]
+    assert len(names) == len(PAIRS)
+    assert [of_several[name] for name in names] == pytest.approx([of_one[name] for name in names], rel=0, abs=1e-9)
+
+
 def _cosines(built: experiment.Experiment, calls: int) -> np.ndarray | dict[str, float | None]:
     """Takes six steps: in one call, what a report says of them; otherwise (6, K, K), what each measured."""
     loop, source, state = built.step.build(), built.source(0), built.step.initial_state()
