@@ -65,10 +65,10 @@ def build(
 
     Returns:
       `train(source, first_step, count, measure, state, totals)`, whose source is an iterator over batches or `OnDevice`
-      data, and which runs `count` steps and returns the state and the totals; the last of the steps measures gradient
-      norms and cosines where `measure` (and a pass per loss is taken, or is where a report wants one). The three are
-      scalar tensors (int64, int64, bool), so that nothing is traced again. A step that is not finite changes nothing
-      and ends the loop, unless a smaller loss scale may help.
+      data, and which runs `count` steps and returns the state and
+      the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per loss is
+      taken, or is where a report wants one). The three are scalar tensors (int64, int64, bool), so that nothing is
+      traced again. A step that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
     """
 
     def train(
@@ -92,7 +92,7 @@ def build(
         # Operations of a probe that is not taken would take their time, too, were they within the innermost loop.
         def through_probe(*carried: Any) -> _Carried:
             probe = probing.next(first_step + carried[0], reported) - first_step
-            carried = _unmeasured(lambda *now: continues(*now) & (now[0] < probe), body, carried)
+            carried = tf.while_loop(lambda *now: continues(*now) & (now[0] < probe), body, carried)
             return tf.cond(
                 continues(*carried),
                 lambda: advanced(probing.one_step, tf.constant(True), *carried),
@@ -106,10 +106,3 @@ def build(
     if compiled:
         return CompiledLoop(tf.function(train, autograph=False, jit_compile=True))
     return _Loop(tf.function(train, autograph=False))
-
-
-def _unmeasured(continues: Callable[..., tf.Tensor], body: Callable[..., _Carried], carried: _Carried) -> _Carried:
-    """Takes steps of which none measures; what only those that do change is not handed on from step to step."""
-    index, values, totals = carried
-    index, values, later = tf.while_loop(continues, body, (index, values, totals.unmeasured()))
-    return index, values, totals.measured_before(later)

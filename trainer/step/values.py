@@ -171,14 +171,6 @@ class Totals(NamedTuple):
     cosine_counts: tf.Tensor
     measured: Measurement
 
-    def unmeasured(self) -> "Totals":
-        """The totals without what only steps that measure change; other steps leave it out, too."""
-        return self._replace(cosine_sums=(), cosine_counts=(), measured=())
-
-    def measured_before(self, later: "Totals") -> "Totals":
-        """`later`, which is `unmeasured`, with what these have."""
-        return later._replace(cosine_sums=self.cosine_sums, cosine_counts=self.cosine_counts, measured=self.measured)
-
 
 class State(NamedTuple):
     """The memory of the step beside the variables; a checkpoint holds it.

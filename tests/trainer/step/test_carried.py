@@ -73,3 +73,15 @@ def test_names_in_checkpoints():
     lasting = experiment.build(problems.config(combine__name="pcgrad", combine__update_every=2), problems.strategy(1))
     carried = lasting.step.checkpointed(lasting.step.initial_state(), lasting.step.initial_totals())
     assert list(carried["step"]) == ["coefficients"]
+
+
+def test_a_fused_step_neither_measures_nor_adds_cosines():
+    """Its totals hand on the very tensors that they were given: no operation is spent on them."""
+    built = experiment.build(problems.config(reduction="fused", **problems.SIMPLE), problems.strategy(1))
+    state, before = built.step.initial_state(), built.step.initial_totals()
+    number = tf.constant(0, tf.int64)
+    _, totals = built.step.one_step(built.source(0), number, tf.constant(False), state, before)
+    assert float(totals.counts[0]) == 1
+    assert totals.cosine_sums is before.cosine_sums
+    assert totals.cosine_counts is before.cosine_counts
+    assert totals.measured is before.measured
