@@ -80,7 +80,7 @@ def test_a_fused_step_neither_measures_nor_adds_cosines():
     built = experiment.build(problems.config(reduction="fused", **problems.SIMPLE), problems.strategy(1))
     state, before = built.step.initial_state(), built.step.initial_totals()
     number = tf.constant(0, tf.int64)
-    _, totals = built.step.one_step(built.source(0), number, tf.constant(False), state, before)
+    _, totals = built.step.one_step(iter(built.batches(0)), number, tf.constant(False), state, before)
     assert float(totals.counts[0]) == 1
     assert totals.cosine_sums is before.cosine_sums
     assert totals.cosine_counts is before.cosine_counts
