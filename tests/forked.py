@@ -8,6 +8,7 @@ longer than all steps of a small problem, unless `pictures` asks for it.
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pathlib
 import runpy
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 
 from trainer.output import plots
 
+_ROOT = pathlib.Path(__file__).parents[1]
 _SECONDS = 300  # that a program may take
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.preloaded"])
@@ -95,6 +97,8 @@ def started(
             stream.touch()
         given = (module, arguments, str(cwd), os.environ | variables, [str(stream) for stream in streams], pictures)
         process = _PROCESSES.Process(target=_run, args=given)
+        with contextlib.chdir(_ROOT):  # the server, once started, finds `tests` from the folder that it is started in
+            multiprocessing.forkserver.ensure_running()
         process.start()
         try:
             yield Program(process, [module, *arguments], streams)

@@ -23,6 +23,7 @@ from trainer.compare import children, comparing, grid, in_process, results_files
 from trainer.compare.asking import Asked
 from trainer.compare.children import Launch
 from trainer.compare.comparing import Outcome
+from trainer.compare.grid import Variation
 from trainer.compare.messages import Request
 from trainer.compare.plan_file import Tuned
 from trainer.config import loading
@@ -105,10 +106,10 @@ def compare(
         trusted = trust_lib.in_packages(trust)
         asked = Asked(
             tree=tree,
-            methods=grid.methods([combine] if isinstance(combine, str) else combine, "combine"),
-            variations=[grid.varied(key, values, "vary") for key, values in (vary or {}).items()],
+            methods=_methods(combine),
+            variations=_variations({} if vary is None else vary),
             seeds=schema.integer(1)(seeds, "seeds"),
-            single_tasks=single_task,
+            single_tasks=schema.boolean(single_task, "single_task"),
             workdir=None if workdir is None else os.fspath(workdir),
             command="trainer.compare(...)",
             timed_steps=timed_steps,
@@ -119,6 +120,24 @@ def compare(
         with import_paths.objects(found):
             launch = _launch(found, strategy, asked.devices, trusted)
             return _ended(comparing.compare(asked, base, console, launch), found, trusted)
+
+
+def _methods(combine: Any) -> Sequence[str]:
+    names = list(combine) if isinstance(combine, list | tuple) else [combine]
+    for name in names:
+        if not isinstance(name, str):
+            reason = "must be a name or a list of names; a function's is its import path, package.module:function"
+            raise ConfigError("combine", name, reason)
+    return grid.methods(names, "combine")
+
+
+def _variations(vary: Any) -> list[Variation]:
+    if not isinstance(vary, Mapping):
+        raise ConfigError("vary", vary, "must be a dictionary of keys and their values, {'batch_size': [32, 64]}")
+    for key, values in vary.items():
+        if not isinstance(values, list | tuple):
+            raise ConfigError(f"vary.{key}", values, "must be a list of values")
+    return [grid.varied(key, values, "vary") for key, values in vary.items()]
 
 
 def _tuned(trials: int, objective: str | None) -> Tuned:

@@ -40,8 +40,10 @@ def collect(given: Sequence[str], base: pathlib.Path, workdir: pathlib.Path, com
       command: the command that repeats it.
 
     Raises:
-      ConfigError: one of them holds no run, or two of them are the same run.
+      ConfigError: none is given, one of them holds no run, or two of them are the same run.
     """
+    if not given:
+        raise ConfigError(FIELD, "", "needs at least one directory of a run or of a comparison")
     groups: dict[str, _Group] = {}
     for path in dict.fromkeys(path for each in given for path in _runs(each, base)):
         record = records.read(path)

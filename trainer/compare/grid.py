@@ -47,8 +47,7 @@ def variation(text: str, field: str = "--vary") -> Variation:
       ConfigError: it cannot be read, or the key is one that a comparison sets otherwise.
     """
     key, given, values = text.partition("=")
-    key = key.removeprefix(_KEY)
-    if not key or not given or not values:
+    if not key.removeprefix(_KEY) or not given or not values:
         raise ConfigError(field, text, "must be config.<key>=<value>,<value>, for example config.batch_size=32,64")
     return varied(key, [loading.parse_value(value) for value in _parts(values)], field)
 
@@ -59,6 +58,7 @@ def varied(key: str, values: Sequence[Any], field: str) -> Variation:
     Raises:
       ConfigError: a comparison sets this key otherwise, or a value is not plain or there twice.
     """
+    key = key.removeprefix(_KEY)
     values = loading.plain(list(values), None, f"{field}.{key}")
     if not values:
         raise ConfigError(field, key, "needs at least one value")

@@ -159,7 +159,8 @@ def locked(workdir: pathlib.Path, given: pathlib.Path, *, shared: bool = False) 
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise InUseError(FIELD, shown, f"another comparison is using it ({holder})") from error
+            reason = f"another comparison is using it ({holder or 'just begun'})"
+            raise InUseError(FIELD, shown, reason) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

@@ -19,6 +19,7 @@ from trainer.output.reports import VALIDATION
 _LOSS = "loss/"
 _NAME = 24  # characters of a cell's name
 _FRAME = 4  # lines around the rows
+_VALUES = 200  # characters of values in a line of a log
 
 
 @dataclasses.dataclass
@@ -104,7 +105,8 @@ class Progress:
         if event.reason:
             self.say(f"{run}: {event.reason}")
         elif not self._console.is_terminal:
-            self.say(f"{run}: {row.step} steps  {'  '.join(self._shown(row.values))}{self._left()}")
+            values = _fitted(self._shown(row.values), _VALUES)
+            self.say(f"{run}: {row.step} steps  {values}{self._left()}")
 
     def _left(self) -> str:
         seconds = self._seconds_left()

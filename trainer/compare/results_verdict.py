@@ -9,6 +9,8 @@ from trainer.output.page import digits
 
 def sentences(results: Results) -> list[str]:
     """Returns the verdict of a comparison as plain text, the most important sentence first."""
+    if results.best is None and not results.counted and any(cell.seeds for cell in results.cells):
+        return ["No value whose better direction is known is in all cells, so that there is no best one."]
     if results.best is None:
         return ["No cell has all numbers, so that there is no best one."]
     best = results.cell(results.best)

@@ -241,7 +241,7 @@ def _lock(workdir: Workdir) -> Workdir:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
         os.close(descriptor)
-        raise ConfigError(_FIELD, str(workdir.shown), f"another run is using it ({holder})") from error
+        raise ConfigError(_FIELD, str(workdir.shown), f"another run is using it ({holder or 'just begun'})") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return dataclasses.replace(workdir, descriptor=descriptor)

@@ -1,6 +1,7 @@
 """The order of a comparison: what is trained, what is kept, what is refused; with runs that are pretended."""
 
 import dataclasses
+import fcntl
 import json
 
 import pytest
@@ -169,6 +170,13 @@ def test_a_comparison_is_used_by_one_process_at_a_time(compare):
 
     compare(["sum"], Second())
     assert caught == [True]
+
+
+def test_one_that_has_just_begun_need_not_have_said_who_it_is(tmp_path):
+    with (tmp_path / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"is using it \(just begun\)$"), plan_file.locked(tmp_path, tmp_path):
+            pass
 
 
 def test_cells_are_trained_one_by_one(tmp_path, monkeypatch):

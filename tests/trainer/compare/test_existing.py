@@ -70,6 +70,7 @@ def test_configurations_that_have_little_in_common_are_called_by_a_run(tmp_path)
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ([], "needs at least one directory"),
         (["nothing"], "holds no run"),
         (["nothing*"], "no directory of a run matches"),
         (["a", "b"], "is the same run as"),

@@ -84,3 +84,15 @@ def test_lines_where_there_is_no_terminal(clock):
         "sum, seed 0: 900 steps  a 0.1235  b 0.1235  (0:00:10 left)",
         "sum, seed 1: step 3: why",
     ]
+
+
+def test_a_line_where_there_is_no_terminal_names_as_many_losses_as_are_read(clock):
+    console = _console(terminal=False)
+    with Progress({"sum": (1, 0)}, "", console) as progress:
+        progress.take("sum", Event("started", 0))
+        progress.take("sum", _report(900, [f"loss_{index}" for index in range(40)]))
+        progress.take("sum", Event("done", 0))
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("sum, seed 0: 900 steps  loss_0 0.1235  loss_1 0.1235")
+    assert line.endswith("  +28")
+    assert len(line) <= 230

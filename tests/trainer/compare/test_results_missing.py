@@ -207,3 +207,13 @@ def test_nothing_is_trained_yet():
     assert found.best is None
     assert found.differences == ()
     assert "No cell has all numbers" in results_text.report(found)
+
+
+def test_cells_of_other_losses_have_no_best_one_and_it_is_said_why():
+    cells = [
+        cell("sum", config({"a": []}), [{"loss/a": 1.0}]),
+        cell("mgda", config({"b": []}), [{"loss/b": 1.0}]),
+    ]
+    assert "No value whose better direction is known is in all cells" in results_text.report(results_of(cells))
+    none = results_of([cell("sum", config({"a": []}), [None], failures={0: "why"})])
+    assert "No cell has all numbers" in results_text.report(none)
