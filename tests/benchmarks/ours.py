@@ -22,6 +22,11 @@ def load(**problem: Any) -> dict[str, Examples]:
 
 def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> Experiment:
     """The experiment of a problem, its configuration changed; raises ConfigError."""
+    return experiment.build(loading.resolve(configuration(problem, **changes)), strategy)
+
+
+def configuration(problem: Problem, **changes: Any) -> dict[str, Any]:
+    """The configuration of a problem, changed."""
     heads = {
         name: [{"layer": "Dense", "units": width}] for name, width in zip(problem.names, problem.widths, strict=True)
     }
@@ -39,7 +44,7 @@ def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) ->
         "batch_size": problem.batch_size,
         "steps": 10**6,
     }
-    return experiment.build(loading.resolve(_merged(tree, changes)), strategy)
+    return _merged(tree, changes)
 
 
 class Run:

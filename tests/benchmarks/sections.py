@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tests.benchmarks import compiled, memory, problems, start
+from tests.benchmarks import compiled, many_losses, memory, problems, start
 from tests.benchmarks.bounds import Bound, Section, difference
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.processes import KERAS
@@ -50,6 +50,7 @@ def sections(workers: Workers) -> tuple[Section, ...]:
             [problems.dense(width).parameters for width in WIDTHS],
         ),
         start.start(),
+        many_losses.many_losses(),
         _breakdown(workers, "breakdown_conv", _CONV, _CONV_STEPS, 1.1),
         _breakdown(workers, "breakdown_mlp", _SMALL, _SMALL_STEPS, 1.35),
     )

@@ -123,6 +123,8 @@ def test_limits_of_the_step_that_are_promised():
         "kernels_mlp": 1.35,
         "per_loss_3": 2.25,
         "first_step_over_imports": 1.8,
+        "losses_40": 1.2,
+        "losses_100": 1.2,
     }
     assert {name: limits[name] for name in promised} == pytest.approx(promised)
 
