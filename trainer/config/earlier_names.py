@@ -8,7 +8,12 @@ from trainer.config.settings import OFF, PASSES
 _JIT_COMPILE = "jit_compile"
 
 
-def replaced(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a saved configuration, nested dictionaries, under their present names and values."""
+def replaced(tree: Any) -> Any:
+    """Returns what a saved configuration holds, nested dictionaries, under its present names and values.
+
+    Anything else that a file may hold is returned as it is.
+    """
+    if not isinstance(tree, Mapping) or _JIT_COMPILE not in tree:
+        return tree
     now = {key: value for key, value in tree.items() if key != _JIT_COMPILE}
-    return now | {"compile": PASSES if tree[_JIT_COMPILE] else OFF} if _JIT_COMPILE in tree else now
+    return now | {"compile": PASSES if tree[_JIT_COMPILE] else OFF}
