@@ -110,6 +110,11 @@ def test_settings_that_it_cannot_hold_are_refused_at_once(changes, words):
         problems.config(compile="loop", **changes)
 
 
+def test_a_call_of_too_many_steps_is_refused():
+    with pytest.raises(ConfigError, match="^steps_per_loop=1000000: must be at most 381300 with compile='loop'"):
+        experiment.build(problems.config(compile="loop", steps_per_loop=10**6), problems.strategy(1))
+
+
 def test_several_devices_are_refused():
     with pytest.raises(ConfigError, match="^compile='loop': is for one device, and there are 2; use 'passes'"):
         experiment.build(problems.config(compile="loop"), problems.strategy(2))

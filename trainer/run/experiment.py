@@ -177,7 +177,7 @@ def build(
     plan_lib.of(config)  # imports a method of the user's own, whose module may look at the arithmetic
     data = _read_data(config, saved, trust, replicas)
     train = data.splits[TRAIN]
-    on_device.check(config.compile, train, strategy)
+    on_device.check(config, train, strategy)
     spec = batch_spec(train, -(-(config.batch_size // config.micro_batches) // replicas))
     network = network_lib.build(
         config.model, config.losses, config.metrics, config.seed, spec, data, strategy, config.freeze

@@ -13,13 +13,17 @@ from trainer.step.gathered import OnDevice
 
 _BATCH_BYTES = 2**20  # larger ones take longer to gather than the step waits for one that is made ahead of time
 _STEPS = 256  # whose rows are made together
+_ROWS = 2**22  # of a call of the loop, which are made before it begins: 16 MiB, a tenth of a second
 
 
-def check(compile_: str, train: Split, strategy: tf.distribute.Strategy) -> None:
+def check(config: Config, train: Split, strategy: tf.distribute.Strategy) -> None:
     """Raises ConfigError where training on this split or these devices is to be a single XLA program, and cannot be."""
     against = None
-    if compile_ != LOOP:
+    if config.compile != LOOP:
         return
+    if config.steps_per_loop > (most := _ROWS // config.batch_size):
+        reason = f"must be at most {most} with compile='loop' and this batch_size: a call takes its examples at once"
+        raise ConfigError("steps_per_loop", config.steps_per_loop, reason)
     if (count := strategy.num_replicas_in_sync) > 1:
         against = f"is for one device, and there are {count}; use 'passes'"
     elif not isinstance(train, InMemory):
@@ -42,6 +46,8 @@ def notes(compile_: str, draws: bool) -> tuple[str, ...]:
 def is_faster(config: Config, train: Split, strategy: tf.distribute.Strategy) -> bool:
     """True where gathering a small batch within the step takes less time than asking a pipeline for it."""
     if not isinstance(train, InMemory) or train.augmentation is not None or config.micro_batches > 1:
+        return False
+    if config.steps_per_loop * config.batch_size > _ROWS:
         return False
     example = sum(array.nbytes for array in tf.nest.flatten(train.examples.structure)) / len(train)
     return example * config.batch_size <= _BATCH_BYTES and strategy_lib.is_one_cpu(strategy)

@@ -60,6 +60,7 @@ def test_a_loop_takes_the_same_steps_from_either(built):
         (1, {"batch_size": 12, "micro_batches": 2}, 64, False),
         (2, {}, 64, False),
         (1, {"batch_size": 20_000}, 20_000, False),  # two megabytes a batch
+        (1, {"steps_per_loop": 10**6}, 64, False),  # the rows of a call would take seconds before it begins
     ],
 )
 def test_what_is_gathered_within_the_step(replicas, changes, examples, expected):
