@@ -119,28 +119,14 @@ def _features(problem: Problem, trunk: tuple, values: jax.Array) -> jax.Array:
 
 def _parameters(problem: Problem) -> tuple[tuple, tuple]:
     """Kernels and biases of every layer of the trunk, () where it has none, and of every head."""
-    random, shape, trunk = np.random.default_rng(0), list(problem.inputs), []
+    random = np.random.default_rng(0)
 
     def layer(*kernel: int) -> tuple[jax.Array, jax.Array]:
         spread = math.sqrt(2 / (math.prod(kernel[:-1]) + math.prod(kernel[:-2]) * kernel[-1]))
         return jnp.asarray(random.normal(0, spread, kernel), jnp.float32), jnp.zeros(kernel[-1])
 
-    for described in problem.trunk:
-        own: tuple = ()
-        match described["layer"]:
-            case "Conv2D":
-                size = described["kernel_size"]
-                own = layer(size, size, shape[-1], described["filters"])
-                shape[-1] = described["filters"]
-            case "MaxPooling2D":
-                shape[:2] = shape[0] // 2, shape[1] // 2
-            case "Flatten":
-                shape = [math.prod(shape)]
-            case "Dense":
-                own = layer(shape[0], described["units"])
-                shape = [described["units"]]
-        trunk.append(own)
-    return tuple(trunk), tuple(layer(shape[0], width) for width in problem.widths)
+    trunk = tuple(layer(*kernel) if kernel else () for kernel in problem.kernels)
+    return trunk, tuple(layer(problem.kernels[-1][-1], width) for width in problem.widths)
 
 
 def main() -> None:

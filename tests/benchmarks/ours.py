@@ -12,6 +12,7 @@ from tests.benchmarks.problems import Problem
 from trainer.config import loading
 from trainer.run import experiment
 from trainer.run.experiment import Experiment
+from trainer.step.gathered import OneBatch
 
 
 def load(**problem: Any) -> dict[str, Examples]:
@@ -81,19 +82,6 @@ class Run:
         return function(self._batches, step, count_, tf.constant(False), self._state, self._totals)
 
 
-class SameBatch:
-    """An iterator whose batch is made already: a step without input."""
-
-    def __init__(self, built: Experiment):
-        self._batch = next(iter(built.batches(0)))
-
-    def __iter__(self) -> Iterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self._batch
-
-
 def train(
     problem: Problem, strategy: tf.distribute.Strategy, *, per_call: int, **changes: Any
 ) -> Callable[[int], float]:
@@ -106,7 +94,7 @@ def train_on_one_batch(
 ) -> Callable:
     """The same without input."""
     built = build(problem, strategy, **changes)
-    return Run(built, per_call, SameBatch(built)).steps
+    return Run(built, per_call, OneBatch(next(iter(built.batches(0))))).steps
 
 
 def payload(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> int:

@@ -34,22 +34,29 @@ class Problem:
     missing: bool = False
 
     @property
-    def trunk_parameters(self) -> int:
-        """Numbers in the trunk's kernels and biases."""
-        shape, total = list(self.inputs), 0
+    def kernels(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each trunk layer's kernel, outputs last; () where a layer has none."""
+        shape, kernels = list(self.inputs), []
         for layer in self.trunk:
+            kernel: tuple[int, ...] = ()
             match layer["layer"]:
                 case "Conv2D":
-                    total += (layer["kernel_size"] ** 2 * shape[-1] + 1) * layer["filters"]
+                    kernel = (layer["kernel_size"], layer["kernel_size"], shape[-1], layer["filters"])
                     shape[-1] = layer["filters"]
                 case "MaxPooling2D":
                     shape[:2] = shape[0] // 2, shape[1] // 2
                 case "Flatten":
                     shape = [math.prod(shape)]
                 case "Dense":
-                    total += (shape[0] + 1) * layer["units"]
+                    kernel = (shape[0], layer["units"])
                     shape = [layer["units"]]
-        return total
+            kernels.append(kernel)
+        return tuple(kernels)
+
+    @property
+    def trunk_parameters(self) -> int:
+        """Numbers in the trunk's kernels and biases."""
+        return sum(math.prod(kernel) + kernel[-1] for kernel in self.kernels if kernel)
 
     @property
     def parameters(self) -> int:

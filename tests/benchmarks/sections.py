@@ -20,7 +20,7 @@ _CONV, _CONV_STEPS = problems.convolutional(3), 20  # `steps_per_loop` as it com
 _SMALL, _SMALL_STEPS = problems.small(), 100  # as a user chooses it for steps of less than a millisecond
 _TORCHJD = {"mean": "Mean", "pcgrad": "PCGrad", "mgda": "MGDA", "upgrad": "UPGrad"}
 _UPDATE_EVERY = 10
-_PER_LOSS = {3: 2.25 / (7 / 3), 10: 1.1}  # of what operations say, by the number of losses
+_PER_LOSS = {3: 2.25, 10: 7.7}  # per-loss / fused at most, by the number of losses
 
 
 def sections(workers: Workers) -> tuple[Section, ...]:
@@ -118,7 +118,7 @@ def _passes(workers: Workers, heads: int) -> Section:
     passes = (1 + 2 * heads) / 3
     average = (passes + _UPDATE_EVERY - 1) / _UPDATE_EVERY
     limits = {
-        "per loss": (f"per-loss / fused, where operations say {passes:.3g}, K = {heads}", _PER_LOSS[heads] * passes),
+        "per loss": (f"per-loss / fused, where operations say {passes:.3g}, K = {heads}", _PER_LOSS[heads]),
         "update_every": (
             f"`update_every` = {_UPDATE_EVERY} / fused, against 1.1 of the average, K = {heads}",
             1.1 * average,
@@ -169,6 +169,7 @@ def _line(
 
 
 def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int, limit: float) -> Section:
+    network = name.partition("_")[2]
     contenders = {
         "step": ours(problem, per_call, **FUSED),
         "one batch": ours(problem, per_call, kind="ours on one batch", **FUSED),
@@ -194,12 +195,11 @@ def _breakdown(workers: Workers, name: str, problem: Problem, per_call: int, lim
         "rest": ("the rest: several optimizers, checks, totals", ("one batch", "calls of one step", "kernels"), rest),
     }
     bounds = (
-        Bound(f"{name}_{part}", f"{what}, per step of {name.partition('_')[2]}", needs, value, unit="ms")
+        Bound(f"{name}_{part}", f"{what}, per step of {network}", needs, value, unit="ms")
         for part, (what, needs, value) in parts.items()
     )
-    part = name.partition("_")[2]
-    what = f"fused, not compiled, input included / bare kernels, per step of {part}"
-    whole = Bound(f"kernels_{part}", what, ("step", "kernels"), ratio("step", "kernels"), "≤", limit)
+    what = f"fused, not compiled, input included / bare kernels, per step of {network}"
+    whole = Bound(f"kernels_{network}", what, ("step", "kernels"), ratio("step", "kernels"), "≤", limit)
     return timed(workers, name, contenders, whole, *bounds)
 
 

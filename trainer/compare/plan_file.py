@@ -2,17 +2,15 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import re
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from trainer.common import atomic_files, json_text
+from trainer.common import atomic_files, json_text, locks
 from trainer.common.errors import ConfigError, first_line, system_reason
 
 NAME = "comparison.json"
@@ -155,14 +153,8 @@ def locked(workdir: pathlib.Path, given: pathlib.Path, *, shared: bool = False) 
     except OSError as error:
         raise ConfigError(FIELD, shown, f"cannot be written: {system_reason(error)}") from error
     try:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            reason = f"another comparison is using it ({holder or 'just begun'})"
-            raise InUseError(FIELD, shown, reason) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        if holder := locks.take(descriptor, shared=shared):
+            raise InUseError(FIELD, shown, f"another comparison is using it ({holder})")
         yield
     finally:
         os.close(descriptor)

@@ -15,13 +15,11 @@ loggers.json     how far each logger has got the reports, where the run has some
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
-import socket
 from collections.abc import Sequence
 
-from trainer.common import atomic_files
+from trainer.common import atomic_files, locks
 from trainer.common.errors import ConfigError, RunError, system_reason
 from trainer.config import initial_values, loading, resuming
 from trainer.config.settings import Config
@@ -236,14 +234,9 @@ def _check_free(path: str | None, base: pathlib.Path | None) -> None:
 def _lock(workdir: Workdir) -> Workdir:
     """Takes the directory for this process; the system gives it back when the process ends, in whatever way."""
     descriptor = atomic_files.open_no_link(workdir.lock, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    if holder := locks.take(descriptor):
         os.close(descriptor)
-        raise ConfigError(_FIELD, str(workdir.shown), f"another run is using it ({holder or 'just begun'})") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        raise ConfigError(_FIELD, str(workdir.shown), f"another run is using it ({holder})")
     return dataclasses.replace(workdir, descriptor=descriptor)
 
 

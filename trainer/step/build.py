@@ -11,7 +11,7 @@ from trainer.common.errors import ConfigError
 from trainer.components.optimizers import OptimizerGroup
 from trainer.config.plan import StepPlan, Way
 from trainer.config.plan import View as ViewOf
-from trainer.config.settings import LOOP, PASSES
+from trainer.config.settings import PASSES
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
@@ -104,7 +104,6 @@ def build(
         updates=Updates(strategy, groups, can_be_skipped, settings.scales_losses, average, gradient_averages),
         observation=Observation(strategy, objectives, solver, reduction) if plan.observes else NoObservation(),
         carried=Carried(solver.combination, scaling, plan.keeps_coefficients),
-        compiled=settings.compile == LOOP,
     )
 
 

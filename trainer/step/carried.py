@@ -122,7 +122,7 @@ def _added(totals: Totals, summary: StepSummary, outcome: StepOutcome, step: tf.
 
 def _with_cosines(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums and counts of cosines with this step's; nothing is computed in a step that cannot have them."""
-    if tf.get_static_value(summary.has_cosines) not in (None, True):  # NumPy's False is not Python's
+    if not _can_hold(summary.has_cosines):
         return totals.cosine_sums, totals.cosine_counts
     cosines = tf.where(summary.has_cosines & accepted, summary.measurement.cosines, 0)
     there = tf.sign(tf.linalg.diag_part(cosines))  # 0 for a gradient of zero, else 1: a cosine with itself is 1
@@ -132,9 +132,14 @@ def _with_cosines(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> 
 def _measured(totals: Totals, summary: StepSummary, accepted: tf.Tensor) -> Measurement:
     """The last measurement; nothing is computed in a step that cannot measure."""
     measured = summary.measurement.measured
-    if tf.get_static_value(measured) in (None, True):
+    if _can_hold(measured):
         return _where(measured & accepted, summary.measurement, totals.measured)
     return totals.measured
+
+
+def _can_hold(condition: tf.Tensor) -> bool:
+    """False where a scalar condition is known while tracing not to hold."""
+    return tf.get_static_value(condition) in (None, True)  # NumPy's False is not Python's
 
 
 def _where(condition: tf.Tensor, new: Any, old: Any) -> Any:

@@ -37,13 +37,16 @@ class _Loop:
 
     def __call__(self, source: Any, first_step: tf.Tensor, count: tf.Tensor, *arguments: Any) -> tuple[State, Totals]:
         """Takes `count` steps."""
-        given = source.gathered(int(count)) if isinstance(source, OnDevice) else source
-        return self.train(given, first_step, count, *arguments)
+        return self.train(_given(source, int(count)), first_step, count, *arguments)
 
     def get_concrete_function(self, source: Any, *arguments: Any) -> tf.types.experimental.ConcreteFunction:
         """The trace; takes no step."""
-        given = source.gathered(0) if isinstance(source, OnDevice) else source
-        return self.train.get_concrete_function(given, *arguments)
+        return self.train.get_concrete_function(_given(source, 0), *arguments)
+
+
+def _given(source: Any, count: int) -> Any:
+    """The argument of the traced function for `count` steps."""
+    return source.gathered(count) if isinstance(source, OnDevice) else source
 
 
 def build(
@@ -64,11 +67,11 @@ def build(
       compiled: whether the loop is one XLA program, `compiled_loop.CompiledLoop`, which reads `OnDevice` data.
 
     Returns:
-      `train(source, first_step, count, measure, state, totals)`, whose source is an iterator over batches or `OnDevice`
-      data, and which runs `count` steps and returns the state and
-      the totals; the last of the steps measures gradient norms and cosines where `measure` (and a pass per loss is
-      taken, or is where a report wants one). The three are scalar tensors (int64, int64, bool), so that nothing is
-      traced again. A step that is not finite changes nothing and ends the loop, unless a smaller loss scale may help.
+      `train(source, first_step, count, measure, state, totals)`, which takes `count` steps, their batches from `source`
+      (an iterator or `OnDevice` data), and returns the state and the totals; the last of the steps measures gradient
+      norms and cosines where `measure` (and a pass per loss is taken, or is where a report wants one). `first_step`,
+      `count` and `measure` are scalar tensors (int64, int64, bool), so that nothing is traced again. A step that is not
+      finite changes nothing and ends the loop, unless a smaller loss scale may help.
     """
 
     def train(

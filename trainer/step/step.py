@@ -49,7 +49,6 @@ class Step:
       updates: the optimizers.
       observation: what is looked at after the update.
       carried: what of a step later ones, checkpoints and reports read.
-      compiled: whether the in-graph loop is one XLA program.
     """
 
     objectives: Objectives
@@ -59,7 +58,6 @@ class Step:
     updates: Updates
     observation: AfterUpdate
     carried: Carried
-    compiled: bool = False
 
     def one_step(
         self, iterator: Any, step: tf.Tensor, measure: tf.Tensor, state: State, totals: Totals
@@ -90,7 +88,7 @@ class Step:
             of_probes = dataclasses.replace(self, computation=self.probes.computation)
             probing = Probing(of_probes.one_step, self.probes.next)
         remembered = (self.remembered, self.with_remembered)
-        return in_graph_loop.build(self.one_step, probing, *remembered, compiled=self.compiled)
+        return in_graph_loop.build(self.one_step, probing, *remembered, compiled=self.objectives.compiled)
 
     def initial_state(self) -> State:
         """The state at the start of a run."""
