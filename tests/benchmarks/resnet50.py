@@ -8,34 +8,34 @@ import numpy as np
 
 from input_pipelines.examples import Examples
 
-_LOSSES, _CLASSES, _SHAPE = 40, 10, (224, 224, 3)
+_LOSSES, _CLASSES = 40, 10
 
 
-def noise(examples: int = 64) -> dict[str, Examples]:
-    """Images of noise with random classes, a target for every loss."""
+def noise(examples: int = 64, size: int = 224) -> dict[str, Examples]:
+    """Square images of noise with random classes, a target for every loss."""
 
     def split(seed: int) -> Examples:
         random = np.random.RandomState(seed)
         targets = {f"target_{k}": random.randint(_CLASSES, size=examples) for k in range(_LOSSES)}
-        return Examples(random.uniform(size=(examples, *_SHAPE)).astype(np.float32), targets)
+        return Examples(random.uniform(size=(examples, size, size, 3)).astype(np.float32), targets)
 
     return {"train": split(0), "validation": split(1)}
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(size: int = 224, losses: int = _LOSSES) -> ml_collections.ConfigDict:
     """64 images per step; the trunk is Keras' ResNet-50 without its last layer."""
     trunk = {"layer": "keras.applications:ResNet50", "weights": None, "include_top": False, "pooling": "avg"}
     loss = {"name": "sparse_categorical_crossentropy", "from_logits": True}
     return ml_collections.ConfigDict(
         {
             "batch_size": 64,
-            "dataset": {"name": "tests.benchmarks.resnet50:noise"},
+            "dataset": {"name": "tests.benchmarks.resnet50:noise", "options": {"size": size}},
             "model": {
-                "trunk": [{**trunk, "input_shape": list(_SHAPE)}],
-                "heads": {f"head_{k}": [{"layer": "Dense", "units": _CLASSES}] for k in range(_LOSSES)},
+                "trunk": [{**trunk, "input_shape": [size, size, 3]}],
+                "heads": {f"head_{k}": [{"layer": "Dense", "units": _CLASSES}] for k in range(losses)},
             },
             "losses": {
-                f"loss_{k}": {"head": f"head_{k}", "target": f"target_{k}", "loss": loss} for k in range(_LOSSES)
+                f"loss_{k}": {"head": f"head_{k}", "target": f"target_{k}", "loss": loss} for k in range(losses)
             },
             "combine": {"name": "pcgrad"},
         }

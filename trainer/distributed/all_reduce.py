@@ -36,7 +36,8 @@ class Reduction:
         places.sort(key=lambda place: (-place[0], place[1]))
         flat = [gradients[v][i] for i, v in places]
         sent = flat if self.dtype is None else [tf.cast(gradient, self.dtype) for gradient in flat]
-        summed = self._sum_by_dtype([*sent, *tf.nest.flatten(numbers)])
+        with tf.name_scope("reduce"):
+            summed = self._sum_by_dtype([*sent, *tf.nest.flatten(numbers)])
         back = {
             place: tf.cast(gradient, original.dtype)
             for place, gradient, original in zip(places, summed, flat, strict=False)

@@ -28,7 +28,7 @@ from trainer.step import absence, backward, replicas
 from trainer.step import parts as parts_lib
 from trainer.step.applied import Joint
 from trainer.step.cut import CutModel
-from trainer.step.loss_scale import Scaling
+from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
 from trainer.step.values import Applied, LossNumbers, Measurement, State, StepSummary
@@ -114,13 +114,20 @@ class Features:
                 self.parts, objectives.losses, self.reach, batch, weigh, mix, factor, size, watch
             )
         gradients = parts_lib.zeros_if_empty(gradients, batch)
+        with tf.name_scope("combine"):
+            return self._applied(gradients, losses, problem, answer, scale)
+
+    def _applied(
+        self, gradients: Sequence[tf.Tensor], losses: tf.Tensor, problem: Problem, answer: Answer, scale: LossScale
+    ) -> tuple[Applied, StepSummary]:
+        """One sum of one gradient per variable across replicas, and the step's summary."""
         active, gramian = problem.active, problem.gramian
         rows, _ = self.reduction.sum([(gradient,) for gradient in gradients], ())
         gradients = self.scaling.unscaled([row for (row,) in rows], (None,) * len(rows), scale)
         finite = statistics.finite_together(gradients, losses, self.reach, rows=tf.linalg.diag_part(gramian))
         norms, cosines = statistics.of_gramian(gramian)
         measurement = Measurement(tf.constant(True), active, tf.where(active, norms, 0), cosines, answer.coefficients)
-        in_domain = combination.accepts(losses, problem, finite.all, answer.coefficients)
+        in_domain = self.solver.combination.accepts(losses, problem, finite.all, answer.coefficients)
         summary = StepSummary(losses, active, finite, in_domain, answer, measurement, has_cosines=tf.constant(True))
         return Applied(self.mixing.of_sums(gradients)), summary
 
@@ -173,15 +180,18 @@ def weighted_gradients(
         rows.append(row)
         for v, gradient in zip(positions, gradients, strict=True):
             columns[v][k] = tf.convert_to_tensor(gradient)
-    shared, own, extra = weigh(found, gramian_lib.block(rows))
+    with tf.name_scope("combine"):
+        shared, own, extra = weigh(found, gramian_lib.block(rows))
+        mixed = mix(rows, tuple(range(len(losses))), shared, extra)
     through_trunk = trunk_tape.gradient(
         features,
         [reach.variables[v].value for v in trunk],
-        output_gradients=mix(rows, tuple(range(len(losses))), shared, extra),
+        output_gradients=mixed,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
     gradients = dict(zip(trunk, through_trunk, strict=True))
-    for v, by in enumerate(reach.losses):
-        if v not in gradients:
-            gradients[v] = mix([columns[v][k] for k in by], by, shared if len(by) > 1 else own, extra)
+    with tf.name_scope("combine"):
+        for v, by in enumerate(reach.losses):
+            if v not in gradients:
+                gradients[v] = mix([columns[v][k] for k in by], by, shared if len(by) > 1 else own, extra)
     return tuple(tf.convert_to_tensor(gradients[v]) for v in range(len(reach.variables))), extra

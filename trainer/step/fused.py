@@ -63,7 +63,8 @@ class Fused:
         local = parts.accumulated(
             self.objectives, self.strategy, self.micro_batches, iterator, batch, step, accumulate, (state,)
         )
-        return replicas.run(self.strategy, self._reduce, (local, step, state))
+        with tf.name_scope("combine"):
+            return replicas.run(self.strategy, self._reduce, (local, step, state))
 
     def _accumulate(self, batch: Mapping[str, Any], step: tf.Tensor, micro_step: tf.Tensor, state: State) -> FusedSums:
         """Forward and backward pass over this replica's part of a micro-batch."""

@@ -65,7 +65,8 @@ class PerLoss:
             (state.loss_scale,),
             placed=self.view.placed,
         )
-        return replicas.run(self.strategy, self._reduce_and_combine, (local, step, measure, state))
+        with tf.name_scope("combine"):
+            return replicas.run(self.strategy, self._reduce_and_combine, (local, step, measure, state))
 
     def _accumulate(self, batch: Mapping[str, Any], micro_step: tf.Tensor, scale: LossScale) -> LocalSums:
         """Forward and backward passes over this replica's part of a micro-batch; no communication."""

@@ -95,5 +95,6 @@ class Updates:
 
 def _apply(gradients: Sequence[tuple[tf.Tensor, ...]], groups: Sequence[OptimizerGroup]) -> None:
     """Optimizers' updates of their variables, one after another."""
-    for own, group in zip(gradients, groups, strict=True):
-        group.optimizer.apply(list(own), list(group.variables))
+    with tf.name_scope("update"):
+        for own, group in zip(gradients, groups, strict=True):
+            group.optimizer.apply(list(own), list(group.variables))
