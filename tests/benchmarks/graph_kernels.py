@@ -128,7 +128,9 @@ class _Counting:
             return 1
         condition = self.library[node.attr["cond"].func.name]
         less = [each for each in condition.nodes if each.op == "Less"]
-        limits = {each.name: tf.make_ndarray(each.attr["value"].tensor) for each in condition.nodes if each.op == "Const"}
+        limits = {
+            each.name: tf.make_ndarray(each.attr["value"].tensor) for each in condition.nodes if each.op == "Const"
+        }
         kinds = {each.op for each in condition.nodes}
         if len(less) != 1 or kinds - {"Less", "Const", "Identity"}:
             return 1
@@ -161,9 +163,7 @@ def _copies(node: Any, placed: Mapping[str, _Placed], by_name: Mapping[str, Any]
         if dtype in _ALWAYS_ON_HOST:
             continue
         source, *output = name.split(":")
-        if source in arguments:
-            there = dtype == tf.int32.as_datatype_enum
-        elif _called(by_name[source].op) is not None:
+        if source in arguments or _called(by_name[source].op) is not None:
             there = dtype == tf.int32.as_datatype_enum
         else:
             there = _on_host(by_name[source], placed[source], output)

@@ -104,6 +104,11 @@ class Method:
     own: bool = False
 
     @property
+    def tells_variables_apart(self) -> bool:
+        """True where the method takes each variable on its own, and not only for the losses that reach it."""
+        return self.looks_at in (LooksAt.BLOCK_GRAMIANS, LooksAt.ELEMENTS)
+
+    @property
     def yields_coefficients(self) -> bool:
         """True where one set of coefficients holds for all shared variables."""
         return not self.per_variable and self.looks_at is not LooksAt.ELEMENTS

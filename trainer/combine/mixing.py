@@ -10,7 +10,7 @@ from trainer.combine.combination import Combination, Losses
 from trainer.combine.entry import LooksAt
 from trainer.combine.problem import Problem, where_active
 from trainer.gradients import gramian as gramian_lib
-from trainer.gradients import ordered_sums
+from trainer.gradients import layout, ordered_sums
 from trainer.gradients.reach import Jacobian
 
 Mixed = TypeVar("Mixed")
@@ -26,6 +26,7 @@ def mixing_matrices(
     shared_normalizers: tf.Tensor,
     problem: Problem,
     coefficients: tf.Tensor | None,
+    piece: int = layout.CPU.piece,
 ) -> tuple[tf.Tensor | None, ...]:
     """Returns, for each variable, the matrix with which its gradients are mixed.
 
@@ -37,6 +38,7 @@ def mixing_matrices(
       shared_normalizers: (K,) float64, the same for shared variables; ones where their gradients are moving averages.
       problem: the problem.
       coefficients: as `Combination.solve` gave them; only looked at for methods that yield some.
+      piece: as `gramian.block` has it.
 
     Returns:
       For each variable a (receivers, k) float64 matrix: row r holds the factors of the variable's k sums in the
@@ -56,7 +58,7 @@ def mixing_matrices(
         elif method.looks_at is LooksAt.ELEMENTS:
             result.append(None)
         elif whole is None:
-            result.append(_of_block(combination, gradients, losses, shared_normalizers, problem, scales))
+            result.append(_of_block(combination, gradients, losses, shared_normalizers, problem, scales, piece))
         else:
             result.append(tf.gather(tf.gather(whole, combination.receivers(losses)), losses, axis=1))
     return tuple(result)
@@ -176,12 +178,13 @@ def _of_block(
     normalizers: tf.Tensor,
     problem: Problem,
     scales: tf.Tensor,
+    piece: int,
 ) -> tf.Tensor:
     """The mixing matrix of one variable on its own."""
     scales = tf.gather(scales * normalizers, losses)
     part = _part(problem, losses)
     if combination.method.looks_at is LooksAt.BLOCK_GRAMIANS:
-        part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients), scales))
+        part = part._replace(gramian=gramian_lib.scaled(gramian_lib.block(gradients, piece), scales))
     coefficients = combination.answer(part, {}).coefficients
     return tf.linalg.diag(where_active(part.active, coefficients, tf.zeros_like(coefficients)) * scales)
 

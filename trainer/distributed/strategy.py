@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from trainer.common.errors import ConfigError, RunError, first_line, reason_of
 from trainer.distributed.cluster import Cluster
+from trainer.gradients import layout as layouts
+from trainer.gradients.layout import Layout
 
 # The first GPUs with fast arithmetic for it: Volta and Ampere. https://www.tensorflow.org/guide/mixed_precision
 _NEEDED_CAPABILITY = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}
@@ -106,6 +108,11 @@ def solver_device(strategy: tf.distribute.Strategy) -> str | None:
     Its many small operations, and loops whose condition the host must know, would each wait for a launch on a GPU.
     """
     return None if _device_type(strategy) == "CPU" else "/device:CPU:0"
+
+
+def layout(strategy: tf.distribute.Strategy) -> Layout:
+    """Returns the layout of gradients that suits the replicas' devices."""
+    return layouts.CPU if _device_type(strategy) == "CPU" else layouts.GPU
 
 
 def only_device(strategy: tf.distribute.Strategy) -> str:

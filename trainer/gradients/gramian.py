@@ -5,21 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from trainer.gradients import ordered_sums
+from trainer.gradients import layout, ordered_sums
 from trainer.gradients.reach import Jacobian, Reach
 
-# Elements that are copied to float64 together: few enough that the copies stay in a processor's cache.
-_PIECE = 2**19
 _IN_FLIGHT = 2  # pieces at a time; one uses the processor's cores that the other leaves idle
 _ALIGNED = 64  # a piece of a vector is no copy where its first element is at a multiple of this
 _MANY = 32  # rows, from which on leaving out products that symmetry gives is worth a second call
 
 
-def block(gradients: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
+def block(gradients: Sequence[tf.Tensor] | tf.Tensor, piece: int = layout.CPU.piece) -> tf.Tensor:
     """Inner products of several gradients of one variable: (k, k) float64, accumulated in float64.
 
     Args:
       gradients: k tensors of one shape and floating dtype, or the rows of a matrix (k, n).
+      piece: numbers that are copied to float64 together.
     """
     if isinstance(gradients, tf.Tensor):
         count, size = gradients.shape
@@ -39,7 +38,7 @@ def block(gradients: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
 
     if size is None:  # it depends on the batch, and is never large
         return products(0, -1)
-    length = max(_PIECE // count // _ALIGNED, 1) * _ALIGNED
+    length = max(piece // count // _ALIGNED, 1) * _ALIGNED
     whole = max(-(-size // length) - 1, 0)
     rest = products(whole * length, -1)
     if not whole:
@@ -85,13 +84,14 @@ def total(blocks: Sequence[tf.Tensor], by: Sequence[tuple[int, ...]], count: int
     return ordered_sums.ordered(parts)
 
 
-def of_shared(jacobian: Jacobian, reach: Reach, normalizers: tf.Tensor) -> tf.Tensor:
+def of_shared(jacobian: Jacobian, reach: Reach, normalizers: tf.Tensor, piece: int = layout.CPU.piece) -> tf.Tensor:
     """The Gramian over the variables that two losses or more reach.
 
     Args:
       jacobian: per variable of `reach`, sums of gradients of the losses that reach it.
       reach: which losses reach which variable.
       normalizers: (K,) float64, the factors that make means of the sums.
+      piece: as `block` has it.
 
     Returns:
       (K, K) float64, of the means.
@@ -99,7 +99,7 @@ def of_shared(jacobian: Jacobian, reach: Reach, normalizers: tf.Tensor) -> tf.Te
     blocks: list[tf.Tensor] = []
     for v in reach.shared:
         with tf.control_dependencies(blocks[-1:]):
-            blocks.append(block([tf.identity(gradient) for gradient in jacobian[v]]))
+            blocks.append(block([tf.identity(gradient) for gradient in jacobian[v]], piece))
     sums_ = total(blocks, [reach.losses[v] for v in reach.shared], normalizers.shape[0])
     return scaled(sums_, normalizers)
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.gradients import gramian as gramian_lib
-from trainer.gradients import ordered_sums
+from trainer.gradients import layout, ordered_sums
 from trainer.gradients.reach import Jacobian, Reach
 
 
@@ -92,6 +92,7 @@ def norms_and_cosines(
     active: tf.Tensor,
     *,
     wanted: tf.Tensor,
+    piece: int = layout.CPU.piece,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Lengths of the losses' gradients and the cosines between them.
 
@@ -102,6 +103,7 @@ def norms_and_cosines(
       gramian: (K, K) float64 over the shared variables, where the step has it already; the cosines are known then.
       active: (K,) bool.
       wanted: scalar bool; where it does not hold, zeros are returned for what is not known, and nothing is computed.
+      piece: as `gramian.block` has it.
 
     Returns:
       (K,) float64, each loss's norm over all the variables it reaches, 0 where inactive; and (K, K) float64, cosines
@@ -111,7 +113,7 @@ def norms_and_cosines(
     known = None if gramian is None else of_gramian(gramian)[1]
 
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
-        shared = gramian_lib.of_shared(jacobian, reach, normalizers) if gramian is None else gramian
+        shared = gramian_lib.of_shared(jacobian, reach, normalizers, piece) if gramian is None else gramian
         squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:

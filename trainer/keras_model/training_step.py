@@ -92,6 +92,7 @@ def build(
         average=None,
         gradient_averages=averages,
         reduction=_reduction(found.reach, strategy),
+        layout=strategy_lib.layout(strategy),
     )
     return TrainingStep(step, groups, {} if averages is None else averages.by_name)
 

@@ -73,6 +73,7 @@ def build(
         average=optimization.average,
         gradient_averages=optimization.gradient_averages,
         reduction=reduction(config.reduce_dtype, config.bytes_per_pack, reach, strategy),
+        layout=strategy_lib.layout(strategy),
     )
     plan_lib.check_labels(step_settings.of(config), labels_can_be_missing=any(lacking))
     return step

@@ -11,6 +11,7 @@ from trainer.combine.combination import Combination
 from trainer.combine.problem import Problem
 from trainer.components.optimizers import OptimizerGroup
 from trainer.gradients import ordered_sums
+from trainer.gradients.layout import Joined
 from trainer.gradients.reach import Reach
 from trainer.step.values import Gradients
 from trainer.step.views import Rows
@@ -38,27 +39,30 @@ class Joint:
       combination: how their gradients are combined.
       groups: the optimizers and what each of them updates.
       clip_norm: largest norm of all gradients together; None: no limit.
+      joined: what is joined of the gradients that are mixed; None: nothing.
     """
 
     reach: Reach
     combination: Combination
     groups: Sequence[OptimizerGroup]
     clip_norm: float | None
+    joined: Joined | None = None
 
     def mixed(self, rows: Rows, matrices: Sequence[tf.Tensor | None], problem: Problem) -> Gradients:
         """Returns for every optimizer the gradients it applies."""
+        by = (self.reach if self.joined is None else self.joined.reach).losses
 
         def sums(wide: bool) -> list[tf.Tensor]:
             return [
                 mixing_lib.joint(own, matrix, wide=wide)
                 if matrix is not None
-                else mixing_lib.elements(self.combination, own, self.reach.losses[v], rows.normalizers, problem, v)
+                else mixing_lib.elements(self.combination, own, by[v], rows.normalizers, problem, v)
                 for v, (own, matrix) in enumerate(zip(rows.gradients, matrices, strict=True))
             ]
 
-        of_losses = dict(zip(self.reach.losses, matrices, strict=True))
         dtype = rows.gradients[0][0].dtype
-        return self.of_sums(mixing_lib.with_room(self.combination, dtype, of_losses, sums))
+        mixed = mixing_lib.with_room(self.combination, dtype, dict(zip(by, matrices, strict=True)), sums)
+        return self.of_sums(mixed if self.joined is None else self.joined.separate(mixed))
 
     def of_sums(self, gradients: Sequence[tf.Tensor]) -> Gradients:
         """Returns for every optimizer the gradients it applies, from one gradient per variable of the reach."""

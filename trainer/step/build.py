@@ -13,6 +13,8 @@ from trainer.config.plan import StepPlan, Way
 from trainer.config.plan import View as ViewOf
 from trainer.config.settings import PASSES
 from trainer.distributed.all_reduce import Reduction
+from trainer.gradients import layout as layout_lib
+from trainer.gradients.layout import Joined, Layout
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
 from trainer.step import absence, applied, backward, cut, views
@@ -67,6 +69,7 @@ def build(
     average: VariableAverage | None,
     gradient_averages: GradientAverages | None,
     reduction: Reduction,
+    layout: Layout,
 ) -> Step:
     """The step of a plan.
 
@@ -81,6 +84,7 @@ def build(
       average: moving averages of the variables, where the run keeps them.
       gradient_averages: moving averages of the gradients, where the plan's view is of those.
       reduction: how values travel between replicas.
+      layout: of gradients while they are combined.
 
     Raises:
       ConfigError: the model has no features to look at.
@@ -95,7 +99,7 @@ def build(
         "scaling": scaling,
     }
     can_be_skipped = absence.can_be_absent(objectives, settings.can_lack_labels)
-    computation, probes = _computations(plan, settings, common, groups, gradient_averages)
+    computation, probes = _computations(plan, settings, common, layout, groups, gradient_averages)
     return Step(
         objectives=objectives,
         reach=reach,
@@ -111,6 +115,7 @@ def _computations(
     plan: StepPlan,
     settings: Settings,
     common: Mapping[str, Any],
+    layout: Layout,
     groups: Sequence[OptimizerGroup],
     gradient_averages: GradientAverages | None,
 ) -> tuple[Computation, Probes | None]:
@@ -124,10 +129,14 @@ def _computations(
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
-            view = _view(plan, objectives, reach, combination, settings, gradient_averages)
-            return PerLoss(**common, **in_parts, **of_rows, view=view)
+            joined = _joined(plan, reach, combination, layout)
+            view = _view(plan, objectives, reach, combination, settings, layout, joined, gradient_averages)
+            given = common | in_parts | of_rows
+            if joined is not None:
+                given |= {"reach": joined.reach, "mixing": dataclasses.replace(mixing, joined=joined)}
+            return PerLoss(**given, layout=layout, view=view)
         if kind is Way.FEATURES:
-            return Features(**common, **of_rows, parts=_parts(objectives, reach))
+            return Features(**common, **of_rows, layout=layout, parts=_parts(objectives, reach))
         sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
         # On one replica they are known before the backward pass, and so is the size of a batch.
         whole = common["strategy"].num_replicas_in_sync == 1 and settings.micro_batches == 1
@@ -160,11 +169,19 @@ def _view(
     reach: Reach,
     combination: Combination,
     settings: Settings,
+    layout: Layout,
+    joined: Joined | None,
     gradient_averages: GradientAverages | None,
 ) -> View:
     """Builds the view of the gradients that the combination looks at and mixes."""
     if plan.view is ViewOf.TWO_HALVES:
-        return views.TwoHalves(reach, objectives.count, objectives.batch_size, settings.micro_batches)
+        return views.TwoHalves(reach, objectives.count, objectives.batch_size, settings.micro_batches, layout)
     if plan.view is ViewOf.MOVING_AVERAGES:
-        return views.MovingAverages(reach, objectives.batch_size, combination, gradient_averages)
-    return views.WholeBatch(reach, objectives.batch_size, combination)
+        return views.MovingAverages(reach, objectives.batch_size, combination, layout, gradient_averages)
+    return views.WholeBatch(reach, objectives.batch_size, combination, layout, joined)
+
+
+def _joined(plan: StepPlan, reach: Reach, combination: Combination, layout: Layout) -> Joined | None:
+    """Joins gradients of the whole batch, of which one sum is applied, unless the method tells variables apart."""
+    apart = plan.applied_per_loss or combination.method.tells_variables_apart
+    return layout_lib.join(reach) if layout.joined and plan.view is ViewOf.WHOLE_BATCH and not apart else None

@@ -23,6 +23,7 @@ from trainer.components.losses import NamedLoss
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import statistics
+from trainer.gradients.layout import Layout
 from trainer.gradients.reach import Reach
 from trainer.step import absence, backward, replicas
 from trainer.step import parts as parts_lib
@@ -50,6 +51,7 @@ class Features:
       mixing: from one gradient per variable to what each optimizer applies.
       reduction: how values travel between replicas.
       scaling: of the losses.
+      layout: of the gradients at the features.
       can_be_absent: for each loss, whether there can be steps in which it takes no part.
     """
 
@@ -61,6 +63,7 @@ class Features:
     mixing: Joint
     reduction: Reduction
     scaling: Scaling
+    layout: Layout
     can_be_absent: tuple[bool, ...]
 
     def compute(
@@ -78,10 +81,10 @@ class Features:
         if objectives.varying:
             batch = parts_lib.counted(batch, objectives.model)
 
-        def weigh(losses: Sequence[LossSums], gramian: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Found]:
+        def weigh(losses: Sequence[LossSums], rows: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, Found]:
             numbers, dtype = objectives.numbers(losses, batch), losses[0].loss_sum.dtype
             in_one = tf.nest.map_structure(lambda values: tf.cast(values, tf.float64), numbers[:3])  # of one dtype
-            gramian = parts_lib.zeros_if_empty(gramian, batch)
+            gramian = parts_lib.zeros_if_empty(gramian_lib.block(rows, self.layout.piece), batch)
             _, (gramian, in_one) = self.reduction.sum((), (gramian, in_one))
             sums = tf.nest.map_structure(lambda values: tf.cast(values, dtype), in_one)
             numbers = LossNumbers(*sums, numbers.in_all)
@@ -137,7 +140,7 @@ def weighted_gradients(
     losses: Sequence[NamedLoss],
     reach: Reach,
     batch: Mapping[str, Any],
-    weigh: Callable[[Sequence[LossSums], tf.Tensor], tuple[tf.Tensor, tf.Tensor, Extra]],
+    weigh: Callable[[Sequence[LossSums], Sequence[tf.Tensor]], tuple[tf.Tensor, tf.Tensor, Extra]],
     mix: Callable[[Sequence[tf.Tensor], Losses, tf.Tensor, Extra], tf.Tensor],
     scale: tf.Tensor | None = None,
     batch_size: int | None = None,
@@ -150,9 +153,8 @@ def weighted_gradients(
       losses: the K losses.
       reach: which of them reach which variable.
       batch: this replica's part.
-      weigh: given every loss's sums and the (K, K) float64 inner products, over this replica's examples, of the
-        gradients of Σ w·ℓ at the features, times `scale`², returns (K,) factors for shared variables, (K,) factors for
-        task-specific ones, and anything more.
+      weigh: given every loss's sums and the gradients of each Σ w·ℓ at the features of this replica's examples, times
+        `scale`, returns (K,) factors for shared variables, (K,) factors for task-specific ones, and anything more.
       mix: the weighted sum of gradients, given the indices of their losses, all (K,) factors and `weigh`'s extra.
       scale, batch_size, watch: as `backward.per_loss_gradients` has them.
 
@@ -181,7 +183,7 @@ def weighted_gradients(
         for v, gradient in zip(positions, gradients, strict=True):
             columns[v][k] = tf.convert_to_tensor(gradient)
     with tf.name_scope("combine"):
-        shared, own, extra = weigh(found, gramian_lib.block(rows))
+        shared, own, extra = weigh(found, rows)
         mixed = mix(rows, tuple(range(len(losses))), shared, extra)
     through_trunk = trunk_tape.gradient(
         features,

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.combine import mixing as mixing_lib
 from trainer.distributed.all_reduce import Reduction
 from trainer.gradients import statistics
+from trainer.gradients.layout import Layout
 from trainer.gradients.reach import Reach
 from trainer.step import absence, backward, replicas
 from trainer.step import parts as parts_lib
@@ -27,8 +28,9 @@ class PerLoss:
     Attributes:
       strategy: where.
       objectives: the losses.
-      reach: which of them reach which variable.
+      reach: which of them reach each of the variables, or of the groups that `view` joins.
       view: what the combination looks at and mixes.
+      layout: of the gradients while they are combined.
       solver: solves its problem.
       mixing: from mixed gradients to what each optimizer applies.
       reduction: how values travel between replicas.
@@ -42,6 +44,7 @@ class PerLoss:
     objectives: Objectives
     reach: Reach
     view: View
+    layout: Layout
     solver: Solver
     mixing: Mixing
     reduction: Reduction
@@ -101,11 +104,12 @@ class PerLoss:
             shared_normalizers=rows.normalizers,
             problem=problem,
             coefficients=answer.coefficients,
+            piece=self.layout.piece,
         )
         gradients = self.mixing.mixed(rows, matrices, problem)
 
         norms, cosines = statistics.norms_and_cosines(
-            jacobian, self.reach, normalizers, rows.plain_gramian, active, wanted=measure
+            jacobian, self.reach, normalizers, rows.plain_gramian, active, wanted=measure, piece=self.layout.piece
         )
         answer = answer._replace(coefficients=mixing_lib.joint_coefficients(answer.coefficients))
         measurement = Measurement(measure, active, norms, cosines, answer.coefficients)

@@ -13,6 +13,7 @@ from trainer.components import batch_sizes
 from trainer.distributed import gathering
 from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import half_batches
+from trainer.gradients.layout import Joined, Layout
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Jacobian, Reach
 
@@ -98,16 +99,28 @@ class WholeBatch(_OnePart):
       reach: which losses reach which variable.
       batch_size: examples in a global batch.
       combination: looks at their Gramian, or does not.
+      layout: of the gradients.
+      joined: what is joined of them; None: nothing.
     """
 
-    def __init__(self, reach: Reach, batch_size: int, combination: Combination):
+    def __init__(
+        self, reach: Reach, batch_size: int, combination: Combination, layout: Layout, joined: Joined | None = None
+    ):
         super().__init__(reach, batch_size)
-        self._needs_gramian = combination.needs_gramian
+        self._needs_gramian, self._piece, self._joined = combination.needs_gramian, layout.piece, joined
+        if joined is not None:
+            self.owners = joined.reach
+
+    def folded(self, jacobian: Jacobian) -> Jacobian:
+        """The gradients, joined."""
+        return jacobian if self._joined is None else self._joined.joined(jacobian)
 
     def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The gradients themselves."""
         del part_normalizers, problem
-        gramian = gramian_lib.of_shared(jacobian, self.reach, normalizers) if self._needs_gramian else None
+        gramian = None
+        if self._needs_gramian:
+            gramian = gramian_lib.of_shared(jacobian, self.owners, normalizers, self._piece)
         return Rows(jacobian, normalizers, gramian, gramian)
 
 
@@ -118,12 +131,15 @@ class MovingAverages(_OnePart):
       reach: which losses reach which variable.
       batch_size: examples in a global batch.
       combination: says by how much gradients are multiplied before they enter the averages.
+      layout: of the gradients.
       averages: the averages.
     """
 
-    def __init__(self, reach: Reach, batch_size: int, combination: Combination, averages: GradientAverages):
+    def __init__(
+        self, reach: Reach, batch_size: int, combination: Combination, layout: Layout, averages: GradientAverages
+    ):
         super().__init__(reach, batch_size)
-        self._combination, self._averages = combination, averages
+        self._combination, self._piece, self._averages = combination, layout.piece, averages
 
     def rows(self, jacobian: Jacobian, part_normalizers: tf.Tensor, normalizers: tf.Tensor, problem: Problem) -> Rows:
         """The new averages, in place of the shared variables' gradients."""
@@ -134,7 +150,8 @@ class MovingAverages(_OnePart):
         for v, own in zip(self.reach.shared, averages, strict=True):
             gradients[v] = own
         ones = tf.ones_like(normalizers)
-        return Rows(tuple(gradients), ones, gramian_lib.of_shared(tuple(gradients), self.reach, ones), None, averages)
+        gramian = gramian_lib.of_shared(tuple(gradients), self.reach, ones, self._piece)
+        return Rows(tuple(gradients), ones, gramian, None, averages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +163,14 @@ class TwoHalves:
       count: number of losses K.
       batch_size: examples in a global batch.
       micro_batches: parts of a global batch that are computed one after another.
+      layout: of the gradients.
     """
 
     of_losses: Reach
     count: int
     batch_size: int
     micro_batches: int
+    layout: Layout
 
     @property
     def reach(self) -> Reach:
@@ -191,7 +210,7 @@ class TwoHalves:
         """The gradients over the first half; their inner products with those over the second."""
         del problem
         count, folded = self.count, half_batches.of_folded(self.of_losses, self.count)
-        both = gramian_lib.of_shared(jacobian, folded, tf.ones([2 * count], tf.float64))
+        both = gramian_lib.of_shared(jacobian, folded, tf.ones([2 * count], tf.float64), self.layout.piece)
         cross = both[:count, count:] * part_normalizers[0][:, tf.newaxis] * part_normalizers[1]
         plain = tf.reduce_sum(tf.reshape(both, [2, count, 2, count]), axis=[0, 2])
         first = half_batches.first(jacobian, self.of_losses)
