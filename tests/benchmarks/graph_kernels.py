@@ -128,20 +128,19 @@ class _Counting:
             return 1
         condition = self.library[node.attr["cond"].func.name]
         less = [each for each in condition.nodes if each.op == "Less"]
-        limits = {
-            each.name: tf.make_ndarray(each.attr["value"].tensor) for each in condition.nodes if each.op == "Const"
-        }
-        kinds = {each.op for each in condition.nodes}
-        if len(less) != 1 or kinds - {"Less", "Const", "Identity"}:
+        if len(less) != 1 or {each.op for each in condition.nodes} - {"Less", "Const", "Identity"}:
             return 1
         counter, limit = (name.split(":")[0] for name in less[0].input)
+        limits = {each.name: each for each in condition.nodes if each.op == "Const"}
         if limit not in limits or counter not in condition.arguments:
             return 1
-        given = node.input[list(condition.arguments).index(counter)].split(":")[0]
-        start = by_name.get(given)
-        if start is None or start.op != "Const":
-            return 1
-        return int(limits[limit] - tf.make_ndarray(start.attr["value"].tensor))
+        start = by_name.get(node.input[list(condition.arguments).index(counter)].split(":")[0])
+        return int(_value(limits[limit]) - _value(start)) if start is not None and start.op == "Const" else 1
+
+
+def _value(constant: Any) -> Any:
+    """The number that a node `Const` holds."""
+    return tf.make_ndarray(constant.attr["value"].tensor)
 
 
 def _part(name: str, outer: str) -> str:
