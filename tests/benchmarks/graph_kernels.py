@@ -40,7 +40,7 @@ class Counts:
     Attributes:
       kernels: on the GPU, by part of the step: a name scope of the trainer's, else `passes`.
       copies: of tensors from the GPU's memory to the host's or back.
-      predicates: of conditions and loops, which the host reads before it goes on.
+      predicates: of conditions and loops, which the host reads before it starts more.
       nodes: of the graph, each once.
     """
 
@@ -57,10 +57,11 @@ class Counts:
 
 
 class _Placed(NamedTuple):
-    """A node's place: on the GPU or not, and which of its arguments are in the host's memory."""
+    """A node's place: on the GPU or not, which of its arguments are in the host's memory, and if it starts a kernel."""
 
     on_gpu: bool
-    on_host: frozenset[str]
+    on_host: frozenset[str] = frozenset()
+    starts: bool = False
 
 
 class _Function(NamedTuple):
@@ -117,13 +118,13 @@ class _Counting:
                 body = self.library[node.attr[attribute].func.name]
                 total = total.plus(self.of(body, own), self._runs(node, by_name))
                 total = total.plus(Counts(predicates=int(node.op not in _CALLS)))
-            elif placed[node.name].on_gpu and node.op not in _NAMES_ONLY:
+            elif placed[node.name].starts:
                 total = total.plus(Counts({own: 1}))
             total = total.plus(Counts(copies=_copies(node, placed, by_name, function.arguments)))
         return total
 
     def _runs(self, node: Any, by_name: Mapping[str, Any]) -> int:
-        """How often a node's function runs: more than once for a loop with a number of iterations in its condition."""
+        """The number of times that a node's function runs: that of a loop if its condition holds it, else 1."""
         if node.op not in _LOOPS:
             return 1
         condition = self.library[node.attr["cond"].func.name]
@@ -175,7 +176,7 @@ def _wants_on_host(place: _Placed, argument: str) -> bool:
 
 
 def _on_host(node: Any, place: _Placed, output: Sequence[str]) -> bool:
-    """Whether an output, named as graphs or functions name it, is in the host's memory."""
+    """True if an output, named as graphs or functions name it, is in the host's memory."""
     names = [argument for argument, _ in _arguments(op_def_registry.get(node.op).output_arg, node)]
     name = output[0] if output and not output[0].isdigit() else names[int(output[0]) if output else 0]
     return _wants_on_host(place, name)
@@ -195,13 +196,14 @@ def _arguments(definitions: Sequence[Any], node: Any) -> Iterator[tuple[str, int
 def _placed(node: Any) -> _Placed:
     """The place of a node: where it was put, or the GPU if TensorFlow has a kernel for its data types there."""
     if _called(node.op) is not None or _CPU in node.device:
-        return _Placed(False, frozenset())
+        return _Placed(False)
     for kernel in _kernels(node.op):
         if all(node.attr[each.name].type in each.allowed_values.list.type for each in kernel.constraint):
             on_host = frozenset(kernel.host_memory_arg)
             outputs = {argument for argument, _ in _arguments(op_def_registry.get(node.op).output_arg, node)}
-            return _Placed(not outputs or bool(outputs - on_host), on_host)
-    return _Placed(False, frozenset())
+            starts = node.op not in _NAMES_ONLY and (not outputs or bool(outputs - on_host))
+            return _Placed(True, on_host, starts)
+    return _Placed(False)
 
 
 @functools.cache

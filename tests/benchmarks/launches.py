@@ -1,4 +1,4 @@
-"""What a GPU and its host have to do in a step, counted in its optimised graph, as a Markdown table with bounds.
+"""Counts of what a GPU and its host do in a step, from its optimised graph, as a Markdown table with bounds.
 
 python -m tests.benchmarks.launches --check
 python -m tests.benchmarks.launches --only=digits_3_fused

@@ -1,4 +1,4 @@
-"""What is counted of a step for a GPU and its host."""
+"""Counts of what a GPU and its host do in a step."""
 
 import pytest
 import tensorflow as tf

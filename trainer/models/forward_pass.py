@@ -35,11 +35,11 @@ def predict(
     Raises:
       ConfigError: what a loss reads of a layer, or a layer adds, cannot be read.
     """
+    if not (reads_more_than_outputs(losses) or all_added):
+        return predictions_lib.of(model(inputs, training=training), inputs)
     read = [name for loss in losses for name in loss.names(LAYERS)]
     origins = [loss.added_by for loss in losses if loss.added_by is not None]
     differentiates = any(loss.takes_derivative for loss in losses)
-    if not (read or origins or differentiates or all_added):
-        return predictions_lib.of(model(inputs, training=training), inputs)
     tape = tf.GradientTape(persistent=True, watch_accessed_variables=False) if differentiates else None
     with contextlib.nullcontext() if tape is None else tape:
         if tape is not None:
@@ -50,6 +50,11 @@ def predict(
         layers, layer_masks = predictions_lib.apart(_outputs(model, read, found))
     added, unnamed = _added(model, origins, found)
     return predictions._replace(layers=layers, layer_masks=layer_masks, added=added, unnamed=unnamed, tape=tape)
+
+
+def reads_more_than_outputs(losses: Sequence[NamedLoss]) -> bool:
+    """True where a loss is of what layers give or add, or of derivatives, and not of outputs and inputs alone."""
+    return any(loss.names(LAYERS) or loss.added_by is not None or loss.takes_derivative for loss in losses)
 
 
 def check_layers(model: keras.Model, losses: Sequence[NamedLoss]) -> None:

@@ -17,7 +17,7 @@ from trainer.gradients import layout as layout_lib
 from trainer.gradients.layout import Joined, Layout
 from trainer.gradients.moving_average import GradientAverages
 from trainer.gradients.reach import Reach
-from trainer.step import absence, applied, backward, cut, views
+from trainer.step import absence, applied, backward, cut, looped, views
 from trainer.step.alternating import Alternating
 from trainer.step.carried import Carried
 from trainer.step.computation import Computation
@@ -129,12 +129,16 @@ def _computations(
 
     def way(kind: Way) -> Computation:
         if kind is Way.PER_LOSS:
-            joined = _joined(plan, reach, combination, layout)
+            # What is joined must be applied together, by a method that does not tell variables apart.
+            together = plan.view is ViewOf.WHOLE_BATCH and not plan.applied_per_loss
+            together &= not combination.method.tells_variables_apart
+            loop = looped.find(objectives, reach, layout) if together else None
+            joined = loop.joined if loop else layout_lib.join(reach) if together and layout.joined else None
             view = _view(plan, objectives, reach, combination, settings, layout, joined, gradient_averages)
             given = common | in_parts | of_rows
             if joined is not None:
                 given |= {"reach": joined.reach, "mixing": dataclasses.replace(mixing, joined=joined)}
-            return PerLoss(**given, layout=layout, view=view)
+            return PerLoss(**given, layout=layout, view=view, looped=loop)
         if kind is Way.FEATURES:
             return Features(**common, **of_rows, layout=layout, parts=_parts(objectives, reach))
         sums_first = plan.sums_first(labels_can_be_missing=any(settings.can_lack_labels))
@@ -179,9 +183,3 @@ def _view(
     if plan.view is ViewOf.MOVING_AVERAGES:
         return views.MovingAverages(reach, objectives.batch_size, combination, layout, gradient_averages)
     return views.WholeBatch(reach, objectives.batch_size, combination, layout, joined)
-
-
-def _joined(plan: StepPlan, reach: Reach, combination: Combination, layout: Layout) -> Joined | None:
-    """Joins gradients of the whole batch, of which one sum is applied, unless the method tells variables apart."""
-    apart = plan.applied_per_loss or combination.method.tells_variables_apart
-    return layout_lib.join(reach) if layout.joined and plan.view is ViewOf.WHOLE_BATCH and not apart else None

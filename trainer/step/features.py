@@ -16,8 +16,6 @@ import tensorflow as tf
 from trainer.combine import mixing as mixing_lib
 from trainer.combine.combination import Losses
 from trainer.combine.problem import Answer, Problem, where_active
-from trainer.components import comparisons
-from trainer.components import predictions as predictions_lib
 from trainer.components.loss_sums import LossSums
 from trainer.components.losses import NamedLoss
 from trainer.distributed.all_reduce import Reduction
@@ -25,7 +23,7 @@ from trainer.gradients import gramian as gramian_lib
 from trainer.gradients import statistics
 from trainer.gradients.layout import Layout
 from trainer.gradients.reach import Reach
-from trainer.step import absence, backward, replicas
+from trainer.step import absence, backward, head_passes, replicas
 from trainer.step import parts as parts_lib
 from trainer.step.applied import Joint
 from trainer.step.cut import CutModel
@@ -161,39 +159,14 @@ def weighted_gradients(
     Returns:
       For every variable of `reach` its gradient of Σ factorₖ Σ w·ℓₖ, times `scale`; and what else `weigh` returned.
     """
-    in_trunk = {id(variable) for variable in parts.trunk.trainable_variables}
-    trunk = [v for v, variable in enumerate(reach.variables) if id(variable) in in_trunk]
-    with reach.recording() as trunk_tape:
-        features, *mask = tf.nest.flatten(parts.trunk(batch["inputs"], training=True))
-    with reach.recording() as heads_tape:
-        heads_tape.watch(features)
-        predictions = predictions_lib.of(parts.heads([features, *mask], training=True), batch["inputs"])
-        found = comparisons.sums(losses, predictions, batch, batch_size=batch_size)
-    backward.show(watch, predictions, batch, found, len(losses))
-    rows, columns = [], [{} for _ in reach.variables]
-    for k, loss_sums in enumerate(found):
-        positions = [v for v in reach.reached_by(k) if id(reach.variables[v]) not in in_trunk]
-        row, *gradients = heads_tape.gradient(
-            loss_sums.loss_sum,
-            [features, *(reach.variables[v].value for v in positions)],
-            output_gradients=scale,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-        rows.append(row)
-        for v, gradient in zip(positions, gradients, strict=True):
-            columns[v][k] = tf.convert_to_tensor(gradient)
+    passes = head_passes.run(parts, losses, reach, batch, scale, batch_size, watch)
     with tf.name_scope("combine"):
-        shared, own, extra = weigh(found, rows)
-        mixed = mix(rows, tuple(range(len(losses))), shared, extra)
-    through_trunk = trunk_tape.gradient(
-        features,
-        [reach.variables[v].value for v in trunk],
-        output_gradients=mixed,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    gradients = dict(zip(trunk, through_trunk, strict=True))
+        shared, own, extra = weigh(passes.sums, passes.rows)
+        mixed = mix(passes.rows, tuple(range(len(losses))), shared, extra)
+    through_trunk = head_passes.through_trunk(passes, reach, mixed)
+    gradients = dict(zip(passes.trunk, through_trunk, strict=True))
     with tf.name_scope("combine"):
         for v, by in enumerate(reach.losses):
             if v not in gradients:
-                gradients[v] = mix([columns[v][k] for k in by], by, shared if len(by) > 1 else own, extra)
-    return tuple(tf.convert_to_tensor(gradients[v]) for v in range(len(reach.variables))), extra
+                gradients[v] = mix(passes.columns[v], by, shared if len(by) > 1 else own, extra)
+    return tuple(gradients[v] for v in range(len(reach.variables))), extra

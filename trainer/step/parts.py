@@ -80,7 +80,7 @@ def counted(part: Mapping[str, Any], model: keras.Model, *, cut: bool = False) -
     if alone:
         return {**part, **sizes}
     empty = tf.equal(examples, 0)
-    if _synchronized(model):
+    if synchronized(model):
         return {**part, **sizes, batch_sizes.EMPTY: empty}
     if tf.get_static_value(examples):  # known while tracing, and not 0
         return {**part, **sizes}
@@ -112,7 +112,7 @@ def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> Iterator[None]
     if batch_sizes.EMPTY not in part:
         yield
         return
-    shared = [variable for layer in _synchronized(model) for variable in layer.non_trainable_variables]
+    shared = [variable for layer in synchronized(model) for variable in layer.non_trainable_variables]
     of_all = {id(variable) for variable in shared}
     own = [each for each in replica_state.changed_by_layers(model) if id(each) not in of_all]
     with contextlib.ExitStack() as stack:
@@ -123,7 +123,7 @@ def kept_if_empty(model: keras.Model, part: Mapping[str, Any]) -> Iterator[None]
         yield
 
 
-def _synchronized(model: keras.Model) -> list[keras.layers.Layer]:
+def synchronized(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers whose statistics are those of all replicas."""
     normalizing = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     return [layer for layer in normalizing if layer.synchronized]

@@ -14,6 +14,7 @@ from trainer.gradients.reach import Reach
 from trainer.step import absence, backward, replicas
 from trainer.step import parts as parts_lib
 from trainer.step.applied import Mixing
+from trainer.step.looped import Looped
 from trainer.step.loss_scale import LossScale, Scaling
 from trainer.step.objectives import Objectives
 from trainer.step.solving import Solver
@@ -38,6 +39,7 @@ class PerLoss:
       micro_batches: parts of a global batch that are computed one after another.
       compiled: compiles a function, where the run asks for it.
       can_be_absent: for each loss, whether there can be steps in which it takes no part.
+      looped: takes the backward passes as a loop; None: they are taken one by one.
     """
 
     strategy: tf.distribute.Strategy
@@ -52,6 +54,7 @@ class PerLoss:
     micro_batches: int
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
     can_be_absent: tuple[bool, ...]
+    looped: Looped | None
 
     def compute(
         self, iterator: Any, batch: Any, step: tf.Tensor, measure: tf.Tensor, state: State
@@ -77,10 +80,15 @@ class PerLoss:
         objectives.seed_random_layers(micro_step)
         factor = self.scaling.of_sums(scale)
         parts = view.parts(batch, micro_step)
-        passes = self.compiled(backward.per_loss_gradients)
         size, watch = objectives.batch_size, objectives.watch
-        jacobian, losses = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts, size, watch)
-        return LocalSums(view.folded(jacobian), *objectives.numbers(losses, batch, parts, view.sizes))
+        if self.looped is None:
+            passes = self.compiled(backward.per_loss_gradients)
+            found = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts, size, watch)
+            jacobian, losses = view.folded(found[0]), found[1]
+        else:
+            passes = self.compiled(self.looped.per_loss_gradients)
+            jacobian, losses = passes(objectives.losses, batch, factor, size, watch)
+        return LocalSums(jacobian, *objectives.numbers(losses, batch, parts, view.sizes))
 
     def _reduce_and_combine(
         self, local: LocalSums, step: tf.Tensor, measure: tf.Tensor, state: State
