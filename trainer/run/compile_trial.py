@@ -1,0 +1,157 @@
+"""`compile: auto`: every way to compile takes a few steps, in turn, and the fastest is taken. Nothing else comes of it.
+
+Each way has its own source of batches, and the variables get their values back after every call. All workers call the
+same functions in the same order, and what follows from a time follows from the chief's.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.common.errors import ConfigError, LogarithmError, NonFiniteError, reason_of
+from trainer.config.settings import COMPILED, OFF
+from trainer.distributed.workers import Workers
+from trainer.run import failures
+from trainer.run.experiment import Experiment
+from trainer.run.timed_steps import TimedSteps
+from trainer.step.captured import CapturedValues
+
+_CALL_SECONDS = 0.2  # of `off`: a call has fewer steps than `steps_per_loop` where they take longer
+_SECONDS, _LEAST, _MOST = 1.0, 3, 60  # how long the calls of a way are timed, and how many at least and at most
+_SINGLE = 3  # calls of one step by which a way is found far too slow
+_HOPELESS = 2.0  # times the fastest way's time, after the least number of calls
+
+
+class Way(NamedTuple):
+    """A way to compile.
+
+    Attributes:
+      built: the experiment compiled so.
+      steps: its steps.
+    """
+
+    built: Experiment
+    steps: TimedSteps
+
+
+class Trial:
+    """A trial of all ways.
+
+    Args:
+      built: the experiment.
+      workers: who takes part.
+      say: is called with what is being done.
+
+    Attributes:
+      ways: name → the way, of those that can be taken.
+      against: name of another → the reason.
+    """
+
+    def __init__(self, built: Experiment, workers: Workers, say: Callable[[str], None]):
+        self.ways: dict[str, Way] = {}
+        self.against: dict[str, str] = {}
+        self._workers, self._say = workers, say
+        functions = [function for way in COMPILED if (function := self._traced(built, way)) is not None]
+        self._values = CapturedValues(functions)
+        self._config = built.config
+
+    def seconds(self) -> dict[str, float]:
+        """Returns name → the seconds of a step; nothing where `off` fails, as it will in the run."""
+        try:
+            return self._seconds()
+        finally:
+            self._values.restore()
+
+    def _seconds(self) -> dict[str, float]:
+        single: dict[str, float] = {}
+        count, longest = 1, 0.0
+        for way in (*self.ways,):
+            self._say(f"compile: trying {way!r}")
+            # The first call also prepares what later ones use.
+            if self._take(way, 1) is None or (own := self._single(way, longest / count)) is None:
+                if way == OFF:
+                    return {}
+                continue
+            single[way] = own
+            if way == OFF:
+                count = self._count(own)
+                longest = max(_SECONDS, _LEAST * count * own)  # of a call: as long as all calls of `off` together
+        running = [way for way, own in single.items() if own * count <= longest]
+        found = single | self._in_turn(running, count)
+        return {way: found[way] for way in self.ways}
+
+    def _traced(self, built: Experiment, way: str) -> tf.types.experimental.ConcreteFunction | None:
+        """The loop of a way, where it can be traced; with `off` raises the reason why it cannot."""
+        self._say(f"compile: preparing {way!r}")
+        function, reason = None, ""
+        try:
+            with failures.tracing():
+                compiled = built.compiled(way)
+                steps = TimedSteps(compiled)
+                function = steps.traced()
+        except ConfigError as error:
+            if way == OFF:
+                raise
+            reason = f"it {error.allowed}" if error.field == "compile" else str(error)
+        if reason := self._workers.first_text(reason):
+            self.against[way] = reason
+            return None
+        self.ways[way] = Way(compiled, steps)
+        return function
+
+    def _take(self, way: str, count: int) -> float | None:
+        """Takes steps; returns the chief's seconds of one, None where a worker cannot take them."""
+        self._values.restore()
+        own, reason = math.inf, ""
+        try:
+            with self._workers.watched():
+                own = self.ways[way].steps.seconds(count)
+        except (NonFiniteError, LogarithmError, tf.errors.OpError) as error:
+            reason = reason_of(error) or type(error).__name__
+        if reason := self._workers.first_text(reason):
+            self.against[way] = reason
+            del self.ways[way]
+            return None
+        return float(self._workers.broadcast([tf.constant(own, tf.float64)])[0])
+
+    def _single(self, way: str, enough: float) -> float | None:
+        """The seconds of a step that is taken alone, the least of a few: until it is at most `enough`, or a while."""
+        found: list[float] = []
+        while len(found) < _SINGLE and sum(found) < _SECONDS and min(found, default=math.inf) > enough:
+            if (own := self._take(way, 1)) is None:
+                return None
+            found.append(own)
+        return min(found)
+
+    def _count(self, single: float) -> int:
+        """The number of steps of a call, as often as can be a multiple of `combine.update_every`."""
+        count = max(1, min(self._config.steps_per_loop, self._config.steps, int(_CALL_SECONDS / single)))
+        return max(1, count - count % self._config.combine.update_every)
+
+    def _in_turn(self, running: list[str], count: int) -> dict[str, float]:
+        """Name → the median of calls that ways take in turn."""
+        times: dict[str, list[float]] = {way: [] for way in running}
+        while running:
+            for way in (*running,):
+                self._say(f"compile: timing {way!r}")
+                if (own := self._take(way, count)) is None:
+                    running.remove(way)
+                    times.pop(way)
+                    continue
+                times[way].append(own)
+            medians = {way: statistics.median(own) for way, own in times.items()}
+            best = min(medians.values(), default=0)
+            running = [way for way in running if _is_to_continue(times[way], count, best)]
+        return medians
+
+
+def _is_to_continue(times: list[float], count: int, best: float) -> bool:
+    """True where a way needs further calls, whose times are those of their `count` steps."""
+    if len(times) < _LEAST:
+        return True
+    if statistics.median(times) > _HOPELESS * best:
+        return False
+    return len(times) < _MOST and sum(times) * count < _SECONDS
