@@ -89,28 +89,24 @@ def choose(built: Experiment, workers: Workers, say: Callable[[str], None] = lam
     start = time.monotonic()
     trial = Trial(built, workers, say)
     seconds = trial.seconds()
+    if OFF not in seconds:  # the run will say more, and better
+        return Choice(built.compiled(OFF), (f"compile: off, as the trial ended early: {trial.against[OFF]}",))
     way = _fastest(seconds)
     lines = [f"compile: {_words(way, seconds)} (found in {time.monotonic() - start:.1f} s)"]
-    lines += [f"compile: {each} was not tried: {reason}" for each, reason in trial.against.items()]
-    if way not in seconds:
-        return Choice(built.compiled(way), tuple(lines))
+    lines += [f"compile: {each} cannot be taken: {reason}" for each, reason in trial.against.items()]
     chosen = trial.ways[way]
-    # Operations that draw from a state of their own would continue with what the trial has left.
-    return Choice(chosen.built, tuple(lines), None if built.draws else chosen.steps.train)
+    # Operations that draw from a state of their own would continue with what the trial has left there.
+    return Choice(chosen.built, tuple(lines), chosen.steps.train if built.repeatable else None)
 
 
 def _fastest(seconds: Mapping[str, float]) -> str:
-    """The fastest way; `off` where it is nearly as fast, or could not be tried."""
-    if OFF not in seconds:
-        return OFF
+    """The fastest way; `off` where it is nearly as fast."""
     best = min(seconds, key=seconds.__getitem__)
     return best if seconds[best] * _FASTER < seconds[OFF] else OFF
 
 
 def _words(way: str, seconds: Mapping[str, float]) -> str:
     """The way and its time, beside those of the others."""
-    if OFF not in seconds:
-        return f"{way}, as the first steps cannot be taken"
     speeds = {each: f"{seconds[OFF] / own:.2g}" for each, own in seconds.items()}
     others = [f"{each} {speed}" for each, speed in speeds.items() if each not in (OFF, way)]
     own, of_off = (f"{1e3 * seconds[each]:.3g}" for each in (way, OFF))

@@ -1,23 +1,24 @@
 """`compile: auto`: every way to compile takes a few steps, in turn, and the fastest is taken. Nothing else comes of it.
 
-Each way has its own source of batches, and the variables get their values back after every call. All workers call the
-same functions in the same order, and what follows from a time follows from the chief's.
+The ways read batches of the trial's own, and the variables get their values back after every call. All workers call
+the same functions in the same order, and what follows from a time follows from the chief's.
 """
 
 import math
 import statistics
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trainer.common.errors import ConfigError, LogarithmError, NonFiniteError, reason_of
-from trainer.config.settings import COMPILED, OFF
+from trainer.config.settings import COMPILED, LOOP, OFF
 from trainer.distributed.workers import Workers
 from trainer.run import failures
 from trainer.run.experiment import Experiment
 from trainer.run.timed_steps import TimedSteps
 from trainer.step.captured import CapturedValues
+from trainer.step.gathered import OnDevice
 
 _CALL_SECONDS = 0.2  # of `off`: a call has fewer steps than `steps_per_loop` where they take longer
 _SECONDS, _LEAST, _MOST = 1.0, 3, 60  # how long the calls of a way are timed, and how many at least and at most
@@ -53,10 +54,9 @@ class Trial:
     def __init__(self, built: Experiment, workers: Workers, say: Callable[[str], None]):
         self.ways: dict[str, Way] = {}
         self.against: dict[str, str] = {}
-        self._workers, self._say = workers, say
-        functions = [function for way in COMPILED if (function := self._traced(built, way)) is not None]
+        self._built, self._workers, self._say = built, workers, say
+        functions = [function for way in COMPILED if (function := self._traced(way)) is not None]
         self._values = CapturedValues(functions)
-        self._config = built.config
 
     def seconds(self) -> dict[str, float]:
         """Returns name → the seconds of a step; nothing where `off` fails, as it will in the run."""
@@ -83,24 +83,30 @@ class Trial:
         found = single | self._in_turn(running, count)
         return {way: found[way] for way in self.ways}
 
-    def _traced(self, built: Experiment, way: str) -> tf.types.experimental.ConcreteFunction | None:
+    def _traced(self, way: str) -> tf.types.experimental.ConcreteFunction | None:
         """The loop of a way, where it can be traced; with `off` raises the reason why it cannot."""
         self._say(f"compile: preparing {way!r}")
         function, reason = None, ""
         try:
             with failures.tracing():
-                compiled = built.compiled(way)
-                steps = TimedSteps(compiled)
+                compiled = self._built.compiled(way)
+                steps = TimedSteps(compiled, self._source(way))
                 function = steps.traced()
         except ConfigError as error:
             if way == OFF:
                 raise
             reason = f"it {error.allowed}" if error.field == "compile" else str(error)
+            reason = reason.partition("; ")[0]  # what follows is for somebody who wants this way
         if reason := self._workers.first_text(reason):
             self.against[way] = reason
             return None
         self.ways[way] = Way(compiled, steps)
         return function
+
+    def _source(self, way: str) -> Any:
+        """The source of batches that another way reads, where this one can; so that data are on the device once."""
+        found = self.ways[OFF].steps.source if OFF in self.ways else None
+        return None if way == LOOP and not isinstance(found, OnDevice) else found
 
     def _take(self, way: str, count: int) -> float | None:
         """Takes steps; returns the chief's seconds of one, None where a worker cannot take them."""
@@ -127,9 +133,11 @@ class Trial:
         return min(found)
 
     def _count(self, single: float) -> int:
-        """The number of steps of a call, as often as can be a multiple of `combine.update_every`."""
-        count = max(1, min(self._config.steps_per_loop, self._config.steps, int(_CALL_SECONDS / single)))
-        return max(1, count - count % self._config.combine.update_every)
+        """The number of steps of a call: that of most calls of the run, unless they take too long."""
+        config, timeline = self._built.config, self._built.timeline
+        count = min(config.steps_per_loop, timeline.steps, *self._built.intervals, int(_CALL_SECONDS / single))
+        # As many of them find coefficients as of any other.
+        return max(1, count - count % config.combine.update_every)
 
     def _in_turn(self, running: list[str], count: int) -> dict[str, float]:
         """Name → the median of calls that ways take in turn."""

@@ -81,6 +81,7 @@ class Experiment:
       rate_scale: of all learning rates, which one of them decides; None: there is none.
       watched: what monitors watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
+      repeatable: whether a checkpoint holds all that decides what is drawn next.
       remarks: lines for the user, but for those on how the steps are computed.
     """
 
@@ -103,6 +104,7 @@ class Experiment:
     rate_scale: RateScale | None
     watched: Watched
     draws: bool
+    repeatable: bool
     remarks: tuple[str, ...]
 
     @property
@@ -207,8 +209,7 @@ def build(
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = _optimization(config, reach, timeline, strategy)
     train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
-    watch = train_metrics and train_metrics.add
-    made = (network, reach, masked, optimization, timeline, strategy, watch)
+    made = (network, reach, masked, optimization, timeline, strategy, train_metrics and train_metrics.add)
     step = build_step.build(config, plan, *made)
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
     evaluations = evaluations_lib.resolve(config.evaluate, data.splits, (*config.losses, *config.metrics), timeline)
@@ -233,6 +234,7 @@ def build(
         rate_scale=optimization.rate_scale,
         watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
+        repeatable=draws.repeatable,
         remarks=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared),
     )
 
