@@ -72,12 +72,13 @@ def work(
 
     def train(config: Config, path: str, hooks: Sequence[Hook]) -> None:
         nonlocal way
-        saved = base / path / "config.json"
-        if config.compile == AUTO and not saved.exists():
+        saved, is_open = base / path / "config.json", config.compile == AUTO
+        if is_open and not saved.exists():
             config = dataclasses.replace(config, compile=way)
         with process.preserved():
             train_lib.train(config, path, strategy, console, trust=trust, base=base, hooks=hooks)
-        way = loading.load_saved(saved).compile  # of all runs of a cell, whose first one has tried
+        if is_open and way == AUTO:
+            way = loading.load_saved(saved).compile  # for all further runs of the cell
 
     if request.tuning is not None:
         configs = _tuned(configs, request.tuning, train, base, say)

@@ -150,7 +150,7 @@ class Trial:
                     times.pop(way)
                     continue
                 times[way].append(own)
-            medians = {way: statistics.median(own) for way, own in times.items()}
+            medians = {way: statistics.median_low(own) for way, own in times.items()}
             best = min(medians.values(), default=0)
             running = [way for way in running if _is_to_continue(times[way], count, best)]
         return medians
@@ -160,6 +160,6 @@ def _is_to_continue(times: list[float], count: int, best: float) -> bool:
     """True where a way needs further calls, whose times are those of their `count` steps."""
     if len(times) < _LEAST:
         return True
-    if statistics.median(times) > _HOPELESS * best:
+    if min(times) > _HOPELESS * best:
         return False
     return len(times) < _MOST and sum(times) * count < _SECONDS

@@ -1,5 +1,6 @@
 """The variables that traced functions read or change, whoever made them, and the values that they had."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +19,7 @@ class CapturedValues:
         # A variable that is only assigned to is not among a function's `variables`; its handle is among these.
         kinds = [(each, _dtype(each)) for each in captured.values() if each.dtype == tf.resource]
         self._values = [
-            (handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype).numpy().copy(), dtype)
+            (handle, copy.copy(tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype).numpy()), dtype)
             for handle, dtype in kinds
             if dtype is not None
         ]
