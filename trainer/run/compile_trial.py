@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.common.errors import ConfigError, LogarithmError, NonFiniteError, reason_of
+from trainer.common.errors import ConfigError, LogarithmError, NonFiniteError, RunError, reason_of
 from trainer.config.settings import COMPILED, LOOP, OFF
 from trainer.distributed.workers import Workers
 from trainer.run import failures
@@ -24,6 +24,7 @@ _CALL_SECONDS = 0.2  # of `off`: a call has fewer steps than `steps_per_loop` wh
 _SECONDS, _LEAST, _MOST = 1.0, 3, 60  # how long the calls of a way are timed, and how many at least and at most
 _SINGLE = 3  # calls of one step by which a way is found far too slow
 _HOPELESS = 2.0  # times the fastest way's time, after the least number of calls
+_COMPILING = "compil"  # in what TensorFlow says where XLA cannot do something, on any worker
 
 
 class Way(NamedTuple):
@@ -109,7 +110,11 @@ class Trial:
         return None if way == LOOP and not isinstance(found, OnDevice) else found
 
     def _take(self, way: str, count: int) -> float | None:
-        """Takes steps; returns the chief's seconds of one, None where a worker cannot take them."""
+        """Takes steps; returns the chief's seconds of one, None where they cannot be taken.
+
+        Raises:
+          RunError: one of several workers alone cannot take them.
+        """
         self._values.restore()
         own, reason = math.inf, ""
         try:
@@ -117,6 +122,9 @@ class Trial:
                 own = self.ways[way].steps.seconds(count)
         except (NonFiniteError, LogarithmError, tf.errors.OpError) as error:
             reason = reason_of(error) or type(error).__name__
+            if self._workers.count > 1 and isinstance(error, tf.errors.OpError) and _COMPILING not in str(error):
+                # The others may wait for this one in the step.
+                raise RunError(f"a step with compile={way!r} failed in the trial: {reason}") from error
         if reason := self._workers.first_text(reason):
             self.against[way] = reason
             del self.ways[way]

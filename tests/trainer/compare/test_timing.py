@@ -8,7 +8,7 @@ from trainer.compare import timing
 
 
 @pytest.mark.ci_only
-@pytest.mark.parametrize("compiled", ["off", "loop"])
+@pytest.mark.parametrize("compiled", ["off", "loop", "auto"])
 def test_every_way_to_compile_is_timed(compiled):
     config = problems.config(compile=compiled, steps_per_loop=2)
     found = timing.measure(config, problems.strategy(1), NOBODY, 2)
