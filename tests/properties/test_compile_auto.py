@@ -13,7 +13,7 @@ from tests.properties import interrupted
 from trainer.common.errors import ConfigError
 from trainer.config import loading
 from trainer.output import history, workdir
-from trainer.run import compile_choice, evaluate
+from trainer.run import compile_choice, compile_trial, evaluate
 
 # Variables of every kind: moving averages of variables and gradients, statistics, seeds, metrics, those of optimizers.
 CHANGES = problems.SIMPLE | {
@@ -33,7 +33,7 @@ CHANGES = problems.SIMPLE | {
 @contextlib.contextmanager
 def finding(way):
     """Trials within this context find this way."""
-    with mock.patch.object(compile_choice, "_fastest", return_value=way):
+    with mock.patch.object(compile_choice, "_fastest", return_value=way), mock.patch.object(compile_trial, "_MOST", 5):
         yield
 
 

@@ -5,7 +5,6 @@ the same functions in the same order, and what follows from a time follows from 
 """
 
 import math
-import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,9 +20,8 @@ from trainer.step.captured import CapturedValues
 from trainer.step.gathered import OnDevice
 
 _CALL_SECONDS = 0.2  # of `off`: a call has fewer steps than `steps_per_loop` where they take longer
-_SECONDS, _LEAST, _MOST = 1.0, 3, 60  # how long the calls of a way are timed, and how many at least and at most
+_SECONDS, _LEAST, _MOST = 1.5, 3, 300  # how long the calls of a way are timed, and how many at least and at most
 _SINGLE = 3  # calls of one step by which a way is found far too slow
-_HOPELESS = 2.0  # times the fastest way's time, after the least number of calls
 _COMPILING = "compil"  # in what TensorFlow says where XLA cannot do something, on any worker
 
 
@@ -148,7 +146,7 @@ class Trial:
         return max(1, count - count % config.combine.update_every)
 
     def _in_turn(self, running: list[str], count: int) -> dict[str, float]:
-        """Name → the median of calls that ways take in turn."""
+        """Name → the least of calls that ways take in turn: whatever else the machine does makes them longer."""
         times: dict[str, list[float]] = {way: [] for way in running}
         while running:
             for way in (*running,):
@@ -158,16 +156,10 @@ class Trial:
                     times.pop(way)
                     continue
                 times[way].append(own)
-            medians = {way: statistics.median_low(own) for way, own in times.items()}
-            best = min(medians.values(), default=0)
-            running = [way for way in running if _is_to_continue(times[way], count, best)]
-        return medians
+            running = [way for way in running if not _is_enough(times[way], count)]
+        return {way: min(own) for way, own in times.items()}
 
 
-def _is_to_continue(times: list[float], count: int, best: float) -> bool:
-    """True where a way needs further calls, whose times are those of their `count` steps."""
-    if len(times) < _LEAST:
-        return True
-    if min(times) > _HOPELESS * best:
-        return False
-    return len(times) < _MOST and sum(times) * count < _SECONDS
+def _is_enough(times: list[float], count: int) -> bool:
+    """True where a way needs no further calls, each of `count` steps that took these seconds."""
+    return len(times) >= _LEAST and (len(times) >= _MOST or sum(times) * count >= _SECONDS)

@@ -94,8 +94,8 @@ def test_the_fastest_way_is_taken(choose, ways, way, line):
 
 def test_a_way_that_is_far_too_slow_is_given_up_after_single_steps(choose):
     choose(off=0.01, passes=0.015, loop=0.5)
-    assert Steps.counts["loop"] == [1, 1, 1]
-    assert 3 < Steps.counts["passes"].count(20) <= 60
+    assert Steps.counts["loop"] == [1, 1, 1, 1]
+    assert 3 < Steps.counts["passes"].count(20) < 10
 
 
 def test_an_hour_is_not_spent_on_large_steps(choose):
@@ -106,8 +106,8 @@ def test_an_hour_is_not_spent_on_large_steps(choose):
 
 
 def test_calls_that_something_else_delays_decide_nothing(choose):
-    """A third of the calls takes thirty times as long."""
-    delayed = itertools.cycle([2e-4, 2e-4, 60e-4])
+    """Most calls take thirty times as long."""
+    delayed = itertools.cycle([60e-4, 60e-4, 2e-4, 60e-4])
     assert choose(off=4e-4, passes=6e-4, loop=delayed).built.config.compile == "loop"
 
 
