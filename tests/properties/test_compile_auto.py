@@ -44,7 +44,7 @@ def no_trial():
         yield
 
 
-@pytest.fixture(scope="module", params=[(1, "loop"), (2, "off")])
+@pytest.fixture(scope="module")
 def tried(request, tmp_path_factory):
     """The number of replicas, the way that a trial has found, and the run."""
     replicas, way = request.param
@@ -55,6 +55,7 @@ def tried(request, tmp_path_factory):
 
 
 @pytest.mark.ci_only
+@pytest.mark.parametrize("tried", [(1, "loop"), (2, "off")], indirect=True)
 def test_a_run_is_that_of_the_way_that_was_found(tried, tmp_path):
     """To the bit: reports, checkpoints, what TensorBoard shows."""
     replicas, way, run = tried
@@ -64,6 +65,7 @@ def test_a_run_is_that_of_the_way_that_was_found(tried, tmp_path):
 
 
 @pytest.mark.ci_only
+@pytest.mark.parametrize("tried", [(1, "loop")], indirect=True)
 def test_a_run_that_resumes_keeps_its_way(tried, tmp_path):
     """To the bit, without a trial; other devices can evaluate it, but not continue with what they would draw."""
     replicas, way, run = tried
@@ -74,13 +76,9 @@ def test_a_run_that_resumes_keeps_its_way(tried, tmp_path):
         interrupted.train(resumed, replicas, compile="auto", **CHANGES)
         assert interrupted.everything(resumed) == interrupted.everything(run)
         assert f"compile: {way}, as before" in (resumed / "log.txt").read_text()
-        if way == "loop":
-            console, run_there = Console(file=io.StringIO()), workdir.open_run(str(resumed))
-            config = loading.load_saved(run_there.config)
-            found = evaluate.evaluate(config, run_there, problems.strategy(2), console)
-            assert found.values == pytest.approx(list(history.Reports(run_there.metrics))[-1].values, rel=1e-5)
-            words = (
-                "^compile='auto': resumes a run of 'loop', which is for one device, and there are 2; .* draws random"
-            )
-            with pytest.raises(ConfigError, match=words):
-                interrupted.train(resumed, 2, compile="auto", **CHANGES)
+    there, console = workdir.open_run(str(resumed)), Console(file=io.StringIO())
+    found = evaluate.evaluate(loading.load_saved(there.config), there, problems.strategy(2), console)
+    assert found.values == pytest.approx(list(history.Reports(there.metrics))[-1].values, rel=1e-5)
+    words = "^compile='auto': resumes a run of 'loop', which is for one device, and there are 2; .* draws random"
+    with pytest.raises(ConfigError, match=words):
+        interrupted.train(resumed, 2, compile="auto", **CHANGES)
