@@ -1,5 +1,6 @@
 """The trial of `compile: auto`, of ways whose steps take the seconds that they are said to take."""
 
+import contextlib
 import dataclasses
 import itertools
 import types
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from tests import problems
 from trainer.common.durations import Timeline
-from trainer.common.errors import ConfigError, NonFiniteError
+from trainer.common.errors import ConfigError, NonFiniteError, RunError
 from trainer.config.settings import Config
 from trainer.distributed.workers import Workers
 from trainer.run import compile_choice, compile_trial
@@ -64,13 +65,13 @@ def choose(monkeypatch) -> Callable[..., compile_choice.Choice]:
     monkeypatch.setattr(compile_trial, "TimedSteps", Steps)
     monkeypatch.setattr(Steps, "counts", {})
 
-    def choose(changes=problems.SIMPLE, **ways):
+    def choose(changes=problems.SIMPLE, workers=None, **ways):
         steps = {
             way: seconds if isinstance(seconds, Exception | Iterator) else itertools.repeat(seconds)
             for way, seconds in ways.items()
         }
         built = Pretended(problems.config(**{"compile": "auto"} | changes), steps)
-        return compile_choice.choose(built, Workers(problems.strategy(1)))
+        return compile_choice.choose(built, workers or Workers(problems.strategy(1)))
 
     return choose
 
@@ -134,6 +135,17 @@ def test_ways_that_cannot_be_taken_are_named(choose):
         "compile: loop cannot be taken: it is for one device, and there are 2",
         "compile: passes cannot be taken: no such kernel",
     )
+
+
+def test_what_one_of_several_workers_may_have_met_alone_ends_the_run(choose):
+    """The others wait for it within the step; XLA cannot compile the same on all of them."""
+    workers = types.SimpleNamespace(
+        count=2, watched=contextlib.nullcontext, first_text=lambda text: text, broadcast=lambda values: values
+    )
+    with pytest.raises(RunError, match="^a step with compile='passes' failed in the trial: no such kernel$"):
+        choose(workers=workers, off=2e-4, passes=BROKEN, loop=2e-4)
+    lacking = tf.errors.InvalidArgumentError(None, None, "unsupported operations when trying to compile graph")
+    assert choose(workers=workers, off=2e-4, passes=lacking, loop=2e-4).built.config.compile == "off"
 
 
 def test_a_run_whose_first_steps_fail_is_left_to_fail_by_itself(choose):
