@@ -8,6 +8,7 @@ from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.rounds import Contender, Workers
 from tests.benchmarks.timing import FUSED, ours, ratio, timed
+from trainer.config.settings import COMPILED
 
 JAX = "jax"  # the name of its worker
 _CONV, _CONV_STEPS = problems.convolutional(3), 20
@@ -70,7 +71,7 @@ def _jax_convolutions(workers: Workers) -> Section:
 
 
 def _ways(workers: Workers, name: str, problem: Problem, per_call: int, per_compiled_call: int) -> Section:
-    """Each way to compile beside `off`, for a sum and for K passes."""
+    """Each way to compile beside `off`, for a sum and for K passes, and `auto` beside the best of them."""
     contenders, bounds = {}, []
     for suffix, what, changes in (("", "sum", FUSED), ("_3", "`upgrad`, K = 3", _UPGRAD)):
         off = f"off{suffix}"
@@ -79,6 +80,8 @@ def _ways(workers: Workers, name: str, problem: Problem, per_call: int, per_comp
             contenders[way + suffix] = _compiled(problem, way, steps, changes)
             text = f"`compile: {way}` / `off`, {what}, per step of {name}"
             bounds.append(_over(f"{way}_{name}{suffix}", text, way + suffix, off))
+        contenders[f"auto{suffix}"] = _compiled(problem, "auto", per_call, changes)
+        bounds.append(_auto(name, suffix, what))
     return timed(workers, f"compile_{name}", contenders, *bounds)
 
 
@@ -88,6 +91,17 @@ def _compiled(problem: Problem, way: str, per_call: int, changes: Mapping[str, A
 
 def _jax(problem: Problem, per_call: int = 1, *, per_loss: bool = False) -> Contender:
     return Contender(JAX, JAX, problem, per_call, {"per_call": per_call, "per_loss": per_loss})
+
+
+def _auto(name: str, suffix: str, what: str) -> Bound:
+    """`auto` beside the fastest of the ways that it chooses from."""
+    ways = tuple(f"{way}{suffix}" for way in COMPILED)
+
+    def over_the_best(numbers: Mapping[str, float]) -> float:
+        return numbers[f"auto{suffix}"] / min(numbers[way] for way in ways)
+
+    text = f"`compile: auto` / the best of the others, {what}, per step of {name}"
+    return Bound(f"auto_{name}{suffix}", text, (f"auto{suffix}", *ways), over_the_best, "≤", 1.1)
 
 
 def _over(name: str, what: str, numerator: str, denominator: str, limit: float | None = None) -> Bound:

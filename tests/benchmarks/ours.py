@@ -10,7 +10,8 @@ import tensorflow as tf
 from input_pipelines.examples import Examples
 from tests.benchmarks.problems import Problem
 from trainer.config import loading
-from trainer.run import experiment
+from trainer.distributed.workers import Workers
+from trainer.run import compile_choice, experiment
 from trainer.run.experiment import Experiment
 from trainer.step.gathered import OneBatch
 
@@ -22,8 +23,9 @@ def load(**problem: Any) -> dict[str, Examples]:
 
 
 def build(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> Experiment:
-    """The experiment of a problem, its configuration changed; raises ConfigError."""
-    return experiment.build(loading.resolve(configuration(problem, **changes)), strategy)
+    """The experiment of a problem, its configuration changed, in the way that `auto` finds; raises ConfigError."""
+    built = experiment.build(loading.resolve(configuration(problem, **changes)), strategy)
+    return compile_choice.choose(built, Workers(strategy)).built
 
 
 def configuration(problem: Problem, **changes: Any) -> dict[str, Any]:

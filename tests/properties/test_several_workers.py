@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests import problems
 from tests.launch.launched import train
+from trainer.config import loading
 from trainer.run import train as train_lib
 
 STEPS = 20
@@ -49,6 +50,7 @@ RUNS["batch statistics"] = INTERVALS | {
 }
 # Every replica has its own: two of this process begin, two workers resume.
 STATISTICS = INTERVALS | {"model__trunk": [{"layer": "Dense", "units": 7}, {"layer": "BatchNormalization"}]}
+COMPILED = INTERVALS | problems.SIMPLE | {"compile": "auto"}
 NAMES = list(RUNS) if CI else ["pcgrad"]
 ALONE = ("pcgrad", "famo", "batch statistics")  # one of each kind, where a worker has no other to talk to
 RESUMED = [name for name in NAMES if name != "pcgrad"]  # those that remember more than variables
@@ -130,7 +132,7 @@ def trained(tmp_path_factory, root, statistics):
         if workers == 2 and CI:
             for name in RESUMED:
                 _until(7, by(3) / name, directory / f"{name}, later")
-            runs |= {f"{name}, later": RUNS[name] for name in RESUMED}
+            runs |= {f"{name}, later": RUNS[name] for name in RESUMED} | {"compiled": COMPILED}
         train(root, directory, workers, runs)
         assert {path.name for path in directory.iterdir()} == set(runs)  # the chief's, and nobody else's
         return directory
@@ -159,6 +161,15 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, trained, referen
         _assert_same(later, reference(name), since=8)
         _until(14, later, tmp_path / name)
         _assert_same(_on_one_device(name, tmp_path), reference(name), since=STEPS)
+
+
+@pytest.mark.ci_only
+def test_all_workers_take_the_way_to_compile_that_the_chief_finds(trained, tmp_path):
+    """Others would wait for ever in a collective."""
+    run = trained(2) / "compiled"
+    assert "compile: loop cannot be taken: it is for one device, and there are 2\n" in (run / "log.txt").read_text()
+    assert loading.load_saved(run / "config.json").compile in ("off", "passes")
+    _assert_same(run, _in_this_process(tmp_path / "alone", INTERVALS | problems.SIMPLE, 1))
 
 
 @pytest.mark.ci_only

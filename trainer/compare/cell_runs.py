@@ -17,7 +17,7 @@ from trainer.compare import timing, trials
 from trainer.compare.messages import Event, Request, TuningRequest
 from trainer.compare.trials import Trial, failure
 from trainer.config import loading
-from trainer.config.settings import Config
+from trainer.config.settings import AUTO, Config
 from trainer.distributed import strategy as strategy_lib
 from trainer.distributed import usable_gpus
 from trainer.output import workdir
@@ -68,9 +68,17 @@ def work(
         _time(configs[0], strategy, trust, request.timed_steps, say)
         return
 
+    way = AUTO
+
     def train(config: Config, path: str, hooks: Sequence[Hook]) -> None:
+        nonlocal way
+        saved, is_open = base / path / "config.json", config.compile == AUTO
+        if is_open and not saved.exists():
+            config = dataclasses.replace(config, compile=way)
         with process.preserved():
             train_lib.train(config, path, strategy, console, trust=trust, base=base, hooks=hooks)
+        if is_open and way == AUTO:
+            way = loading.load_saved(saved).compile  # for all further runs of the cell
 
     if request.tuning is not None:
         configs = _tuned(configs, request.tuning, train, base, say)

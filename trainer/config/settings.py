@@ -17,6 +17,7 @@ from trainer.config.rates import ReduceOnPlateauConfig
 
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 OFF, PASSES, LOOP = COMPILED = ("off", "passes", "loop")
+AUTO = "auto"  # of `compile`: the fastest of these
 REDUCTIONS = ("auto", "per_loss", "fused", "features")
 DEFAULT_MODEL = "trunk_and_heads"
 DEFAULT_OPTIMIZER = {"name": "adam", "learning_rate": 1e-3}
@@ -213,10 +214,11 @@ class Config:
         schema.integer(0), 0, "About how many bytes of gradients one collective reduces. 0: all of them."
     )
     compile: str = setting(
-        schema.choice("way to compile", COMPILED),
+        schema.choice("way to compile", (*COMPILED, AUTO)),
         OFF,
-        "The part of training that XLA compiles: none, `off`; the forward and backward `passes`; or the whole `loop` "
-        "over steps, for data in memory on one device.",
+        "The part of training that XLA compiles: none, `off`; the forward and backward `passes`; the whole `loop` over "
+        "steps, for data in memory on one device; or `auto`, whatever of these takes least time in a trial before the "
+        "first step.",
     )
     steps_per_loop: int = setting(
         schema.integer(1), 20, "At most how many steps run in TensorFlow before Python looks, for example for a signal."

@@ -133,6 +133,22 @@ class Terminal:
         ]
 
 
+@contextlib.contextmanager
+def progress(console: Console | None = None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+    """Gives a function that shows on a terminal what is being done, until the next call or the end of this context.
+
+    Args:
+      console: where; None: standard output.
+      show: whether anything is shown.
+    """
+    console = console or Console(highlight=False)
+    if not show or not _can_show_bar(console):
+        yield lambda doing: None
+        return
+    with console.status("") as status:
+        yield lambda doing: status.update(escape(printable(doing)))
+
+
 def _can_show_bar(console: Console) -> bool:
     """True on a terminal, and in a notebook that has what it takes there."""
     return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)

@@ -16,7 +16,7 @@ from input_pipelines.rows import opening, prepared
 from input_pipelines.rows.rows import OfSource
 from trainer.common.errors import unknown
 from trainer.common.trust import NOBODY, Trust
-from trainer.config.settings import Config
+from trainer.config.settings import OFF, Config
 from trainer.evaluation.evaluator import Evaluator
 from trainer.output import checkpoint, terminal
 from trainer.output import workdir as workdir_lib
@@ -50,7 +50,8 @@ def evaluate(
     # Before anything is built by what may be damaged.
     saved = restored.read(workdir, lambda folder: restored.refuse_damage(workdir, folder), best=best)
     kept = saved_data.load_saved(workdir.data)
-    built = experiment.build(config, strategy, kept, trust)
+    # No step is taken: what cannot be compiled on these devices can be evaluated there.
+    built = experiment.build(dataclasses.replace(config, compile=OFF), strategy, kept, trust)
     if split not in built.evaluator.splits:
         raise unknown("--split", split, "split beside train", built.evaluator.splits)
     for line in saved_data.changes(kept, built.data.saved) if kept is not None else ():

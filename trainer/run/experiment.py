@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -71,6 +71,7 @@ class Experiment:
       optimizer_groups: the optimizers and what each of them updates.
       plan: how steps are computed.
       step: the training step.
+      steps_of: plan and step of a configuration that differs in `compile` alone, on the same variables.
       train_metrics: metrics on the batches of training; None: the run has none.
       evaluator: evaluates all splits but that of training.
       evaluations: when those beside `validation` are due.
@@ -80,7 +81,8 @@ class Experiment:
       rate_scale: of all learning rates, which one of them decides; None: there is none.
       watched: what monitors watch that no evaluation gives.
       draws: whether the model or a loss draws random numbers in training.
-      notes: lines for the user.
+      repeatable: whether a checkpoint holds all that decides what is drawn next.
+      remarks: lines for the user, but for those on how the steps are computed.
     """
 
     config: Config
@@ -92,6 +94,7 @@ class Experiment:
     optimizer_groups: tuple[OptimizerGroup, ...]
     plan: StepPlan
     step: Step
+    steps_of: Callable[[Config], tuple[StepPlan, Step]]
     train_metrics: TrainMetrics | None
     evaluator: Evaluator
     evaluations: Evaluations
@@ -101,7 +104,8 @@ class Experiment:
     rate_scale: RateScale | None
     watched: Watched
     draws: bool
-    notes: tuple[str, ...]
+    repeatable: bool
+    remarks: tuple[str, ...]
 
     @property
     def train(self) -> Split:
@@ -122,6 +126,23 @@ class Experiment:
     def micro_batch_size(self) -> int:
         """Examples of a global batch that are computed at once."""
         return self.config.batch_size // self.config.micro_batches
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user."""
+        dense = checks.dense_tables(self.model, self.reach) if self.plan.keeps_every_row else ()
+        return (*self.remarks, *on_device.notes(self.config.compile, self.draws), *dense)
+
+    def compiled(self, way: str) -> "Experiment":
+        """Returns the experiment with its steps compiled as `way` says, on the same variables.
+
+        Raises:
+          ConfigError: they cannot be.
+        """
+        config = dataclasses.replace(self.config, compile=way)
+        on_device.check(config, self.train, self.strategy)
+        plan, step = self.steps_of(config)
+        return dataclasses.replace(self, config=config, plan=plan, step=step)
 
     def wrong_example(self, split: str, step: int = 0) -> str | None:
         """Names an example that cannot be read and the reason; None where there is none.
@@ -188,13 +209,11 @@ def build(
     timeline = Timeline.of(config.steps, batch_size=config.batch_size, examples=len(train))
     optimization = _optimization(config, reach, timeline, strategy)
     train_metrics = TrainMetrics(strategy, network.losses, network.metrics) if config.train_metrics else None
-    watch = train_metrics and train_metrics.add
-    step = build_step.build(config, plan, network, reach, masked, optimization, timeline, strategy, watch)
+    made = (network, reach, masked, optimization, timeline, strategy, train_metrics and train_metrics.add)
+    step = build_step.build(config, plan, *made)
     evaluator = network_lib.build_evaluator(network, config.segments, config.batch_size, config.seed, strategy)
     evaluations = evaluations_lib.resolve(config.evaluate, data.splits, (*config.losses, *config.metrics), timeline)
     watchable = evaluator.directions(evaluations.at_every), evaluations.not_with_validation
-    drawn = (*draws.lines(), *on_device.notes(config.compile, draws.any))
-    dense = checks.dense_tables(network.model, reach) if plan.keeps_every_row else ()
     return Experiment(
         config=config,
         strategy=strategy,
@@ -205,6 +224,7 @@ def build(
         optimizer_groups=optimization.groups,
         plan=plan,
         step=step,
+        steps_of=functools.partial(_steps_of, made),
         train_metrics=train_metrics,
         evaluator=evaluator,
         evaluations=evaluations,
@@ -214,8 +234,16 @@ def build(
         rate_scale=optimization.rate_scale,
         watched=watched.of(monitors.of(config).values(), build_step.loss_weights(config.losses, timeline)),
         draws=draws.any,
-        notes=(*data.notes, *unlabelled.lines(train, data.names.columns), *drawn, *compared, *dense),
+        repeatable=draws.repeatable,
+        remarks=(*data.notes, *unlabelled.lines(train, data.names.columns), *draws.lines(), *compared),
     )
+
+
+def _steps_of(made: tuple[Any, ...], config: Config) -> tuple[StepPlan, Step]:
+    """The plan and the step of a configuration; `made` are the arguments of `build_step.build` beside these two."""
+    network, _, masked, *_ = made
+    plan = build_step.plan(config, network, masked)
+    return plan, build_step.build(config, plan, *made)
 
 
 def _read_data(config: Config, saved: SavedData | None, trust: Trust, replicas: int) -> Data:

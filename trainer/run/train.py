@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -26,13 +26,14 @@ from trainer.output.recorder import Files, Recorder
 from trainer.output.reports import Report
 from trainer.output.speed import Stopwatch
 from trainer.output.workdir import Workdir
-from trainer.run import agreement, at_end, experiment, failures, following, loggers, loop, overview, resume
+from trainer.run import agreement, at_end, compile_choice, experiment, failures, following, loggers, loop, resume
+from trainer.run import overview as overview_lib
 from trainer.run.experiment import Experiment
 from trainer.run.following import Loaded
 from trainer.run.hooks import Hook
 from trainer.run.loop import Loop
 from trainer.run.resume import Found, Start
-from trainer.step.values import State, Totals
+from trainer.step.in_graph_loop import Train
 
 
 class Origin(NamedTuple):
@@ -92,23 +93,23 @@ def train(
         stack.callback(lambda: run and run.release())  # last of all, also of a directory that is made below
         stack.enter_context(workers.watched())
         request = stack.enter_context(signals.listening()) if workers.count > 1 else None  # they agree in their steps
-        watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
-        found, step, built, loaded = _built(config, strategy, workers, run, workdir, profile, trust, hooks)
+        found, step, built, loaded = _built(config, strategy, workers, watchdog, run, workdir, profile, trust, hooks)
+        built, choice, train_steps = compile_choice.of_run(built, run, workers, watchdog, console)
         watchdog.doing("reading the checkpoint", at_least=START_SECONDS)
         start = resume.start(run, found, step, built, workers, base)
         boundaries = profiling.boundaries(profile, first=start.step, last=built.timeline.steps)
         source = built.source(first_step=start.step)
-        calls = (*_traced(built, source, start, workers), boundaries)
+        calls = (*_traced(built, source, start, workers, train_steps), boundaries)
         stack.enter_context(writer.disk_errors())
         if workers.is_chief and run is None:  # only now: what cannot be traced leaves nothing behind but a run's lock
-            run = workdir_lib.create(workdir, config, base, new_names.label(origin.name, config))
-        watchdog.log, evaluated = run and run.log, _prepared(run, config, built, found, start)  # no file is open
+            run = workdir_lib.create(workdir, built.config, base, new_names.label(origin.name, config))
+        watchdog.log, evaluated = run and run.log, _prepared(run, built, found, start)  # no file is open
         with _recorder(run, built, start.step, found.damaged, boundaries, console) as recorder:
             request = request or stack.enter_context(signals.listening())  # before, there is nothing to save
             with workers.watched(), following.started(loaded, run, built, start, recorder, workers) as followers:
                 shown = (watchdog, recorder, stopwatch)
                 steps = Loop(built, workers, *shown, request, start.monitors, evaluated, *calls, *followers)
-                _take_steps(steps, run, start, found.warnings, source, console, origin)
+                _take_steps(steps, run, start, found.warnings, choice, source, console, origin)
     return Reports(run.metrics) if run else ()
 
 
@@ -116,6 +117,7 @@ def _built(
     config: Config,
     strategy: tf.distribute.Strategy,
     workers: Workers,
+    watchdog: Watchdog,
     run: Workdir | None,
     workdir: str | None,
     profile: tuple[int, int] | None,
@@ -132,6 +134,7 @@ def _built(
       ConfigError: the experiment cannot be built, its data are not those with which the run began, or this worker is
         not like the chief.
     """
+    watchdog.doing("reading the data and building the model", at_least=START_SECONDS)
     found = resume.find(run, config) if run else Found()
     # Workers agree before they build: one that is not like the others would wait for them in its first collective.
     saved = agreement.on_start(config, profile, saved_data.load_saved(run.data) if run else None, workers)
@@ -139,8 +142,6 @@ def _built(
     # Nothing relies on what was learned before the first checkpoint, and no checksum tells whether it is intact.
     built = experiment.build(config, strategy, saved if step >= 0 else None, trust)
     loaded = following.load(config, workers, hooks)
-    if run and built.draws:
-        workdir_lib.refuse_other_draws(run, config)
     if saved is not None and (changed := saved_data.changes(saved, built.data.saved)):
         reason = f"{'; '.join(changed)}; put the data back or start a new run"
         raise ConfigError("--workdir", str(run.shown) if run else workdir, reason)
@@ -150,22 +151,22 @@ def _built(
 
 
 def _traced(
-    built: Experiment, source: Any, start: Start, workers: Workers
-) -> tuple[Callable[..., tuple[State, Totals]], Evaluate]:
-    """The in-graph loop over steps and the evaluation.
+    built: Experiment, source: Any, start: Start, workers: Workers, train_steps: Train | None = None
+) -> tuple[Train, Evaluate]:
+    """The in-graph loop over steps, `train_steps` where it is traced already, and the evaluation.
 
     Raises:
       ConfigError: one of them cannot be traced, or this worker has come to load other code than another one.
     """
     with failures.tracing():
-        train_steps, evaluate = built.step.build(), built.evaluator.build()
+        train_steps, evaluate = train_steps or built.step.build(), built.evaluator.build()
         train_steps.get_concrete_function(source, *loop.arguments(0, 0, False), start.state, start.totals)
     streams.occupy()  # a user's code may have closed one, and no file may take its place
     agreement.on_code(workers)  # also what a model or a loss imports when it is called
     return train_steps, evaluate
 
 
-def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Found, start: Start) -> int | None:
+def _prepared(run: Workdir | None, built: Experiment, found: Found, start: Start) -> int | None:
     """Saves what a run keeps of its data, or takes back what an interrupted one wrote after its checkpoint.
 
     Returns:
@@ -177,7 +178,7 @@ def _prepared(run: Workdir | None, config: Config, built: Experiment, found: Fou
         saved_data.save(built.data.saved, run.data)
         if start.initial_values is not None:
             start.initial_values.save(run.initial_values)
-    return resume.rewind(run, config, found) if start.resumes else None
+    return resume.rewind(run, built.config, found) if start.resumes else None
 
 
 def _recorder(
@@ -209,6 +210,7 @@ def _take_steps(
     run: Workdir | None,
     start: Start,
     warnings: Sequence[str],
+    choice: Sequence[str],
     source: Any,
     console: Console | None,
     origin: Origin,
@@ -221,9 +223,11 @@ def _take_steps(
         first = f"from step {start.step} of " if start.resumes else ""
         where, how = _devices(built.strategy, workers), final_report.combination(built.config)
         recorder.say(f"{run.shown}: {first}{built.timeline.steps} steps on {where}, {how}")
+        for line in choice:
+            recorder.say(f"  {line}")
         if discarded := built.discarded(start.step):
             recorder.say(f"  to get there, {discarded:,} training examples are read and thrown away")
-        for line in summary.lines(overview.of(built)):
+        for line in summary.lines(overview_lib.of(built)):
             recorder.say(f"  {line}")
         for line in start.initial_values.lines() if start.initial_values is not None else ():
             recorder.say(f"  {line}")
@@ -239,7 +243,7 @@ def _take_steps(
         about = About(
             built.heads,
             _directions(built),
-            summary.parameters(overview.of(built)),
+            summary.parameters(overview_lib.of(built)),
             origin.command,
             built.notes,
         )

@@ -42,6 +42,11 @@ class RandomDraws:
         self._saved = {id(variable) for variable in model.variables}
         self._found: dict[str, dict[str, str]] = {}  # who draws → from what → where
 
+    @property
+    def repeatable(self) -> bool:
+        """True where a checkpoint holds all that decides what is drawn next, so that there are no `lines`."""
+        return not self._found
+
     def lines(self) -> list[str]:
         """A line for each layer and loss that draws what no resumed run draws again."""
         return [
