@@ -43,6 +43,7 @@ def _both(replicas: int = 1, **changes: Any) -> tuple[problems.Result, problems.
                 (2, {"model__trunk": _LAYERS, "micro_batches": 3, "combine__name": "sum", "clip_norm": 0.1}),
                 (1, {"model__trunk": _LAYERS, "compile": "passes", "model__recompute": True}),
                 (1, {"combine__name": "mgda", "precision": "mixed_float16"}),
+                (1, {"compile": "loop"}),
             )
         ),
     ],
