@@ -1,5 +1,6 @@
 """Mixing matrices: a step's coefficients, for each variable, and the gradients that are mixed with them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -51,16 +52,23 @@ def mixing_matrices(
         factors = combination.scales_of_mixed(problem) * shared_normalizers
         own_factors = coefficients * scales if method.weighs_task_specific else scales
         whole = (tf.linalg.diag(coefficients) if method.diagonal else coefficients) * factors
+    of_one = tf.unstack(tf.reshape(own_factors * normalizers, [-1, 1, 1]))
+
+    @functools.cache
+    def of_losses(losses: Losses) -> tf.Tensor:
+        """The matrix of all variables that these losses reach."""
+        return tf.gather(tf.gather(whole, combination.receivers(losses)), losses, axis=1)
+
     result: list[tf.Tensor | None] = []
     for gradients, losses in zip(jacobian, by, strict=True):
         if len(losses) == 1 and not method.mixes_task_specific:
-            result.append(tf.reshape(own_factors[losses[0]] * normalizers[losses[0]], [1, 1]))
+            result.append(of_one[losses[0]])
         elif method.looks_at is LooksAt.ELEMENTS:
             result.append(None)
         elif whole is None:
             result.append(_of_block(combination, gradients, losses, shared_normalizers, problem, scales, piece))
         else:
-            result.append(tf.gather(tf.gather(whole, combination.receivers(losses)), losses, axis=1))
+            result.append(of_losses(losses))
     return tuple(result)
 
 
@@ -156,6 +164,8 @@ def weighted(combination: Combination, gradients: Sequence[tf.Tensor], factors: 
 
 def joint(gradients: Sequence[tf.Tensor], matrix: tf.Tensor, *, wide: bool = False) -> tf.Tensor:
     """The sum of a variable's mixed gradients: what one optimizer applies for all losses; `wide`: in float64."""
+    if matrix.shape == (1, 1):
+        return ordered_sums.weighted(gradients, matrix[0], wide=wide)
     return ordered_sums.weighted(gradients, tf.reduce_sum(matrix, axis=0), wide=wide)
 
 

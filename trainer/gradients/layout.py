@@ -61,6 +61,9 @@ class Joined:
         """A gradient for each variable, of its shape, from one for each group."""
         found: dict[int, tf.Tensor] = {}
         for group, gradient in zip(self.groups, gradients, strict=True):
+            if len(group) == 1:
+                found[group[0]] = gradient
+                continue
             shapes = [tf.TensorShape(self.of_variables.variables[v].shape) for v in group]
             parts = tf.split(tf.reshape(gradient, [-1]), [shape.num_elements() for shape in shapes])
             found |= {v: tf.reshape(part, shape) for v, part, shape in zip(group, parts, shapes, strict=True)}

@@ -33,6 +33,8 @@ def weighted(values: Sequence[tf.Tensor], coefficients: tf.Tensor, *, wide: bool
     """
     if wide:
         return tf.cast(weighted([tf.cast(value, tf.float64) for value in values], coefficients), values[0].dtype)
+    if len(values) == 1:
+        return tf.reshape(tf.cast(coefficients, values[0].dtype), []) * values[0]
     negative = tf.unstack(-tf.cast(coefficients, values[0].dtype), len(values))
     total = -negative[0] * values[0]
     for coefficient, value in zip(negative[1:], values[1:], strict=True):

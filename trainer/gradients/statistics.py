@@ -115,9 +115,10 @@ def norms_and_cosines(
     def measure() -> tuple[tf.Tensor, tf.Tensor]:
         shared = gramian_lib.of_shared(jacobian, reach, normalizers, piece) if gramian is None else gramian
         squares = [[square] for square in tf.unstack(tf.linalg.diag_part(shared))]
+        factors = tf.unstack(tf.square(normalizers))
         for (gradient, *_), by in zip(jacobian, reach.losses, strict=True):
             if len(by) == 1:
-                squares[by[0]].append(ordered_sums.square(gradient) * tf.square(normalizers[by[0]]))
+                squares[by[0]].append(ordered_sums.square(gradient) * factors[by[0]])
         norms = tf.sqrt(tf.stack([ordered_sums.ordered(own) for own in squares]))
         return tf.where(active, norms, 0), of_gramian(shared)[1] if known is None else not_measured(count)[1]
 
