@@ -152,13 +152,25 @@ def with_room(
     return tf.cond(fit, lambda: mixed(False), lambda: mixed(True))
 
 
-def weighted(combination: Combination, gradients: Sequence[tf.Tensor], factors: tf.Tensor) -> tf.Tensor:
-    """The sum of some gradients times (k,) float64 `factors`, of which the coefficients are part; see `with_room`."""
+def weighted(
+    combination: Combination, columns: Sequence[Sequence[tf.Tensor]], by: Sequence[Losses], factors: tf.Tensor
+) -> list[tf.Tensor]:
+    """The sums of several columns of gradients times factors of which the coefficients are part; see `with_room`.
+
+    Args:
+      combination: the combination that found the coefficients.
+      columns: lists of gradients of one shape each.
+      by: for each list, the indices of the losses that its gradients belong to.
+      factors: (K,) float64.
+    """
+    own = {losses: tf.gather(factors, losses) for losses in dict.fromkeys(by)}
     return with_room(
         combination,
-        gradients[0].dtype,
-        {(): factors},
-        lambda wide: ordered_sums.weighted(gradients, factors, wide=wide),
+        columns[0][0].dtype,
+        own,
+        lambda wide: [
+            ordered_sums.weighted(column, own[losses], wide=wide) for column, losses in zip(columns, by, strict=True)
+        ],
     )
 
 

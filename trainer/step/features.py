@@ -104,10 +104,12 @@ class Features:
             scales = combination.scales(problem.loss_weights, problem.losses) * normalizers
             return answer.coefficients * scales, scales, (losses_now, problem, answer)
 
-        def mix(gradients: Sequence[tf.Tensor], by: Losses, factors: tf.Tensor, found: Found) -> tf.Tensor:
+        def mix(
+            columns: Sequence[Sequence[tf.Tensor]], by: Sequence[Losses], factors: tf.Tensor, found: Found
+        ) -> list[tf.Tensor]:
             _, problem, _ = found
-            (gradients,) = absence.cleared([gradients], [by], problem.active, self.can_be_absent)
-            return mixing_lib.weighted(combination, gradients, tf.gather(factors, by))
+            columns = absence.cleared(columns, by, problem.active, self.can_be_absent)
+            return mixing_lib.weighted(combination, columns, by, factors)
 
         with parts_lib.kept_if_empty(objectives.model, batch):
             size, watch = objectives.batch_size, objectives.watch
@@ -139,7 +141,7 @@ def weighted_gradients(
     reach: Reach,
     batch: Mapping[str, Any],
     weigh: Callable[[Sequence[LossSums], Sequence[tf.Tensor]], tuple[tf.Tensor, tf.Tensor, Extra]],
-    mix: Callable[[Sequence[tf.Tensor], Losses, tf.Tensor, Extra], tf.Tensor],
+    mix: Callable[[Sequence[Sequence[tf.Tensor]], Sequence[Losses], tf.Tensor, Extra], list[tf.Tensor]],
     scale: tf.Tensor | None = None,
     batch_size: int | None = None,
     watch: backward.Watch | None = None,
@@ -153,7 +155,8 @@ def weighted_gradients(
       batch: this replica's part.
       weigh: given every loss's sums and the gradients of each Σ w·ℓ at the features of this replica's examples, times
         `scale`, returns (K,) factors for shared variables, (K,) factors for task-specific ones, and anything more.
-      mix: the weighted sum of gradients, given the indices of their losses, all (K,) factors and `weigh`'s extra.
+      mix: the weighted sums of columns of gradients, given for each the indices of its losses, all (K,) factors and
+        `weigh`'s extra.
       scale, batch_size, watch: as `backward.per_loss_gradients` has them.
 
     Returns:
@@ -162,11 +165,13 @@ def weighted_gradients(
     passes = head_passes.run(parts, losses, reach, batch, scale, batch_size, watch)
     with tf.name_scope("combine"):
         shared, own, extra = weigh(passes.sums, passes.rows)
-        mixed = mix(passes.rows, tuple(range(len(losses))), shared, extra)
+        (mixed,) = mix([passes.rows], [tuple(range(len(losses)))], shared, extra)
     through_trunk = head_passes.through_trunk(passes, reach, mixed)
     gradients = dict(zip(passes.trunk, through_trunk, strict=True))
     with tf.name_scope("combine"):
-        for v, by in enumerate(reach.losses):
-            if v not in gradients:
-                gradients[v] = mix(passes.columns[v], by, shared if len(by) > 1 else own, extra)
+        for factors, is_shared in ((shared, True), (own, False)):
+            positions = [v for v in passes.columns if (len(reach.losses[v]) > 1) == is_shared]
+            if positions:
+                columns, by = [passes.columns[v] for v in positions], [reach.losses[v] for v in positions]
+                gradients |= zip(positions, mix(columns, by, factors, extra), strict=True)
     return tuple(gradients[v] for v in range(len(reach.variables))), extra
