@@ -20,17 +20,20 @@ class Layout:
     Attributes:
       joined: whether gradients of several variables are joined, where a method does not tell variables apart.
       piece: numbers of all losses' gradients that are copied to float64 together.
+      passes_at_once: backward passes that a replica takes at the same time where they are not a loop.
       fast_maxima_in_loops: whether a gradient of pooling by maxima takes no longer in a loop than outside of it.
     """
 
     joined: bool
     piece: int
+    passes_at_once: int
     fast_maxima_in_loops: bool
 
 
-# A piece stays in a processor's cache. In a loop TensorFlow does not take the pooling of oneDNN, eight times as fast.
-CPU = Layout(joined=False, piece=2**19, fast_maxima_in_loops=False)
-GPU = Layout(joined=True, piece=2**25, fast_maxima_in_loops=True)  # 256 MB of copies
+# Of two passes one uses the cores that the other leaves idle; on a GPU they would only take more memory. A piece stays
+# in a processor's cache. In a loop TensorFlow does not take oneDNN's pooling, which is eight times as fast.
+CPU = Layout(joined=False, piece=2**19, passes_at_once=2, fast_maxima_in_loops=False)
+GPU = Layout(joined=True, piece=2**25, passes_at_once=1, fast_maxima_in_loops=True)  # 256 MB of copies
 
 
 @dataclasses.dataclass(frozen=True)

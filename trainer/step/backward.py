@@ -1,5 +1,6 @@
 """Forward and backward passes over a replica's part of a batch: every loss's gradients, or those of a weighted sum."""
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ def per_loss_gradients(
     parts: Sequence[tf.Tensor | None] = (None,),
     batch_size: int | None = None,
     watch: Watch | None = None,
+    at_once: int = 1,
 ) -> tuple[Jacobian, tuple[LossSums, ...]]:
     """One forward pass and one backward pass per loss, over this replica's part of the batch.
 
@@ -43,6 +45,7 @@ def per_loss_gradients(
         next, and `reach` is of all of them.
       batch_size: examples of the global batch, as `comparisons.sums` has it.
       watch: is shown predictions, batch and sums over all parts, which are not differentiated; None: nobody is.
+      at_once: backward passes that may be taken at the same time, each of which needs memory.
 
     Returns:
       For every variable of `reach`, the gradients of Σ w·ℓ of the losses that reach it (dense, of the variable's
@@ -53,10 +56,10 @@ def per_loss_gradients(
         sums = comparisons.sums(losses, predictions, batch, parts, batch_size)
     show(watch, predictions, batch, sums, len(losses))
     columns: list[dict[int, tf.Tensor]] = [{} for _ in reach.variables]
-    gradients: list[Any] = []
+    before: collections.deque[list[tf.Tensor]] = collections.deque([[]] * at_once, at_once)
     for k, loss_sums in enumerate(sums):
         positions = reach.reached_by(k)
-        with tf.control_dependencies(gradients):  # one pass after another, each with the memory of one
+        with tf.control_dependencies(before[0]):  # not all passes at once, with the memory of all
             upstream = tf.ones_like(loss_sums.loss_sum) if scale is None else tf.identity(scale)
         gradients = tape.gradient(
             loss_sums.loss_sum,
@@ -65,6 +68,7 @@ def per_loss_gradients(
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's sparse one made dense
+        before.append(gradients)
         for v, gradient in zip(positions, gradients, strict=True):
             columns[v][k] = gradient
     return tuple(tuple(column[k] for k in by) for column, by in zip(columns, reach.losses, strict=True)), sums

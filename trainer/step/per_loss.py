@@ -31,7 +31,7 @@ class PerLoss:
       objectives: the losses.
       reach: which of them reach each of the variables, or of the groups that `view` joins.
       view: what the combination looks at and mixes.
-      layout: of the gradients while they are combined.
+      layout: what suits the replicas' devices.
       solver: solves its problem.
       mixing: from mixed gradients to what each optimizer applies.
       reduction: how values travel between replicas.
@@ -83,7 +83,8 @@ class PerLoss:
         size, watch = objectives.batch_size, objectives.watch
         if self.looped is None:
             passes = self.compiled(backward.per_loss_gradients)
-            found = passes(objectives.model, objectives.losses, view.reach, batch, factor, parts, size, watch)
+            given = (objectives.model, objectives.losses, view.reach, batch, factor, parts, size, watch)
+            found = passes(*given, self.layout.passes_at_once)
             jacobian, losses = view.folded(found[0]), found[1]
         else:
             passes = self.compiled(self.looped.per_loss_gradients)
