@@ -24,12 +24,14 @@ class Timing:
       memory: the most bytes at once: of the GPU, or of the whole process where there is none; None as above.
       device: "CPU" or "GPU".
       failure: why it could not be measured; None where it was.
+      passes: the backward passes of a step in words; empty where they are not known.
     """
 
     seconds_per_step: float | None
     memory: int | None
     device: str
     failure: str | None = None
+    passes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

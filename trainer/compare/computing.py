@@ -130,6 +130,7 @@ def _cost(cell: CellRuns, cells: Sequence[CellRuns], timing: Mapping[str, Timing
         relative_memory=_ratio(own.memory, other and other.memory),
         device=own.device,
         failure=own.failure,
+        passes=own.passes,
     )
 
 

@@ -1,5 +1,6 @@
 """`report.html` of a comparison."""
 
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +10,7 @@ from trainer.compare.collected import CellRuns, Comparison
 from trainer.compare.results import BEST, Results
 from trainer.output import curves
 from trainer.output.page import conflicts, digits, document, over_time
+from trainer.output.page.conflicts import Found
 from trainer.output.page.series import Group
 from trainer.output.records import RunRecord
 
@@ -46,10 +48,7 @@ def page(comparison: Comparison, results: Results) -> str:
     sections.append(page_settings.section(comparison, results))
     headline, *verdict = results_verdict.sentences(results)
     lead = [*([" ".join(verdict)] if verdict else []), _shape(comparison, results, losses)]
-    if (conflict := conflicts.most(cosines)) is not None:
-        label, row = conflict
-        share = digits.percent(row.below)
-        lead.append(f"The gradients of {row.names} conflict most often, with {label} in {share} of the reports.")
+    lead += _conflict(cosines)
     name = comparison.workdir.name or "comparison"
     title = f"{name} · comparison"
     return document.page(
@@ -67,6 +66,16 @@ def _shape(comparison: Comparison, results: Results, losses: Sequence[str]) -> s
         text += f", {steps} steps a run"
     at = "at each run's best step" if results.at == BEST else "after the last step"
     return f"{text}. Values are of the {results.split} split, {at}."
+
+
+def _conflict(cosines: Sequence[Found]) -> list[str]:
+    """The pair that most cells have as the one most often in conflict, in a sentence; none where none ever is."""
+    names = collections.Counter(row.names for row in conflicts.most(cosines))
+    if not names:
+        return []
+    (pair, count), *_ = names.most_common(1)
+    cells = digits.count(len(cosines), "cell")
+    return [f"The gradients of {pair} are those most often in conflict in {count} of {cells}."]
 
 
 def _groups(cells: Sequence[CellRuns], styles: Mapping[str, int]) -> list[Group]:

@@ -105,7 +105,8 @@ def _cost(cell: CellResult) -> list[Cell]:
         seconds = Cell(digits.MISSING, note=cost.failure or "")
     else:
         milliseconds = 1000 * cost.seconds
-        seconds = Cell(digits.number(milliseconds, 3), milliseconds, _times(cost.relative_seconds))
+        note = "; ".join(filter(None, (_times(cost.relative_seconds), cost.passes)))
+        seconds = Cell(digits.number(milliseconds, 3), milliseconds, note)
     if cost.memory is None:
         return [seconds, Cell(digits.MISSING)]
     text = f"{digits.number(cost.memory / _BYTES, 3)} MiB"

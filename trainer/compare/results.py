@@ -105,6 +105,7 @@ class Cost:
       relative_memory: as a multiple of that of `sum`.
       device: "CPU" (memory is that of the whole process) or "GPU".
       failure: why it could not be measured; None where it was.
+      passes: the backward passes of a step in words; empty where they are not known.
     """
 
     seconds: float | None
@@ -113,6 +114,7 @@ class Cost:
     relative_memory: float | None
     device: str
     failure: str | None
+    passes: str
 
 
 @dataclasses.dataclass(frozen=True)

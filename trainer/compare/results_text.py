@@ -225,13 +225,14 @@ def _cost(cell: CellResult) -> list[str]:
     cost = cell.cost
     if cost is None or cost.seconds is None:
         return [digits.MISSING] * 2
-    seconds = f"{digits.number(cost.seconds, 3)}{_times(cost.relative_seconds)}"
+    seconds = f"{digits.number(cost.seconds, 3)}{_times(cost.relative_seconds, cost.passes)}"
     memory = digits.MISSING if cost.memory is None else f"{cost.memory / 2**20:,.0f} MiB{_times(cost.relative_memory)}"
     return [seconds, memory]
 
 
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f" ({ratio:.2f} x sum)"
+def _times(ratio: float | None, passes: str = "") -> str:
+    words = "; ".join([*([] if ratio is None else [f"{ratio:.2f} x sum"]), *([passes] if passes else [])])
+    return words and f" ({words})"
 
 
 def _difference(found: Difference) -> str:

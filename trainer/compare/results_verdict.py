@@ -14,13 +14,30 @@ def sentences(results: Results) -> list[str]:
     if results.best is None:
         return ["No cell has all numbers, so that there is no best one."]
     best = results.cell(results.best)
+    if sum(cell.mean_rank is not None for cell in results.cells) == 1:
+        return [f"{_only(results)} is {best.name}{_by_delta(best)}.", *_alone(best)]
     return [f"The best cell is {best.name} ({_by(best)}).", *_others(results), *_ranks(results, best), *_alone(best)]
 
 
+def _only(results: Results) -> str:
+    main = [cell for cell in results.cells if cell.single_task is None]
+    return "The only cell" if len(main) == 1 else "The only cell with all numbers"
+
+
 def _by(best: CellResult) -> str:
+    return _delta_m(best) or f"mean rank {digits.number(best.mean_rank, 3)}"
+
+
+def _by_delta(best: CellResult) -> str:
+    found = _delta_m(best)
+    return found and f" ({found})"
+
+
+def _delta_m(best: CellResult) -> str:
+    """Δm in words; empty where there is none."""
     found = best.delta_m
     if found is None:
-        return f"mean rank {digits.number(best.mean_rank, 3)}"
+        return ""
     sign = "+" if found.mean > 0 else ""
     mostly = "" if found.dominated_by is None else f", mostly that of {found.dominated_by}"
     return f"Δm {sign}{digits.number(found.mean, 3)} %{mostly}"

@@ -29,7 +29,7 @@ def measure(config: Config, strategy: tf.distribute.Strategy, trust: Trust, step
 
     Returns:
       `seconds_per_step`, the median of five rounds; `memory`, the most bytes at once, of the GPU where there is one,
-      else of the whole process; `device`, "CPU" or "GPU".
+      else of the whole process; `device`, "CPU" or "GPU"; `passes`, the backward passes of a step in words.
 
     Raises:
       ConfigError: the experiment cannot be built.
@@ -42,7 +42,8 @@ def measure(config: Config, strategy: tf.distribute.Strategy, trust: Trust, step
     count = min(steps, max(1, round(_SECONDS / taken.seconds(every))))
     seconds = [taken.seconds(-(-count // every) * every) for _ in range(_ROUNDS)]
     device, memory = _memory()
-    return {"seconds_per_step": statistics.median(seconds), "memory": memory, "device": device}
+    passes = built.plan.passes(len(config.losses), every)
+    return {"seconds_per_step": statistics.median(seconds), "memory": memory, "device": device, "passes": passes}
 
 
 def _memory() -> tuple[str, int]:

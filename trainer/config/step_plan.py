@@ -68,6 +68,23 @@ class StepPlan:
         """True where most steps hold the gradient of every loss that reaches a variable."""
         return not self.probes and self.way is Way.PER_LOSS
 
+    def passes(self, losses: int, every: int) -> str:
+        """Returns the backward passes of a step with `losses` losses in words, without steps that only measure.
+
+        Where coefficients are kept, they are found in every `every`-th step.
+        """
+        if self.probes or self.way is Way.FUSED:
+            return _passes(1)
+        if self.way is Way.FEATURES:
+            words = f"{_passes(losses)} through the heads, 1 through the trunk"
+        else:
+            words = _passes(losses * (2 if self.view is View.TWO_HALVES else 1))
+        return f"{words}, in {every - 1} of {every} steps 1" if self.keeps_coefficients else words
+
     def sums_first(self, *, labels_can_be_missing: bool) -> bool:
         """True where a fused pass needs sums over all replicas before it begins: label counts or losses' values."""
         return labels_can_be_missing or self.losses_first
+
+
+def _passes(count: int) -> str:
+    return "1 pass" if count == 1 else f"{count} passes"

@@ -51,7 +51,7 @@ def comparison(losses: list[str], seeds: int, count: int) -> Comparison:
         alone = {**config, "losses": {loss: config["losses"][loss]}}
         runs = [_reports([loss], 1.2, count, random) for _ in range(seeds)]
         cells.append(made_up.cell(f"single_task={loss}", alone, runs, single_task=loss, end=10 * count))
-    timing = {name: Timing(0.01 * (k + 1), 10**8, "CPU") for k, name in enumerate(("sum", *METHODS))}
+    timing = {name: Timing(0.01 * (k + 1), 10**8, "CPU", passes="1 pass") for k, name in enumerate(("sum", *METHODS))}
     return made_up.comparison(cells, timing)
 
 
@@ -127,7 +127,7 @@ def test_all_parts_of_a_comparison_are_shown(made):
     assert set(METHODS) <= set(drawn)  # a heat map of conflicts each
     costs = {name: row for name, row in shown.named_rows().items() if name in METHODS}
     assert [row[-2] for row in costs.values()] == [
-        (f"{10 * k:.1f}\n{k:.2f} × sum", pytest.approx(10.0 * k)) for k in range(2, len(METHODS) + 2)
+        (f"{10 * k:.1f}\n{k:.2f} × sum; 1 pass", pytest.approx(10.0 * k)) for k in range(2, len(METHODS) + 2)
     ]
 
 
@@ -139,6 +139,22 @@ def test_the_share_of_conflicts_is_over_the_reports_of_all_seeds(made):
         share, mean = Page(html).named_rows()["a · c"][index : index + 2]
         assert share[1] == pytest.approx(sum(value < 0 for value in values) / len(values), abs=1e-5)
         assert mean[1] == pytest.approx(statistics.mean(values), abs=1e-5)
+
+
+def test_the_headline_compares_the_conflicts_of_a_cell_with_each_other_only(made):
+    """A share of means and one of single steps say different things, so that the cells' pairs are counted."""
+    found, _, html = made
+    pairs = []
+    for cell in found.cells[: len(METHODS)]:
+        reports = [each for run in cell.runs.values() for each in run.reports if each.split == TRAIN]
+        names = [name for name in reports[0].values if name.startswith("cosine/")]
+        pairs.append(max(names, key=lambda name: sum(each.values[name] < 0 for each in reports)))
+    pair = max(dict.fromkeys(pairs), key=pairs.count)
+    names = " and ".join(pair.split("/")[1:])
+    expected = (
+        f"The gradients of {names} are those most often in conflict in {pairs.count(pair)} of {len(METHODS)} cells."
+    )
+    assert expected in Page(html).text
 
 
 def test_settings_that_differ_are_listed_and_no_others():

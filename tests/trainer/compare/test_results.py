@@ -170,6 +170,16 @@ def test_the_verdict_says_what_is_best_and_what_can_be_told_apart():
     ]
 
 
+def test_of_one_cell_nothing_is_best():
+    values = [{"digit/accuracy": 0.9, "ink/mae": 0.5, "ink/mse": 1, "loss/plain": 1}] * 2
+    only = cell("pcgrad", CONFIG, values)
+    assert results_verdict.sentences(results_of([only])) == ["The only cell is pcgrad."]
+    failed = cell("mgda", CONFIG, [None] * 2, failures=dict.fromkeys(range(2), "no memory"))
+    assert results_verdict.sentences(results_of([only, failed])) == ["The only cell with all numbers is pcgrad."]
+    alone = [cell(f"single_task={t}", config({t: LOSSES[t]}), values, single_task=t) for t in LOSSES]
+    assert results_verdict.sentences(results_of([only, *alone])) == ["The only cell is pcgrad (Δm 0 %)."]
+
+
 def test_without_references_the_best_is_by_mean_rank():
     found = results_of(three_cells())
     assert found.baseline is None
@@ -205,7 +215,7 @@ def test_references_are_those_of_the_same_settings():
 def test_costs_are_relative_to_sum_of_the_timing():
     timing = {
         "sum": Timing(0.01, 1000, "CPU"),
-        "mgda": Timing(0.025, 1500, "CPU"),
+        "mgda": Timing(0.025, 1500, "CPU", passes="3 passes"),
         "pcgrad": Timing(None, None, "CPU", "no memory"),
     }
     found = results_of(three_cells(), timing=timing)
@@ -213,4 +223,4 @@ def test_costs_are_relative_to_sum_of_the_timing():
     assert (cost.relative_seconds, cost.relative_memory) == pytest.approx((2.5, 1.5))
     assert found.cell("pcgrad").cost.failure == "no memory"
     assert found.cell("weighted").cost is None
-    assert "0.0250 (2.50 x sum)" in results_text.report(found)
+    assert "0.0250 (2.50 x sum; 3 passes)" in results_text.report(found)

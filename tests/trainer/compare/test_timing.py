@@ -16,3 +16,4 @@ def test_every_way_to_compile_is_timed(compiled, monkeypatch):
     config = problems.config(compile=compiled, steps_per_loop=2)
     found = timing.measure(config, problems.strategy(1), NOBODY, 2)
     assert 0 < found["seconds_per_step"] < 10
+    assert found["passes"] == "4 passes"

@@ -48,6 +48,22 @@ def _config(method: str, *overrides: str) -> Config:
     return loading.load(DIGITS, [tuple(each.split("=", 1)) for each in (*options, *overrides)], combine=name)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "passes"),
+    [
+        ("weighted", [], "1 pass"),
+        ("weighted", ["reduction=per_loss"], "3 passes"),
+        ("pcgrad", [], "3 passes"),
+        ("modo", [], "6 passes"),
+        ("pcgrad", ["reduction=features"], "3 passes through the heads, 1 through the trunk"),
+        ("pcgrad", ["combine.update_every=10"], "3 passes, in 9 of 10 steps 1"),
+    ],
+)
+def test_the_backward_passes_of_a_step_in_words(method, settings, passes):
+    config = _config(method, *settings)
+    assert plan.of(config).passes(len(config.losses), config.combine.update_every) == passes
+
+
 @pytest.mark.parametrize("method", BY_METHOD)
 def test_which_settings_go_with_a_method(method):
     for setting, override in SETTINGS.items():

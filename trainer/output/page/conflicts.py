@@ -49,10 +49,13 @@ def found(groups: Sequence[Group]) -> list[Found]:
     return [each for group in groups if (each := _found(group)) is not None]
 
 
-def most(cosines: Sequence[Found]) -> tuple[str, Row] | None:
-    """Returns the label of a group and its pair, the one that is most often in conflict; None where none ever is."""
-    every = [(each.group.label, row) for each in cosines for row in each.rows if row.below > 0]
-    return max(every, key=lambda pair: pair[1].below, default=None)
+def most(cosines: Sequence[Found]) -> list[Row]:
+    """Returns of every group the pair that is most often in conflict, where one ever is.
+
+    Shares of one group compare; those of two may be of means and of single steps.
+    """
+    found = (max(each.rows, key=lambda row: row.below) for each in cosines)
+    return [row for row in found if row.below > 0]
 
 
 def section(cosines: Sequence[Found]) -> Section | None:

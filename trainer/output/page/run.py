@@ -57,9 +57,9 @@ def page(
     size = f", parameters: {parameters}" if parameters else ""
     lead = [f"{words}, batches of {config['batch_size']:,} examples, seed {config['seed']}{size}."]
     lead += [f"Warning: {note}." for note in notes]
-    if (conflict := conflicts.most(cosines)) is not None:
-        pair, share = conflict[1].names, digits.percent(conflict[1].below)
-        lead.append(f"The gradients of {pair} conflict in {share} of the reports, the most of all pairs.")
+    for row in conflicts.most(cosines):
+        share = digits.percent(row.below)
+        lead.append(f"The gradients of {row.names} conflict in {share} of the reports, the most of all pairs.")
     title = f"{name} · {config['combine']['name']}"
     return document.page(title, title, _headline(curves, losses, metrics), lead, sections)
 
