@@ -26,7 +26,8 @@ def split(model: keras.Model) -> CutModel:
     """Cuts a functional model at the last tensor that every output depends on through it alone.
 
     Raises:
-      ConfigError: there is no such tensor but the input, or the model is not a functional one.
+      ConfigError: there is no such tensor but the input, or the model is not a functional one, or has a `call` of its
+        own.
     """
     try:
         inputs, outputs = model.input, model.output
@@ -34,6 +35,9 @@ def split(model: keras.Model) -> CutModel:
         raise ConfigError(
             "reduction", "features", f"needs a functional Keras model, which {model.name!r} is not"
         ) from error
+    if type(model).call not in (type(keras.Model(inputs, inputs)).call, keras.Sequential.call):
+        reason = f"needs a functional Keras model, and {model.name!r} has a `call` of its own"
+        raise ConfigError("reduction", "features", reason)
     finals = {id(output) for output in tf.nest.flatten(outputs)}
     for features in _outputs_of_layers(model):
         if id(features) in finals:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from trainer.common.errors import ConfigError
 from trainer.step import cut
 
 
@@ -32,3 +33,17 @@ def test_cut_at_what_the_heads_share(trunk):
     outputs = parts.heads(given)
     for head, expected in model(values).items():
         np.testing.assert_array_equal(outputs[head], expected)
+
+
+class _Doubled(keras.Model):
+    def call(self, inputs, training=None, mask=None):
+        return {head: 2 * output for head, output in super().call(inputs, training=training, mask=mask).items()}
+
+
+def test_a_model_with_a_call_of_its_own_is_not_cut():
+    inputs = keras.Input((3,))
+    features = _nested(inputs)
+    model = _Doubled(inputs, {"a": keras.layers.Dense(2)(features), "b": keras.layers.Dense(1)(features)})
+    assert type(model).call is not type(keras.Model(inputs, features)).call
+    with pytest.raises(ConfigError, match="has a `call` of its own"):
+        cut.split(model)
