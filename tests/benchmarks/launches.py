@@ -8,7 +8,6 @@ more heads like its last one, and ResNet-50; images are small, on which no count
 """
 
 import copy
-import dataclasses
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,15 +18,13 @@ import tensorflow as tf
 from absl import app
 
 from configs import digits
-from tests.benchmarks import graph_kernels, resnet50, table
+from tests.benchmarks import graph_kernels, ours, resnet50, table
 from tests.benchmarks.bounds import Bound, Section
 from tests.benchmarks.graph_kernels import COMBINE, UPDATE, Counts
 from trainer.components import fused_updates
 from trainer.config import loading
 from trainer.distributed import strategy as strategy_lib
-from trainer.run import experiment, loop
-from trainer.step.alternating import Alternating
-from trainer.step.step import Step
+from trainer.run import experiment
 
 _LOSSES = (3, 10, 40)
 _BATCH, _IMAGE, _REPLICAS = 4, 32, 2
@@ -172,17 +169,7 @@ def _traced(config: Mapping[str, Any], strategy: tf.distribute.Strategy) -> tf.t
         mock.patch.object(fused_updates, "_takes_longer_in_one", return_value=False),  # what CPUs need
     ):
         built = experiment.build(loading.resolve({**config, "batch_size": _BATCH}), strategy)
-        step = _ordinary(built.step)
-        arguments = (*loop.arguments(0, 1, False), step.initial_state(), step.initial_totals())
-        return step.build().get_concrete_function(iter(built.batches(0)), *arguments)
-
-
-def _ordinary(step: Step) -> Step:
-    """The steps of a run without its probes, or those for which the coefficients of an earlier one hold."""
-    computation = step.computation
-    if isinstance(computation, Alternating):
-        computation = computation.second
-    return dataclasses.replace(step, probes=None, computation=computation)
+        return ours.traced(built)
 
 
 if __name__ == "__main__":

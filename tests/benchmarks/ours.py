@@ -8,11 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from input_pipelines.examples import Examples
+from tests.benchmarks import graph_kernels
 from tests.benchmarks.problems import Problem
 from trainer.config import loading
 from trainer.distributed.workers import Workers
 from trainer.run import compile_choice, experiment
 from trainer.run.experiment import Experiment
+from trainer.run.timed_steps import TimedSteps
+from trainer.step.alternating import Alternating
 from trainer.step.gathered import OneBatch
 
 
@@ -101,27 +104,17 @@ def train_on_one_batch(
 
 def payload(problem: Problem, strategy: tf.distribute.Strategy, **changes: Any) -> int:
     """Bytes that one replica hands to collectives in an ordinary step, one without a probe, from the traced loop."""
-    reduced = _reduced_bytes(Run(build(problem, strategy, **changes), 1).graph())
+    reduced = sum(graph_kernels.collectives(traced(build(problem, strategy, **changes)).graph))
     return reduced // strategy.num_replicas_in_sync  # the graph holds every replica's own
 
 
-def _reduced_bytes(graph: tf.Graph) -> int:
-    """Sums the bytes of all collectives of a graph: loops once, conditions by the branch that reduces less."""
-
-    def within(op: tf.Operation, attribute: str) -> int:
-        return _reduced_bytes(graph._get_function(op.get_attr(attribute).name).graph)
-
-    total = 0
-    for op in graph.get_operations():
-        if op.type.startswith("CollectiveReduce"):
-            total += op.inputs[0].shape.num_elements() * op.inputs[0].dtype.size
-        elif op.type in ("While", "StatelessWhile"):
-            total += within(op, "body")
-        elif op.type in ("If", "StatelessIf"):
-            total += min(within(op, branch) for branch in ("then_branch", "else_branch"))
-        elif op.type in ("PartitionedCall", "StatefulPartitionedCall"):
-            total += within(op, "f")
-    return total
+def traced(built: Experiment) -> tf.types.experimental.ConcreteFunction:
+    """The loop over ordinary steps: without probes, and those for which the coefficients of an earlier one hold."""
+    computation = built.step.computation
+    if isinstance(computation, Alternating):
+        computation = computation.second
+    step = dataclasses.replace(built.step, probes=None, computation=computation)
+    return TimedSteps(dataclasses.replace(built, step=step)).traced()
 
 
 def _merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Keras makes an update of many operations, with Adam of twenty for each variable,
 small network's step. Slots, iterations and learning rates stay Keras' variables, whoever reads or changes them.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,16 +63,18 @@ def _adam(optimizer: keras.optimizers.Adam, dtype: tf.DType) -> _Update:
     )
     step = tf.cast(optimizer.iterations.value + 1, dtype)
     powers = [tf.pow(_rounded(beta, dtype), step) for beta in (optimizer.beta_1, optimizer.beta_2)]
-    correction: list[tf.Tensor] = []  # of the learning rate; made where it is needed
+
+    @functools.cache
+    def correction() -> tf.Tensor:
+        """The factor of the learning rate, which most variables do not need."""
+        return tf.sqrt(1 - powers[1]) / (1 - powers[0])
 
     def update(variable: tf.Variable, index: int, rate: tf.Tensor, gradient: tf.Tensor) -> None:
         mean, square = optimizer._momentums[index].value, optimizer._velocities[index].value
         if _takes_longer_in_one(variable):
             _descend(mean, 1 - beta_1, mean - gradient)
             _descend(square, 1 - beta_2, square - tf.square(gradient))
-            if not correction:
-                correction.append(tf.sqrt(1 - powers[1]) / (1 - powers[0]))
-            _descend(variable, rate * correction[0], mean / (tf.sqrt(square) + epsilon))
+            _descend(variable, rate * correction(), mean / (tf.sqrt(square) + epsilon))
             return
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
